@@ -1,0 +1,73 @@
+"""The reference engine: on each batch one run after the other. Works with every model."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from lrtune.data import Batch
+from lrtune.randomness import seed_all
+from lrtune.runs import Run
+from lrtune.task import State, Task
+
+
+class Loop:
+    """Every run has a model and an optimizer of its own."""
+
+    def __init__(self, task: Task) -> None:
+        """Hold no run yet."""
+        self._task = task
+        self._states: dict[str, State] = {}
+        self._peaks: dict[str, list[float]] = {}
+
+    def begin(self, run: Run, like: str | None = None) -> None:
+        """Hold a fresh state for the run, or one that goes on from the state of run `like`."""
+        task = self._task
+        with _noted("starting", run):
+            state = (
+                task.begin(run.seed, run.lr)
+                if like is None
+                else task.copy_of(self._states[like], run.lr)
+            )
+        self._states[run.name] = state
+        self._peaks[run.name] = [float(group["lr"]) for group in state.optimizer.param_groups]
+
+    def update(
+        self, runs: Sequence[Run], batch: Batch, rates: Sequence[float], noise: int
+    ) -> Sequence[Tensor]:
+        """One optimizer update of each run on the placed batch; losses before the update."""
+        losses = []
+        for run, rate in zip(runs, rates, strict=True):
+            state = self._states[run.name]
+            optimizer = state.optimizer
+            for group, peak in zip(optimizer.param_groups, self._peaks[run.name], strict=True):
+                if isinstance(group["lr"], Tensor):  # capturable optimizers keep it on the device
+                    group["lr"].fill_(peak * rate)
+                else:
+                    group["lr"] = peak * rate
+            with _noted("training", run):
+                seed_all(noise)
+                optimizer.zero_grad()
+                loss = self._task.loss(state, batch)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            losses.append(loss.detach().reshape(()))
+        return losses
+
+    def validate(self, run: Run) -> float:
+        """Mean validation loss of the run."""
+        with _noted("validating", run):
+            return self._task.validate(self._states[run.name])
+
+    def drop(self, run: Run) -> None:
+        """Forget the run's state."""
+        del self._states[run.name], self._peaks[run.name]
+
+
+@contextmanager
+def _noted(doing: str, run: Run) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"while {doing} run {run.name!r} (peak rate {run.lr:g}, seed {run.seed})")
+        raise

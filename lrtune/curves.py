@@ -1,0 +1,167 @@
+"""What a loss curve says: outcomes, divergence, smoothing. Pure, and free of any loss scale.
+
+Adding a constant to a curve, or multiplying it by a positive number, changes no answer here:
+losses may be negative, and a sum serves as well as a mean.
+"""
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+WINDOW = 5
+"""A curve is out only when most of so many losses in a row say so; one spike is none."""
+
+PATIENCE = 20.0
+"""A run that never learned may rise so many noise units first (large rates often do, and recover:
+the catapult of Lewkowycz et al., arXiv:2003.02218)."""
+
+
+class Outcome(enum.Enum):
+    """How a run ended; the value is the sentence that reports print."""
+
+    FINISHED = "Trained for the whole budget."
+    DIVERGED = "The loss rose past its start and stayed there."
+    NONFINITE = "The loss became NaN or infinite."
+    RETIRED = "Stopped early by choice; nothing was wrong with it."
+    RUNNING = "Has steps left to go."
+
+
+def noise(losses: ArrayLike) -> float:
+    """Standard deviation of the noise from step to step, robustly, from successive differences.
+
+    1.4826 median |difference| / sqrt(2), over the finite losses; 0 for fewer than two.
+
+    >>> round(noise([0.0, 1.0, 0.0, 1.0, 0.0]), 3)
+    1.048
+    """
+    steps = np.abs(np.diff(_finite(losses)))
+    return float(1.4826 * np.median(steps) / np.sqrt(2)) if len(steps) else 0.0
+
+
+def diverged_at(losses: ArrayLike) -> int | None:
+    """The first step at which the curve has diverged, or None.
+
+    With m the median of the last `WINDOW` losses, s the first loss, b the least m so far and n
+    the `noise` so far, that is where
+
+    - s - b > 5 n (it had learned) and m > s + 3 n: all that it had learned is lost; or
+    - s - b <= 5 n (it never learned) and m > s + 20 n.
+
+    Args:
+        losses: One per step, the first of them before any update. From the first loss that is
+            not finite on, they are left out: that is an outcome of its own.
+
+    Returns:
+        A step that depends only on the losses up to it.
+
+    >>> diverged_at([2.0, 1.0, 0.5, 0.4, 0.3, 0.3, 9.0, 9.0, 9.0, 9.0])
+    8
+    >>> diverged_at([2.0, 1.0, 0.5, 0.4, 0.3, 0.3, 9.0, 0.3, 0.3, 0.3]) is None
+    True
+    """
+    losses = _prefix(losses)
+    if len(losses) <= WINDOW:
+        return None
+    level = np.median(np.lib.stride_tricks.sliding_window_view(losses, WINDOW), axis=1)
+    gained = losses[0] - np.minimum.accumulate(level)
+    above = np.flatnonzero(level > losses[0])  # only there can it have diverged
+    for index in above:
+        step = int(index) + WINDOW - 1
+        unit = noise(losses[: step + 1])
+        if level[index] > losses[0] + (3 if gained[index] > 5 * unit else PATIENCE) * unit:
+            return step
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Smoothed:
+    """A curve without its noise.
+
+    Attributes:
+        value: The curve at each x.
+        slope: Its slope there, per unit of x.
+        noise: Standard deviation of the points around it, robustly.
+    """
+
+    value: Floats
+    slope: Floats
+    noise: float
+
+
+def smooth(x: ArrayLike, y: ArrayLike, width: float, control: ArrayLike | None = None) -> Smoothed:
+    """A curve without its noise and without lag: local straight lines, robust against spikes.
+
+    At each point a line is fitted to the neighbours within `width`, weighted by distance
+    (tricube) and, in two further rounds, by how far they lie from the curve (bisquare). A
+    `control` takes out noise that it shares with the curve, as a third term of the fit: the
+    losses of the untrained model on the same batches tell which batches were hard.
+
+    Args:
+        x: Positions, increasing.
+        y: Finite values.
+        width: Half the width of the window, in units of x; it grows where fewer than seven
+            points lie in it.
+        control: Finite values that vary with the noise of y and not with x.
+
+    >>> smooth([0, 1, 2, 3, 4], [0, 1, 4, 9, 16], width=2).slope.round(2).tolist()
+    [2.06, 2.8, 4.0, 5.2, 5.94]
+
+    Source: Cleveland 1979, Journal of the American Statistical Association 74 (LOWESS).
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(x) < 3:
+        return Smoothed(y.copy(), np.zeros(len(x)), 0.0)
+    distance = np.abs(x[:, None] - x[None, :])
+    seventh = np.sort(distance, axis=1)[:, min(7, len(x)) - 1]
+    reach = np.maximum(width, seventh * 1.001)[:, None]
+    near = np.clip(1 - (distance / reach) ** 3, 0, None) ** 3
+    trust = np.ones(len(x))
+    for _ in range(3):
+        value, slope, residual = _local_lines(x, y, near * trust, control)
+        spread = 6 * float(np.median(np.abs(residual)))
+        if spread <= 0:
+            break
+        trust = np.clip(1 - (residual / spread) ** 2, 1e-6, None) ** 2
+    return Smoothed(value, slope, 1.4826 * float(np.median(np.abs(residual))))
+
+
+def _local_lines(
+    x: Floats, y: Floats, weights: Floats, control: ArrayLike | None
+) -> tuple[Floats, Floats, Floats]:
+    """Value, slope and residual of a weighted least-squares fit around each x."""
+    terms = [np.ones_like(weights), x[None, :] - x[:, None]]
+    if control is not None:
+        shared = np.asarray(control, float)
+        terms.append(shared[None, :] - (weights @ shared / weights.sum(axis=1))[:, None])
+    design = np.stack(terms, axis=-1)  # point x neighbour x term
+    gram = np.einsum("ij,ijp,ijq->ipq", weights, design, design)
+    scale = np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(len(terms))
+    right = np.einsum("ij,ijp,j->ip", weights, design, y)
+    fit = np.linalg.solve(gram + 1e-9 * scale, right[..., None])[..., 0]
+    at_point = np.einsum("iip,ip->i", design, fit)
+    return fit[:, 0], fit[:, 1], y - at_point
+
+
+def end_level(losses: ArrayLike, share: float = 0.2) -> float:
+    """Mean of the last `share` of the losses (at least one): where a run ended; NaN if empty.
+
+    >>> end_level([3.0, 2.0, 1.0, 1.0, 2.0], share=0.4)
+    1.5
+    """
+    losses = np.asarray(losses, float)
+    return float(losses[-max(1, round(share * len(losses))) :].mean()) if len(losses) else np.nan
+
+
+def _finite(losses: ArrayLike) -> Floats:
+    values: Floats = np.asarray(losses, float)
+    return values[np.isfinite(values)]
+
+
+def _prefix(losses: ArrayLike) -> Floats:
+    losses = np.asarray(losses, float)
+    finite = np.isfinite(losses)
+    return losses if finite.all() else losses[: int(np.argmin(finite))]

@@ -1,0 +1,240 @@
+"""Results: frozen records of frames whose columns are a contract; they show and save themselves.
+
+Nothing here needs torch, so results can be read where nothing is trained.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lrtune import figures
+from lrtune.errors import ResultsError
+from lrtune.records import framed, from_plain, to_plain
+from lrtune.suggest import Suggestion
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+TRACE = {
+    "run": "str",  # Run.name
+    "step": "int64",  # optimizer update, from 0
+    "lr": "float64",  # rate applied at that update
+    "loss": "float64",  # training loss of the shared batch, before the update
+    "batch": "int64",  # digest of the batch: equal for all runs of a seed
+}
+RUNS = {
+    "run": "str",  # Run.name, unique
+    "lr": "float64",  # peak rate
+    "schedule": "str",  # the call that makes it
+    "seed": "int64",
+    "outcome": "str",  # a name in lrtune.curves.Outcome
+    "steps": "int64",  # updates recorded
+}
+EVALUATED = {
+    "run": "str",
+    "step": "int64",  # updates made before
+    "loss": "float64",  # mean validation loss
+}
+SWEEP = {
+    "seed": "int64",
+    "lr": "float64",  # the rate of one update
+    "loss": "float64",  # training loss right after that update
+    "untrained": "float64",  # the untrained model's loss on the same batch
+    "smooth": "float64",  # the smoothed loss; NaN beyond the usable part
+}
+STOPS = {
+    "seed": "int64",
+    "reason": "str",  # reached the end, diverged, non-finite
+    "lr": "float64",  # the rate there
+    "edge": "float64",  # the last rate at which the loss had not risen again; NaN if unreadable
+}
+ANSWERS = {
+    "rule": "str",  # a name in lrtune.suggest.RULES
+    "seed": "int64",
+    "lr": "float64",
+    "because": "str",
+}
+RATES = {
+    "lr": "float64",
+    "stage": "str",  # coarse, between, fine: where it was first trained
+    "verdict": "str",  # too low, good, high, diverged
+    "mean": "float64",  # mean score over the seeds; lower is better, NaN if a run failed
+    "low": "float64",  # interval of its paired difference to the best rate
+    "high": "float64",
+    "tied": "bool",  # cannot be told apart from the best
+    "failed": "int64",  # runs that diverged or became non-finite
+}
+SCORES = {
+    "lr": "float64",
+    "seed": "int64",
+    "outcome": "str",  # a name in lrtune.curves.Outcome
+    "start": "float64",  # first training loss
+    "train": "float64",  # mean training loss of the last fifth of the run
+    "val": "float64",  # validation loss at the end; NaN without validation data
+    "score": "float64",  # val where there is any, else train; NaN if the run failed
+}
+CURVES = {"lr": "float64", "seed": "int64", "step": "int64", "loss": "float64"}
+CHECKS = {
+    "lr": "float64",
+    "seed": "int64",
+    "outcome": "str",
+    "short": "float64",  # training loss at the end of the short run
+    "long": "float64",  # training loss at the end of the full length
+    "passed": "bool",
+}
+
+__all__ = [
+    "KINDS",
+    "RangeTest",
+    "Search",
+    "Trace",
+    "read",
+]
+
+
+class _Saved:
+    """What every result can do."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers, with the kind of the result first."""
+        return {"kind": next(k for k, v in KINDS.items() if v is type(self)), **to_plain(self)}
+
+    def to_json(self) -> str:
+        """One JSON object that `lrtune.results.read` takes back; NaN and infinities as strings."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace(_Saved):
+    """What a cohort recorded.
+
+    Attributes:
+        steps: The horizon.
+        frame: One row per run and recorded step: `run`, `step`, `lr`, `loss`, `batch`.
+        runs: One row per run: `run`, `lr` (peak), `schedule`, `seed`, `outcome`, `steps`.
+        evaluated: One row per run and evaluation: `run`, `step`, `loss` (validation).
+    """
+
+    steps: int
+    frame: pd.DataFrame = framed(TRACE)
+    runs: pd.DataFrame = framed(RUNS)
+    evaluated: pd.DataFrame = framed(EVALUATED)
+
+    def figure(self) -> "Figure":
+        """Losses over steps, one line per run."""
+        return figures.trace_figure(self.frame)
+
+
+@dataclass(frozen=True, eq=False)
+class RangeTest(_Saved):
+    """What an LR range test found.
+
+    Attributes:
+        suggestion: The ensemble of all rules, with its interval and evidence.
+        notes: What a reader should know: why each sweep stopped, whether the rules disagree.
+        frame: One row per seed and rate: `seed`, `lr`, `loss` (right after the update at that
+            rate), `untrained` (the untrained model's loss on that batch), `smooth`.
+        stops: One row per seed: `seed`, `reason` (reached the end, diverged, non-finite), `lr`
+            (where), `edge` (the last rate at which the loss had not risen again).
+        answers: One row per rule and seed: `rule`, `seed`, `lr`, `because`.
+        manifest: The task, the settings and the versions, as text.
+    """
+
+    suggestion: Suggestion
+    notes: tuple[str, ...]
+    manifest: dict[str, str]
+    frame: pd.DataFrame = framed(SWEEP)
+    stops: pd.DataFrame = framed(STOPS)
+    answers: pd.DataFrame = framed(ANSWERS)
+
+    def figure(self) -> "Figure":
+        """Loss over rate: raw thin, smoothed bold, the rules marked, divergence shaded."""
+        return figures.sweep_figure(self.frame, self.answers, self.stops, self.suggestion)
+
+
+@dataclass(frozen=True, eq=False)
+class Search(_Saved):
+    """What a coarse-to-fine search found.
+
+    Attributes:
+        lr: The learning rate: the lowest of those that cannot be told apart from the best, as it
+            stood the longer run.
+        interval: Lowest and highest rate that cannot be told apart from the best.
+        because: Why this rate, in a sentence.
+        notes: What a reader should know: grown grids, ties, steps down.
+        steps: The length of training that the answer is for, in optimizer updates.
+        horizon: The length of the short runs.
+        verified: Whether a run of the full length at `lr` stayed stable in every seed.
+        frame: One row per rate: `lr`, `stage`, `verdict` (too low, good, high, diverged), `mean`
+            score, `low` and `high` of its paired difference to the best, `tied`, `failed` runs.
+        scores: One row per rate and seed: `lr`, `seed`, `outcome`, `start`, `train`, `val`,
+            `score`.
+        curves: One row per rate, seed and step of the short runs: `lr`, `seed`, `step`, `loss`.
+        checks: One row per seed of each longer run: `lr`, `seed`, `outcome`, `short`, `long`,
+            `passed`.
+        manifest: The task, the settings and the versions, as text.
+    """
+
+    lr: float
+    interval: tuple[float, float]
+    because: str
+    notes: tuple[str, ...]
+    steps: int
+    horizon: int
+    verified: bool
+    manifest: dict[str, str]
+    frame: pd.DataFrame = framed(RATES)
+    scores: pd.DataFrame = framed(SCORES)
+    curves: pd.DataFrame = framed(CURVES)
+    checks: pd.DataFrame = framed(CHECKS)
+
+    @property
+    def coarse(self) -> pd.DataFrame:
+        """The rows of `frame` that were trained on the coarse grid, and where it grew."""
+        return self.frame[self.frame["stage"] == "coarse"].reset_index(drop=True)
+
+    @property
+    def fine(self) -> pd.DataFrame:
+        """The rows of `frame` that were first trained on the fine grid, and where it grew."""
+        return self.frame[self.frame["stage"] == "fine"].reset_index(drop=True)
+
+    def figure(self) -> "Figure":
+        """Score over rate, with every seed; verdicts in colour; the interval shaded."""
+        return figures.rates_figure(self.frame, self.scores, self.lr, self.interval)
+
+    def curves_figure(self) -> "Figure":
+        """Losses of the short runs over steps, the mean over the seeds, verdicts in colour."""
+        return figures.curves_figure(self.curves, self.frame)
+
+
+KINDS: Mapping[str, type] = {"trace": Trace, "range-test": RangeTest, "search": Search}
+"""What a result is called in JSON."""
+
+Result = Trace | RangeTest | Search
+
+
+def read(text: str) -> list[Result]:
+    """The results in a JSON text: one object with a kind, or one with a list `results`.
+
+    Raises:
+        ResultsError: It is not JSON, or not what `to_json` or `lrtune ... --json` wrote.
+    """
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ResultsError(f"this is no JSON ({error}). Save what --json prints.") from error
+    several = plain.get("results", [plain]) if isinstance(plain, dict) else None
+    if not isinstance(several, list) or not several:
+        raise ResultsError("expected one JSON object with results, as --json prints it.")
+    return [_one(each) for each in several]
+
+
+def _one(plain: Any) -> Result:
+    kind = plain.get("kind") if isinstance(plain, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ResultsError(f"a result is of kind {', '.join(KINDS)}; got {str(kind)[:40]!r}.")
+    result: Result = from_plain(KINDS[kind], plain)
+    return result

@@ -1,0 +1,156 @@
+"""The combinators: schedules made of schedules, which carry the momentum along.
+
+Wherever a schedule is expected, any function of progress will do.
+"""
+
+import math
+from functools import partial
+
+from lrtune.errors import ScheduleError
+from lrtune.schedules import formulas
+from lrtune.schedules.arguments import increasing, inside
+from lrtune.schedules.schedule import Curve, Schedule, as_schedule, factory
+
+_LAST = math.nextafter(1.0, 0.0)  # the end of a run belongs to no step of it
+
+
+@factory
+def warmup(share: float, then: Curve) -> tuple[Curve, Curve | None]:
+    """Rise straight during the first `share` of the run, then run all of `then`.
+
+    From a hundredth of where `then` starts: then(0) (0.01 + 0.99 p / share), then
+    then((p - share) / (1 - share)). A rise from 0 would waste the first update. The momentum
+    waits at where `then` starts it.
+
+    Args:
+        share: Length of the rise as a share of the run, in [0, 1).
+        then: The schedule to run afterwards, compressed into what is left.
+
+    Raises:
+        ScheduleError: `share` is outside its range, or `then` starts at 0, so that there is
+            nothing to rise to.
+
+    >>> from lrtune.schedules.shapes import linear
+    >>> warm = warmup(0.5, then=linear())
+    >>> warm, [round(warm(p), 6) for p in (0.0, 0.25, 0.5, 0.75)]
+    (warmup(share=0.5, then=linear(floor=0.0)), [0.01, 0.505, 1.0, 0.5])
+
+    Source: Goyal et al. 2017, arXiv:1706.02677, section 2.2; the hundredth is the
+    `--lr-warmup-decay` of torchvision's reference recipes.
+    """
+    inside("[0, 1)", "warmup", "a share of the run, such as 0.05", share=share)
+    after = as_schedule(then)
+    if share > 0 and not after(0.0) > 0:
+        raise ScheduleError(
+            f"warmup(then={after}): expected a schedule that starts above 0, for the warmup rises "
+            f"to where it starts, and it starts at {after(0.0)!r}. Leave the warmup out."
+        )
+    rate = partial(formulas.warmup, share=share, then=after.rate)
+    if after.momentum is None:
+        return rate, None
+    return rate, partial(formulas.delayed, share=share, then=after.momentum)
+
+
+@factory
+def join(pieces: tuple[Curve, ...], at: tuple[float, ...]) -> tuple[Curve, Curve | None]:
+    """All of each piece, one after the other, each compressed between its borders.
+
+    Between the borders b and c a piece runs as piece((p - b) / (c - b)). A piece that leaves the
+    momentum alone gets the last value of the piece before it, or else the first of the next.
+
+    Args:
+        pieces: Two schedules or more.
+        at: The borders between them, rising within (0, 1); one less than pieces.
+
+    Raises:
+        ScheduleError: The numbers of pieces and borders do not fit, or `at` does not rise.
+
+    >>> from lrtune.schedules.shapes import constant, linear
+    >>> tail = join([constant(), linear()], at=[0.5])
+    >>> tail, tail(0.4), tail(0.75)
+    (join(pieces=(constant(), linear(floor=0.0)), at=(0.5,)), 1.0, 0.5)
+
+    Source: optax's `join_schedules`, with shares of the run for step counts.
+    """
+    if len(pieces) < 2 or len(at) != len(pieces) - 1:
+        raise ScheduleError(
+            f"join: got {len(pieces)} pieces and {len(at)} borders; expected two pieces or more, "
+            "and one border less, such as join([constant(), linear()], at=[0.8])."
+        )
+    increasing("join", "borders between the pieces, such as (0.8,)", at)
+    schedules = [as_schedule(piece) for piece in pieces]
+    rate = partial(formulas.join, pieces=tuple(piece.rate for piece in schedules), at=at)
+    moving = _joined_momenta(schedules)
+    return rate, partial(formulas.join, pieces=moving, at=at) if moving else None
+
+
+@factory
+def cycle(
+    of: Curve, times: int = 2, stretch: float = 1.0, decay: float = 1.0
+) -> tuple[Curve, Curve | None]:
+    """All of `of`, `times` times over, within one run.
+
+    Cycle k is stretch ** k as long and decay ** k as high as the first; the last one is complete.
+    The momentum is repeated too, without decay.
+
+    Args:
+        of: The schedule to repeat.
+        times: How often, in [1, 100].
+        stretch: Length of a cycle relative to the one before, in [0.1, 10].
+        decay: Height of a cycle relative to the one before, in (0, 1].
+
+    Raises:
+        ScheduleError: A number is outside its range.
+
+    >>> from lrtune.schedules.shapes import linear
+    >>> saw = cycle(linear(), times=2, decay=0.5)
+    >>> [saw(p) for p in (0.0, 0.25, 0.5, 0.75)]
+    [1.0, 0.5, 0.5, 0.25]
+
+    Source: Loshchilov & Hutter 2017, arXiv:1608.03983, section 3, for any shape.
+    """
+    inside("[1, 100]", "cycle", "how often to run it, such as 3", times=times)
+    inside("[0.1, 10]", "cycle", "a ratio of lengths, such as 2", stretch=stretch)
+    inside("(0, 1]", "cycle", "a ratio of heights, such as 0.5", decay=decay)
+    once = as_schedule(of)
+    again = partial(formulas.cycle, times=times, stretch=stretch)
+    rate = partial(again, of=once.rate, decay=decay)
+    return rate, partial(again, of=once.momentum, decay=1.0) if once.momentum else None
+
+
+@factory
+def scale(of: Curve, by: Curve | float) -> tuple[Curve, Curve | None]:
+    """One schedule times another, or times a number: of(p) by(p).
+
+    The momentum is that of `of`, or else that of `by`.
+
+    Args:
+        of: The schedule to scale.
+        by: Another schedule, or a number in (0, 1].
+
+    Raises:
+        ScheduleError: `by` is a number outside its range; to go higher, raise the peak rate.
+
+    >>> from lrtune.schedules.shapes import cosine, linear
+    >>> scale(cosine(), by=0.5)(0.0), scale(linear(), by=linear())(0.5)
+    (0.5, 0.25)
+
+    Source: Smith 2017, arXiv:1506.01186, section 3.1, where a decay scales the cycles.
+    """
+    if not callable(by):
+        inside("(0, 1]", "scale", "a share of the peak rate, such as 0.5", by=by)
+        by = partial(formulas.constant, value=float(by))
+    one, other = as_schedule(of), as_schedule(by)
+    return partial(formulas.scale, of=one.rate, by=other.rate), one.momentum or other.momentum
+
+
+def _joined_momenta(pieces: list[Schedule]) -> tuple[Curve, ...]:
+    """One momentum curve for each piece, or none at all where no piece has one."""
+    first = next((piece.momentum for piece in pieces if piece.momentum), None)
+    if first is None:
+        return ()
+    held, curves = first(0.0), []
+    for piece in pieces:
+        curves.append(piece.momentum or partial(formulas.constant, value=held))
+        held = curves[-1](_LAST)
+    return tuple(curves)

@@ -1,0 +1,226 @@
+"""The shapes that rise: cycles, restarts and the one-cycle, with the momentum that mirrors them."""
+
+from functools import partial
+
+from lrtune.schedules import formulas
+from lrtune.schedules.arguments import inside, one_of
+from lrtune.schedules.schedule import Curve, factory
+
+Band = tuple[float, float] | None
+"""The momentum (low, high) between which it cycles; None leaves the optimizer's alone."""
+
+_BASE = "the low end as a share of the peak rate, such as 0.25"
+_CYCLES = "how many cycles the run has, such as 4"
+
+
+@factory
+def cosine_restarts(cycles: int = 3, stretch: float = 2.0, decay: float = 1.0) -> Curve:
+    """Cosines to 0, each `stretch` times as long and `decay` times as high as the one before.
+
+    SGDR's T_mult is `stretch`; its T_0 follows from the number of cycles, so that the last one is
+    complete at every horizon: (stretch - 1) / (stretch ** cycles - 1) of the run. The same as
+    ``cycle(cosine(), times=cycles, stretch=stretch, decay=decay)``.
+
+    Args:
+        cycles: How many cosines the run has, in [1, 100].
+        stretch: Length of a cosine relative to the one before, in [0.1, 10].
+        decay: Height of a cosine relative to the one before, in (0, 1].
+
+    Raises:
+        ScheduleError: A number is outside its range.
+
+    >>> restarts = cosine_restarts(decay=0.5)
+    >>> [round(restarts(k / 7), 6) for k in (0, 0.5, 1, 2, 3, 5)]
+    [1.0, 0.5, 0.5, 0.25, 0.25, 0.125]
+
+    Source: Loshchilov & Hutter 2017, arXiv:1608.03983, section 3 and table 1 (T_mult 1 and 2);
+    the decay of the peaks is timm's `cycle_decay`.
+    """
+    inside("[1, 100]", "cosine_restarts", _CYCLES, cycles=cycles)
+    inside("[0.1, 10]", "cosine_restarts", "a ratio of lengths, such as 2", stretch=stretch)
+    inside("(0, 1]", "cosine_restarts", "a ratio of heights, such as 0.5", decay=decay)
+    of = partial(formulas.cosine, floor=0.0)
+    return partial(formulas.cycle, of=of, times=cycles, stretch=stretch, decay=decay)
+
+
+@factory
+def triangular(
+    cycles: int = 4, base: float = 0.25, momentum: Band = (0.8, 0.9)
+) -> tuple[Curve, Curve | None]:
+    """Straight up from `base` to 1 and down again: base + (1 - base) (1 - |2 x - 1|).
+
+    x = cycles p mod 1 is the position in the cycle. The momentum is high where the rate is low.
+
+    Args:
+        cycles: How many cycles the run has, in [1, 100]; 3 at least are advised.
+        base: Multiplier at the ends of a cycle, in [0, 1].
+        momentum: (low, high) momentum within [0, 1), or None to leave it alone.
+
+    Raises:
+        ScheduleError: A number is outside its range.
+
+    >>> wave = triangular(cycles=2)
+    >>> [wave(p) for p in (0.0, 0.125, 0.25, 0.375, 0.5)]
+    [0.25, 0.625, 1.0, 0.625, 0.25]
+    >>> round(wave.momentum(0.25), 6)
+    0.8
+
+    Source: Smith 2017, arXiv:1506.01186, sections 3.1 to 3.3 (base a third or a quarter of the
+    peak); the momentum band is that of torch's CyclicLR.
+    """
+    height = partial(formulas.triangle, cycles=cycles)
+    return _cyclic("triangular", height, cycles, base, momentum)
+
+
+@factory
+def triangular2(
+    cycles: int = 4, base: float = 0.25, momentum: Band = (0.8, 0.9)
+) -> tuple[Curve, Curve | None]:
+    """Triangles above `base`, each half as high: base + (1 - base) (1 - |2 x - 1|) / 2 ** k.
+
+    k = floor(cycles p) counts the cycles, x = cycles p mod 1.
+
+    Args:
+        cycles: How many cycles the run has, in [1, 100].
+        base: Multiplier at the ends of a cycle, in [0, 1].
+        momentum: (low, high) momentum within [0, 1), or None to leave it alone.
+
+    Raises:
+        ScheduleError: A number is outside its range.
+
+    >>> wave = triangular2(cycles=2, base=0.0)
+    >>> [wave(p) for p in (0.0, 0.25, 0.5, 0.75)]
+    [0.0, 1.0, 0.0, 0.5]
+
+    Source: Smith 2017, arXiv:1506.01186, section 3.1.
+    """
+    height = partial(formulas.triangle2, cycles=cycles)
+    return _cyclic("triangular2", height, cycles, base, momentum)
+
+
+@factory
+def exp_range(
+    cycles: int = 4, base: float = 0.25, end: float = 0.1, momentum: Band = (0.8, 0.9)
+) -> tuple[Curve, Curve | None]:
+    """Triangles under an exponential: base + (1 - base) (1 - |2 x - 1|) end ** p.
+
+    Args:
+        cycles: How many cycles the run has, in [1, 100].
+        base: Multiplier at the ends of a cycle, in [0, 1].
+        end: What is left of the height at the end of the run, in (0, 1]; torch's gamma is
+            end ** (1 / steps).
+        momentum: (low, high) momentum within [0, 1), or None to leave it alone.
+
+    Raises:
+        ScheduleError: A number is outside its range.
+
+    >>> wave = exp_range(cycles=1, base=0.0, end=0.01)
+    >>> [round(wave(p), 6) for p in (0.0, 0.5, 0.75)]
+    [0.0, 0.1, 0.015811]
+
+    Source: Smith 2017, arXiv:1506.01186, section 3.1.
+    """
+    inside("(0, 1]", "exp_range", "what is left of the height, such as 0.1", end=end)
+    height = partial(formulas.exp_triangle, cycles=cycles, end=end)
+    return _cyclic("exp_range", height, cycles, base, momentum)
+
+
+@factory
+def one_cycle(
+    share: float = 0.3,
+    start: float = 0.04,  # 1 / 25, torch's div_factor
+    end: float = 4e-6,  # start / 10^4, torch's final_div_factor
+    anneal: str = "cosine",
+    momentum: Band = (0.85, 0.95),
+) -> tuple[Curve, Curve | None]:
+    """Up from `start` to 1 over the first `share` of the run, then down towards `end`.
+
+    From a to b it goes as a + (b - a) w, w = x ("linear") or (1 - cos(pi x)) / 2 ("cosine"), x
+    being the position in the phase. The momentum goes from high to low and back, likewise.
+
+    Args:
+        share: Length of the rise as a share of the run, in (0, 1).
+        start: Multiplier at the first step, in [0, 1].
+        end: Multiplier that the end approaches, in [0, 1].
+        anneal: ``"cosine"`` or ``"linear"``.
+        momentum: (low, high) momentum within [0, 1), or None to leave it alone.
+
+    Raises:
+        ScheduleError: A number is outside its range, or `anneal` is another word.
+
+    >>> cycle = one_cycle()
+    >>> [round(cycle(p), 6) for p in (0.0, 0.15, 0.3, 0.65, 1.0)]
+    [0.04, 0.52, 1.0, 0.500002, 4e-06]
+    >>> [round(cycle.momentum(p), 6) for p in (0.0, 0.3, 0.65)]
+    [0.95, 0.85, 0.9]
+
+    Source: Smith & Topin 2018, arXiv:1708.07120; in two phases as fastai and torch's OneCycleLR,
+    which comes to its last rate a step before the end where this one does at the end.
+    """
+    inside("(0, 1)", "one_cycle", "a share of the run, such as 0.3", share=share)
+    return _one_cycle("one_cycle", (0.0, share, 1.0), (start, 1.0, end), anneal, momentum)
+
+
+@factory
+def one_cycle_three_phase(
+    share: float = 0.45,  # two equal slopes, and a tenth of the run to annihilate the rate
+    start: float = 0.04,
+    end: float = 4e-6,
+    anneal: str = "linear",
+    momentum: Band = (0.85, 0.95),
+) -> tuple[Curve, Curve | None]:
+    """Up from `start` to 1, as long down to `start` again, then down towards `end`.
+
+    The momentum mirrors the first two phases and stays high in the third.
+
+    Args:
+        share: Length of each of the first two phases as a share of the run, in (0, 0.5).
+        start: Multiplier at the first step, in [0, 1].
+        end: Multiplier that the end approaches, in [0, 1].
+        anneal: ``"linear"`` or ``"cosine"``.
+        momentum: (low, high) momentum within [0, 1), or None to leave it alone.
+
+    Raises:
+        ScheduleError: A number is outside its range, or `anneal` is another word.
+
+    >>> cycle = one_cycle_three_phase()
+    >>> [round(cycle(p), 6) for p in (0.0, 0.45, 0.9, 0.95)]
+    [0.04, 1.0, 0.04, 0.020002]
+
+    Source: Smith 2018, arXiv:1803.09820, section 4; Smith & Topin 2018, arXiv:1708.07120.
+    """
+    inside("(0, 0.5)", "one_cycle_three_phase", "a share of the run, such as 0.45", share=share)
+    at, levels = (0.0, share, 2 * share, 1.0), (start, 1.0, start, end)
+    return _one_cycle("one_cycle_three_phase", at, levels, anneal, momentum)
+
+
+def _cyclic(
+    call: str, height: Curve, cycles: int, base: float, momentum: Band
+) -> tuple[Curve, Curve | None]:
+    inside("[1, 100]", call, _CYCLES, cycles=cycles)
+    inside("[0, 1]", call, _BASE, base=base)
+    rate = partial(formulas.between, start=base, end=1.0, height=height)
+    if momentum is None:
+        return rate, None
+    low, high = _band(call, momentum)
+    return rate, partial(formulas.between, start=high, end=low, height=height)
+
+
+def _one_cycle(
+    call: str, at: tuple[float, ...], levels: tuple[float, ...], anneal: str, momentum: Band
+) -> tuple[Curve, Curve | None]:
+    one_of(call, ("cosine", "linear"), anneal=anneal)
+    inside("[0, 1]", call, "a share of the peak rate, such as 0.04", start=levels[0])
+    inside("[0, 1]", call, "a share of the peak rate, such as 4e-6", end=levels[-1])
+    rate = partial(formulas.phases, at=at, levels=levels, anneal=anneal)
+    if momentum is None:
+        return rate, None
+    low, high = _band(call, momentum)
+    mirrored = (high, low, *(high for _ in levels[2:]))
+    return rate, partial(formulas.phases, at=at, levels=mirrored, anneal=anneal)
+
+
+def _band(call: str, momentum: tuple[float, float]) -> tuple[float, float]:
+    low, high = momentum
+    inside("[0, 1)", f"{call}: momentum", "two numbers, such as (0.85, 0.95)", low=low, high=high)
+    return low, high

@@ -1,0 +1,226 @@
+"""A schedule as Python source to paste into a training script: text only, torch is not needed."""
+
+import inspect
+import math
+import re
+import textwrap
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FunctionType
+from typing import Any
+
+from lrtune.errors import ArgumentError
+from lrtune.schedules import formulas
+from lrtune.schedules.schedule import Curve, Schedule, as_schedule, momenta, multipliers
+
+_MOMENTUM = '''class MomentumLR(LambdaLR):
+    """Sets the momentum (Adam's beta1) along with the rate, as torch's OneCycleLR does."""
+
+    def get_lr(self):
+        value = momentum(self.last_epoch)
+        for group in self.optimizer.param_groups:
+            if "betas" in group:
+                group["betas"] = (value, *group["betas"][1:])
+            else:
+                group["momentum"] = value
+        return super().get_lr()
+'''
+
+_WHY_NOT_NATIVE: dict[Callable[..., float], str] = {
+    formulas.cosine: "CosineAnnealingLR climbs again after its end",
+    formulas.phases: "OneCycleLR raises an error soon after its end",
+    formulas.between: "CyclicLR goes on cycling after the end of the run",
+}
+
+
+def snippet(schedule: Curve, lr: float, steps: int) -> str:
+    """Python source that gives `optimizer` this schedule, for a script that does not know lrtune.
+
+    Native where torch has the schedule: ConstantLR, StepLR, MultiStepLR, ExponentialLR, LinearLR,
+    PolynomialLR, and a SequentialLR for a warmup before one of them. Otherwise a LambdaLR over
+    plain functions, which are the very ones that lrtune evaluates; so too where torch's own
+    scheduler misbehaves after the end, such as CosineAnnealingLR, OneCycleLR and CyclicLR. A
+    function of the user's own leaves as a table.
+
+    Args:
+        schedule: A schedule, or any function of progress.
+        lr: Peak rate, > 0, with which the script is to build its optimizer. The snippet leaves the
+            rates of the parameter groups as they are, and takes them for their peaks.
+        steps: Length of the run in optimizer updates, >= 1.
+
+    Returns:
+        Source that reads the name `optimizer` and defines `scheduler`.
+
+    Raises:
+        ScheduleError: The schedule raises, or gives something that is no multiplier.
+        ArgumentError: `lr` or `steps` is out of its range.
+
+    >>> from lrtune.schedules import linear
+    >>> print(snippet(linear(), lr=0.1, steps=500))
+    # linear(floor=0.0) over 500 steps, written by lrtune.
+    # Build the optimizer with lr=0.1: the rates that its groups have here are their peaks.
+    # Call scheduler.step() after every optimizer.step().
+    from torch.optim.lr_scheduler import LinearLR
+    <BLANKLINE>
+    scheduler = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=500)
+    <BLANKLINE>
+    """
+    if not (math.isfinite(lr) and lr > 0):
+        raise ArgumentError(f"snippet(lr={lr!r}): expected a peak rate > 0, such as 0.1.")
+    known = as_schedule(schedule)
+    rates, moments = multipliers(known, steps), momenta(known, steps)
+    text = " ".join(known.text.split())
+    head = (
+        f"# {text} over {steps} steps, written by lrtune.\n"
+        f"# Build the optimizer with lr={float(lr)!r}: the rates that its groups have here are "
+        "their peaks.\n"
+        "# Call scheduler.step() after every optimizer.step().\n"
+    )
+    native = None if moments else _native(known.rate, steps)
+    if native:
+        names = ", ".join(sorted(set(re.findall(r"\b\w+LR\b", native))))
+        return f"{head}from torch.optim.lr_scheduler import {names}\n\nscheduler = {native}\n"
+    curves = {"multiplier": _pasteable(known.rate, rates)}
+    if known.momentum and moments:
+        curves["momentum"] = _pasteable(known.momentum, moments)
+    return head + _why(known) + _program(curves, steps)
+
+
+def _why(schedule: Schedule) -> str:
+    rate: Any = schedule.rate
+    reason = _WHY_NOT_NATIVE.get(rate.func) if _is_formula(rate) else None
+    return f"# (torch's own {reason}.)\n" if reason else ""
+
+
+def _program(curves: dict[str, Curve], steps: int) -> str:
+    """The general form: a function, lest its names and those of the script get mixed up."""
+    used = {function for curve in curves.values() for function in _used(curve)}
+    known = [each for each in vars(formulas).values() if isinstance(each, FunctionType)]
+    blocks = [inspect.getsource(function) for function in known if function in used]
+    for name, curve in curves.items():
+        blocks.append(
+            f"def {name}(step):\n"
+            f"    p = min(step, {steps - 1}) / {steps}  # the last value is held after the end\n"
+            f"    return {_call(curve)}\n"
+        )
+    if "momentum" in curves:
+        blocks.append(_MOMENTUM)
+    kind = "MomentumLR" if "momentum" in curves else "LambdaLR"
+    blocks.append(f"return {kind}(optimizer, multiplier)\n")
+    body = textwrap.indent("\n".join(blocks), "    ")
+    imports = "import math\n" if "math." in body else ""
+    imports += "from collections.abc import Callable\n" if "Callable[" in body else ""
+    imports += "\n" if imports else ""
+    return (
+        f"{imports}from torch.optim.lr_scheduler import LambdaLR\n\n\n"
+        f"def make_scheduler(optimizer):\n{body}\n\nscheduler = make_scheduler(optimizer)\n"
+    )
+
+
+def _pasteable(curve: Curve, table: list[float]) -> Curve:
+    """The curve where it consists of formulas alone, or else its table."""
+    return curve if _is_formula(curve) else partial(formulas.table, values=tuple(table))
+
+
+def _is_formula(curve: Any) -> bool:
+    if not isinstance(curve, partial) or curve.args:
+        return False
+    own = vars(formulas).get(getattr(curve.func, "__name__", "")) is curve.func
+    return own and all(_is_formula(nested) for nested in _nested(curve))
+
+
+def _nested(curve: partial[float]) -> Iterator[Any]:
+    for value in curve.keywords.values():
+        yield from (
+            item for item in (value if isinstance(value, tuple) else (value,)) if callable(item)
+        )
+
+
+def _used(curve: Any) -> Iterator[Callable[..., float]]:
+    """The formulas that a curve is made of, and those that they call in turn."""
+    waiting = [curve.func]
+    while waiting:
+        function: FunctionType = waiting.pop()
+        yield function
+        called = (vars(formulas).get(name) for name in function.__code__.co_names)
+        waiting.extend(other for other in called if isinstance(other, FunctionType))
+    for nested in _nested(curve):
+        yield from _used(nested)
+
+
+def _call(curve: Any) -> str:
+    told = "".join(f", {name}={_literal(value)}" for name, value in curve.keywords.items())
+    return f"{curve.func.__name__}(p{told})"
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, partial):
+        return f"lambda p: {_call(value)}"
+    if not isinstance(value, tuple):
+        return repr(value)
+    inside = ", ".join(_literal(item) for item in value)
+    if len(value) <= 8:
+        return f"({inside},)" if len(value) == 1 else f"({inside})"
+    return "(\n" + textwrap.indent(textwrap.fill(inside, 88), " " * 8) + "\n    )"
+
+
+def _native(curve: Any, steps: int) -> str | None:
+    """One of torch's own schedulers that equals the curve and does not climb after it, if any."""
+    write = _NATIVE.get(curve.func) if _is_formula(curve) else None
+    return write(steps, **curve.keywords) if write else None
+
+
+def _constant(_steps: int, value: float) -> str | None:
+    return "ConstantLR(optimizer, factor=1.0)" if value == 1 else None
+
+
+def _linear(steps: int, floor: float) -> str:
+    return f"LinearLR(optimizer, start_factor=1.0, end_factor={floor!r}, total_iters={steps})"
+
+
+def _polynomial(steps: int, power: float, floor: float) -> str | None:
+    native = f"PolynomialLR(optimizer, total_iters={steps}, power={power!r})"
+    return native if floor == 0 else None
+
+
+def _exponential(steps: int, end: float) -> str:
+    return f"ExponentialLR(optimizer, gamma={end!r} ** (1 / {steps}))"
+
+
+def _stairs(steps: int, every: float, factor: float) -> str:
+    drops = [int(step / steps / every + 1e-9) for step in range(steps)]
+    at = [step for step in range(1, steps) for _ in range(drops[step] - drops[step - 1])]
+    size = max(round(every * steps), 1)
+    if at == list(range(size, steps, size)):
+        return f"StepLR(optimizer, step_size={size}, gamma={factor!r})"
+    return f"MultiStepLR(optimizer, milestones={at}, gamma={factor!r})"
+
+
+def _milestones(steps: int, at: tuple[float, ...], factor: float) -> str:
+    reached = [math.ceil((border - 1e-9) * steps) for border in at]
+    return f"MultiStepLR(optimizer, milestones={reached}, gamma={factor!r})"
+
+
+def _warmup(steps: int, share: float, then: Curve) -> str | None:
+    rise = round(share * steps)
+    if abs(rise - share * steps) > 1e-9 or not 0 < rise < steps:
+        return None  # torch's phases begin at whole steps
+    rest = _native(then, steps - rise)
+    if rest is None or rest.startswith("SequentialLR"):
+        return None
+    return (
+        "SequentialLR(\n    optimizer,\n    [\n"
+        f"        LinearLR(optimizer, start_factor=0.01, total_iters={rise}),\n"
+        f"        {rest},\n    ],\n    milestones=[{rise}],\n)"
+    )
+
+
+_NATIVE: dict[Callable[..., float], Callable[..., str | None]] = {
+    formulas.constant: _constant,
+    formulas.linear: _linear,
+    formulas.polynomial: _polynomial,
+    formulas.exponential: _exponential,
+    formulas.stairs: _stairs,
+    formulas.milestones: _milestones,
+    formulas.warmup: _warmup,
+}
