@@ -26,6 +26,8 @@ def device(wanted: str | torch.device) -> torch.device:
         raise TaskError(
             f"device={wanted!r} is no torch device. Use auto, cpu, cuda, cuda:1 or mps."
         ) from error
+    if chosen.type == "meta":
+        raise TaskError("device='meta' holds no numbers to train. Use auto, cpu, cuda or mps.")
     if not has.get(chosen.type, True):
         raise TaskError(
             f"device={str(wanted)!r}, but this torch ({torch.__version__}) finds no "
@@ -47,6 +49,15 @@ def loss(given: object) -> None:
         )
 
 
+def objective(given: object) -> None:
+    """A function of a model and a batch."""
+    if isinstance(given, type) or not callable(given):
+        raise TaskError(
+            f"objective={given!r}; expected a function of (model, batch) that returns the loss, "
+            "such as lambda model, batch: model(**batch).loss."
+        )
+
+
 def model_copy(model: nn.Module) -> nn.Module:
     """A deep copy of the model."""
     try:
@@ -61,6 +72,16 @@ def model_copy(model: nn.Module) -> nn.Module:
 
 def fresh_models(make: Callable[[], object]) -> None:
     """A model factory has to make a new module at each call."""
+    try:
+        inspect.signature(make).bind()
+    except TypeError as error:
+        name = getattr(make, "__name__", type(make).__name__)
+        raise TaskError(
+            f"model={name} cannot be called without arguments ({error}); expected an nn.Module, "
+            f"or a function without arguments that makes one: Task(lambda: {name}(...), ...)."
+        ) from error
+    except ValueError:  # some callables do not tell their signature
+        pass
     first, second = make(), make()
     if not isinstance(first, nn.Module) or not isinstance(second, nn.Module):
         raise TaskError(

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrtune.errors import TaskError
-from lrtune.randomness import ORDER, derive, seed_all
+from lrtune.randomness import ORDER, derive, reseed, seed_all
 
 Batch = Any
 """What one step takes: usually a tuple of tensors, the target last; or a dict; or anything."""
@@ -27,13 +27,14 @@ class Data(Protocol):
         """One pass over the data."""
 
 
-def as_data(source: object, batch_size: int | None, *, what: str) -> Data:
+def as_data(source: object, batch_size: int | None, *, what: str, whole: bool = False) -> Data:
     """Take a DataLoader, a Dataset, a tuple of tensors, or any re-iterable of batches.
 
     Args:
         source: The data.
         batch_size: For a Dataset or tensors only; 64 when None.
         what: `train` or `val`, for the message.
+        whole: Cut a Dataset or tensors into batches in their order, with a short last one.
 
     Raises:
         TaskError: It is empty, can be iterated only once, or is none of these.
@@ -54,16 +55,30 @@ def as_data(source: object, batch_size: int | None, *, what: str) -> Data:
         count = len(cast("Any", source))
         if not count:
             raise TaskError(f"{what} is an empty {type(source).__name__}. Check the path or split.")
-        return Loader(DataLoader(source, size, shuffle=True, drop_last=count >= size))
-    return Tensors(source, size, what)
+        return Loader(
+            DataLoader(source, size, shuffle=not whole, drop_last=not whole and count >= size)
+        )
+    return Tensors(source, size, what, whole=whole)
 
 
 class Tensors:
-    """Tensors with one row per example, cut into shuffled batches; a short last one is dropped."""
+    """Tensors with one row per example, cut into shuffled batches; a short last one is dropped.
 
-    def __init__(self, tensors: tuple[Any, ...], size: int, what: str) -> None:
+    With `whole` they are neither shuffled nor is anything dropped.
+    """
+
+    def __init__(
+        self, tensors: tuple[Any, ...], size: int, what: str, *, whole: bool = False
+    ) -> None:
         """Check that all have the same number of rows."""
-        self.tensors = tuple(torch.as_tensor(tensor) for tensor in tensors)
+        try:
+            self.tensors = tuple(torch.as_tensor(tensor) for tensor in tensors)
+        except Exception as error:
+            raise TaskError(
+                f"{what} is a tuple of {', '.join(type(one).__name__ for one in tensors)}; expected "
+                f"tensors or arrays of numbers, (inputs, targets); {type(error).__name__}: {error}. "
+                "Batches go into a list."
+            ) from error
         rows = {len(tensor) if tensor.ndim else 0 for tensor in self.tensors}
         if len(rows) != 1 or rows == {0}:
             shapes = ", ".join(str(tuple(tensor.shape)) for tensor in self.tensors)
@@ -71,13 +86,15 @@ class Tensors:
                 f"{what} is a tuple of tensors of shapes {shapes or '()'}; expected the same "
                 "number (>= 1) of rows in each: (inputs, targets)."
             )
-        self.rows, self.size = rows.pop(), size
+        self.rows, self.size, self.whole = rows.pop(), size, whole
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Shuffled by the seed and the epoch."""
+        """Shuffled by the seed and the epoch, or whole and in order."""
         generator = torch.Generator().manual_seed(derive(seed, ORDER, epoch))
         order = torch.randperm(self.rows, generator=generator)
         last = self.rows - self.rows % self.size or self.rows
+        if self.whole:
+            order, last = torch.arange(self.rows), self.rows
         for start in range(0, last, self.size):
             rows = order[start : start + self.size]
             yield tuple(tensor[rows] for tensor in self.tensors)
@@ -108,10 +125,8 @@ class Loader:
                 f"({type(error).__name__}: {error}), and iterating yours would change its state. "
                 "Pass the data set itself, or a sampler that copy.deepcopy can copy."
             ) from error
-        own = [generator, *(getattr(sampler, "generator", None) for sampler in samplers)]
-        for one in own:
-            if isinstance(one, torch.Generator):
-                one.manual_seed(seed)
+        for copied in list(memo.values()):  # among them every generator, however deep inside
+            reseed(copied, seed)
         sampler, batch_sampler = samplers
         twin = copy.copy(loader)
         # DataLoader forbids setting these after its construction; on a copy it does no harm.
@@ -126,7 +141,7 @@ class Batches:
 
     def __init__(self, source: object, what: str) -> None:
         """Refuse what can be gone through only once."""
-        if not isinstance(source, Iterable):
+        if not isinstance(source, Iterable) or (isinstance(source, Tensor) and not source.ndim):
             raise TaskError(
                 f"{what} is a {type(source).__name__}; expected a DataLoader, a Dataset, a tuple "
                 "of tensors (inputs, targets), or something to iterate that yields batches."
@@ -188,14 +203,19 @@ def leaves(batch: Batch) -> Iterator[Any]:
 
 def moved(batch: Batch, device: torch.device) -> Batch:
     """The batch on the device; what has no `to` stays as it is."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    return _mapped(batch, lambda leaf: leaf.to(device) if hasattr(leaf, "to") else leaf)
+    return _mapped(batch, lambda leaf: _placed(leaf, device))
 
 
 def cloned(batch: Batch) -> Batch:
     """The batch with tensors of its own, for a model that works in place."""
     return _mapped(batch, lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)
+
+
+def _placed(leaf: Any, device: torch.device) -> Any:
+    if not isinstance(leaf, Tensor):
+        return leaf.to(device) if hasattr(leaf, "to") else leaf
+    # Made under inference_mode it could not be trained on.
+    return (leaf.clone() if leaf.is_inference() else leaf).to(device, non_blocking=True)
 
 
 def _mapped(batch: Batch, change: Callable[[Any], Any]) -> Batch:
@@ -217,8 +237,10 @@ def digest(batch: Batch) -> int:
     crc = 0
     for leaf in leaves(batch):
         if isinstance(leaf, Tensor):
-            flat = leaf.detach().reshape(-1)
-            part = flat[:: max(1, flat.numel() // SAMPLE)].cpu().contiguous()
+            dense = leaf.layout is torch.strided
+            numbers = leaf if dense else (leaf.coalesce() if leaf.is_sparse else leaf).values()
+            flat = numbers.detach().reshape(-1)
+            part = flat[:: max(1, -(-flat.numel() // SAMPLE))].cpu().contiguous()
             crc = zlib.crc32(part.view(torch.uint8).numpy().data, crc)
             crc = zlib.crc32(repr(tuple(leaf.shape)).encode(), crc)
         else:  # an object's repr may hold its address, which differs from run to run

@@ -40,6 +40,16 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
 
 
+def reseed(one: object, seed: int) -> None:
+    """Set a generator of torch, numpy or Python to a 32-bit seed; leave anything else alone."""
+    if isinstance(one, torch.Generator):
+        one.manual_seed(seed)
+    elif isinstance(one, np.random.Generator):
+        one.bit_generator.state = type(one.bit_generator)(seed).state  # type: ignore[call-arg]
+    elif isinstance(one, (random.Random, np.random.RandomState)):
+        one.seed(seed)
+
+
 @contextlib.contextmanager
 def preserved() -> Iterator[None]:
     """Give back the global random states exactly as they were, whatever happens inside."""

@@ -235,6 +235,7 @@ def read(text: str) -> list[Result]:
 def _one(plain: Any) -> Result:
     kind = plain.get("kind") if isinstance(plain, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
-        raise ResultsError(f"a result is of kind {', '.join(KINDS)}; got {str(kind)[:40]!r}.")
+        told = repr(kind[:40]) if isinstance(kind, str) else f"a {type(kind).__name__}"
+        raise ResultsError(f"a result is of kind {', '.join(KINDS)}; got {told}.")
     result: Result = from_plain(KINDS[kind], plain)
     return result

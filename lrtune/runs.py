@@ -4,9 +4,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from lrtune.errors import ArgumentError
-from lrtune.schedules import Curve, Schedule, as_schedule, constant
+from lrtune.schedules import Curve, Feedback, Schedule, as_schedule, constant
+
+Shape = Curve | Schedule | Feedback[Any]
+"""What a run may follow."""
 
 
 @dataclass(frozen=True, init=False)
@@ -17,6 +21,7 @@ class Run:
         name: Unique in its cohort.
         lr: Peak learning rate, > 0; parameter groups keep their ratios to it.
         schedule: Progress to a multiplier of the peak rate; any function of one number will do.
+            Or one that reacts to the loss, such as `schedules.ReduceOnPlateau()`.
         seed: Decides the order of the data, the random layers, and the initial weights where the
             task has a model factory.
 
@@ -29,21 +34,29 @@ class Run:
 
     name: str
     lr: float
-    schedule: Schedule
+    schedule: Schedule | Feedback[Any]
     seed: int
 
     def __init__(
-        self, name: str, lr: float, schedule: Curve | Schedule = constant(), seed: int = 0
+        self, name: str, lr: float, schedule: Shape = constant(), seed: int = 0
     ) -> None:
         """Check the rate, and take any function of progress for a schedule."""
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "lr", positive("lr", lr))
-        object.__setattr__(self, "schedule", as_schedule(schedule))
+        object.__setattr__(self, "schedule", _planned_or_reacting(schedule))
         object.__setattr__(self, "seed", whole("seed", seed, least=0))
 
 
+def _planned_or_reacting(shape: Shape) -> Schedule | Feedback[Any]:
+    if isinstance(shape, Schedule):
+        return shape
+    if callable(getattr(shape, "next", None)) and callable(getattr(shape, "start", None)):
+        return cast("Feedback[Any]", shape)
+    return as_schedule(cast("Curve", shape))
+
+
 def grid(
-    rates: Iterable[float], seeds: Sequence[int], schedule: Curve | Schedule = constant()
+    rates: Iterable[float], seeds: Sequence[int], schedule: Shape = constant()
 ) -> list[Run]:
     """Every rate with every seed, under names that tell them apart.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import SGD, Optimizer
+from torch.utils.data import Dataset
 
 from lrtune import checks
 from lrtune.checks import evaluating, trying
@@ -81,12 +82,16 @@ class Task:
         if loss is not None and objective is not None:
             raise TaskError("got loss and objective; an objective contains the loss. Pass one.")
         self.device = checks.device(device)
-        self._loss = nn.CrossEntropyLoss() if loss is None else loss
+        self._has_objective = objective is not None
+        self._loss: Loss = nn.CrossEntropyLoss() if loss is None else loss
         checks.loss(self._loss)
-        self._objective = objective
+        if objective is not None:
+            checks.objective(objective)
+            self._loss = objective
         self._make_optimizer = _optimizer_maker(optimizer)
         self._train = as_data(train, batch_size, what="train")
-        self._val = None if val is None else as_data(val, batch_size, what="val")
+        size = batch_size if isinstance(val, (tuple, Dataset)) else None
+        self._val = None if val is None else as_data(val, size, what="val", whole=True)
         self._works_in_place = False
         with preserved(), torch.inference_mode(mode=False), torch.enable_grad():
             self._make_model = _model_maker(model)
@@ -97,6 +102,13 @@ class Task:
     def has_validation(self) -> bool:
         """Whether there are validation data."""
         return self._val is not None
+
+    def on(self, device: str | torch.device) -> "Task":
+        """The same task on another device; `auto` as in `Task`."""
+        twin = copy.copy(self)
+        twin.device = checks.device(device)
+        twin._described = self._described | {"device": str(twin.device)}
+        return twin
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """The endless stream of training batches of one seed, as the data give them.
@@ -111,11 +123,10 @@ class Task:
         Call it inside `randomness.preserved()`.
         """
         seed_all(derive(seed, WEIGHTS))
-        model = self._make_model()
+        model = self._make_model().to(self.device)
         if any(map(is_lazy, [*model.parameters(), *model.buffers()])):
             with torch.no_grad(), evaluating(model):  # in eval mode no statistics move
-                self._forward(model, self._loss, self._first)
-        model = model.to(self.device)
+                self._forward(model, self._own_loss(), self.place(cloned(self._first)))
         if not model.training:
             model.train()
         return State(model, self._own_loss(), self._make_optimizer(model, lr))
@@ -163,8 +174,8 @@ class Task:
         return f"Task({', '.join(self._described.values())})"
 
     def _forward(self, model: nn.Module, loss: Loss, batch: Batch) -> Tensor:
-        if self._objective is not None:
-            return self._objective(model, batch)
+        if self._has_objective:
+            return loss(model, batch)
         return loss(model(*batch[:-1]), batch[-1])
 
     def _own_loss(self) -> Loss:
@@ -174,10 +185,10 @@ class Task:
 
     def _try(self) -> None:
         """Make one update on a copy, and find out whether the model works in place."""
-        if self._objective is None:
+        if not self._has_objective:
             checks.batch(self._first)
         batch = moved(cloned(self._first), self.device)
-        with trying("the model", self._first):
+        with trying("making the model and its optimizer", self._first):
             model = self.begin(seed=0, lr=checks.TRIAL_RATE).model
         checks.trainable(model)
         with trying("making the optimizer", self._first):
@@ -185,7 +196,7 @@ class Task:
         state = State(model, self._own_loss(), optimizer)
         before = checks.versions(batch)
         seed_all(derive(0, NOISE))
-        if self._objective is None:
+        if not self._has_objective:
             with trying("the model", self._first):
                 outputs = model(*batch[:-1])
             checks.all_labels(outputs, self._loss, self._train, batch)
@@ -193,20 +204,20 @@ class Task:
                 loss = state.loss(outputs, batch[-1])
         else:
             with trying("the objective", self._first):
-                loss = self._objective(model, batch)
+                loss = state.loss(model, batch)
         checks.value(loss)
         with trying("the update", self._first):
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         self._works_in_place = checks.versions(batch) != before
         if self._val is not None:
-            with trying("validation", self._first):
+            with trying("validation", next(self._val.epoch(0, 0), None)):
                 self.validate(state)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self._described = {
             "model": f"{type(model).__name__} with {parameters:,} parameters",
             "optimizer": type(optimizer).__name__,
-            "loss": "an objective of its own" if self._objective else _name(self._loss),
+            "loss": "an objective of its own" if self._has_objective else _name(self._loss),
             "batch": described(self._first),
             "device": str(self.device),
         }

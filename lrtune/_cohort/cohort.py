@@ -13,6 +13,7 @@ from torch import Tensor
 from lrtune._cohort.batches import Streams
 from lrtune._cohort.engine import Engine
 from lrtune._cohort.loop import Loop
+from lrtune._cohort.paces import Planned, Reacting, pace_of
 from lrtune._cohort.retire import Retire, failed
 from lrtune.curves import Outcome
 from lrtune.errors import ArgumentError
@@ -20,7 +21,6 @@ from lrtune.randomness import NOISE, derive, preserved
 from lrtune.records import table
 from lrtune.results import EVALUATED, RUNS, TRACE, Trace
 from lrtune.runs import Run, checked_runs, whole
-from lrtune.schedules import multipliers
 from lrtune.task import Task
 
 BLOCK = 32
@@ -38,7 +38,7 @@ class _Live:
     """One run of a cohort, and what is known of it."""
 
     run: Run
-    rates: list[float]
+    pace: Planned | Reacting
     first: int
     losses: list[float] = field(default_factory=list)
     unread: list[Tensor] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Cohort:
         self._engine: Engine = Loop(task) if engine is None else engine
         self._retire, self._stage, self._progress = retire, stage, progress
         runs = checked_runs(runs)
-        self._all = {run.name: _Live(run, multipliers(run.schedule, steps), 0) for run in runs}
+        self._all = {run.name: _Live(run, pace_of(run, steps), 0) for run in runs}
         self._step, self._broken, self._told = 0, False, 0.0
         self._evaluated: list[tuple[str, int, float]] = []
         self._streams = Streams(task, list(dict.fromkeys(run.seed for run in runs)))
@@ -145,7 +145,7 @@ class Cohort:
                     f"the batches of its seed, {parent.run.seed}. Use that seed."
                 )
         begun = {
-            run.name: _Live(run, multipliers(run.schedule, self.steps), self._step) for run in runs
+            run.name: _Live(run, pace_of(run, self.steps, self._step), self._step) for run in runs
         }
         with self._training():
             for run in runs:
@@ -163,12 +163,13 @@ class Cohort:
     @property
     def trace(self) -> Trace:
         """Everything recorded so far."""
+        self._read()  # after an interruption, losses are still on the device
         rows = [self._rows(one) for one in self._all.values()]
         runs = [
             (
                 one.run.name,
                 one.run.lr,
-                one.run.schedule.text,
+                repr(one.run.schedule),
                 one.run.seed,
                 self._outcome(one).name,
                 one.steps,
@@ -210,7 +211,7 @@ class Cohort:
             losses = self._engine.update(
                 [one.run for one in living],
                 batch,
-                [one.rates[step] for one in living],
+                [one.pace.at(step) for one in living],
                 derive(seed, NOISE, step),
             )
             for one, loss in zip(living, losses, strict=True):
@@ -260,7 +261,7 @@ class Cohort:
             {
                 "run": [one.run.name] * len(one.losses),
                 "step": range(span.start, span.stop),
-                "lr": [one.run.lr * rate for rate in one.rates[span]],
+                "lr": [one.run.lr * rate for rate in one.pace.rates[span]],
                 "loss": one.losses,
                 "batch": self._streams.digests[one.run.seed][span],
             }

@@ -1,12 +1,25 @@
 """What a cohort asks of an engine."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from lrtune.data import Batch
 from lrtune.runs import Run
+
+
+class Pace(NamedTuple):
+    """What a run's optimizer is set to for one update.
+
+    Attributes:
+        rate: Multiplier of the peak rate; or, for a schedule that reacts to the loss, a function
+            of the loss of this very batch, which costs a look at the device.
+        momentum: SGD's momentum or Adam's beta1; None leaves the optimizer's own alone.
+    """
+
+    rate: float | Callable[[float], float]
+    momentum: float | None = None
 
 
 class Engine(Protocol):
@@ -19,14 +32,14 @@ class Engine(Protocol):
         """Hold a fresh state for the run, or one that goes on from the state of run `like`."""
 
     def update(
-        self, runs: Sequence[Run], batch: Batch, rates: Sequence[float], noise: int
+        self, runs: Sequence[Run], batch: Batch, paces: Sequence[Pace], noise: int
     ) -> Sequence[Tensor]:
         """One optimizer update of each run on the placed batch.
 
         Args:
             runs: Runs of one seed, all begun.
             batch: On the task's device.
-            rates: Each run's multiplier of its peak rate at this step.
+            paces: Each run's rate and momentum at this step.
             noise: The seed of the random layers at this step.
 
         Returns:

@@ -5,7 +5,9 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
+from lrtune._cohort.engine import Pace
 from lrtune.data import Batch
+from lrtune.export import set_momentum
 from lrtune.randomness import seed_all
 from lrtune.runs import Run
 from lrtune.task import State, Task
@@ -33,26 +35,33 @@ class Loop:
         self._peaks[run.name] = [float(group["lr"]) for group in state.optimizer.param_groups]
 
     def update(
-        self, runs: Sequence[Run], batch: Batch, rates: Sequence[float], noise: int
+        self, runs: Sequence[Run], batch: Batch, paces: Sequence[Pace], noise: int
     ) -> Sequence[Tensor]:
         """One optimizer update of each run on the placed batch; losses before the update."""
         losses = []
-        for run, rate in zip(runs, rates, strict=True):
+        for run, pace in zip(runs, paces, strict=True):
             state = self._states[run.name]
-            optimizer = state.optimizer
-            for group, peak in zip(optimizer.param_groups, self._peaks[run.name], strict=True):
-                if isinstance(group["lr"], Tensor):  # capturable optimizers keep it on the device
-                    group["lr"].fill_(peak * rate)
-                else:
-                    group["lr"] = peak * rate
             with _noted("training", run):
                 seed_all(noise)
-                optimizer.zero_grad()
+                state.optimizer.zero_grad()
                 loss = self._task.loss(state, batch)
                 loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-            losses.append(loss.detach().reshape(()))
+                losses.append(loss.detach().reshape(()))
+                rate = pace.rate if isinstance(pace.rate, float) else pace.rate(float(losses[-1]))
+                self._set(run, rate, pace.momentum)
+                state.optimizer.step()
         return losses
+
+    def _set(self, run: Run, rate: float, momentum: float | None) -> None:
+        """Every parameter group keeps its ratio to the peak rate."""
+        optimizer = self._states[run.name].optimizer
+        for group, peak in zip(optimizer.param_groups, self._peaks[run.name], strict=True):
+            if isinstance(group["lr"], Tensor):  # capturable optimizers keep it on the device
+                group["lr"].fill_(peak * rate)
+            else:
+                group["lr"] = peak * rate
+        if momentum is not None:
+            set_momentum(optimizer, momentum)
 
     def validate(self, run: Run) -> float:
         """Mean validation loss of the run."""
