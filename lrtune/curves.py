@@ -30,6 +30,11 @@ class Outcome(enum.Enum):
     RUNNING = "Has steps left to go."
 
 
+FAILED = (Outcome.DIVERGED.name, Outcome.NONFINITE.name)
+"""The outcomes of runs whose last loss says nothing about their rate."""
+
+
+@np.errstate(over="ignore")
 def noise(losses: ArrayLike) -> float:
     """Standard deviation of the noise from step to step, robustly, from successive differences.
 
@@ -42,6 +47,7 @@ def noise(losses: ArrayLike) -> float:
     return float(1.4826 * np.median(steps) / np.sqrt(2)) if len(steps) else 0.0
 
 
+@np.errstate(over="ignore")
 def diverged_at(losses: ArrayLike) -> int | None:
     """The first step at which the curve has diverged, or None.
 
@@ -92,6 +98,7 @@ class Smoothed:
     noise: float
 
 
+@np.errstate(over="ignore")
 def smooth(x: ArrayLike, y: ArrayLike, width: float, control: ArrayLike | None = None) -> Smoothed:
     """A curve without its noise and without lag: local straight lines, robust against spikes.
 
@@ -107,8 +114,8 @@ def smooth(x: ArrayLike, y: ArrayLike, width: float, control: ArrayLike | None =
             points lie in it.
         control: Finite values that vary with the noise of y and not with x.
 
-    >>> smooth([0, 1, 2, 3, 4], [0, 1, 4, 9, 16], width=2).slope.round(2).tolist()
-    [2.06, 2.8, 4.0, 5.2, 5.94]
+    >>> smooth(range(7), [0, 2, 4, 66, 8, 10, 12], width=4).value.round(2).tolist()
+    [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
 
     Source: Cleveland 1979, Journal of the American Statistical Association 74 (LOWESS).
     """
@@ -146,6 +153,7 @@ def _local_lines(
     return fit[:, 0], fit[:, 1], y - at_point
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def end_level(losses: ArrayLike, share: float = 0.2) -> float:
     """Mean of the last `share` of the losses (at least one): where a run ended; NaN if empty.
 

@@ -13,6 +13,8 @@ import pandas as pd
 from lrtune import figures
 from lrtune.errors import ResultsError
 from lrtune.records import framed, from_plain, to_plain
+from lrtune.schedules.pasting import snippet
+from lrtune.schedules.reading import parse
 from lrtune.suggest import Suggestion
 
 if TYPE_CHECKING:
@@ -85,9 +87,49 @@ CHECKS = {
     "long": "float64",  # training loss at the end of the full length
     "passed": "bool",
 }
+RANKING = {
+    "rank": "int64",  # 1 is the lowest final loss
+    "schedule": "str",  # its name
+    "call": "str",  # the call that makes it
+    "lr": "float64",  # its own best peak rate
+    "early": "float64",  # early decrease, a share of the starting loss
+    "onset": "float64",  # plateau: the step it begins at; NaN without a plateau
+    "level": "float64",  # plateau: its loss
+    "noise": "float64",  # plateau: standard deviation of single steps around it
+    "slope": "float64",  # plateau: per step
+    "released": "str",  # plateau: whether a lower rate let the loss fall on: yes, no, or empty
+    "final": "float64",  # mean final loss over the fresh seeds; NaN if a run failed
+    "difference": "float64",  # of it to the best schedule's, paired by seed
+    "low": "float64",  # interval of the difference, corrected for all comparisons
+    "high": "float64",
+    "tied": "bool",  # cannot be told apart from the best
+    "failed": "int64",  # fresh seeds in which it diverged or became non-finite
+    "cost": "int64",  # updates trained for it, all horizons and seeds
+}
+STABILITY = {
+    "horizon": "int64",  # its ranking, compared with that of the fresh seeds
+    "tau": "float64",  # Kendall's tau-b
+    "low": "float64",  # bootstrap interval over the seeds
+    "high": "float64",
+}
+CANDIDATES = {
+    "horizon": "int64",
+    "schedule": "str",
+    "call": "str",
+    "lr": "float64",
+    "score": "float64",  # mean over the seeds; NaN if a run failed
+}
+PATHS = {
+    "schedule": "str",
+    "seed": "int64",
+    "step": "int64",
+    "lr": "float64",
+    "loss": "float64",
+}
 
 __all__ = [
     "KINDS",
+    "Comparison",
     "RangeTest",
     "Search",
     "Trace",
@@ -210,10 +252,88 @@ class Search(_Saved):
         return figures.curves_figure(self.curves, self.frame)
 
 
-KINDS: Mapping[str, type] = {"trace": Trace, "range-test": RangeTest, "search": Search}
+@dataclass(frozen=True, eq=False)
+class Comparison(_Saved):
+    """What a comparison of schedules found.
+
+    Attributes:
+        winner: The schedule that beats every other; empty when it is a tie, or when the horizons
+            do not agree.
+        schedule: The one recommended: the winner, or the simplest of those tied with the best.
+        call: The call of `lrtune.schedules` that makes it, with the best parameters found.
+        lr: Its own best peak rate.
+        because: Why this one, in a sentence.
+        notes: What a reader should know: how far the ranking can be trusted, and what it needs.
+        steps: The length of training that the answer is for, in optimizer updates.
+        horizon: The length of the runs that it was judged by.
+        manifest: The task, the settings and the versions, as text.
+        table: One row per schedule: `rank`, `schedule`, `call`, `lr`, `early`, the plateau
+            (`onset`, `level`, `noise`, `slope`, `released`), `final`, `difference` to the best
+            with `low` and `high`, `tied`, `failed`, `cost` in updates.
+        stability: One row per horizon: `horizon`, `tau`, `low`, `high`.
+        candidates: One row per candidate and horizon: `horizon`, `schedule`, `call`, `lr`,
+            `score`.
+        paths: One row per schedule, fresh seed and step: `schedule`, `seed`, `step`, `lr`, `loss`.
+    """
+
+    winner: str
+    schedule: str
+    call: str
+    lr: float
+    because: str
+    notes: tuple[str, ...]
+    steps: int
+    horizon: int
+    manifest: dict[str, str]
+    table: pd.DataFrame = framed(RANKING)
+    stability: pd.DataFrame = framed(STABILITY)
+    candidates: pd.DataFrame = framed(CANDIDATES)
+    paths: pd.DataFrame = framed(PATHS)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The table, by the name that every result has."""
+        return self.table
+
+    def snippet(self) -> str:
+        """Python to paste into a training script: the recommended schedule, for `steps` steps.
+
+        Raises:
+            ArgumentError: It is a schedule of your own, or one that reacts to the loss: only you
+                have its code.
+        """
+        return snippet(parse(self.call), self.lr, self.steps)
+
+    def figure(self) -> "Figure":
+        """Final loss of every schedule against the best, with intervals; ties in one colour."""
+        return figures.ranking_figure(self.table)
+
+    def rates_figure(self) -> "Figure":
+        """Every schedule's rate over the run."""
+        return figures.paths_figure(self.paths, self.table, "lr")
+
+    def losses_figure(self) -> "Figure":
+        """Losses over steps, the mean over the fresh seeds."""
+        return figures.paths_figure(self.paths, self.table, "loss")
+
+    def heat_figure(self) -> "Figure":
+        """Best score of every schedule at every rate, on the longest horizon it was tried on."""
+        return figures.heat_figure(self.candidates, self.table)
+
+    def stability_figure(self) -> "Figure":
+        """How the ranking changes with the horizon."""
+        return figures.stability_figure(self.candidates, self.table, self.stability)
+
+
+KINDS: Mapping[str, type] = {
+    "trace": Trace,
+    "range-test": RangeTest,
+    "search": Search,
+    "comparison": Comparison,
+}
 """What a result is called in JSON."""
 
-Result = Trace | RangeTest | Search
+Result = Trace | RangeTest | Search | Comparison
 
 
 def read(text: str) -> list[Result]:

@@ -9,6 +9,9 @@ from typing import Any, cast
 from lrtune.errors import ArgumentError
 from lrtune.schedules import Curve, Feedback, Schedule, as_schedule, constant
 
+STEPS = 800
+"""The length of training that an answer is for, when nothing is said."""
+
 Shape = Curve | Schedule | Feedback[Any]
 """What a run may follow."""
 
@@ -37,9 +40,7 @@ class Run:
     schedule: Schedule | Feedback[Any]
     seed: int
 
-    def __init__(
-        self, name: str, lr: float, schedule: Shape = constant(), seed: int = 0
-    ) -> None:
+    def __init__(self, name: str, lr: float, schedule: Shape = constant(), seed: int = 0) -> None:
         """Check the rate, and take any function of progress for a schedule."""
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "lr", positive("lr", lr))
@@ -55,9 +56,7 @@ def _planned_or_reacting(shape: Shape) -> Schedule | Feedback[Any]:
     return as_schedule(cast("Curve", shape))
 
 
-def grid(
-    rates: Iterable[float], seeds: Sequence[int], schedule: Shape = constant()
-) -> list[Run]:
+def grid(rates: Iterable[float], seeds: Sequence[int], schedule: Shape = constant()) -> list[Run]:
     """Every rate with every seed, under names that tell them apart.
 
     >>> [run.name for run in grid([0.1, 0.01], seeds=[0, 1])]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lrtune.errors import ScheduleError
 from lrtune.schedules import (
     SCHEDULES,
+    Schedule,
     constant,
     cosine,
     cosine_restarts,
@@ -27,13 +28,15 @@ from lrtune.schedules import (
     warmup,
 )
 
-ANY = st.sampled_from(sorted(SCHEDULES)).map(lambda name: SCHEDULES[name]())
-MOVING = st.sampled_from([one_cycle(), triangular(), SCHEDULES["decay-cyclic"]()])
+JUMP = join([constant(), scale(cosine(), 0.5)], at=[1 / 3])
+ANY = st.sampled_from([*(entry() for entry in SCHEDULES.values()), JUMP])
+RISING = Schedule("rising", lambda _p: 1.0, lambda p: 0.8 + p / 10)  # in momentum
+MOVING = st.sampled_from([one_cycle(), triangular(), SCHEDULES["decay-cyclic"](), RISING])
 STILL = st.sampled_from([cosine(), rex(), step(), warmup(0.1, linear())])
 PROGRESS = st.floats(0, 1, exclude_max=True)
 SHARE = st.floats(0.01, 0.99)
 
-often = settings(deadline=None, max_examples=200)
+often = settings(deadline=None, max_examples=120)
 
 
 @often
@@ -148,6 +151,20 @@ def test_users_own_functions_are_combined_like_ours(progress):
     for mine, ours in pairs:
         assert mine(progress) == ours(progress)
         assert "ramp" in mine.text
+
+
+@often
+@given(st.integers(1, 9), st.integers(1, 200), st.data())
+def test_no_piece_is_ever_asked_beyond_its_run(tenths, steps, data):
+    def picky(p):
+        assert 0 <= p < 1
+        return 1 - p
+
+    share = tenths / 10
+    inner = data.draw(st.sampled_from([cycle(picky, 3, stretch=2), join([picky, picky], [share])]))
+    for schedule in (warmup(share, inner), cycle(inner, 7), join([inner, picky], [share]), inner):
+        assert len(multipliers(schedule, steps)) == steps
+        assert schedule(math.nextafter(share, 0)) >= 0
 
 
 def test_restarts_are_cycles_of_cosines():

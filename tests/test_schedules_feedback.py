@@ -87,6 +87,14 @@ def test_a_loss_that_is_no_number_is_no_improvement_and_no_error(feedback, losse
     assert all(math.isfinite(answer) and answer > 0 for answer in answers)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", [0, 400])
+def test_a_spell_without_numbers_does_not_blind_it(bad, where):
+    losses = falling_then_flat(0, 0.05, knee=1000)
+    losses[where : where + 30] = [bad] * 30
+    assert drops(replay(ReduceOnPlateau(patience=0.2), losses)) == []
+
+
 def test_a_run_of_nan_only_is_a_plateau():
     assert replay(ReduceOnPlateau(patience=0.5), [math.nan] * 16)[-1] < 1
 
@@ -224,8 +232,8 @@ def test_the_loss_of_this_test_is_scale_invariant():
     assert float(small) == pytest.approx(float(large), rel=1e-12)
 
 
-@settings(deadline=None, max_examples=15)
-@given(st.integers(0, 1000), st.floats(0.01, 0.5), st.floats(1e-4, 0.05))
+@settings(deadline=None, max_examples=12)
+@given(st.integers(0, 1000), st.floats(0.01, 0.5), st.floats(1e-3, 0.05))
 def test_weight_decay_is_an_exponentially_growing_rate(seed, rate, decay):
     steps = 60
     published = [rate * (1 - decay * rate) ** (-2 * t - 1) for t in range(steps)]
@@ -235,10 +243,10 @@ def test_weight_decay_is_an_exponentially_growing_rate(seed, rate, decay):
     growing = directions(seed, published, 0.0)
     assert float((constant - growing).abs().max()) < 1e-10
     still = directions(seed, [rate] * steps, 0.0)
-    assert float((constant - still).abs().max()) > 1e-7  # or the test would prove nothing
+    assert float((constant - still).abs().max()) > 1e-8  # or it would prove nothing
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=12)
 @given(st.integers(0, 1000), st.floats(0.01, 0.1), st.floats(1e-4, 0.02), st.floats(0.1, 0.9))
 def test_so_it_is_with_momentum(seed, rate, decay, momentum):
     steps = 60

@@ -1,12 +1,13 @@
 """The reference engine: on each batch one run after the other. Works with every model."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from lrtune._cohort.engine import Pace
-from lrtune.data import Batch
+from lrtune.data import Batch, leaves
 from lrtune.export import set_momentum
 from lrtune.randomness import seed_all
 from lrtune.runs import Run
@@ -44,13 +45,22 @@ class Loop:
             with _noted("training", run):
                 seed_all(noise)
                 state.optimizer.zero_grad()
-                loss = self._task.loss(state, batch)
-                loss.backward()  # type: ignore[no-untyped-call]
-                losses.append(loss.detach().reshape(()))
+                losses.append(self._backward(state, batch))
                 rate = pace.rate if isinstance(pace.rate, float) else pace.rate(float(losses[-1]))
                 self._set(run, rate, pace.momentum)
                 state.optimizer.step()
         return losses
+
+    def _backward(self, state: State, batch: Batch) -> Tensor:
+        """The loss, once its gradients are there; NaN where overflowing layers made it raise."""
+        try:
+            loss = self._task.loss(state, batch)
+        except Exception:
+            if not _overflows(self._task, state, batch):
+                raise
+            return torch.tensor(torch.nan, device=self._task.device)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach().reshape(())
 
     def _set(self, run: Run, rate: float, momentum: float | None) -> None:
         """Every parameter group keeps its ratio to the peak rate."""
@@ -71,6 +81,25 @@ class Loop:
     def drop(self, run: Run) -> None:
         """Forget the run's state."""
         del self._states[run.name], self._peaks[run.name]
+
+
+def _overflows(task: Task, state: State, batch: Batch) -> bool:
+    """Whether a layer gives numbers that are not finite.
+
+    Some losses, such as BCELoss, refuse them with an error: the end of one run, not of all.
+    """
+    finite: list[bool] = []
+
+    def look(_part: nn.Module, _inputs: object, outputs: object) -> None:
+        tensors = (leaf for leaf in leaves(outputs) if isinstance(leaf, Tensor))
+        finite.extend(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+    hooks = [part.register_forward_hook(look) for part in state.model.modules()]
+    with suppress(Exception):
+        task.loss(state, batch)
+    for hook in hooks:
+        hook.remove()
+    return not all(finite)
 
 
 @contextmanager

@@ -1,0 +1,5 @@
+"""The comparator: schedules x rates x seeds, each schedule at its own best rate."""
+
+from lrtune._compare.comparing import compare
+
+__all__ = ["compare"]

@@ -1,0 +1,204 @@
+"""What a comparison says: a winner or a tie, and how far the short horizons can be trusted."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from lrtune._compare.heats import Heat, Heats
+from lrtune.agreement import tau
+from lrtune.curves import FAILED
+from lrtune.errors import SearchError
+from lrtune.paired import Standing, seeds_needed, stand
+from lrtune.phases import early_decrease, plateau
+from lrtune.records import table
+from lrtune.results import CANDIDATES, PATHS, RANKING, STABILITY, Comparison
+
+TRUST = 0.5
+"""Horizons disagree where Kendall's tau surely lies below this."""
+
+
+def concluded(
+    heats: Heats, ranks: Mapping[str, int], steps: int, manifest: dict[str, str]
+) -> Comparison:
+    """Read all heats; the last of them is on fresh seeds.
+
+    Raises:
+        SearchError: Every schedule failed there.
+    """
+    final = heats.all[-1]
+    scores = by_entrant(final)
+    standing = stand(scores, family=True)
+    if standing is None:
+        raise SearchError(
+            f"each of {len(scores)} schedules diverged in some seed within {final.horizon} steps. "
+            "Give a lower lr."
+        )
+    stability = _stability(heats, scores)
+    ranking = _ranking(heats, standing, ranks)
+    tied = ranking[ranking["tied"]]
+    before = stability[stability["horizon"] < final.horizon]
+    alone = len(tied) == 1
+    simplest = min(tied["schedule"], key=lambda name: ranks[name])
+    trusted = _trusted(heats, before, simplest, alone=alone)
+    recommended = ranking.set_index("schedule").loc[simplest]
+    return Comparison(
+        winner=simplest if alone and trusted else "",
+        schedule=simplest,
+        call=str(recommended["call"]),
+        lr=float(recommended["lr"]),
+        because=_because(simplest, tied, len(ranking), scores.shape[1], trusted=trusted),
+        notes=tuple(_notes(ranking, standing, before, final.horizon, steps, trusted=trusted)),
+        steps=steps,
+        horizon=final.horizon,
+        manifest=manifest,
+        table=ranking,
+        stability=stability,
+        candidates=_candidates(heats),
+        paths=_paths(final),
+    )
+
+
+def _trusted(heats: Heats, before: pd.DataFrame, name: str, *, alone: bool) -> bool:
+    """Whether the horizon before the last says nothing against the ranking, or the winner.
+
+    Equal schedules rank by chance, so a low tau alone means nothing; one that is surely low does.
+    And a winner must not have been clearly behind half as long a run ago.
+    """
+    if before.empty:
+        return True
+    if before["high"].iloc[-1] < TRUST:
+        return False
+    standing = stand(by_entrant(heats.over(before["horizon"].iloc[-1])), family=True)
+    return not alone or standing is None or bool(standing.frame.loc[name, "tied"])
+
+
+def by_entrant(heat: Heat) -> pd.DataFrame:
+    """The scores of each schedule's best candidate: schedules as index, seeds as columns."""
+    best = heat.best()
+    return heat.scores.loc[list(best.values())].set_axis(list(best), axis=0)
+
+
+def _stability(heats: Heats, final: pd.DataFrame) -> pd.DataFrame:
+    """Kendall's tau of each horizon's ranking with that of the fresh seeds."""
+    horizons = dict.fromkeys(heat.horizon for heat in heats.all[:-1])
+    rows = [(horizon, *tau(by_entrant(heats.over(horizon)), final)) for horizon in horizons]
+    return table(pd.DataFrame(rows, columns=list(STABILITY)), STABILITY)
+
+
+def _ranking(heats: Heats, standing: Standing, ranks: Mapping[str, int]) -> pd.DataFrame:
+    final = heats.all[-1]
+    candidates = {one.entrant: one for one in final.candidates.values()}
+    cost = pd.Series(0, index=list(candidates))
+    for heat in heats.all:
+        keys = heat.trace.runs["run"].str.rpartition("/")[0]
+        entrants = keys.map(lambda key, heat=heat: heat.candidates[key].entrant)
+        cost = cost.add(heat.trace.runs["steps"].groupby(entrants).sum(), fill_value=0)
+    runs = final.trace.runs
+    failed = runs["outcome"].isin(FAILED).groupby(runs["run"].str.rpartition("#")[0]).sum()
+    rows = []
+    for name, row in standing.frame.iterrows():
+        one = candidates[str(name)]
+        rows.append(
+            {
+                "schedule": name,
+                "call": repr(one.shape),
+                "lr": one.lr,
+                "final": row["mean"],
+                "difference": row["difference"],
+                "low": row["low"],
+                "high": row["high"],
+                "tied": row["tied"],
+                **_phases(final, one.key),
+                "failed": failed[name],
+                "cost": cost[name],
+                "simple": ranks[str(name)],
+            }
+        )
+    frame = pd.DataFrame(rows).sort_values(["final", "simple"], kind="stable", na_position="last")
+    return table(frame.assign(rank=range(1, len(frame) + 1)), RANKING)
+
+
+def _phases(heat: Heat, key: str) -> dict[str, object]:
+    """Early decrease, the mean over the seeds; and the plateau of the mean curve."""
+    frame = heat.trace.frame[heat.trace.frame["run"].str.rpartition("/")[0] == key]
+    early = [early_decrease(run["loss"].to_numpy()) for _, run in frame.groupby("run")]
+    by_step = frame.groupby("step")[["loss", "lr"]].mean()
+    flat = plateau(by_step["loss"].to_numpy(), by_step["lr"].to_numpy())
+    released = {True: "yes", False: "no", None: ""}
+    return {
+        "early": float(np.mean(early)),
+        "onset": np.nan if flat is None else float(flat.onset),
+        "level": np.nan if flat is None else flat.level,
+        "noise": np.nan if flat is None else flat.noise,
+        "slope": np.nan if flat is None else flat.slope,
+        "released": "" if flat is None else released[flat.released],
+    }
+
+
+def _candidates(heats: Heats) -> pd.DataFrame:
+    rows = [
+        (heat.horizon, one.entrant, repr(one.shape), one.lr, mean)
+        for heat in heats.all
+        for one, mean in zip(
+            heat.candidates.values(), heat.scores.mean(axis=1, skipna=False), strict=False
+        )
+    ]
+    return table(pd.DataFrame(rows, columns=list(CANDIDATES)), CANDIDATES)
+
+
+def _paths(heat: Heat) -> pd.DataFrame:
+    frame = heat.trace.frame.merge(heat.trace.runs[["run", "seed"]], on="run")
+    return table(frame.assign(schedule=frame["run"].str.rpartition("#")[0]), PATHS)
+
+
+def _because(name: str, tied: pd.DataFrame, schedules: int, seeds: int, *, trusted: bool) -> str:
+    among = f"of {schedules} schedules, each at its own best rate, on {seeds} fresh seeds"
+    if len(tied) > 1:
+        others = [other for other in tied["schedule"] if other != name]
+        told = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        return f"a tie with {told}, {among}; {name} is the simplest of them"
+    if not trusted:
+        return f"the best {among}, but the ranking changes with the horizon"
+    return f"the winner {among}"
+
+
+def _notes(
+    ranking: pd.DataFrame,
+    standing: Standing,
+    before: pd.DataFrame,
+    horizon: int,
+    steps: int,
+    *,
+    trusted: bool,
+) -> list[str]:
+    notes = []
+    tied = ranking[ranking["tied"]]
+    if len(tied) > 1:
+        second = standing.frame.loc[tied["schedule"].iloc[1]]
+        needed = seeds_needed(second["difference"], second["spread"], len(ranking) - 1)
+        more = f"some {needed} seeds" if needed <= 1000 else "more than 1,000 seeds"
+        notes.append(f"to tell the first two apart, if they differ, would take {more}")
+    if len(before):
+        last = before.iloc[-1]
+        told = f"{last['tau']:.2f} (from {last['low']:.2f} to {last['high']:.2f})"
+        notes.append(
+            f"every schedule ends alike, so there is no ranking to speak of"
+            if np.isnan(last["tau"])
+            else f"the rankings at {last['horizon']} and {horizon} steps agree with Kendall's tau {told}"
+        )
+    if not trusted:
+        notes.append(
+            f"no winner can be named at this budget, as the ranking changes with the horizon: "
+            f"compare again with a horizon of {min(2 * horizon, steps)} steps or more"
+        )
+    failed = ranking[ranking["failed"] > 0]["schedule"].tolist()
+    if failed:
+        notes.append(f"diverged in some fresh seed: {', '.join(failed)}")
+    notes.append(
+        f"judged by complete runs of {horizon} steps, for a training of {steps}; whether the "
+        "ranking holds over the full length this cannot tell"
+        if horizon < steps
+        else f"judged by complete runs of the full length, {steps} steps"
+    )
+    return notes

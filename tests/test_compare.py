@@ -1,0 +1,225 @@
+"""The comparator on planted curves, where the truth is known, and on a real task."""
+
+import math
+
+import lrtune
+import pytest
+from lrtune import schedules
+from lrtune.demo import digits
+from lrtune.errors import ArgumentError, ScheduleError, SearchError
+from lrtune.testing import bowl
+
+from tests.planted import planted
+
+FIVE = ["constant", "linear", "cosine", "step", "rex"]
+
+
+@pytest.fixture(scope="module")
+def task():
+    return bowl(1.0)
+
+
+def compare(task, evaluate, **settings):
+    given = {"schedules": FIVE, "steps": 32, "samples": 0, "evaluate": evaluate} | settings
+    return lrtune.compare(task, given.pop("lr", 0.1), **given)
+
+
+def better(name, by):
+    return lambda text, steps: 1.0 - by * text.startswith(name)  # noqa: ARG005
+
+
+def test_a_schedule_that_is_truly_better_is_named_in_95_of_100_seeds(task):
+    evaluate = planted(better("cosine", by=0.05))
+    named = [compare(task, evaluate, seed=100 * k).winner for k in range(100)]
+    assert named.count("cosine") >= 95
+    assert set(named) <= {"cosine", ""}
+
+
+def test_equal_schedules_are_a_tie_in_95_of_100_seeds(task):
+    evaluate = planted(better("none", by=0.0))
+    ranked = [compare(task, evaluate, seed=100 * k) for k in range(100)]
+    assert [one.winner for one in ranked].count("") >= 95
+    recommended = [one.schedule for one in ranked]
+    assert max(set(recommended), key=recommended.count) == "constant"
+
+
+def test_the_truth_is_within_the_corrected_intervals_in_85_of_100_seeds(task):
+    levels = {"constant": 1.0, "linear": 0.9, "cosine": 0.95, "step": 0.97, "rex": 0.9}
+    evaluate = planted(lambda text, steps: levels[text.partition("(")[0]])  # noqa: ARG005
+    held = 0
+    for k in range(100):
+        table = compare(task, evaluate, seed=100 * k).table.set_index("schedule")
+        truth = [levels[name] - levels[table.index[0]] for name in table.index[1:]]
+        rows = table.iloc[1:]
+        held += all((rows["low"] <= truth) & (truth <= rows["high"]))
+    assert held >= 85
+
+
+def test_each_schedule_is_judged_at_its_own_best_rate(task):
+    def level(text, steps):  # noqa: ARG001 - at the shared rate constant would win
+        return 1.0
+
+    def best(run):
+        return 1.0 if run.schedule == schedules.cosine() else 0.1
+
+    evaluate = planted(level)
+    seen = {}
+
+    def at_its_best(runs, steps, *, stage, validate=True):
+        moved = [lrtune.Run(r.name, r.lr * 0.1 / best(r), r.schedule, r.seed) for r in runs]
+        trace = evaluate(moved, steps, stage=stage, validate=validate)
+        trace.runs["lr"] = [run.lr for run in runs]
+        seen.setdefault(stage, []).extend((repr(run.schedule), run.lr) for run in runs)
+        return trace
+
+    table = compare(task, at_its_best).table.set_index("schedule")
+    assert table.loc["cosine", "lr"] == pytest.approx(1.0, rel=0.01)
+    assert table.loc["linear", "lr"] == pytest.approx(0.1, rel=0.01)
+
+
+def test_the_rate_grid_grows_at_both_edges_and_stops_at_the_limits(task):
+    up = compare(task, planted(better("", by=0.0), best=1.0), limits=(1e-3, 0.5))
+    assert up.candidates["lr"].max() == pytest.approx(0.3162)
+    down = compare(task, planted(better("", by=0.0), best=1e-6))
+    assert down.candidates["lr"].min() == pytest.approx(0.1 / math.sqrt(10) ** 4, rel=1e-3)
+
+
+def test_runs_are_complete_schedules_on_growing_horizons(task):
+    evaluate = planted(better("cosine", by=0.05))
+    ranked = compare(task, evaluate, steps=64)
+    assert list(ranked.stability["horizon"]) == [4, 8, 16]
+    horizons = [steps for _, _, steps in evaluate.calls]
+    assert horizons == sorted(horizons)
+    assert ranked.horizon == 16
+    assert ranked.steps == 64
+
+
+def test_a_late_bloomer_is_not_dropped_for_being_behind_early(task):
+    def level(text, steps):
+        return (3.0 if steps < 8 else 0.5) if text.startswith("rex") else 1.0
+
+    assert compare(task, planted(level)).table["schedule"][0] == "rex"
+
+
+def test_judging_seeds_are_fresh(task):
+    evaluate = planted(better("cosine", by=0.05))
+    compare(task, evaluate, seed=7, seeds=4)
+    chosen = {seed for stage, runs, _ in evaluate.calls[:-1] for _, seed, _ in runs}
+    judged = {seed for _, seed, _ in evaluate.calls[-1][1]}
+    assert len(judged) == 4
+    assert not chosen & judged
+    assert min(chosen) == 7
+
+
+def test_horizons_that_disagree_leave_no_winner(task):
+    order = {name: place for place, name in enumerate(FIVE)}
+
+    def level(text, steps):
+        place = order[text.partition("(")[0]]
+        return 1.0 + 0.1 * (place if steps >= 8 else -place)
+
+    ranked = compare(task, planted(level))
+    assert ranked.winner == ""
+    assert ranked.stability["tau"].iloc[0] < 0
+    assert any("no winner can be named at this budget" in note for note in ranked.notes)
+    assert any("horizon of 16 steps or more" in note for note in ranked.notes)
+
+
+def test_a_schedule_that_fails_is_last_and_costs_nobody_else_the_race(task):
+    evaluate = planted(
+        better("linear", by=0.05), fails=lambda run, steps: repr(run.schedule).startswith("step")  # noqa: ARG005
+    )  # fmt: skip
+    table = compare(task, evaluate).table
+    assert table["schedule"].iloc[-1] == "step"
+    assert table["failed"].iloc[-1] == 5
+    assert math.isnan(table["final"].iloc[-1])
+    assert not table["tied"].iloc[-1]
+    assert table["schedule"].iloc[0] == "linear"
+
+
+def test_when_every_schedule_fails_that_is_said(task):
+    with pytest.raises(SearchError, match="Give a lower lr"):
+        compare(task, planted(better("", by=0.0), fails=lambda run, steps: True))  # noqa: ARG005
+
+
+def test_the_baselines_are_always_in(task):
+    ranked = compare(task, planted(better("rex", by=0.1)), schedules=["rex"])
+    assert set(ranked.table["schedule"]) == {"constant", "linear", "cosine", "rex"}
+
+
+def test_schedules_of_ones_own_take_part(task):
+    def mine(progress):
+        return 1 - progress**3
+
+    own = {"mine": mine, "on-plateau": schedules.ReduceOnPlateau()}
+    ranked = compare(task, planted(better("mine", by=0.05)), schedules=own)
+    assert ranked.winner == "mine"
+    with pytest.raises(ArgumentError):
+        ranked.snippet()
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (lambda progress: math.nan if progress > 0.5 else 1.0, "'bad' at step"),
+        (lambda progress: 0.5 - progress, "finite multiplier >= 0"),
+        (lambda progress: 1 / progress, "ZeroDivisionError"),
+    ],
+)
+def test_a_bad_schedule_is_named_with_its_step_before_anything_trains(task, bad, says):
+    bad.__name__ = "bad"
+    evaluate = planted(better("", by=0.0))
+    with pytest.raises(ScheduleError, match="step") as raised:
+        compare(task, evaluate, schedules={"bad": bad})
+    assert says in str(raised.value)
+    assert evaluate.calls == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"lr": 0.0}, "lr must be a finite number > 0, got 0.0"),
+        ({"lr": 100.0}, "lies outside the limits"),
+        ({"schedules": ["cosin"]}, "no schedule is called 'cosin'. Closest: cosine"),
+        ({"schedules": "cosine"}, "expected a list"),
+        ({"seeds": 0}, "seeds must be a whole number >= 1"),
+        ({"steps": 0}, "steps must be a whole number >= 1"),
+        ({"samples": -1}, "samples must be a whole number >= 0"),
+        ({"horizon": 64}, "is longer than steps"),
+    ],
+)
+def test_wrong_settings_are_told_before_anything_trains(task, settings, says):
+    evaluate = planted(better("", by=0.0))
+    with pytest.raises(ArgumentError) as raised:
+        compare(task, evaluate, **settings)
+    assert says in str(raised.value)
+    assert evaluate.calls == []
+
+
+def test_on_a_real_task_it_ranks_hands_out_code_and_repeats_itself():
+    settings = {"schedules": ["one-cycle", "reduce-on-plateau"], "steps": 64, "seeds": 2}
+    ranked = lrtune.compare(digits("cpu"), 0.05, **settings)
+    again = lrtune.compare(digits("cpu"), 0.05, **settings)
+    assert ranked.to_json() == again.to_json()
+    assert sorted(ranked.table["rank"]) == [1, 2, 3, 4, 5]
+    total = ranked.table["cost"].sum()
+    assert total >= len(ranked.candidates) * 4
+    assert "optimizer" in ranked.snippet()
+    assert set(ranked.paths["schedule"]) == set(ranked.table["schedule"])
+
+
+def test_the_snippet_gives_the_rates_that_the_comparison_used():
+    import torch
+
+    ranked = lrtune.compare(digits("cpu"), 0.05, schedules=["rex"], steps=48, seeds=2, horizon=48)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=ranked.lr, momentum=0.9)
+    scope = {"optimizer": optimizer}
+    exec(ranked.snippet(), scope)  # noqa: S102 - as a user would paste it
+    rates = []
+    for _ in range(48):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scope["scheduler"].step()
+    paths = ranked.paths[ranked.paths["schedule"] == ranked.schedule]
+    used = paths[paths["seed"] == paths["seed"].min()]["lr"]
+    assert rates == pytest.approx(used.tolist(), rel=1e-9)

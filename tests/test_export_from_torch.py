@@ -1,0 +1,108 @@
+"""A torch scheduler comes in: read out once, on a dummy optimizer, into a table."""
+
+import copy
+
+import pytest
+import torch
+from exporting import PEAKS, paste, sgd, walk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.optim import lr_scheduler as native
+
+from lrtune.errors import ScheduleError
+from lrtune.export import from_torch, to_torch
+from lrtune.schedules import (
+    cosine,
+    momenta,
+    multipliers,
+)
+
+SCHEDULERS = {
+    "StepLR": lambda o: native.StepLR(o, 7),
+    "MultiStepLR": lambda o: native.MultiStepLR(o, [5, 9]),
+    "ExponentialLR": lambda o: native.ExponentialLR(o, 0.9),
+    "CosineAnnealingLR": lambda o: native.CosineAnnealingLR(o, 20),
+    "CosineAnnealingWarmRestarts": lambda o: native.CosineAnnealingWarmRestarts(o, 5),
+    "OneCycleLR": lambda o: native.OneCycleLR(o, 0.4, 20),
+    "CyclicLR": lambda o: native.CyclicLR(o, 0.1, 0.4, 5),
+    "LambdaLR": lambda o: native.LambdaLR(o, lambda k: 1 / (k + 1)),
+    "LinearLR": lambda o: native.LinearLR(o, 0.25, 1.0, 10),
+    "SequentialLR": lambda o: native.SequentialLR(
+        o, [native.LinearLR(o, 0.1, total_iters=4), native.CosineAnnealingLR(o, 16)], [4]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_torch_scheduler_is_read_out_at_every_step(name):
+    make = SCHEDULERS[name]
+    optimizer = sgd([1.0])
+    rates, moments = walk(optimizer, make(optimizer), 20)
+    schedule, peak = from_torch(make, 20), max(row[0] for row in rates)
+    assert multipliers(schedule, 20) == pytest.approx([row[0] / peak for row in rates])
+    assert max(multipliers(schedule, 20)) == 1
+    if name in {"OneCycleLR", "CyclicLR"}:
+        assert momenta(schedule, 20) == pytest.approx([row[0] for row in moments])
+    else:
+        assert schedule.momentum is None
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_and_leaves_again(name):
+    schedule = from_torch(SCHEDULERS[name], 20)
+    for leave in (to_torch, paste):
+        for steps in (20, 60, 13):
+            optimizer = sgd()
+            scheduler = leave(schedule, optimizer, steps)
+            rates, _ = walk(optimizer, scheduler, steps)
+            expected = [PEAKS[0] * m for m in multipliers(schedule, steps)]
+            assert [row[0] for row in rates] == pytest.approx(expected)
+
+
+@given(st.integers(1, 40), st.integers(1, 6))
+@settings(deadline=None, max_examples=40)
+def test_a_scheduler_that_is_stepped_once_per_epoch_holds_through_it(epochs, batches):
+    schedule = from_torch(lambda o: native.StepLR(o, 3, 0.5), epochs)
+    rates = multipliers(schedule, epochs * batches)
+    assert rates == pytest.approx([0.5 ** (k // batches // 3) for k in range(epochs * batches)])
+
+
+def test_reading_out_the_peak_of_schedulers_with_absolute_numbers():
+    cold = from_torch(lambda o: native.CosineAnnealingLR(o, 10, eta_min=0.01), 10, lr=0.1)
+    assert multipliers(cold, 10) == pytest.approx(multipliers(cosine(0.1), 10))
+    for lr in (0.1, 1.0):
+        one = from_torch(lambda o: native.OneCycleLR(o, 0.4, 10), 10, lr=lr)
+        assert one(0.0) == pytest.approx(0.04)
+        assert one(0.2) == 1.0
+
+
+def test_two_read_out_schedules_are_equal_when_their_tables_are():
+    def thirds(gamma):
+        return from_torch(lambda o: native.StepLR(o, 30, gamma), 90)
+
+    assert thirds(0.1) == thirds(0.1) != thirds(0.2)
+    assert thirds(0.1).text.startswith("from_torch(StepLR, steps=90, table=")
+
+
+def test_reading_out_leaves_the_users_optimizer_and_the_random_numbers_alone():
+    optimizer = sgd()
+    before, random = copy.deepcopy(optimizer.state_dict()), torch.get_rng_state()
+    from_torch(SCHEDULERS["OneCycleLR"], 20)
+    assert optimizer.state_dict() == before
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (native.ReduceLROnPlateau, "reacts to the loss.*ReduceOnPlateau"),
+        (lambda _o: None, "expected a torch scheduler, got None"),
+        (native.StepLR(torch.optim.SGD([torch.zeros(1)]), 3), "expected a function"),
+        (lambda o: native.LambdaLR(o, lambda _k: 0.0), "never gives a rate above 0"),
+        (lambda o: native.LambdaLR(o, lambda k: 1 - k / 5), "at step 6 of 10"),
+        (lambda o: native.OneCycleLR(o, 1.0, 9, anneal_strategy="linear"), "step 9 of 10"),
+    ],
+)
+def test_what_cannot_be_read_out_is_refused_with_the_way_out(make, says):
+    with pytest.raises(ScheduleError, match=says):
+        from_torch(make, 10)
