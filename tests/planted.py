@@ -30,7 +30,7 @@ def planted(level, *, best=0.1, noise=0.01, start=2.0, fails=lambda run, steps: 
             end = level(repr(run.schedule), steps) + 0.2 * np.log10(run.lr / best) ** 2
             end += block + random.normal() * noise
             lost = fails(run, steps)
-            losses = np.geomspace(start, end + 3, steps) - 3 * np.linspace(0, 1, steps)
+            losses = end + (start - end) * np.exp(-np.arange(steps))
             losses = np.linspace(start, 9 * start, steps) if lost else losses
             frames.append(
                 pd.DataFrame(

@@ -88,10 +88,23 @@ def test_runs_are_complete_schedules_on_growing_horizons(task):
     evaluate = planted(better("cosine", by=0.05))
     ranked = compare(task, evaluate, steps=64)
     assert list(ranked.stability["horizon"]) == [4, 8, 16]
-    horizons = [steps for _, _, steps in evaluate.calls]
+    horizons = [steps for stage, _, steps in evaluate.calls if "pilot" not in stage]
     assert horizons == sorted(horizons)
     assert ranked.horizon == 16
     assert ranked.steps == 64
+
+
+def test_horizons_before_the_loss_falls_are_left_out(task):
+    evaluate = planted(better("cosine", by=0.05))
+
+    def slow(runs, steps, *, stage, validate=True):
+        trace = evaluate(runs, steps, stage=stage, validate=validate)
+        falls = trace.frame["step"] >= 7
+        trace.frame["loss"] = trace.frame["loss"].where(falls, 2.0)
+        return trace
+
+    ranked = compare(task, slow, steps=64)
+    assert list(ranked.stability["horizon"]) == [8, 16]
 
 
 def test_a_late_bloomer_is_not_dropped_for_being_behind_early(task):

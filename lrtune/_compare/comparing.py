@@ -6,7 +6,7 @@ from lrtune._cohort import Evaluate, Progress, evaluator
 from lrtune._compare.conclude import concluded
 from lrtune._compare.entrants import chosen
 from lrtune._compare.heats import Heats
-from lrtune._compare.selection import Grid, select
+from lrtune._compare.selection import Grid, select, step_down, telling
 from lrtune.errors import ArgumentError
 from lrtune.manifest import manifest
 from lrtune.results import Comparison
@@ -15,6 +15,9 @@ from lrtune.task import Task
 
 RUNGS = 3
 """Horizons on which candidates are selected; each is twice as long as the one before."""
+
+STEPS_DOWN = 2
+"""How often a schedule that fails on the fresh seeds is given a lower rate."""
 
 SELECTION_SEEDS = 3
 """How many seeds the candidates are selected on; fewer select rates that diverge in the next."""
@@ -38,13 +41,14 @@ def compare(
 
     Candidates are each schedule's defaults at lr / sqrt(10), lr and lr sqrt(10) (the grid grows
     while the best rate is on its edge) and `samples` of its own parameters by Optuna. They run
-    over three horizons, each twice the one before, on three seeds; every run is the whole schedule,
-    compressed to its horizon, and after each horizon the worse half goes, but never the best of a
-    schedule. Then the best candidate of each schedule is trained on the last horizon with fresh
-    seeds, which choosing has not seen, and the schedules are ranked by their final losses there:
-    validation loss, or without validation data the training loss of the last fifth. A winner is
-    named when its paired difference to every other schedule excludes zero, all at once, and when
-    the horizons agree; otherwise it is a tie, and the simplest of the tied is recommended.
+    over up to three horizons, each twice the one before, on three seeds; every run is the whole
+    schedule, compressed to its horizon. After each horizon the worse half goes, but never the best
+    of a schedule. Then the best candidate of each schedule is trained on the last horizon with
+    fresh seeds, which choosing has not seen; where it diverges there, its next one at a lower rate
+    is, too. The schedules are ranked by their final losses there: validation loss, or without
+    validation data the training loss of the last fifth. A winner is named when its paired
+    difference to every other schedule excludes zero, all at once, and when the horizons agree;
+    otherwise it is a tie, and the simplest of the tied is recommended.
 
     Args:
         task: What is trained; it stays as it is.
@@ -87,11 +91,16 @@ def compare(
     entrants = chosen(schedules, horizons)
     judged_on = seed_list(seeds, seed + SELECTION_SEEDS)
     heats = Heats(evaluate or evaluator(task, progress), seed_list(SELECTION_SEEDS, seed))
+    horizons = telling(heats, lr, horizons)
     grid = Grid(lr, (low, high), samples)
     best = select(heats, entrants, grid, horizons)
-    heats.run(best, last, judged_on, "compare: fresh seeds")
+    final = heats.run(best, last, judged_on, "compare: fresh seeds")
+    for _ in range(STEPS_DOWN):
+        if lower := step_down(heats, final):
+            final = final.with_(heats.run(lower, last, judged_on, "compare: stepped down"))
     return concluded(
         heats,
+        final,
         {entrant.name: entrant.rank for entrant in entrants},
         steps,
         manifest(

@@ -19,14 +19,13 @@ TRUST = 0.5
 
 
 def concluded(
-    heats: Heats, ranks: Mapping[str, int], steps: int, manifest: dict[str, str]
+    heats: Heats, final: Heat, ranks: Mapping[str, int], steps: int, manifest: dict[str, str]
 ) -> Comparison:
-    """Read all heats; the last of them is on fresh seeds.
+    """Read all heats; `final` is on fresh seeds.
 
     Raises:
         SearchError: Every schedule failed there.
     """
-    final = heats.all[-1]
     scores = by_entrant(final)
     standing = stand(scores, family=True)
     if standing is None:
@@ -35,7 +34,7 @@ def concluded(
             "Give a lower lr."
         )
     stability = _stability(heats, scores)
-    ranking = _ranking(heats, standing, ranks)
+    ranking = _ranking(heats, final, standing, ranks)
     tied = ranking[ranking["tied"]]
     before = stability[stability["horizon"] < final.horizon]
     alone = len(tied) == 1
@@ -81,21 +80,22 @@ def by_entrant(heat: Heat) -> pd.DataFrame:
 
 def _stability(heats: Heats, final: pd.DataFrame) -> pd.DataFrame:
     """Kendall's tau of each horizon's ranking with that of the fresh seeds."""
-    horizons = dict.fromkeys(heat.horizon for heat in heats.all[:-1])
+    horizons = sorted({heat.horizon for heat in heats.selection})
     rows = [(horizon, *tau(by_entrant(heats.over(horizon)), final)) for horizon in horizons]
     return table(pd.DataFrame(rows, columns=list(STABILITY)), STABILITY)
 
 
-def _ranking(heats: Heats, standing: Standing, ranks: Mapping[str, int]) -> pd.DataFrame:
-    final = heats.all[-1]
-    candidates = {one.entrant: one for one in final.candidates.values()}
+def _ranking(
+    heats: Heats, final: Heat, standing: Standing, ranks: Mapping[str, int]
+) -> pd.DataFrame:
+    candidates = {name: final.candidates[key] for name, key in final.best().items()}
     cost = pd.Series(0, index=list(candidates))
     for heat in heats.all:
         keys = heat.trace.runs["run"].str.rpartition("/")[0]
         entrants = keys.map(lambda key, heat=heat: heat.candidates[key].entrant)
         cost = cost.add(heat.trace.runs["steps"].groupby(entrants).sum(), fill_value=0)
     runs = final.trace.runs
-    failed = runs["outcome"].isin(FAILED).groupby(runs["run"].str.rpartition("#")[0]).sum()
+    failed = runs["outcome"].isin(FAILED).groupby(runs["run"].str.rpartition("/")[0]).sum()
     rows = []
     for name, row in standing.frame.iterrows():
         one = candidates[str(name)]
@@ -110,7 +110,7 @@ def _ranking(heats: Heats, standing: Standing, ranks: Mapping[str, int]) -> pd.D
                 "high": row["high"],
                 "tied": row["tied"],
                 **_phases(final, one.key),
-                "failed": failed[name],
+                "failed": failed[one.key],
                 "cost": cost[name],
                 "simple": ranks[str(name)],
             }
@@ -148,7 +148,9 @@ def _candidates(heats: Heats) -> pd.DataFrame:
 
 
 def _paths(heat: Heat) -> pd.DataFrame:
-    frame = heat.trace.frame.merge(heat.trace.runs[["run", "seed"]], on="run")
+    """The curves of each schedule's candidate."""
+    chosen = heat.trace.frame["run"].str.rpartition("/")[0].isin(heat.best().values())
+    frame = heat.trace.frame[chosen].merge(heat.trace.runs[["run", "seed"]], on="run")
     return table(frame.assign(schedule=frame["run"].str.rpartition("#")[0]), PATHS)
 
 
@@ -183,13 +185,19 @@ def _notes(
         last = before.iloc[-1]
         told = f"{last['tau']:.2f} (from {last['low']:.2f} to {last['high']:.2f})"
         notes.append(
-            f"every schedule ends alike, so there is no ranking to speak of"
+            "all schedules end alike, so there is no ranking to speak of"
             if np.isnan(last["tau"])
-            else f"the rankings at {last['horizon']} and {horizon} steps agree with Kendall's tau {told}"
+            else f"the rankings at {int(last['horizon'])} and {horizon} steps agree with Kendall's "
+            f"tau {told}"
+        )
+    else:
+        notes.append(
+            f"within {horizon} steps the loss has only begun to fall, so there is no shorter "
+            "horizon to compare with: a longer one would say more"
         )
     if not trusted:
         notes.append(
-            f"no winner can be named at this budget, as the ranking changes with the horizon: "
+            "no winner can be named at this budget, as the ranking changes with the horizon: "
             f"compare again with a horizon of {min(2 * horizon, steps)} steps or more"
         )
     failed = ranking[ranking["failed"] > 0]["schedule"].tolist()

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lrtune._cohort import Evaluate
 from lrtune.curves import FAILED, end_level
-from lrtune.results import Trace
+from lrtune.results import Trace, joined
 from lrtune.runs import Run, Shape
 
 
@@ -65,7 +65,7 @@ class Heat:
             self.horizon,
             self.candidates | other.candidates,
             pd.concat([self.scores, other.scores]),
-            self.trace,
+            joined([self.trace, other.trace]),
         )
 
 
@@ -90,9 +90,14 @@ class Heats:
         self.all.append(heat)
         return heat
 
+    @property
+    def selection(self) -> list[Heat]:
+        """The heats on the seeds for selection."""
+        return [heat for heat in self.all if list(heat.scores.columns) == self.seeds]
+
     def over(self, horizon: int) -> Heat:
         """All heats of selection over one horizon, as one."""
-        return functools.reduce(Heat.with_, (h for h in self.all[:-1] if h.horizon == horizon))
+        return functools.reduce(Heat.with_, (h for h in self.selection if h.horizon == horizon))
 
 
 def scored(trace: Trace) -> pd.Series:

@@ -8,7 +8,9 @@ import numpy as np
 
 from lrtune._compare.entrants import Entrant
 from lrtune._compare.heats import Candidate, Heat, Heats
+from lrtune.curves import end_level
 from lrtune.halving import survivors
+from lrtune.schedules import constant
 from lrtune.study import Proposal
 
 STEP = math.sqrt(10)
@@ -44,6 +46,23 @@ class Grid:
         return max(low, rate / STEP), min(high, rate * STEP)
 
 
+def telling(heats: Heats, lr: float, horizons: Sequence[int]) -> list[int]:
+    """The horizons within which the loss falls at all; the last is always one of them.
+
+    A pilot at the constant rate tells when half of the fall of the longest horizon is done; before
+    that, rates and schedules would be selected on noise.
+    """
+    pilot = Candidate("constant", -1, constant(), lr)
+    heat = heats.run([pilot], horizons[-1], heats.seeds, "compare: pilot")
+    if not np.isfinite(heat.worst[pilot.key]):
+        return list(horizons)
+    losses = heat.trace.frame.groupby("step")["loss"].mean()
+    level = losses.rolling(max(1, len(losses) // 20), center=True, min_periods=1).mean()
+    middle = (losses.iloc[0] + end_level(losses)) / 2
+    half = int((level <= middle).to_numpy().argmax())
+    return [horizon for horizon in horizons if horizon >= half or horizon == horizons[-1]]
+
+
 def select(
     heats: Heats, entrants: Sequence[Entrant], grid: Grid, horizons: Sequence[int]
 ) -> list[Candidate]:
@@ -55,6 +74,29 @@ def select(
         pool = [one for key, one in heat.candidates.items() if key in kept]
         heat = heats.run(pool, horizon, heats.seeds, f"compare: horizon {place}")
     return [heat.candidates[key] for key in heat.best().values()]
+
+
+def step_down(heats: Heats, final: Heat) -> list[Candidate]:
+    """For each schedule that failed on the fresh seeds, its best candidate at a lower rate.
+
+    A rate at the edge of stability passes a few seeds by luck; the schedule is not to blame.
+    """
+    longest: dict[str, tuple[Candidate, int, float]] = {}
+    for heat in heats.selection:
+        for key, one in heat.candidates.items():
+            longest[key] = one, heat.horizon, float(heat.worst[key])
+    lower = []
+    for name, key in final.best().items():
+        if np.isfinite(final.worst[key]):
+            continue
+        tried = min(one.lr for one in final.candidates.values() if one.entrant == name)
+        left = [
+            (-horizon, worst, one.key, one)
+            for one, horizon, worst in longest.values()
+            if one.entrant == name and one.lr < 0.9 * tried and np.isfinite(worst)
+        ]
+        lower += [one for *_, one in sorted(left, key=lambda each: each[:3])[:1]]
+    return lower
 
 
 def _first_heat(heats: Heats, entrants: Sequence[Entrant], grid: Grid, horizon: int) -> Heat:
