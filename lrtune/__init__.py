@@ -14,40 +14,50 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lrtune import schedules
     from lrtune._cohort import Cohort, train
+    from lrtune._compare import compare
     from lrtune._range_test import range_test
     from lrtune._report import report
     from lrtune._search import search
     from lrtune.errors import LrtuneError
-    from lrtune.results import RangeTest, Search, Trace
+    from lrtune.export import from_torch, to_torch
+    from lrtune.results import Comparison, RangeTest, Search, Trace
     from lrtune.runs import Run
     from lrtune.task import Task
 
 __all__ = [
     "Cohort",
+    "Comparison",
     "LrtuneError",
     "RangeTest",
     "Run",
     "Search",
     "Task",
     "Trace",
+    "compare",
+    "from_torch",
     "range_test",
     "report",
     "schedules",
     "search",
+    "to_torch",
     "train",
 ]
 
 _HOMES = {
     "Cohort": "lrtune._cohort",
+    "Comparison": "lrtune.results",
     "LrtuneError": "lrtune.errors",
     "RangeTest": "lrtune.results",
     "Run": "lrtune.runs",
     "Search": "lrtune.results",
     "Task": "lrtune.task",
     "Trace": "lrtune.results",
+    "compare": "lrtune._compare",
+    "from_torch": "lrtune.export",
     "range_test": "lrtune._range_test",
     "report": "lrtune._report",
     "search": "lrtune._search",
+    "to_torch": "lrtune.export",
     "train": "lrtune._cohort",
 }
 

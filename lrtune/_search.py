@@ -3,30 +3,26 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from lrtune._cohort import Evaluate, Progress, evaluator
-from lrtune.curves import Outcome, end_level, noise
+from lrtune.curves import FAILED, end_level, noise
 from lrtune.errors import ArgumentError, SearchError
 from lrtune.manifest import manifest
 from lrtune.paired import Standing, level_ground, stand
 from lrtune.records import table
 from lrtune.results import CHECKS, CURVES, RATES, SCORES, Search, Trace
-from lrtune.runs import grid, positive, seed_list, whole
+from lrtune.runs import STEPS, grid, positive, seed_list, whole
 from lrtune.task import Task
 
 COARSE = (0.1, 0.01, 0.001, 0.0001)
 FINE = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0)
 LIMITS = (1e-7, 10.0)
-STEPS = 400
-"""The length of training that an answer is for, when nothing is said."""
-
 SHORT = 1 / 4
 """Length of the short runs, as a share of the full one."""
-
-FAILED = (Outcome.DIVERGED.name, Outcome.NONFINITE.name)
 
 
 def search(
@@ -74,7 +70,7 @@ def search(
     >>> from lrtune.testing import bowl
     >>> found = search(bowl(curvature=4.0), steps=80, seeds=1)  # fastest at 0.25
     >>> found.lr, found.verified
-    (0.25, True)
+    (0.253, True)
     """
     whole("steps", steps, least=1)
     short = whole("horizon", max(1, round(steps * SHORT)) if horizon is None else horizon, least=1)
@@ -129,7 +125,10 @@ class Book:
 
     def train(self, rates: Iterable[float], stage: str) -> None:
         """Train those of the rates that are new."""
-        new = [rate for rate in rates if not self.knows(rate)]
+        new: list[float] = []
+        for rate in rates:
+            if not self.knows(rate, beside=new):
+                new.append(rate)
         if not new:
             return
         trace = self._evaluate(grid(new, self.seeds), self.horizon, stage=stage)
@@ -153,9 +152,9 @@ class Book:
         ]
         return table(pd.DataFrame(rows, columns=list(CHECKS)), CHECKS)
 
-    def knows(self, rate: float) -> bool:
-        """Whether this rate, up to rounding, has been trained."""
-        return any(math.isclose(rate, known, rel_tol=1e-3) for known in self.stages)
+    def knows(self, rate: float, beside: Sequence[float] = ()) -> bool:
+        """Whether this rate, up to rounding, has been trained, or is one of those beside."""
+        return any(math.isclose(rate, known, rel_tol=1e-3) for known in (*self.stages, *beside))
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -182,7 +181,7 @@ class Book:
                 "without diverging in some seed. Look for outliers in the data, normalise the "
                 "inputs, clip the gradients, or lower `limits`."
             )
-        return standing.leader
+        return float(cast("float", standing.leader))
 
     def rates(self, ground: Sequence[float]) -> pd.DataFrame:
         """One row per rate, with its verdict in the lecture's words.
@@ -317,7 +316,8 @@ def verify(book: Book, steps: int, limit: float) -> Answer:
         book.train(ground[:1], "verify")
         checks.append(book.check(lr, steps))
         passed = bool(checks[-1]["passed"].all())
-        if passed or lr / 10 < limit:
+        lowest = book.standing(below=lr) is None and lr / 10 < limit * 0.999
+        if passed or lowest:
             return Answer(lr, ground, passed, pd.concat(checks, ignore_index=True), notes)
         failed = (~checks[-1]["passed"]).sum()
         notes.append(
@@ -330,6 +330,10 @@ def verify(book: Book, steps: int, limit: float) -> Answer:
 def _because(book: Book, answer: Answer) -> str:
     seeds = f"{len(book.seeds)} seeds" if len(book.seeds) > 1 else "1 seed"
     tried = f"of {len(book.stages)} rates trained for {book.horizon} steps with {seeds}"
+    if not answer.passed:
+        return f"the lowest {tried}; not even this one stayed stable in the longer run"
+    if answer.notes:
+        tried = f"that stayed stable in the longer run, {tried}"
     if len(answer.ground) == 1:
         return f"the best {tried}"
     return (

@@ -95,6 +95,7 @@ def fresh_models(make: Callable[[], object]) -> None:
             "other's weights. Make a new model at each call, or pass the model itself: it is "
             "copied."
         )
+    trainable(first)
 
 
 def trainable(model: nn.Module) -> None:
@@ -221,7 +222,7 @@ def value(given: object) -> Tensor:
         )
     if not torch.isfinite(given).all():
         raise TaskError(
-            f"the loss of the untrained model on the first batch is {float(given)}; expected a "
+            f"the loss of the untrained model on the first batch is {given.item()}; expected a "
             "finite number. Look for NaN in the data, a log of 0, or a broken initialisation."
         )
     return given

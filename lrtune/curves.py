@@ -20,6 +20,11 @@ PATIENCE = 20.0
 the catapult of Lewkowycz et al., arXiv:2003.02218)."""
 
 
+SPIKE = 0.05
+"""What lies nearer to a curve than this share of its height is no spike, however little the noise:
+a curve without noise is bent, and a line through its neighbours misses it."""
+
+
 class Outcome(enum.Enum):
     """How a run ended; the value is the sentence that reports print."""
 
@@ -70,7 +75,7 @@ def diverged_at(losses: ArrayLike) -> int | None:
     True
     """
     losses = _prefix(losses)
-    if len(losses) <= WINDOW:
+    if len(losses) < WINDOW:
         return None
     level = np.median(np.lib.stride_tricks.sliding_window_view(losses, WINDOW), axis=1)
     gained = losses[0] - np.minimum.accumulate(level)
@@ -126,31 +131,37 @@ def smooth(x: ArrayLike, y: ArrayLike, width: float, control: ArrayLike | None =
     seventh = np.sort(distance, axis=1)[:, min(7, len(x)) - 1]
     reach = np.maximum(width, seventh * 1.001)[:, None]
     near = np.clip(1 - (distance / reach) ** 3, 0, None) ** 3
-    trust = np.ones(len(x))
+    middle, trust, shared = float(np.median(y)), np.ones(len(x)), None
+    if control is not None:  # its level and scale do not matter, nor do those of y
+        shared = np.asarray(control, float)
+        shared = shared - shared.mean()
+        shared = shared / (np.abs(shared).max() or 1.0)
     for _ in range(3):
-        value, slope, residual = _local_lines(x, y, near * trust, control)
-        spread = 6 * float(np.median(np.abs(residual)))
+        value, slope, residual = _local_lines(x, y - middle, near * trust, shared)
+        spread = max(6 * float(np.median(np.abs(residual))), SPIKE * float(np.ptp(value)))
         if spread <= 0:
             break
         trust = np.clip(1 - (residual / spread) ** 2, 1e-6, None) ** 2
-    return Smoothed(value, slope, 1.4826 * float(np.median(np.abs(residual))))
+    return Smoothed(value + middle, slope, 1.4826 * float(np.median(np.abs(residual))))
 
 
 def _local_lines(
-    x: Floats, y: Floats, weights: Floats, control: ArrayLike | None
+    x: Floats, y: Floats, weights: Floats, shared: Floats | None
 ) -> tuple[Floats, Floats, Floats]:
     """Value, slope and residual of a weighted least-squares fit around each x."""
     terms = [np.ones_like(weights), x[None, :] - x[:, None]]
-    if control is not None:
-        shared = np.asarray(control, float)
-        terms.append(shared[None, :] - (weights @ shared / weights.sum(axis=1))[:, None])
+    nearby = np.zeros_like(x)
+    if shared is not None:
+        nearby = weights @ shared / weights.sum(axis=1)
+        terms.append(shared[None, :] - nearby[:, None])
     design = np.stack(terms, axis=-1)  # point x neighbour x term
     gram = np.einsum("ij,ijp,ijq->ipq", weights, design, design)
     scale = np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(len(terms))
     right = np.einsum("ij,ijp,j->ip", weights, design, y)
     fit = np.linalg.solve(gram + 1e-9 * scale, right[..., None])[..., 0]
     at_point = np.einsum("iip,ip->i", design, fit)
-    return fit[:, 0], fit[:, 1], y - at_point
+    value = fit[:, 0] - fit[:, -1] * nearby  # where batches are as hard as they are on average
+    return value, fit[:, 1], y - at_point
 
 
 @np.errstate(over="ignore", invalid="ignore")

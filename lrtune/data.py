@@ -75,9 +75,9 @@ class Tensors:
             self.tensors = tuple(torch.as_tensor(tensor) for tensor in tensors)
         except Exception as error:
             raise TaskError(
-                f"{what} is a tuple of {', '.join(type(one).__name__ for one in tensors)}; expected "
-                f"tensors or arrays of numbers, (inputs, targets); {type(error).__name__}: {error}. "
-                "Batches go into a list."
+                f"{what} is a tuple of {', '.join(type(one).__name__ for one in tensors)}; "
+                "expected tensors or arrays of numbers, (inputs, targets); "
+                f"{type(error).__name__}: {error}. Batches go into a list."
             ) from error
         rows = {len(tensor) if tensor.ndim else 0 for tensor in self.tensors}
         if len(rows) != 1 or rows == {0}:

@@ -45,7 +45,7 @@ def reseed(one: object, seed: int) -> None:
     if isinstance(one, torch.Generator):
         one.manual_seed(seed)
     elif isinstance(one, np.random.Generator):
-        one.bit_generator.state = type(one.bit_generator)(seed).state  # type: ignore[call-arg]
+        one.bit_generator.state = type(one.bit_generator)(seed).state
     elif isinstance(one, (random.Random, np.random.RandomState)):
         one.seed(seed)
 

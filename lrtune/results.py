@@ -4,7 +4,7 @@ Nothing here needs torch, so results can be read where nothing is trained.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +168,16 @@ class Trace(_Saved):
     def figure(self) -> "Figure":
         """Losses over steps, one line per run."""
         return figures.trace_figure(self.frame)
+
+
+def joined(traces: Sequence[Trace]) -> Trace:
+    """Traces of different runs over one horizon, as one."""
+    return Trace(
+        steps=traces[0].steps,
+        frame=pd.concat([trace.frame for trace in traces], ignore_index=True),
+        runs=pd.concat([trace.runs for trace in traces], ignore_index=True),
+        evaluated=pd.concat([trace.evaluated for trace in traces], ignore_index=True),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ an array that may hold NaN and infinities, and may be negative. Adding a constan
 multiplying them by a positive number, changes no answer.
 
 All rules look below the *edge*, the last rate at which the loss had not risen again, and each of
-them answers within the *band* from a twelfth to a quarter of it. On a quadratic bowl the fastest
+them answers within the *band* from a tenth to a quarter of it. On a quadratic bowl the fastest
 rate is half of the largest stable one; the other factor of two is there because a sweep gives each
 rate only a few updates, and sees too late that it is too high. `docs/decisions/0002-sweeps.md`
 tells how these numbers were measured.
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lrtune.curves import Floats, diverged_at, noise, smooth
+from lrtune.errors import ArgumentError
 
 WIDTH = 0.3
 """Half the width of the smoothing window, in decades of the rate."""
@@ -25,10 +26,13 @@ WIDTH = 0.3
 FEW = 5
 """With fewer finite losses than this there is no curve to read."""
 
+HUGE = 1e100
+"""A loss beyond this is as good as infinite; products of smaller ones do not overflow."""
+
 RISEN = 0.2
 """The loss has risen again when it is this share of its whole fall above its lowest point."""
 
-BAND = (1 / 12, 1 / 4)
+BAND = (1 / 10, 1 / 4)
 """Where the answers lie, as shares of the edge."""
 
 
@@ -81,8 +85,8 @@ class Sweep:
 
     @property
     def falls(self) -> bool:
-        """Whether the loss falls by more than its noise."""
-        return self.drop > self.noise
+        """Whether the loss falls: by more than three times its noise, as noise alone does not."""
+        return self.drop > 3 * self.noise
 
 
 Rule = Callable[[Sweep], tuple[float, str]]
@@ -99,7 +103,9 @@ def read(lr: ArrayLike, loss: ArrayLike, control: ArrayLike | None = None) -> Sw
     """
     rates, losses = np.asarray(lr, float), np.asarray(loss, float)
     control = None if control is None else np.asarray(control, float)
-    usable = np.isfinite(losses) if control is None else np.isfinite(losses) & np.isfinite(control)
+    usable = np.abs(losses) < HUGE
+    if control is not None:
+        usable &= np.abs(control) < HUGE
     end = len(losses) if usable.all() else int(np.argmin(usable))
     diverged = diverged_at(losses[:end])
     if diverged is not None:
@@ -152,10 +158,14 @@ def steepest(sweep: Sweep) -> tuple[float, str]:
     beginning of a long one use the loss up.
     """
     left = sweep.curve - sweep.curve[sweep.bottom]
-    speed = -sweep.slope / (left + max(2 * sweep.noise, 0.05 * sweep.drop))
-    low, high = np.searchsorted(sweep.lr, sweep.lr[sweep.edge] * np.array(BAND))
+    floor = max(2 * sweep.noise, 0.05 * sweep.drop, np.finfo(float).tiny)
+    with np.errstate(over="ignore"):
+        speed = -sweep.slope / (left + floor)
+    band = sweep.lr[sweep.edge] * np.array(BAND)
+    low, high = np.searchsorted(sweep.lr, band)
     best = int(low + speed[low : max(high, low + 1)].argmax())
-    return float(sweep.lr[best]), f"the loss falls by {-sweep.slope[best]:.2g} per decade here"
+    spoken = f"the loss falls by {-sweep.slope[best]:.2g} per decade here"
+    return float(np.clip(sweep.lr[best], *band)), spoken
 
 
 def valley(sweep: Sweep) -> tuple[float, str]:
@@ -199,11 +209,16 @@ def suggest(
         loss: The loss that each rate produced; NaN and infinities are data.
         control: The untrained model's loss on the same batches, if known.
 
+    Raises:
+        ArgumentError: There is not one rate.
+
     >>> lr = np.geomspace(1e-5, 10, 61)
     >>> loss = 2.3 - 2 / (1 + (0.02 / lr) ** 2) + lr**2
     >>> suggest("minimum/10", lr, loss).because
-    'a tenth of 0.5, the right end of the minimum'
+    'a tenth of 0.32, the right end of the minimum'
     """
+    if not np.size(lr):
+        raise ArgumentError("a sweep has at least one rate, got none. Pass its rates and losses.")
     sweep = read(lr, loss, control)
     if sweep is None:
         lowest = float(np.asarray(lr, float)[0])
@@ -214,7 +229,7 @@ def suggest(
         return Suggestion(lowest / 10, rule, because, (lowest / 10, lowest / 10))
     rate, because = RULES[rule](sweep)
     if not sweep.falls:
-        because += "; but the loss never fell by more than its noise: train longer, or sweep higher"
+        because += "; but the loss never fell clear of its noise: train longer, or sweep higher"
     return Suggestion(rate, rule, because, (rate, rate))
 
 

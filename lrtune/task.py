@@ -107,7 +107,7 @@ class Task:
         """The same task on another device; `auto` as in `Task`."""
         twin = copy.copy(self)
         twin.device = checks.device(device)
-        twin._described = self._described | {"device": str(twin.device)}
+        twin._described = {**self._described, "device": str(twin.device)}  # noqa: SLF001
         return twin
 
     def batches(self, seed: int) -> Iterator[Batch]:
@@ -190,7 +190,6 @@ class Task:
         batch = moved(cloned(self._first), self.device)
         with trying("making the model and its optimizer", self._first):
             model = self.begin(seed=0, lr=checks.TRIAL_RATE).model
-        checks.trainable(model)
         with trying("making the optimizer", self._first):
             optimizer = checks.optimizer(self._make_optimizer, model)
         state = State(model, self._own_loss(), optimizer)

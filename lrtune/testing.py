@@ -53,7 +53,8 @@ def bowl(
 
     def height(model: Bowl, batch: Batch) -> Tensor:
         (tilt,) = batch
-        return model() + (tilt.mean() * model.w).sum()
+        tilted: Tensor = model() + (tilt.mean() * model.w).sum()
+        return tilted
 
     return Task(
         Bowl(curvature),

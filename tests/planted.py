@@ -4,11 +4,12 @@ import zlib
 
 import numpy as np
 import pandas as pd
+
 from lrtune.records import table
 from lrtune.results import EVALUATED, RUNS, TRACE, Trace
 
 
-def planted(level, *, best=0.1, noise=0.01, start=2.0, fails=lambda run, steps: False):  # noqa: ARG005
+def planted(level, *, best=0.1, noise=0.01, start=2.0, fails=lambda run, steps: False):
     """Runs end at level(schedule, steps) + a parabola in log rate + the seed's + the run's noise.
 
     Args:
@@ -20,7 +21,7 @@ def planted(level, *, best=0.1, noise=0.01, start=2.0, fails=lambda run, steps: 
     """
     calls = []
 
-    def evaluate(runs, steps, *, stage, validate=True):  # noqa: ARG001
+    def evaluate(runs, steps, *, stage, validate=True):
         calls.append((stage, [(run.lr, run.seed, repr(run.schedule)) for run in runs], steps))
         frames, rows = [], []
         for run in runs:

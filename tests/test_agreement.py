@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from lrtune.agreement import tau
 from scipy import stats
+
+from lrtune.agreement import tau
 
 
 def scores(levels, seeds=5, noise=0.0, seed=0):

@@ -2,13 +2,13 @@
 
 import math
 
-import lrtune
 import pytest
+
+import lrtune
 from lrtune import schedules
 from lrtune.demo import digits
 from lrtune.errors import ArgumentError, ScheduleError, SearchError
 from lrtune.testing import bowl
-
 from tests.planted import planted
 
 FIVE = ["constant", "linear", "cosine", "step", "rex"]
@@ -25,7 +25,7 @@ def compare(task, evaluate, **settings):
 
 
 def better(name, by):
-    return lambda text, steps: 1.0 - by * text.startswith(name)  # noqa: ARG005
+    return lambda text, steps: 1.0 - by * text.startswith(name)
 
 
 def test_a_schedule_that_is_truly_better_is_named_in_95_of_100_seeds(task):
@@ -45,7 +45,7 @@ def test_equal_schedules_are_a_tie_in_95_of_100_seeds(task):
 
 def test_the_truth_is_within_the_corrected_intervals_in_85_of_100_seeds(task):
     levels = {"constant": 1.0, "linear": 0.9, "cosine": 0.95, "step": 0.97, "rex": 0.9}
-    evaluate = planted(lambda text, steps: levels[text.partition("(")[0]])  # noqa: ARG005
+    evaluate = planted(lambda text, steps: levels[text.partition("(")[0]])
     held = 0
     for k in range(100):
         table = compare(task, evaluate, seed=100 * k).table.set_index("schedule")
@@ -56,7 +56,7 @@ def test_the_truth_is_within_the_corrected_intervals_in_85_of_100_seeds(task):
 
 
 def test_each_schedule_is_judged_at_its_own_best_rate(task):
-    def level(text, steps):  # noqa: ARG001 - at the shared rate constant would win
+    def level(text, steps):
         return 1.0
 
     def best(run):
@@ -140,7 +140,7 @@ def test_horizons_that_disagree_leave_no_winner(task):
 
 def test_a_schedule_that_fails_is_last_and_costs_nobody_else_the_race(task):
     evaluate = planted(
-        better("linear", by=0.05), fails=lambda run, steps: repr(run.schedule).startswith("step")  # noqa: ARG005
+        better("linear", by=0.05), fails=lambda run, steps: repr(run.schedule).startswith("step")
     )  # fmt: skip
     table = compare(task, evaluate).table
     assert table["schedule"].iloc[-1] == "step"
@@ -152,7 +152,7 @@ def test_a_schedule_that_fails_is_last_and_costs_nobody_else_the_race(task):
 
 def test_when_every_schedule_fails_that_is_said(task):
     with pytest.raises(SearchError, match="Give a lower lr"):
-        compare(task, planted(better("", by=0.0), fails=lambda run, steps: True))  # noqa: ARG005
+        compare(task, planted(better("", by=0.0), fails=lambda run, steps: True))
 
 
 def test_the_baselines_are_always_in(task):

@@ -4,6 +4,7 @@ import logging
 
 import optuna
 import pytest
+
 from lrtune.schedules import SCHEDULES, cosine
 from lrtune.study import Fixed, Sampler
 

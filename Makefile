@@ -1,0 +1,46 @@
+# Everything runs in .venv, made here from constraints.txt; PYTHON names another interpreter.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check format bench clean
+
+## Find a learning rate for the embedded digits, and write report.html
+demo: $(VENV)/core
+	$(BIN)/lrtune search --out report.html
+
+## Run the tests
+test: $(VENV)/dev
+	$(BIN)/python -m pytest
+
+## Lint, types, walls between modules, doctests
+check: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --doctest-modules lrtune
+
+## Put the code into its format, and mend what can be mended without thought
+format: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+## What a cohort costs over a plain loop; how good the sweep's rules are
+bench: $(VENV)/dev
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/sweeps.py
+
+clean:
+	rm -rf $(VENV) build dist report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/core: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else \
+	  f"lrtune needs Python 3.11 or newer, {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/core
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@

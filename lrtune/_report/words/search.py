@@ -1,0 +1,95 @@
+"""A search in words: the rate, what it is tied with, how it was found, how long it held."""
+
+from lrtune._report.parts import Chart, Section, table_of
+from lrtune._report.words.phrases import at_some_steps, call, count, sentence, spoken
+from lrtune.figures.losses import breaks, curve_points
+from lrtune.results import Search
+
+
+def search_section(result: Search) -> Section:
+    """The rate, why this one, and the charts that show it."""
+    lr, (low, high) = result.lr, result.interval
+    rates, seeds = len(result.frame), result.scores["seed"].nunique()
+    tied = int(result.frame["lr"].between(low, high).sum())
+    horizon = f"{count(result.horizon, 'step')} each"
+    held = int(result.checks.loc[result.checks["lr"] == lr, "passed"].sum())
+    return Section(
+        kind="Search",
+        headline=f"Use a learning rate of {lr:.3g}"
+        if result.verified
+        else f"No learning rate stayed stable, not even {lr:.3g}",
+        short=f"use {lr:.3g}" if result.verified else "no rate stayed stable",
+        lead=sentence(f"{lr:.3g} is {result.because.strip()}"),
+        facts=[
+            ("Learning rate", f"{lr:.3g}"),
+            ("Tied with it", f"{low:.3g} to {high:.3g}" if tied > 1 else "no other rate"),
+            ("Meant for", f"{count(result.steps, 'step')} of training"),
+            ("A run of that length", f"stable in {held} of {count(seeds, 'seed')}"),
+            ("Trained", ", ".join([count(rates, "rate"), count(seeds, "seed"), horizon])),
+        ],
+        notes=[sentence(note) for note in result.notes],
+        limits=_limits(result, seeds),
+        charts=[_rates(result, seeds), _curves(result, seeds)],
+        manifest=result.manifest,
+        again=call(
+            "search", result.manifest, ["steps", "horizon", "seeds", "seed"], ["coarse", "fine"]
+        ),
+    )
+
+
+def _limits(result: Search, seeds: int) -> str:
+    told = (
+        f"The rates were judged by short runs of {count(result.horizon, 'step')}. Over "
+        f"{result.steps:,} only the chosen one was trained, to see that it stays stable; whether "
+        "another would end lower there was not measured."
+    )
+    alone = " With a single seed nothing is known about chance, and ties go unseen."
+    return told + alone if seeds == 1 else told
+
+
+def _rates(result: Search, seeds: int) -> Chart:
+    verdicts = result.frame["verdict"].value_counts()
+    told = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
+    best = result.frame.dropna(subset="mean").nsmallest(1, "mean")["lr"]
+    lowest = f" The lowest mean is at {best.iloc[0]:.3g}." if len(best) else ""
+    symbols = "Full symbols: the mean over the seeds. Open ones: each seed. " if seeds > 1 else ""
+    failed = "Crosses at the upper edge: runs that failed. " if result.frame["failed"].any() else ""
+    return Chart(
+        title="Final loss over learning rate",
+        draw=result.figure,
+        alt=f"The loss at the end of the short runs for {count(len(result.frame), 'rate')}: "
+        f"{told}.{lowest} Chosen: {result.lr:.3g}.",
+        caption=f"{symbols}{failed}Green: the chosen rate, and the rates that cannot be told apart "
+        "from the best one. Where rates are crowded, a second panel shows them close up.",
+        tables=[
+            table_of("Every rate", result.frame),
+            table_of("Every run", spoken(result.scores)),
+            table_of("The longer runs", spoken(result.checks)),
+        ],
+    )
+
+
+def _curves(result: Search, seeds: int) -> Chart:
+    points = curve_points(result.curves).sort_values(["lr", "step"])
+    rows = at_some_steps(points, "lr", "mean")
+    verdicts = dict(zip(result.frame["lr"], result.frame["verdict"], strict=True))
+    rows.insert(1, "verdict", [verdicts.get(lr, "") for lr in rows["lr"]])
+    behind = (
+        "Lines: the mean over the seeds, lightly smoothed; bands: from the lowest to the highest "
+        "seed, smoothed likewise."
+        if seeds > 1
+        else "Bold: lightly smoothed; thin behind: each step."
+    )
+    ended = (
+        " Crosses: runs that ended early, because they diverged or met a loss that is not finite."
+        if len(breaks(result.curves))
+        else ""
+    )
+    return Chart(
+        title="Losses of the short runs",
+        draw=result.curves_figure,
+        alt=f"The training loss of the short runs over their {count(result.horizon, 'step')}, "
+        "one line per rate, grouped by verdict: too low, good, high, diverged.",
+        caption=f"{behind} Colour, dash and symbol: the verdict. Grey: the other rates.{ended}",
+        tables=[table_of("Mean training loss at some of the steps", rows)],
+    )

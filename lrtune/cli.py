@@ -1,0 +1,182 @@
+"""The command line: a thin twin of the Python interface, in the same words."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lrtune.runs import STEPS
+
+if TYPE_CHECKING:
+    from lrtune.task import Task
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+Target = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[TASK]",
+        help="train.py:task or package.module:task; the embedded digits when left out.",
+        show_default=False,
+    ),
+]
+Steps = Annotated[
+    int, typer.Option(min=1, help="Length of training the answer is for, in updates.")
+]
+Seeds = Annotated[int, typer.Option(min=1, help="How many seeds: weights, order of data, dropout.")]
+Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="the task's own")
+]
+Out = Annotated[Path, typer.Option(help="Where the HTML report goes.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+
+
+@app.callback()
+def lrtune() -> None:
+    """Find the learning rate for a PyTorch model by short, honest experiments on your own task."""
+
+
+@app.command()
+def search(
+    task: Target = None,
+    steps: Steps = STEPS,
+    seeds: Seeds = 3,
+    seed: Seed = 0,
+    device: Device = None,
+    out: Out = Path("report.html"),
+    no_compare: Annotated[bool, typer.Option("--no-compare", help="Stop at the rate.")] = False,
+    json: Json = False,
+) -> None:
+    """Find the learning rate, then the schedule: range test, coarse and fine search, comparison.
+
+    Example: lrtune search train.py:task --steps 2000 --out report.html
+    """
+    from lrtune import compare, range_test, search
+    from lrtune._session import Session
+
+    with Session(out, as_json=json) as session:
+        given = _task(task, device)
+        evaluate = session.evaluator(given)
+        session.add(range_test(given, seeds=seeds, seed=seed, evaluate=evaluate))
+        found = search(given, steps=steps, seeds=seeds, seed=seed, evaluate=evaluate)
+        session.add(found)
+        if not no_compare:
+            session.add(compare(given, found.lr, steps=steps, seed=seed, evaluate=evaluate))
+    raise typer.Exit(session.code)
+
+
+@app.command("range-test")
+def range_test(
+    task: Target = None,
+    low: Annotated[float, typer.Option(help="First rate.")] = 1e-6,
+    high: Annotated[float, typer.Option(help="The rate that the sweep approaches.")] = 10.0,
+    steps: Annotated[int, typer.Option(min=2, help="Updates of each sweep.")] = 200,
+    seeds: Seeds = 3,
+    seed: Seed = 0,
+    device: Device = None,
+    out: Out = Path("report.html"),
+    json: Json = False,
+) -> None:
+    """Raise the rate through every decade, and see where the loss stops falling.
+
+    Example: lrtune range-test train.py:task --low 1e-6 --high 1 --seeds 5
+    """
+    from lrtune import range_test
+    from lrtune._session import Session
+
+    with Session(out, as_json=json) as session:
+        given = _task(task, device)
+        train = session.evaluator(given)
+        session.add(
+            range_test(
+                given, low=low, high=high, steps=steps, seeds=seeds, seed=seed, evaluate=train
+            )
+        )
+    raise typer.Exit(session.code)
+
+
+@app.command()
+def compare(
+    lr: Annotated[float, typer.Option(help="Where to look for peak rates: what search found.")],
+    task: Target = None,
+    schedules: Annotated[
+        str | None,
+        typer.Option(help="Names, with commas between; `all` for all.", show_default="the usual"),
+    ] = None,
+    steps: Steps = STEPS,
+    seeds: Annotated[int, typer.Option(min=1, help="How many fresh seeds they are judged on.")] = 5,
+    seed: Seed = 0,
+    device: Device = None,
+    out: Out = Path("report.html"),
+    json: Json = False,
+) -> None:
+    """Rank schedules for the task, each at its own best peak rate.
+
+    Example: lrtune compare train.py:task --lr 0.05 --schedules cosine,one-cycle,step
+    """
+    from lrtune import compare
+    from lrtune._session import Session
+
+    names = schedules.split(",") if schedules else None
+    with Session(out, as_json=json) as session:
+        given = _task(task, device)
+        train = session.evaluator(given)
+        session.add(
+            compare(given, lr, schedules=names, steps=steps, seeds=seeds, seed=seed, evaluate=train)
+        )
+    raise typer.Exit(session.code)
+
+
+@app.command()
+def schedules() -> None:
+    """List the schedules, each with its shape.
+
+    Example: lrtune schedules
+    """
+    from lrtune.schedules.drawing import catalogue
+
+    typer.echo(catalogue())
+
+
+@app.command()
+def report(
+    results: Annotated[
+        list[Path], typer.Argument(help="What --json printed, or reports made before.")
+    ],
+    out: Out = Path("report.html"),
+) -> None:
+    """Make one HTML report of saved results, without torch and without your code.
+
+    Example: lrtune search --json > found.json; lrtune report found.json --out found.html
+    """
+    from lrtune._report import load, report
+    from lrtune.errors import LrtuneError
+
+    try:
+        typer.echo(report([one for path in results for one in load(path)], out))
+    except LrtuneError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _task(target: str | None, device: str | None) -> "Task":
+    import torch
+
+    from lrtune.demo import digits
+    from lrtune.target import load
+
+    if target is None:
+        torch.set_num_threads(1)  # the digits' CNN is too small to share out
+        return digits(device or "auto")
+    return load(target) if device is None else load(target).on(device)
+
+
+def main() -> None:
+    """Run the command line; an answer is exit code 0, a failed task 1, wrong usage 2."""
+    app()

@@ -1,0 +1,167 @@
+"""Results of every kind, with a text of one's choice in every place; and a reader of pages."""
+
+import math
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+
+from lrtune import results
+from lrtune.records import table
+from lrtune.results import Comparison, RangeTest, Search, Trace
+from lrtune.suggest import Suggestion
+
+NAN, INF = math.nan, math.inf
+VOID = {"meta", "link", "img", "br", "hr", "input", "base", "source"}
+
+
+def framed(kind, **columns):
+    """A frame of a result with the given columns; the others are filled in."""
+    fill = {"str": "", "int64": 0, "float64": 1.0, "bool": False}
+    rows = max(len(column) for column in columns.values() if isinstance(column, (list, range)))
+    whole = {name: [fill[dtype]] * rows for name, dtype in kind.items()} | columns
+    return table(pd.DataFrame(whole), kind)
+
+
+def a_sweep(text="text"):
+    lr = np.geomspace(1e-4, 1.0, 20).tolist()
+    return RangeTest(
+        suggestion=Suggestion(0.05, text, text, (0.01, 0.1)),
+        notes=(text, "seed 0: the sweep diverged by 1"),
+        manifest={"model": text, f"{text}!": text, "steps": "20", "low": "1e-06", "seed": text},
+        frame=framed(
+            results.SWEEP,
+            lr=lr,
+            loss=[2.0] * 15 + [1.0] * 3 + [INF, NAN],
+            smooth=[2.0] * 18 + [NAN] * 2,
+        ),
+        stops=framed(results.STOPS, reason=[text], lr=[1.0], edge=[NAN]),
+        answers=framed(results.ANSWERS, rule=[text, "valley"], lr=[0.02, 0.05], because=[text, ""]),
+    )
+
+
+def a_search(text="text", *, verified=True):
+    rates = [0.001, 0.01, 0.1, 1.0]
+    grid = [(lr, seed) for lr in rates for seed in (0, 1)]
+    lrs, seeds = [lr for lr, _ in grid], [seed for _, seed in grid]
+    return Search(
+        lr=0.01,
+        interval=(0.01, 0.1),
+        because=text,
+        notes=(text,),
+        steps=400,
+        horizon=5,
+        verified=verified,
+        manifest={"model": text, "steps": "400", "coarse": "0.001, 0.01, 0.1, 1", "fine": text},
+        frame=framed(
+            results.RATES,
+            lr=rates,
+            stage=[text] * 4,
+            verdict=["too low", "good", text, "diverged"],
+            mean=[2.0, 0.2, 0.4, NAN],
+            failed=[0, 0, 0, 1],
+        ),
+        scores=framed(
+            results.SCORES,
+            lr=lrs,
+            seed=seeds,
+            outcome=["FINISHED"] * 7 + [text],
+            score=[1.0] * 7 + [NAN],
+        ),
+        curves=framed(
+            results.CURVES,
+            lr=[lr for lr in lrs for _ in range(5)],
+            seed=[seed for seed in seeds for _ in range(5)],
+            step=[*range(5)] * 8,
+            loss=[2.0, 1.5, 1.0, 0.5, 0.4] * 7 + [2.0, 9.0, 1e30, INF, NAN],
+        ),
+        checks=framed(
+            results.CHECKS,
+            lr=[0.01, 0.01],
+            seed=[0, 1],
+            outcome=[text, "FINISHED"],
+            passed=[True, verified],
+        ),
+    )
+
+
+def a_trace(text="text"):
+    names = [f"{text} {n}" for n in range(3)]
+    return Trace(
+        steps=4,
+        frame=framed(
+            results.TRACE,
+            run=[name for name in names for _ in range(4)],
+            step=[*range(4)] * 3,
+            loss=[2.0, 1.0, 0.5, 0.25, -2.0, -1.0, NAN, INF, 1.0, 1e300, -INF, 0.0],
+        ),
+        runs=framed(results.RUNS, run=names, schedule=[text] * 3, outcome=["FINISHED", text, text]),
+        evaluated=framed(results.EVALUATED, run=names[:1], step=[4], loss=[0.3]),
+    )
+
+
+def a_comparison(text="text"):
+    names = [text, "cosine()"]
+    return Comparison(
+        winner=text,
+        schedule=text,
+        call=text,
+        lr=0.1,
+        because=text,
+        notes=(text,),
+        steps=400,
+        horizon=4,
+        manifest={"model": text},
+        table=framed(results.RANKING, rank=[1, 2], schedule=names, call=names, released=[text, ""]),
+        stability=framed(results.STABILITY, horizon=[2, 4], tau=[0.5, NAN]),
+        candidates=framed(
+            results.CANDIDATES,
+            horizon=[2, 2, 4, 4],
+            schedule=names * 2,
+            call=names * 2,
+            lr=[0.1] * 4,
+            score=[1.0, 0.9, 0.5, 0.4],
+        ),
+        paths=framed(
+            results.PATHS,
+            schedule=[name for name in names for _ in range(4)],
+            step=[*range(4)] * 2,
+            loss=[2.0, 1.0, 0.5, 0.4, 2.0, 1.0, INF, NAN],
+        ),
+    )
+
+
+SAMPLES = {RangeTest: a_sweep, Search: a_search, Trace: a_trace, Comparison: a_comparison}
+
+
+class Reader(HTMLParser):
+    """What a browser would make of a page: tags, their attributes, scripts, text."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.open, self.scripts, self.styles, self.text = [], [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "script":
+            self.scripts.append([dict(attrs), ""])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1][1] += data
+        elif self.open and self.open[-1] == "style":
+            self.styles.append(data)
+        else:
+            self.text.append(data)
+
+    @property
+    def skeleton(self):
+        """Everything but the words."""
+        return [(tag, sorted(attrs)) for tag, attrs in self.tags]

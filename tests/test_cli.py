@@ -1,0 +1,212 @@
+"""The command line: answers, exit codes, and what a user sees when something goes wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lrtune.cli import app
+
+QUICK = ["--steps", "24", "--seeds", "1", "--device", "cpu"]
+
+BROKEN = """
+import torch
+from torch import nn
+import lrtune
+
+data = torch.randn(64, 3), torch.randn(64, 1)
+
+calls = 0
+
+def moody(output, target):
+    global calls
+    calls += 1
+    if calls > 5:
+        raise RuntimeError("the loss has had enough")
+    return (output - target).square().mean()
+
+task = lrtune.Task(nn.Linear(3, 1), data, loss=moody, device="cpu")
+"""
+
+SLOW = """
+import pathlib, time, torch
+from torch import nn
+import lrtune
+
+def slow(output, target):
+    steps.append(0)
+    if len(steps) > 9:
+        pathlib.Path("training").touch()
+    time.sleep(0.01)
+    return (output - target).square().mean()
+
+steps = []
+data = torch.randn(64, 3), torch.randn(64, 1)
+task = lrtune.Task(nn.Linear(3, 1), data, loss=slow, device="cpu")
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Invoke the command line in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    runner = CliRunner()
+    yield lambda *arguments: runner.invoke(app, [str(one) for one in arguments])
+    for name in ("broken", "syntax"):
+        sys.modules.pop(name, None)
+
+
+def test_search_prints_rate_interval_and_report(run):
+    result = run("search", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "Range test" in result.stdout
+    assert "Learning rate" in result.stdout
+    assert result.stdout.rstrip().endswith("report.html")
+    assert "<html" in Path("report.html").read_text()
+
+
+def test_the_same_seed_prints_the_same_answer(run):
+    first, second = run("search", *QUICK), run("search", *QUICK)
+    assert first.stdout == second.stdout
+    assert first.exit_code == 0
+
+
+def test_json_is_one_object_that_a_report_is_made_of(run):
+    result = run("search", *QUICK, "--json")
+    answer = json.loads(result.stdout)
+    low, high = answer["interval"]
+    assert low <= answer["lr"] <= high
+    assert answer["steps"] == 24
+    assert answer["schedule"] in answer["call"].replace("_", "-")
+    kinds = ["range-test", "search", "comparison"]
+    assert [one["kind"] for one in answer["results"]] == kinds
+    Path("found.json").write_text(result.stdout)
+    again = run("report", "found.json", "--out", "again.html")
+    assert again.exit_code == 0, again.output
+    assert again.stdout.strip() == "again.html"
+    assert run("report", "again.html", "--out", "third.html").exit_code == 0
+
+
+def test_no_compare_stops_at_the_rate(run):
+    answer = json.loads(run("search", *QUICK, "--no-compare", "--json").stdout)
+    assert [one["kind"] for one in answer["results"]] == ["range-test", "search"]
+    assert "schedule" not in answer
+
+
+def test_compare_ranks_the_schedules_that_are_named(run):
+    result = run("compare", "--lr", "0.05", "--schedules", "step,one-cycle", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "Schedule" in result.stdout
+    assert "one-cycle" in result.stdout
+    assert "exponential" not in result.stdout
+    assert "optimizer" in result.stdout
+
+
+def test_schedules_are_listed_with_their_shapes(run):
+    lines = run("schedules").stdout.splitlines()
+    assert any(line.startswith("one-cycle ") and "█" in line for line in lines)
+    assert any(line.startswith("reduce-on-plateau ") for line in lines)
+
+
+def test_range_test_alone(run):
+    result = run("range-test", "--steps", "30", "--seeds", "1", "--json", "--out", "sweep.html")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["report"] == "sweep.html"
+    assert Path("sweep.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["search", "no_such.py:task"], 2, "there is no file 'no_such.py'"),
+        (["search", "--steps", "0"], 2, "'--steps'"),
+        (["search", "--seeds", "0"], 2, "'--seeds'"),
+        (["search", "--device", "abacus"], 1, "device='abacus' is no torch device"),
+        (["search", "--out", "no/such/folder/report.html"], 2, "there is no folder"),
+        (["range-test", "--low", "1", "--high", "0.1"], 2, "low=1 must lie below high=0.1"),
+        (["range-test", "--low", "-1"], 2, "low must be a finite number > 0, got -1.0"),
+        (["report", "no_such.json"], 2, "no_such.json"),
+        (["compare", "--lr", "0.1", "--schedules", "cosin"], 2, "Closest: cosine"),
+        (["compare"], 2, "Missing option '--lr'"),
+        (["serach"], 2, "No such command"),
+    ],
+)
+def test_wrong_usage_is_told_without_a_stack(run, arguments, code, says):
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert says in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+    assert not Path("report.html").exists()
+
+
+def test_a_task_that_fails_tells_what_and_where(run):
+    Path("broken.py").write_text(BROKEN)
+    result = run("search", "broken.py:task", *QUICK)
+    assert result.exit_code == 1
+    seen = result.stderr
+    assert "RuntimeError: the loss has had enough" in seen
+    assert "broken.py:14, in moody" in seen
+    assert "while training run 'sweep/0' (peak rate 10, seed 0)" in seen
+    assert "_cohort" not in seen
+
+
+def test_a_file_that_does_not_parse_tells_the_line(run):
+    Path("syntax.py").write_text("task = (\n")
+    result = run("search", "syntax.py", *QUICK)
+    assert result.exit_code == 1
+    assert "SyntaxError" in result.stderr
+    assert "syntax.py:1" in result.stderr
+
+
+def test_the_module_runs_as_the_command_does():
+    seen = subprocess.run(
+        [sys.executable, "-m", "lrtune", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "range-test" in seen.stdout
+
+
+@pytest.mark.parametrize(
+    "stage", ["range test", "coarse", "between", "fine", "verify", "compare: pilot"]
+)
+def test_ctrl_c_in_any_stage_keeps_what_is_finished(run, monkeypatch, stage):
+    from lrtune import _session
+
+    def interrupted(*arguments, **keywords):
+        if keywords["stage"] == stage:
+            raise KeyboardInterrupt
+        return train(*arguments, **keywords)
+
+    train = _session.train
+    monkeypatch.setattr(_session, "train", interrupted)
+    result = run("search", *QUICK, "--json")
+    assert result.exit_code == 130
+    assert "Interrupted." in result.stderr
+    kinds = [one["kind"] for one in json.loads(result.stdout)["results"]]
+    finished = {"range test": 0, "coarse": 1, "compare: pilot": 2}.get(stage, 2)
+    assert kinds[:1] == ["range-test"][:finished]
+    assert set(kinds[1:]) <= ({"search"} if "compare" in stage else {"trace"})
+    assert Path("report.html").exists() == (finished > 0)
+    assert len(kinds) >= finished
+
+
+def test_a_real_ctrl_c_ends_a_real_process(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "lrtune", "search", "slow.py"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "training").exists():
+        assert time.monotonic() < deadline, "it never began to train"
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130, (out, err)
+    assert "Interrupted. Nothing was finished." in " ".join(err.split())
+    assert "Traceback" not in err
