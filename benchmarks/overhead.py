@@ -1,6 +1,6 @@
 """What a cohort of one costs over the hand-written loop: paired runs in one process, alternating.
 
-    python benchmarks/overhead.py [--repeats 15] [--steps 300]
+    python benchmarks/overhead.py [--repeats 11] [--steps 1000]
 
 Both train the same small CNN on the embedded digits, on the same batches, and end with the same
 losses, bit for bit; that is checked. The cohort also seeds the random layers, takes a digest of
@@ -54,8 +54,8 @@ def by_cohort(task: Task, steps: int) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -74,7 +74,7 @@ def print_ranking(result: Comparison, console: Console) -> None:
             "diverged" if row.failed else f"{row.final:.3g}",
             f"{row.difference:.2g}" if behind else "",
             f"{row.low:.2g}, {row.high:.2g}" if behind else "",
-            f"{row.early:.0%}",
+            f"{row.early:.0%}" if math.isfinite(row.early) else "",
             "" if math.isnan(row.onset) else f"from {row.onset:.0f}",
         )
     console.print()

@@ -57,7 +57,7 @@ def diverged_at(losses: ArrayLike) -> int | None:
     """The first step at which the curve has diverged, or None.
 
     With m the median of the last `WINDOW` losses, s the first loss, b the least m so far and n
-    the `noise` so far, that is where
+    the `noise` so far (of the first 8, 16, 32 ... losses, which is cheap), that is where
 
     - s - b > 5 n (it had learned) and m > s + 3 n: all that it had learned is lost; or
     - s - b <= 5 n (it never learned) and m > s + 20 n.
@@ -80,11 +80,15 @@ def diverged_at(losses: ArrayLike) -> int | None:
     level = np.median(np.lib.stride_tricks.sliding_window_view(losses, WINDOW), axis=1)
     gained = losses[0] - np.minimum.accumulate(level)
     above = np.flatnonzero(level > losses[0])  # only there can it have diverged
+    units: dict[int, float] = {}
     for index in above:
-        step = int(index) + WINDOW - 1
-        unit = noise(losses[: step + 1])
+        seen = int(index) + WINDOW
+        known = seen if seen < 8 else 1 << (seen.bit_length() - 1)
+        if known not in units:
+            units[known] = noise(losses[:known])
+        unit = units[known]
         if level[index] > losses[0] + (3 if gained[index] > 5 * unit else PATIENCE) * unit:
-            return step
+            return seen - 1
     return None
 
 

@@ -81,7 +81,7 @@ def test_every_command_of_ours_is_in_the_readme():
 
 def test_links_within_the_project_lead_somewhere():
     for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), ROOT / "ARCHITECTURE.md"]:
-        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        for link in re.findall(r"\]\(([^)#:\s]+)\)", page.read_text()):
             assert (page.parent / link).exists(), (page.name, link)
 
 

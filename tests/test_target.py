@@ -56,7 +56,7 @@ def test_an_absolute_path_leads_to_it_too(tmp_path):
     ],
 )
 def test_what_leads_nowhere_is_said(target, says):
-    with pytest.raises(TargetError, match=".*") as raised:
+    with pytest.raises(TargetError) as raised:
         load(target)
     assert says in str(raised.value)
 

@@ -366,7 +366,7 @@ def test_a_run_ends_at_the_very_step_whatever_the_block(block, monkeypatch):
     trace = train(bowl(curvature=4.0), runs, 100)
     losses = [2.0 * 9.0**step for step in range(100)]
     end = diverged_at(losses)
-    assert end == 9
+    assert end == 8
     assert rows(trace.frame, "diverges")["loss"].tolist() == pytest.approx(losses[: end + 1])
     assert rows(trace.frame, "explodes")["loss"].tolist() == [2.0, np.inf]
     assert trace.runs["outcome"].tolist() == ["DIVERGED", "NONFINITE", "FINISHED"]

@@ -176,8 +176,8 @@ class Bomb:
 
 @pytest.mark.parametrize("verb", CALM_VERBS)
 @pytest.mark.parametrize("error", [Stop("enough"), KeyboardInterrupt()], ids=["error", "ctrl-c"])
-@pytest.mark.parametrize("call", [5, 6, 9, 17, 18])  # four are made by Task
-@pytest.mark.parametrize("name", ["convolution", "Counting", "InPlace"])
+@pytest.mark.parametrize("call", [5, 9, 18])  # four are made by Task
+@pytest.mark.parametrize("name", ["convolution", "InPlace"])
 def test_nothing_changes_when_the_loss_raises(name, call, error, verb):
     model, data = zoo.model(name), zoo.tensors(name)
     loss = Bomb(call, error)
@@ -264,13 +264,12 @@ def test_what_was_trained_before_an_interruption_can_be_read():
 CALLERS = {
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
-    "enable_grad": torch.enable_grad,
 }
 
 
 @pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize("verb", CALM_VERBS)
-@pytest.mark.parametrize("name", ["convolution", "Counting", "lazy"])
+@pytest.mark.parametrize("name", ["convolution", "lazy"])
 def test_a_caller_in_any_grad_mode_gets_the_same_answer(name, verb, caller):
     model, data = zoo.model(name), zoo.tensors(name)
     options = {"val": data, "batch_size": 8}
