@@ -122,7 +122,10 @@ def _ranking(
 def _phases(heat: Heat, key: str) -> dict[str, object]:
     """Early decrease, the mean over the seeds; and the plateau of the mean curve."""
     frame = heat.trace.frame[heat.trace.frame["run"].str.rpartition("/")[0] == key]
-    early = [early_decrease(run["loss"].to_numpy(), steps=heat.horizon) for _, run in frame.groupby("run")]
+    early = [
+        early_decrease(run["loss"].to_numpy(), steps=heat.horizon)
+        for _, run in frame.groupby("run")
+    ]
     by_step = frame.groupby("step")[["loss", "lr"]].mean()
     flat = plateau(by_step["loss"].to_numpy(), by_step["lr"].to_numpy())
     released = {True: "yes", False: "no", None: ""}

@@ -35,9 +35,9 @@ class Grid:
     samples: int
 
     def within(self, rates: Sequence[float]) -> list[float]:
-        """Those within the limits, in four digits."""
+        """Those within the limits, in three digits."""
         low, high = self.limits
-        rounded = [float(f"{rate:.4g}") for rate in rates]
+        rounded = [float(f"{rate:.3g}") for rate in rates]
         return [rate for rate in rounded if low * 0.999 <= rate <= high * 1.001]
 
     def around(self, rate: float) -> tuple[float, float]:
