@@ -77,7 +77,8 @@ def diverged_at(losses: ArrayLike) -> int | None:
     losses = _prefix(losses)
     if len(losses) < WINDOW:
         return None
-    level = np.median(np.lib.stride_tricks.sliding_window_view(losses, WINDOW), axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(losses, WINDOW)
+    level = np.sort(windows, axis=1)[:, WINDOW // 2]
     gained = losses[0] - np.minimum.accumulate(level)
     above = np.flatnonzero(level > losses[0])  # only there can it have diverged
     units: dict[int, float] = {}

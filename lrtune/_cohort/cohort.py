@@ -228,7 +228,7 @@ class Cohort:
             one.unread.clear()
             if look or len(one.losses) >= one.look:
                 # The whole curve is judged each time, so the looks thin out as it grows.
-                one.look = len(one.losses) + max(BLOCK, len(one.losses) // 16)
+                one.look = len(one.losses) + max(BLOCK, len(one.losses) // 4)
                 self._judge(one)
 
     def _judge(self, one: _Live) -> None:
