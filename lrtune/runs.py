@@ -9,7 +9,7 @@ from typing import Any, cast
 from lrtune.errors import ArgumentError
 from lrtune.schedules import Curve, Feedback, Schedule, as_schedule, constant
 
-STEPS = 800
+STEPS = 500
 """The length of training that an answer is for, when nothing is said."""
 
 Shape = Curve | Schedule | Feedback[Any]
