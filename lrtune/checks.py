@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrtune.data import Batch, Data, Tensors, described, leaves
+from lrtune.batch import Batch, described, leaves
+from lrtune.data import Data, Tensors
 from lrtune.errors import TaskError
 
 TRIAL_RATE = 1e-3

@@ -1,33 +1,33 @@
 """Data: whatever yields batches, as endless streams that a seed decides."""
 
 import copy
+import itertools
+import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from lrtune.batch import Batch, digest, moved, placed
 from lrtune.errors import TaskError
 from lrtune.randomness import ORDER, derive, reseed, seed_all
 
-Batch = Any
-"""What one step takes: usually a tuple of tensors, the target last; or a dict; or anything."""
-
 DEFAULT_BATCH_SIZE = 64
-SAMPLE = 256
-"""A digest reads at most so many numbers of a tensor: it tells batches apart, it proves nothing."""
-
-PLAIN = {torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool}
-"""What numpy knows as it is; the rest, such as bfloat16, is read as bytes."""
+Drawn = tuple[Batch, int]
+"""A batch on the device where it is needed, and its digest."""
 
 
 class Data(Protocol):
     """Batches, in an order that a seed decides."""
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """One pass over the data."""
+        """One pass over the data, as they are."""
+
+    def drawn(self, seed: int, epoch: int, device: torch.device) -> Iterator[Drawn]:
+        """The same pass, on the device."""
 
 
 def as_data(source: object, batch_size: int | None, *, what: str, whole: bool = False) -> Data:
@@ -90,17 +90,60 @@ class Tensors:
                 "number (>= 1) of rows in each: (inputs, targets)."
             )
         self.rows, self.size, self.whole = rows.pop(), size, whole
+        self._resident: dict[torch.device, tuple[Tensor, ...]] = {}
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """Shuffled by the seed and the epoch, or whole and in order."""
+        for rows in self._cut(self._order(seed, epoch)):
+            yield tuple(tensor[rows] for tensor in self.tensors)
+
+    def drawn(self, seed: int, epoch: int, device: torch.device) -> Iterator[Drawn]:
+        """The same; the tensors move to the device once, where a quarter of it holds them.
+
+        A digest is of the numbers of the rows.
+        """
+        order = self._order(seed, epoch)
+        digests = [zlib.crc32(rows.numpy().data) for rows in self._cut(order)]
+        tensors = self._on(device)
+        if tensors is None:
+            yield from zip(_placed_all(self.epoch(seed, epoch), device), digests, strict=True)
+            return
+        for rows, known in zip(self._cut(order.to(device)), digests, strict=True):
+            yield tuple([tensor[rows] for tensor in tensors]), known
+
+    def _order(self, seed: int, epoch: int) -> Tensor:
+        """The numbers of the rows of one pass, one batch after the other."""
+        if self.whole:
+            return torch.arange(self.rows)
         generator = torch.Generator().manual_seed(derive(seed, ORDER, epoch))
         order = torch.randperm(self.rows, generator=generator)
-        last = self.rows - self.rows % self.size or self.rows
-        if self.whole:
-            order, last = torch.arange(self.rows), self.rows
-        for start in range(0, last, self.size):
-            rows = order[start : start + self.size]
-            yield tuple(tensor[rows] for tensor in self.tensors)
+        return order[: self.rows - self.rows % self.size or self.rows]
+
+    def _cut(self, order: Tensor) -> list[Tensor]:
+        return [order[start : start + self.size] for start in range(0, len(order), self.size)]
+
+    def _on(self, device: torch.device) -> tuple[Tensor, ...] | None:
+        """The tensors on the device; None where they would take too much of it."""
+        if device not in self._resident:
+            if sum(tensor.nbytes for tensor in self.tensors) > _room(device):
+                return None
+            self._resident[device] = tuple(placed(tensor, device) for tensor in self.tensors)
+        return self._resident[device]
+
+
+def _room(device: torch.device) -> float:
+    """Bytes of a device that data may take for good: a quarter of what is free."""
+    return torch.cuda.mem_get_info(device)[0] / 4 if device.type == "cuda" else math.inf
+
+
+def _placed_all(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    return (moved(batch, device) for batch in batches)
+
+
+def _digested(batches: Iterator[Batch], device: torch.device) -> Iterator[Drawn]:
+    for batch in batches:
+        known = digest(batch)
+        yield moved(batch, device), known
 
 
 class Loader:
@@ -113,6 +156,10 @@ class Loader:
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """In the order that the seed gives to the loader's generators, or to the global ones."""
         return _reseeded(self._copy(derive(seed, ORDER, epoch)), seed, epoch)
+
+    def drawn(self, seed: int, epoch: int, device: torch.device) -> Iterator[Drawn]:
+        """The same, on the device."""
+        return _digested(self.epoch(seed, epoch), device)
 
     def _copy(self, seed: int) -> DataLoader[Any]:
         # The data set may be huge and is shared. What draws the order is not: a sampler with
@@ -161,6 +208,10 @@ class Batches:
         """One pass."""
         return _reseeded(self.source, seed, epoch)
 
+    def drawn(self, seed: int, epoch: int, device: torch.device) -> Iterator[Drawn]:
+        """The same, on the device."""
+        return _digested(self.epoch(seed, epoch), device)
+
 
 def _reseeded(source: Iterable[Batch], seed: int, epoch: int) -> Iterator[Batch]:
     """Draw each batch under its own seed: what runs between two batches does not matter."""
@@ -178,10 +229,18 @@ def _reseeded(source: Iterable[Batch], seed: int, epoch: int) -> Iterator[Batch]
 
 def stream(data: Data, seed: int) -> Iterator[Batch]:
     """The batches of one seed, endlessly: at the end of the data it begins the next epoch."""
-    epoch = 0
-    while True:
+    return _endless(lambda epoch: data.epoch(seed, epoch))
+
+
+def draw(data: Data, seed: int, device: torch.device) -> Iterator[Drawn]:
+    """The same, each on the device and with its digest."""
+    return _endless(lambda epoch: data.drawn(seed, epoch, device))
+
+
+def _endless(passes: Callable[[int], Iterator[Any]]) -> Iterator[Any]:
+    for epoch in itertools.count():
         empty = True
-        for batch in data.epoch(seed, epoch):
+        for batch in passes(epoch):
             empty = False
             yield batch
         if empty:
@@ -189,95 +248,3 @@ def stream(data: Data, seed: int) -> Iterator[Batch]:
                 f"the training data gave no batch in epoch {epoch}. A loader with drop_last=True "
                 "and fewer examples than one batch does that; so does an empty data set."
             )
-        epoch += 1
-
-
-def leaves(batch: Batch) -> Iterator[Any]:
-    """The tensors and other values of a batch, in order."""
-    if isinstance(batch, Mapping):
-        for value in batch.values():
-            yield from leaves(value)
-    elif isinstance(batch, (tuple, list)):
-        for value in batch:
-            yield from leaves(value)
-    else:
-        yield batch
-
-
-def moved(batch: Batch, device: torch.device) -> Batch:
-    """The batch on the device; what has no `to` stays as it is."""
-    return _mapped(batch, lambda leaf: _placed(leaf, device))
-
-
-def cloned(batch: Batch) -> Batch:
-    """The batch with tensors of its own, for a model that works in place."""
-    return _mapped(batch, lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)
-
-
-def _placed(leaf: Any, device: torch.device) -> Any:
-    if not isinstance(leaf, Tensor):
-        return leaf.to(device) if hasattr(leaf, "to") else leaf
-    # Made under inference_mode it could not be trained on.
-    return (leaf.clone() if leaf.is_inference() else leaf).to(device, non_blocking=True)
-
-
-def _mapped(batch: Batch, change: Callable[[Any], Any]) -> Batch:
-    if type(batch) is dict:
-        return {key: _mapped(value, change) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_mapped(value, change) for value in batch))
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(_mapped(value, change) for value in batch)
-    return change(batch)
-
-
-def digest(batch: Batch) -> int:
-    """A 32-bit fingerprint of a batch, from shapes and up to 256 numbers of each tensor.
-
-    >>> digest((torch.zeros(2, 3), torch.tensor([1, 2])))
-    1776219203
-    """
-    crc = 0
-    for leaf in leaves(batch):
-        if isinstance(leaf, Tensor):
-            crc = zlib.crc32(_sample(leaf), zlib.crc32(repr(leaf.shape).encode(), crc))
-        else:  # an object's repr may hold its address, which differs from run to run
-            plain = isinstance(leaf, (str, int, float, bool, bytes, type(None)))
-            crc = zlib.crc32(repr(leaf if plain else type(leaf)).encode(), crc)
-    return crc
-
-
-def _sample(tensor: Tensor) -> bytes | memoryview:
-    """Up to so many numbers, evenly spread, as bytes."""
-    numbers = tensor.detach()
-    if numbers.is_cpu and numbers.layout is torch.strided and numbers.dtype in PLAIN:
-        flat = numbers.numpy().reshape(-1)  # numpy's views cost a fraction of torch's
-        return flat[:: max(1, -(-flat.size // SAMPLE))].tobytes()
-    if numbers.layout is not torch.strided:
-        numbers = (numbers.coalesce() if numbers.is_sparse else numbers).values()
-    if numbers.numel() > SAMPLE:
-        numbers = numbers.reshape(-1)[:: -(-numbers.numel() // SAMPLE)]
-    numbers = numbers.cpu().contiguous()
-    return numbers.reshape(-1).view(torch.uint8).numpy().data if numbers.numel() else b""
-
-
-def length(batch: Batch) -> int:
-    """How many examples a batch holds: the rows of its first tensor; 1 if it has none."""
-    sizes = (len(leaf) for leaf in leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim)
-    return next(sizes, 1)
-
-
-def described(batch: Batch) -> str:
-    """Types and shapes, for messages.
-
-    >>> described((torch.zeros(2, 3), torch.tensor([1, 2])))
-    '(float32[2, 3], int64[2])'
-    """
-    if isinstance(batch, Tensor):
-        return f"{str(batch.dtype).removeprefix('torch.')}{list(batch.shape)}"
-    if isinstance(batch, Mapping):
-        return "{" + ", ".join(f"{key}: {described(value)}" for key, value in batch.items()) + "}"
-    if isinstance(batch, (tuple, list)):
-        inside = ", ".join(described(value) for value in batch)
-        return f"({inside})" if isinstance(batch, tuple) else f"[{inside}]"
-    return type(batch).__name__

@@ -1,6 +1,7 @@
 """Global random states: seeded for what we run, given back bit-identical afterwards."""
 
 import contextlib
+import functools
 import random
 from collections.abc import Iterator
 
@@ -32,12 +33,16 @@ def seed_all(seed: int) -> None:
     It spares `torch.manual_seed`, which costs more, as this is called at every step.
     """
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if _has_cuda() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)
-    if torch.backends.mps.is_available():
+    if _has_mps():
         torch.mps.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)
+
+
+_has_cuda = functools.cache(torch.cuda.is_available)
+_has_mps = functools.cache(torch.backends.mps.is_available)
 
 
 def reseed(one: object, seed: int) -> None:
@@ -54,8 +59,8 @@ def reseed(one: object, seed: int) -> None:
 def preserved() -> Iterator[None]:
     """Give back the global random states exactly as they were, whatever happens inside."""
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    cuda = torch.cuda.get_rng_state_all() if _has_cuda() else []
+    mps = torch.mps.get_rng_state() if _has_mps() else None
     try:
         yield
     finally:

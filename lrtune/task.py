@@ -13,8 +13,9 @@ from torch.optim import SGD, Optimizer
 from torch.utils.data import Dataset
 
 from lrtune import checks
+from lrtune.batch import Batch, cloned, described, length, moved
 from lrtune.checks import evaluating, trying
-from lrtune.data import Batch, as_data, cloned, described, length, moved, stream
+from lrtune.data import Drawn, as_data, draw, stream
 from lrtune.errors import TaskError
 from lrtune.randomness import NOISE, WEIGHTS, derive, preserved, seed_all
 
@@ -116,6 +117,10 @@ class Task:
         Draw from it inside `randomness.preserved()`: it seeds the global generators.
         """
         return stream(self._train, seed)
+
+    def drawn(self, seed: int) -> Iterator[Drawn]:
+        """The same batches on the task's device, each with its digest."""
+        return draw(self._train, seed, self.device)
 
     def begin(self, seed: int, lr: float) -> State:
         """A fresh model with the seed's weights, its loss, and its optimizer with peak rate `lr`.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from lrtune.data import Batch
+from lrtune.batch import Batch
 from lrtune.task import Task
 
 

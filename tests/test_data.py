@@ -12,18 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrtune.data import (
-    SAMPLE,
-    Loader,
-    as_data,
-    cloned,
-    described,
-    digest,
-    leaves,
-    length,
-    moved,
-    stream,
-)
+from lrtune.batch import SAMPLE, cloned, described, digest, leaves, length, moved
+from lrtune.data import Loader, as_data, stream
 from lrtune.errors import TaskError
 from lrtune.randomness import preserved
 

@@ -13,18 +13,16 @@ from torch import Tensor
 from lrtune._cohort.batches import Streams
 from lrtune._cohort.engine import Engine
 from lrtune._cohort.loop import Loop
-from lrtune._cohort.paces import Planned, Reacting, pace_of
+from lrtune._cohort.paces import pace_of
+from lrtune._cohort.record import BLOCK, Record, run_rows, trace_rows
 from lrtune._cohort.retire import Retire, failed
 from lrtune.curves import Outcome
 from lrtune.errors import ArgumentError
 from lrtune.randomness import NOISE, derive, preserved
 from lrtune.records import table
-from lrtune.results import EVALUATED, RUNS, TRACE, Trace
+from lrtune.results import EVALUATED, Trace
 from lrtune.runs import Run, checked_runs, whole
 from lrtune.task import Task
-
-BLOCK = 32
-"""Steps between two looks at the losses, which stay on the device until then."""
 
 Progress = Callable[[str, int, int], None]
 """Told the stage, how many updates (of one run each) are done, and how many there are in all."""
@@ -34,21 +32,16 @@ TELL_EVERY = 0.1
 
 
 @dataclass
-class _Live:
-    """One run of a cohort, and what is known of it."""
+class _Lane:
+    """The living runs of one seed, which see the same batches; their losses not yet read."""
 
-    run: Run
-    pace: Planned | Reacting
-    first: int
-    losses: list[float] = field(default_factory=list)
+    seed: int
+    noise: Sequence[int]
+    records: list[Record]
     unread: list[Tensor] = field(default_factory=list)
-    outcome: Outcome | None = None
-    look: int = BLOCK
 
-    @property
-    def steps(self) -> int:
-        """Updates made so far."""
-        return len(self.losses) + len(self.unread)
+    def __post_init__(self) -> None:
+        self.runs = [one.run for one in self.records]
 
 
 class Cohort:
@@ -89,13 +82,17 @@ class Cohort:
         self._engine: Engine = Loop(task) if engine is None else engine
         self._retire, self._stage, self._progress = retire, stage, progress
         runs = checked_runs(runs)
-        self._all = {run.name: _Live(run, pace_of(run, steps), 0) for run in runs}
+        self._all = {run.name: Record(run, pace_of(run, steps), 0) for run in runs}
         self._step, self._broken, self._told = 0, False, 0.0
         self._evaluated: list[tuple[str, int, float]] = []
-        self._streams = Streams(task, list(dict.fromkeys(run.seed for run in runs)))
+        seeds = list(dict.fromkeys(run.seed for run in runs))
+        self._streams = Streams(task, seeds)
+        # Counted out here, where the processor has nothing else in mind, they cost next to nothing.
+        self._noise = {seed: [derive(seed, NOISE, step) for step in range(steps)] for seed in seeds}
         with self._training():
             for run in runs:
                 self._engine.begin(run)
+        self._line_up()
 
     @property
     def live(self) -> list[Run]:
@@ -108,7 +105,7 @@ class Cohort:
         if end > self.steps:
             raise ArgumentError(f"to={end} lies beyond the horizon of {self.steps} steps.")
         with self._training():
-            while self._step < end and self._living():
+            while self._step < end and self._lanes:
                 self._update()
                 if self._step % BLOCK == 0:
                     self._read()
@@ -124,9 +121,11 @@ class Cohort:
         unknown = kept - set(self._all)
         if unknown:
             raise ArgumentError(f"no run is named {min(unknown)!r}; there are {sorted(self._all)}.")
+        self._read()
         for one in self._living():
             if one.run.name not in kept:
                 self._out(one, Outcome.RETIRED)
+        self._line_up()
         return self
 
     def fork(self, name: str, runs: Sequence[Run]) -> "Cohort":
@@ -144,13 +143,14 @@ class Cohort:
                     f"run {run.name!r} has seed {run.seed}, but a fork of {name!r} goes on with "
                     f"the batches of its seed, {parent.run.seed}. Use that seed."
                 )
-        begun = {
-            run.name: _Live(run, pace_of(run, self.steps, self._step), self._step) for run in runs
-        }
+        step = self._step
+        begun = {run.name: Record(run, pace_of(run, self.steps, step), step) for run in runs}
         with self._training():
             for run in runs:
                 self._engine.begin(run, like=name)
+        self._read()
         self._all |= begun
+        self._line_up()
         return self
 
     def evaluate(self) -> "Cohort":
@@ -164,21 +164,11 @@ class Cohort:
     def trace(self) -> Trace:
         """Everything recorded so far."""
         self._read()  # after an interruption, losses are still on the device
-        rows = [self._rows(one) for one in self._all.values()]
-        runs = [
-            (
-                one.run.name,
-                one.run.lr,
-                repr(one.run.schedule),
-                one.run.seed,
-                self._outcome(one).name,
-                one.steps,
-            )
-            for one in self._all.values()
-        ]
+        records = list(self._all.values())
+        otherwise = Outcome.FINISHED if self._step == self.steps else Outcome.RUNNING
         return Trace(
-            frame=table(pd.concat(rows, ignore_index=True), TRACE),
-            runs=table(pd.DataFrame(runs, columns=list(RUNS)), RUNS),
+            frame=trace_rows(records, self._streams.digests),
+            runs=run_rows(records, otherwise),
             evaluated=table(pd.DataFrame(self._evaluated, columns=list(EVALUATED)), EVALUATED),
             steps=self.steps,
         )
@@ -198,40 +188,41 @@ class Cohort:
                 self._broken = True
                 raise
 
-    def _living(self) -> list[_Live]:
+    def _living(self) -> list[Record]:
         return [one for one in self._all.values() if one.outcome is None]
+
+    def _line_up(self) -> None:
+        """Sort the living runs by their seeds; every loss has been read."""
+        by_seed: dict[int, list[Record]] = {}
+        for one in self._living():
+            by_seed.setdefault(one.run.seed, []).append(one)
+        self._lanes = [_Lane(seed, self._noise[seed], some) for seed, some in by_seed.items()]
 
     def _update(self) -> None:
         """One step of every living run."""
-        step, by_seed = self._step, dict[int, list[_Live]]()
-        for one in self._living():
-            by_seed.setdefault(one.run.seed, []).append(one)
-        for seed, living in by_seed.items():
-            batch = self._streams.draw(seed)
-            losses = self._engine.update(
-                [one.run for one in living],
-                batch,
-                [one.pace.at(step) for one in living],
-                derive(seed, NOISE, step),
-            )
-            for one, loss in zip(living, losses, strict=True):
-                one.unread.append(loss)
+        step = self._step
+        for lane in self._lanes:
+            batch = self._streams.draw(lane.seed)
+            paces = [one.pace.at(step) for one in lane.records]
+            lane.unread.append(self._engine.update(lane.runs, batch, paces, lane.noise[step]))
         self._step += 1
 
     def _read(self, *, look: bool = False) -> None:
         """Fetch the losses from the device, and retire the runs that are out."""
+        for lane in self._lanes:
+            if lane.unread:
+                rows = torch.stack(lane.unread).tolist()
+                lane.unread.clear()
+                for one, losses in zip(lane.records, zip(*rows, strict=True), strict=True):
+                    one.losses.extend(losses)
         living = self._living()
-        unread = [loss for one in living for loss in one.unread]
-        values = iter(torch.stack(unread).tolist() if unread else [])
         for one in living:
-            one.losses += [next(values) for _ in one.unread]
-            one.unread.clear()
-            if look or len(one.losses) >= one.look:
-                # The whole curve is judged each time, so the looks thin out as it grows.
-                one.look = len(one.losses) + max(BLOCK, len(one.losses) // 4)
+            if one.due or look:
                 self._judge(one)
+        if any(one.outcome is not None for one in living):
+            self._line_up()
 
-    def _judge(self, one: _Live) -> None:
+    def _judge(self, one: Record) -> None:
         verdict = self._retire(np.array(one.losses))
         if verdict is not None:
             step, outcome = verdict
@@ -242,30 +233,15 @@ class Cohort:
         if self._progress is None or not (now or time.monotonic() - self._told > TELL_EVERY):
             return
         self._told = time.monotonic()
-        done = [(one.steps, one.outcome is not None, one.first) for one in self._all.values()]
-        total = sum(steps if out else self.steps - first for steps, out, first in done)
-        self._progress(self._stage, sum(steps for steps, _, _ in done), total)
+        out = [one for one in self._all.values() if one.outcome is not None]
+        living = self._living()
+        spent = sum(len(one.losses) for one in out)
+        done = spent + sum(self._step - one.first for one in living)
+        self._progress(self._stage, done, spent + sum(self.steps - one.first for one in living))
 
-    def _out(self, one: _Live, outcome: Outcome) -> None:
+    def _out(self, one: Record, outcome: Outcome) -> None:
         one.outcome = outcome
         self._engine.drop(one.run)
-
-    def _outcome(self, one: _Live) -> Outcome:
-        if one.outcome is not None:
-            return one.outcome
-        return Outcome.FINISHED if self._step == self.steps else Outcome.RUNNING
-
-    def _rows(self, one: _Live) -> pd.DataFrame:
-        span = slice(one.first, one.first + len(one.losses))
-        return pd.DataFrame(
-            {
-                "run": [one.run.name] * len(one.losses),
-                "step": range(span.start, span.stop),
-                "lr": [one.run.lr * rate for rate in one.pace.rates[span]],
-                "loss": one.losses,
-                "batch": self._streams.digests[one.run.seed][span],
-            }
-        )
 
 
 def train(

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from lrtune.data import Batch
+from lrtune.batch import Batch
 from lrtune.runs import Run
 
 
@@ -33,7 +33,7 @@ class Engine(Protocol):
 
     def update(
         self, runs: Sequence[Run], batch: Batch, paces: Sequence[Pace], noise: int
-    ) -> Sequence[Tensor]:
+    ) -> Tensor:
         """One optimizer update of each run on the placed batch.
 
         Args:
@@ -43,7 +43,7 @@ class Engine(Protocol):
             noise: The seed of the random layers at this step.
 
         Returns:
-            Each run's loss before the update: scalars, still on the device.
+            Each run's loss before the update, shape [runs], still on the device.
         """
 
     def validate(self, run: Run) -> float:

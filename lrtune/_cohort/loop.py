@@ -1,17 +1,37 @@
 """The reference engine: on each batch one run after the other. Works with every model."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lrtune._cohort.engine import Pace
-from lrtune.data import Batch, leaves
+from lrtune.batch import Batch, leaves
 from lrtune.export import set_momentum
 from lrtune.randomness import seed_all
 from lrtune.runs import Run
 from lrtune.task import State, Task
+
+
+@dataclass
+class Held:
+    """What training one run changes, and the peak rate of each of its parameter groups."""
+
+    state: State
+    peaks: list[float]
+
+    def set(self, pace: Pace, loss: Tensor) -> None:
+        """Set the optimizer to a pace; every parameter group keeps its ratio to the peak rate."""
+        rate = pace.rate if isinstance(pace.rate, float) else pace.rate(float(loss))
+        for group, peak in zip(self.state.optimizer.param_groups, self.peaks, strict=True):
+            if isinstance(group["lr"], Tensor):  # capturable optimizers keep it on the device
+                group["lr"].fill_(peak * rate)
+            else:
+                group["lr"] = peak * rate
+        if pace.momentum is not None:
+            set_momentum(self.state.optimizer, pace.momentum)
 
 
 class Loop:
@@ -20,67 +40,67 @@ class Loop:
     def __init__(self, task: Task) -> None:
         """Hold no run yet."""
         self._task = task
-        self._states: dict[str, State] = {}
-        self._peaks: dict[str, list[float]] = {}
+        self._held: dict[str, Held] = {}
 
     def begin(self, run: Run, like: str | None = None) -> None:
         """Hold a fresh state for the run, or one that goes on from the state of run `like`."""
-        task = self._task
-        with _noted("starting", run):
-            state = (
-                task.begin(run.seed, run.lr)
-                if like is None
-                else task.copy_of(self._states[like], run.lr)
-            )
-        self._states[run.name] = state
-        self._peaks[run.name] = [float(group["lr"]) for group in state.optimizer.param_groups]
+        try:
+            if like is None:
+                state = self._task.begin(run.seed, run.lr)
+            else:
+                state = self._task.copy_of(self._held[like].state, run.lr)
+        except Exception as error:
+            note(error, "starting", run)
+            raise
+        peaks = [float(group["lr"]) for group in state.optimizer.param_groups]
+        self._held[run.name] = Held(state, peaks)
 
     def update(
         self, runs: Sequence[Run], batch: Batch, paces: Sequence[Pace], noise: int
-    ) -> Sequence[Tensor]:
+    ) -> Tensor:
         """One optimizer update of each run on the placed batch; losses before the update."""
         losses = []
         for run, pace in zip(runs, paces, strict=True):
-            state = self._states[run.name]
-            with _noted("training", run):
+            held = self._held[run.name]
+            try:
                 seed_all(noise)
-                state.optimizer.zero_grad()
-                losses.append(self._backward(state, batch))
-                rate = pace.rate if isinstance(pace.rate, float) else pace.rate(float(losses[-1]))
-                self._set(run, rate, pace.momentum)
-                state.optimizer.step()
-        return losses
+                held.state.optimizer.zero_grad()
+                loss = self._backward(held.state, batch)
+                held.set(pace, loss)
+                held.state.optimizer.step()
+            except Exception as error:
+                note(error, "training", run)
+                raise
+            losses.append(loss)
+        return losses[0] if len(losses) == 1 else torch.cat(losses)
 
     def _backward(self, state: State, batch: Batch) -> Tensor:
-        """The loss, once its gradients are there; NaN where overflowing layers made it raise."""
+        """The loss, shape [1], after its gradients; NaN where overflowing layers made it raise."""
         try:
             loss = self._task.loss(state, batch)
         except Exception:
             if not _overflows(self._task, state, batch):
                 raise
-            return torch.tensor(torch.nan, device=self._task.device)
+            return torch.full((1,), torch.nan, device=self._task.device)
         loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach().reshape(())
-
-    def _set(self, run: Run, rate: float, momentum: float | None) -> None:
-        """Every parameter group keeps its ratio to the peak rate."""
-        optimizer = self._states[run.name].optimizer
-        for group, peak in zip(optimizer.param_groups, self._peaks[run.name], strict=True):
-            if isinstance(group["lr"], Tensor):  # capturable optimizers keep it on the device
-                group["lr"].fill_(peak * rate)
-            else:
-                group["lr"] = peak * rate
-        if momentum is not None:
-            set_momentum(optimizer, momentum)
+        return loss.detach().reshape(1)
 
     def validate(self, run: Run) -> float:
         """Mean validation loss of the run."""
-        with _noted("validating", run):
-            return self._task.validate(self._states[run.name])
+        try:
+            return self._task.validate(self._held[run.name].state)
+        except Exception as error:
+            note(error, "validating", run)
+            raise
 
     def drop(self, run: Run) -> None:
         """Forget the run's state."""
-        del self._states[run.name], self._peaks[run.name]
+        del self._held[run.name]
+
+
+def note(error: Exception, doing: str, run: Run) -> None:
+    """Say in the error which run it ended."""
+    error.add_note(f"while {doing} run {run.name!r} (peak rate {run.lr:g}, seed {run.seed})")
 
 
 def _overflows(task: Task, state: State, batch: Batch) -> bool:
@@ -100,12 +120,3 @@ def _overflows(task: Task, state: State, batch: Batch) -> bool:
     for hook in hooks:
         hook.remove()
     return not all(finite)
-
-
-@contextmanager
-def _noted(doing: str, run: Run) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"while {doing} run {run.name!r} (peak rate {run.lr:g}, seed {run.seed})")
-        raise

@@ -14,11 +14,12 @@ class Planned:
     def __init__(self, schedule: Schedule, steps: int) -> None:
         """Tabulate."""
         self.rates = multipliers(schedule, steps)
-        self._momenta = momenta(schedule, steps)
+        given = momenta(schedule, steps)
+        self._paces = list(map(Pace, self.rates, [None] * steps if given is None else given))
 
     def at(self, step: int) -> Pace:
         """The pace of this step."""
-        return Pace(self.rates[step], None if self._momenta is None else self._momenta[step])
+        return self._paces[step]
 
 
 class Reacting:
