@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrtune import schedules
-    from lrtune._cohort import Cohort, train
+    from lrtune._cohort import Cohort, Evaluator, train
     from lrtune._compare import compare
     from lrtune._range_test import range_test
     from lrtune._report import report
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cohort",
     "Comparison",
+    "Evaluator",
     "LrtuneError",
     "RangeTest",
     "Run",
@@ -46,6 +47,7 @@ __all__ = [
 _HOMES = {
     "Cohort": "lrtune._cohort",
     "Comparison": "lrtune.results",
+    "Evaluator": "lrtune._cohort",
     "LrtuneError": "lrtune.errors",
     "RangeTest": "lrtune.results",
     "Run": "lrtune.runs",

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lrtune._cohort import Evaluate, Progress, evaluator
+from lrtune._cohort import Evaluate, Evaluator, Progress
 from lrtune.curves import Outcome
 from lrtune.errors import ArgumentError
 from lrtune.manifest import manifest
@@ -50,7 +50,7 @@ def range_test(
         seeds: How many sweeps.
         seed: The first seed; the others follow it.
         progress: Told the stage, the updates done and the total.
-        evaluate: What trains runs and returns their trace; the task's own cohort when None.
+        evaluate: What trains runs and returns their trace; an `Evaluator` of the task when None.
 
     Returns:
         A `RangeTest`: `suggestion`, `frame`, `answers`, `stops`, `notes`.
@@ -73,7 +73,7 @@ def range_test(
     sweep = growth(low / high)
     runs = [Run(f"sweep/{s}", high, sweep, s) for s in chosen]
     twins = [Run(f"untrained/{s}", high, UNTRAINED, s) for s in chosen]
-    evaluate = evaluate or evaluator(task, progress)
+    evaluate = evaluate or Evaluator(task, progress=progress)
     trace = evaluate([*runs, *twins], steps + 1, stage="range test", validate=False)
     frame = pd.concat([_paired(trace, s) for s in chosen], ignore_index=True)
     answers, stops = _answers(frame), _stops(trace, frame)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from lrtune._cohort import Evaluate, train
+from lrtune._cohort import Evaluate, Evaluator
 from lrtune._printing import print_result, summary, tell
 from lrtune._report import report
 from lrtune.errors import ArgumentError, ResultsError
@@ -38,6 +38,7 @@ class Session:
         self.code = ANSWER
         self._out, self._as_json = out, as_json
         self._unfinished: list[Trace] = []
+        self._evaluator: Evaluator | None = None
         self._console = Console(stderr=True, highlight=False)
         self._bar = Progress(
             TextColumn("{task.description:<12}"),
@@ -86,13 +87,19 @@ class Session:
             self._stages[stage] = self._bar.add_task(stage, total=total)
         self._bar.update(self._stages[stage], completed=done, total=total)
 
-    def evaluator(self, task: Task) -> Evaluate:
+    def evaluator(self, task: Task, engine: str = "auto") -> Evaluate:
         """Train the task, and remember the traces until the result that they lead to is there."""
+        evaluator = self._evaluator = Evaluator(task, engine=engine, progress=self.progress)
 
         def evaluate(
-            runs: Sequence[Run], steps: int, *, stage: str, validate: bool = True
+            runs: Sequence[Run],
+            steps: int,
+            *,
+            stage: str,
+            validate: bool = True,
+            until: int | None = None,
         ) -> Trace:
-            trace = train(task, runs, steps, stage=stage, validate=validate, progress=self.progress)
+            trace = evaluator(runs, steps, stage=stage, validate=validate, until=until)
             self._unfinished.append(trace)
             return trace
 
@@ -110,6 +117,8 @@ class Session:
         return "What was finished is kept below; run the same command again for the rest."
 
     def _deliver(self) -> None:
+        for told in self._evaluator.told if self._evaluator is not None else []:
+            self._console.print(f"Engine: {escape(told)}", soft_wrap=True)
         if not self._as_json:
             for result in self.results:
                 print_result(result)

@@ -1,7 +1,7 @@
 """The command line: a thin twin of the Python interface, in the same words."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -33,6 +33,10 @@ Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="the task's own")
 ]
+Engine = Annotated[
+    Literal["auto", "loop", "stacked"],
+    typer.Option(help="One run after the other, or all at once; auto: what is faster."),
+]
 Out = Annotated[Path, typer.Option(help="Where the HTML report goes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 
@@ -49,6 +53,7 @@ def search(
     seeds: Seeds = 3,
     seed: Seed = 0,
     device: Device = None,
+    engine: Engine = "auto",
     out: Out = Path("report.html"),
     no_compare: Annotated[bool, typer.Option("--no-compare", help="Stop at the rate.")] = False,
     json: Json = False,
@@ -62,7 +67,7 @@ def search(
 
     with Session(out, as_json=json) as session:
         given = _task(task, device)
-        evaluate = session.evaluator(given)
+        evaluate = session.evaluator(given, engine)
         session.add(range_test(given, seeds=seeds, seed=seed, evaluate=evaluate))
         found = search(given, steps=steps, seeds=seeds, seed=seed, evaluate=evaluate)
         session.add(found)
@@ -80,6 +85,7 @@ def range_test(
     seeds: Seeds = 3,
     seed: Seed = 0,
     device: Device = None,
+    engine: Engine = "auto",
     out: Out = Path("report.html"),
     json: Json = False,
 ) -> None:
@@ -92,7 +98,7 @@ def range_test(
 
     with Session(out, as_json=json) as session:
         given = _task(task, device)
-        train = session.evaluator(given)
+        train = session.evaluator(given, engine)
         session.add(
             range_test(
                 given, low=low, high=high, steps=steps, seeds=seeds, seed=seed, evaluate=train
@@ -113,6 +119,7 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="How many fresh seeds they are judged on.")] = 5,
     seed: Seed = 0,
     device: Device = None,
+    engine: Engine = "auto",
     out: Out = Path("report.html"),
     json: Json = False,
 ) -> None:
@@ -126,7 +133,7 @@ def compare(
     names = schedules.split(",") if schedules else None
     with Session(out, as_json=json) as session:
         given = _task(task, device)
-        train = session.evaluator(given)
+        train = session.evaluator(given, engine)
         session.add(
             compare(given, lr, schedules=names, steps=steps, seeds=seeds, seed=seed, evaluate=train)
         )

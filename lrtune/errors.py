@@ -6,6 +6,7 @@
     ├── ArgumentError           a number or name given to us is out of its range   (a ValueError)
     ├── ScheduleError           a schedule raised, or gave no usable multiplier    (a ValueError)
     ├── TaskError               model, data, loss or optimizer cannot be trained   (a ValueError)
+    ├── EngineError             an engine cannot train this task; another one can
     ├── SearchError             no rate within the limits trains without failing
     ├── TargetError             `train.py:task` does not lead to a task            (a ValueError)
     └── ResultsError            a file does not hold results of lrtune
@@ -15,6 +16,7 @@ Each message shows the value, the expectation and the way out.
 
 __all__ = [
     "ArgumentError",
+    "EngineError",
     "LrtuneError",
     "ResultsError",
     "ScheduleError",
@@ -38,6 +40,10 @@ class ScheduleError(LrtuneError, ValueError):
 
 class TaskError(LrtuneError, ValueError):
     """The model, data, loss or optimizer that the user brings cannot be trained."""
+
+
+class EngineError(LrtuneError):
+    """An engine cannot train this task; the message says why. The loop trains everything."""
 
 
 class SearchError(LrtuneError):

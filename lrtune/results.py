@@ -165,6 +165,18 @@ class Trace(_Saved):
     runs: pd.DataFrame = framed(RUNS)
     evaluated: pd.DataFrame = framed(EVALUATED)
 
+    def only(self, names: Sequence[str]) -> "Trace":
+        """What these runs have shown, in this order."""
+        if list(self.runs["run"]) == list(names):
+            return self
+        place = {name: index for index, name in enumerate(names)}
+
+        def chosen(frame: pd.DataFrame) -> pd.DataFrame:
+            order = frame["run"].map(place).astype("float64")
+            return frame.loc[order.dropna().sort_values(kind="stable").index].reset_index(drop=True)
+
+        return Trace(self.steps, chosen(self.frame), chosen(self.runs), chosen(self.evaluated))
+
     def figure(self) -> "Figure":
         """Losses over steps, one line per run."""
         return figures.trace_figure(self.frame)

@@ -218,6 +218,7 @@ class Task:
             with trying("validation", next(self._val.epoch(0, 0), None)):
                 self.validate(state)
         parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.nbytes = sum(one.nbytes for one in [*model.parameters(), *model.buffers()])
         self._described = {
             "model": f"{type(model).__name__} with {parameters:,} parameters",
             "optimizer": type(optimizer).__name__,

@@ -175,15 +175,15 @@ def test_the_module_runs_as_the_command_does():
     "stage", ["range test", "coarse", "between", "fine", "verify", "compare: pilot"]
 )
 def test_ctrl_c_in_any_stage_keeps_what_is_finished(run, monkeypatch, stage):
-    from lrtune import _session
+    from lrtune import Evaluator
 
-    def interrupted(*arguments, **keywords):
+    def interrupted(self, *arguments, **keywords):
         if keywords["stage"] == stage:
             raise KeyboardInterrupt
-        return train(*arguments, **keywords)
+        return plain(self, *arguments, **keywords)
 
-    train = _session.train
-    monkeypatch.setattr(_session, "train", interrupted)
+    plain = Evaluator.__call__
+    monkeypatch.setattr(Evaluator, "__call__", interrupted)
     result = run("search", *QUICK, "--json")
     assert result.exit_code == 130
     assert "Interrupted." in result.stderr

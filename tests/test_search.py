@@ -31,14 +31,18 @@ class Fake:
         noise: Standard deviation of what a run adds to its score; a seed adds ten times as much.
         long: Rate to what the loss has risen by at the end of a run longer than the horizon.
         val: Rate to its validation loss, if there are validation data.
+        early: Run to what its loss adds to that of the others at the rung.
     """
 
-    def __init__(self, score, *, fails=None, noise=0.0, long=None, val=None):
-        self.score, self.noise, self.val = score, noise, val
+    def __init__(self, score, *, fails=None, noise=0.0, long=None, val=None, early=None):
+        self.score, self.noise, self.val, self.early = score, noise, val, early
         self.fails, self.long = fails or (lambda *_: None), long or (lambda _: 0.0)
         self.calls = []
 
-    def __call__(self, runs, steps, *, stage, validate=True):
+    def __call__(self, runs, steps, *, stage, validate=True, until=None):
+        steps = until or steps
+        if steps < HORIZON:
+            return self.at_the_rung(runs, steps)
         self.calls.append((stage, [(run.lr, run.seed) for run in runs], steps, validate))
         frames, rows, evaluated = [], [], []
         for run in runs:
@@ -60,6 +64,25 @@ class Fake:
             frame=table(pd.concat(frames), TRACE),
             runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
             evaluated=table(pd.DataFrame(evaluated, columns=list(EVALUATED)), EVALUATED),
+        )
+
+    def at_the_rung(self, runs, steps):
+        """Nothing can be told yet, unless `early` says so."""
+        seeds = {run.seed: np.random.default_rng(run.seed).normal(size=steps) for run in runs}
+        frames = [
+            pd.DataFrame(
+                {"run": run.name, "step": range(steps), "lr": run.lr, "batch": 0}
+                | {"loss": 2.0 + seeds[run.seed] + (self.early(run) if self.early else 0.0)}
+            )
+            for run in runs
+        ]
+        told = "RUNNING"
+        rows = [(r.name, r.lr, repr(r.schedule), r.seed, told, steps) for r in runs]
+        return Trace(
+            steps=STEPS,
+            frame=table(pd.concat(frames), TRACE),
+            runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
+            evaluated=table(pd.DataFrame([], columns=list(EVALUATED)), EVALUATED),
         )
 
     def end(self, run):

@@ -83,7 +83,7 @@ class Cohort:
         self._retire, self._stage, self._progress = retire, stage, progress
         runs = checked_runs(runs)
         self._all = {run.name: Record(run, pace_of(run, steps), 0) for run in runs}
-        self._step, self._broken, self._told = 0, False, 0.0
+        self._step, self._goal, self._broken, self._told = 0, steps, False, 0.0
         self._evaluated: list[tuple[str, int, float]] = []
         seeds = list(dict.fromkeys(run.seed for run in runs))
         self._streams = Streams(task, seeds)
@@ -95,15 +95,24 @@ class Cohort:
         self._line_up()
 
     @property
+    def step(self) -> int:
+        """How many updates the living runs have made."""
+        return self._step
+
+    @property
     def live(self) -> list[Run]:
         """The runs that are neither out nor retired."""
         return [one.run for one in self._living()]
 
-    def advance(self, to: int | None = None) -> "Cohort":
-        """Train every living run up to step `to`, the horizon when None; returns itself."""
+    def advance(self, to: int | None = None, *, stage: str = "") -> "Cohort":
+        """Train every living run up to step `to`, the horizon when None; returns itself.
+
+        `stage` is a new word for `progress`.
+        """
         end = self.steps if to is None else whole("to", to, least=self._step)
         if end > self.steps:
             raise ArgumentError(f"to={end} lies beyond the horizon of {self.steps} steps.")
+        self._goal, self._stage = end, stage or self._stage
         with self._training():
             while self._step < end and self._lanes:
                 self._update()
@@ -237,42 +246,8 @@ class Cohort:
         living = self._living()
         spent = sum(len(one.losses) for one in out)
         done = spent + sum(self._step - one.first for one in living)
-        self._progress(self._stage, done, spent + sum(self.steps - one.first for one in living))
+        self._progress(self._stage, done, spent + sum(self._goal - one.first for one in living))
 
     def _out(self, one: Record, outcome: Outcome) -> None:
         one.outcome = outcome
         self._engine.drop(one.run)
-
-
-def train(
-    task: Task,
-    runs: Sequence[Run],
-    steps: int,
-    *,
-    stage: str = "training",
-    validate: bool = True,
-    progress: Progress | None = None,
-) -> Trace:
-    """Train every run on the same batches for `steps` updates: one row per run and step.
-
-    Args:
-        task: What is trained; it stays as it is.
-        runs: Candidates, with names of their own.
-        steps: Optimizer updates of each run; schedules are spread over them.
-        stage: A word for `progress`.
-        validate: Measure the runs that are left on the validation data at the end, if any.
-        progress: Told the stage, the updates done and the total.
-
-    Returns:
-        The trace: `frame`, `runs`, `evaluated`.
-
-    Raises:
-        ArgumentError, ScheduleError: Before anything trains.
-
-    >>> from lrtune.testing import bowl
-    >>> trace = train(bowl(curvature=4.0), [Run("a", 0.25), Run("b", 0.6)], steps=100)
-    >>> trace.runs[["run", "outcome"]].values.tolist()
-    [['a', 'FINISHED'], ['b', 'DIVERGED']]
-    """
-    cohort = Cohort(task, runs, steps, stage=stage, progress=progress).advance()
-    return (cohort.evaluate() if validate and task.has_validation else cohort).trace

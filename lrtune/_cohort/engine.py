@@ -16,10 +16,13 @@ class Pace(NamedTuple):
         rate: Multiplier of the peak rate; or, for a schedule that reacts to the loss, a function
             of the loss of this very batch, which costs a look at the device.
         momentum: SGD's momentum or Adam's beta1; None leaves the optimizer's own alone.
+        learns: Whether the rate is above zero at any step: otherwise the loss is all there is to
+            the run, and an engine may spare the rest.
     """
 
     rate: float | Callable[[float], float]
     momentum: float | None = None
+    learns: bool = True
 
 
 class Engine(Protocol):

@@ -65,24 +65,26 @@ class Loop:
             try:
                 seed_all(noise)
                 held.state.optimizer.zero_grad()
-                loss = self._backward(held.state, batch)
-                held.set(pace, loss)
-                held.state.optimizer.step()
+                loss = self._loss(held.state, batch, backward=pace.learns)
+                if pace.learns:
+                    held.set(pace, loss)
+                    held.state.optimizer.step()
             except Exception as error:
                 note(error, "training", run)
                 raise
             losses.append(loss)
         return losses[0] if len(losses) == 1 else torch.cat(losses)
 
-    def _backward(self, state: State, batch: Batch) -> Tensor:
-        """The loss, shape [1], after its gradients; NaN where overflowing layers made it raise."""
+    def _loss(self, state: State, batch: Batch, *, backward: bool) -> Tensor:
+        """The loss, shape [1]; NaN where overflowing layers made it raise."""
         try:
             loss = self._task.loss(state, batch)
         except Exception:
             if not _overflows(self._task, state, batch):
                 raise
             return torch.full((1,), torch.nan, device=self._task.device)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if backward:
+            loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().reshape(1)
 
     def validate(self, run: Run) -> float:

@@ -15,7 +15,11 @@ class Planned:
         """Tabulate."""
         self.rates = multipliers(schedule, steps)
         given = momenta(schedule, steps)
-        self._paces = list(map(Pace, self.rates, [None] * steps if given is None else given))
+        learns = any(self.rates)
+        self._paces = [
+            Pace(rate, None if given is None else given[step], learns)
+            for step, rate in enumerate(self.rates)
+        ]
 
     def at(self, step: int) -> Pace:
         """The pace of this step."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from lrtune._cohort import Evaluate, Progress, evaluator
+from lrtune._cohort import Evaluate, Evaluator, Progress
 from lrtune._compare.conclude import concluded
 from lrtune._compare.entrants import chosen
 from lrtune._compare.heats import Heats
@@ -63,7 +63,7 @@ def compare(
         horizon: The last horizon; a quarter of `steps` when None.
         limits: Rates do not leave these.
         progress: Told the stage, the updates done and the total.
-        evaluate: What trains runs and returns their trace; the task's own cohort when None.
+        evaluate: What trains runs and returns their trace; an `Evaluator` of the task when None.
 
     Returns:
         A `Comparison`: `winner` or a tie, `table`, `snippet()`, `stability`, `notes`.
@@ -90,7 +90,7 @@ def compare(
     horizons = sorted({max(1, round(last / 2**rung)) for rung in range(RUNGS)})
     entrants = chosen(schedules, horizons)
     judged_on = seed_list(seeds, seed + SELECTION_SEEDS)
-    heats = Heats(evaluate or evaluator(task, progress), seed_list(SELECTION_SEEDS, seed))
+    heats = Heats(evaluate or Evaluator(task, progress=progress), seed_list(SELECTION_SEEDS, seed))
     horizons = telling(heats, lr, horizons)
     grid = Grid(lr, (low, high), samples)
     best = select(heats, entrants, grid, horizons)

@@ -1,0 +1,174 @@
+"""What a search has trained so far, and how the rates stand."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from lrtune._cohort import Evaluate
+from lrtune._search.scoring import held, retired, scored
+from lrtune.curves import FAILED, Outcome, end_level
+from lrtune.errors import SearchError
+from lrtune.paired import Standing, stand
+from lrtune.records import table
+from lrtune.results import CHECKS, CURVES, RATES, Trace
+from lrtune.runs import grid
+
+RUNG = 1 / 4
+"""Where hopeless rates are given up, as a share of the short runs."""
+
+NEAR = 3
+"""A rate is given up for being behind only if it is higher than the leader, or lower by this."""
+
+
+class Book:
+    """What has been trained: it trains a rate at most once, and scores it over the seeds."""
+
+    def __init__(self, evaluate: Evaluate, steps: int, horizon: int, seeds: Sequence[int]) -> None:
+        """Nothing trained yet."""
+        self._evaluate, self.steps = evaluate, steps
+        self.horizon, self.seeds = horizon, list(seeds)
+        self.stages: dict[float, str] = {}
+        self._early: dict[float, list[float]] = {}
+        self._scores: list[pd.DataFrame] = []
+        self._curves: list[pd.DataFrame] = []
+
+    def train(self, rates: Iterable[float], stage: str) -> None:
+        """Train those of the rates that are new, for the horizon, or until one is hopeless."""
+        new: list[float] = []
+        for rate in rates:
+            if not self.knows(rate, beside=new):
+                new.append(rate)
+        if not new:
+            return
+        runs = grid(new, self.seeds)
+        early = self._evaluate(runs, self.steps, stage=stage, until=self.rung, validate=False)
+        self.stages |= dict.fromkeys(new, stage)
+        kept = self._promising(early, new)
+        given_up = [run.name for run in runs if run.lr not in kept]
+        if given_up:
+            self._write(retired(early.only(given_up)))
+        if kept:
+            going = [run for run in runs if run.lr in kept]
+            self._write(self._evaluate(going, self.steps, stage=stage, until=self.horizon))
+
+    @property
+    def rung(self) -> int:
+        """The step at which hopeless rates are given up."""
+        return max(1, round(self.horizon * RUNG))
+
+    @property
+    def given_up(self) -> list[float]:
+        """The rates that were, though they did not fail."""
+        scores = self.scores
+        failed = set(scores.loc[scores["outcome"].isin(FAILED), "lr"])
+        retired = set(scores.loc[scores["outcome"] == Outcome.RETIRED.name, "lr"])
+        return sorted(retired - failed)
+
+    def check(self, rate: float) -> pd.DataFrame:
+        """Train a rate for the full length: one row per seed, and whether it stayed stable."""
+        runs = grid([rate], self.seeds)
+        trace = self._evaluate(runs, self.steps, stage="verify", validate=False)
+        losses = trace.frame.groupby("run", sort=False)["loss"]
+        rows = [
+            (
+                run.lr,
+                run.seed,
+                run.outcome,
+                *held(losses.get_group(run.run), run.outcome, self.horizon),
+            )
+            for run in trace.runs.itertuples()
+        ]
+        return table(pd.DataFrame(rows, columns=list(CHECKS)), CHECKS)
+
+    def _promising(self, early: Trace, rates: Sequence[float]) -> set[float]:
+        """The rates that go on from the rung.
+
+        Given up is what failed, and what is behind the leader by more than chance with a higher
+        rate: the higher of two rates is ahead early, if ever. A lower rate may catch up, unless it
+        is much lower. One seed cannot tell what chance is.
+        """
+        failed = early.runs.set_index("run")["outcome"].isin(FAILED)
+        levels = early.frame.groupby("run", sort=False)["loss"].agg(end_level).mask(failed)
+        for rate in rates:
+            self._early[rate] = [levels[run.name] for run in grid([rate], self.seeds)]
+        standing = stand(pd.DataFrame.from_dict(self._early, orient="index", columns=self.seeds))
+        if standing is None:
+            return set()
+        leader = float(cast("float", standing.leader))
+        behind = (
+            standing.frame["low"] > 0 if len(self.seeds) > 1 else standing.frame["low"] > np.inf
+        )
+        finite = standing.frame["mean"].notna()
+        return {
+            rate
+            for rate in rates
+            if finite[rate] and (leader / NEAR <= rate <= leader or not behind[rate])
+        }
+
+    def _write(self, trace: Trace) -> None:
+        self._scores.append(scored(trace))
+        rows = trace.frame.drop(columns="lr").merge(trace.runs[["run", "lr", "seed"]], on="run")
+        self._curves.append(table(rows, CURVES))
+
+    def knows(self, rate: float, beside: Sequence[float] = ()) -> bool:
+        """Whether this rate, up to rounding, has been trained, or is one of those beside."""
+        return any(math.isclose(rate, known, rel_tol=1e-3) for known in (*self.stages, *beside))
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """One row per rate and seed."""
+        return pd.concat(self._scores, ignore_index=True)
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """One row per rate, seed and step."""
+        return pd.concat(self._curves, ignore_index=True)
+
+    def standing(self, below: float = math.inf) -> Standing | None:
+        """How the rates (below a limit) stand against their best; None when all of them failed."""
+        scores = self.scores.pivot_table("score", "lr", "seed", dropna=False)
+        return stand(scores[scores.index < below])
+
+    def leader(self) -> float:
+        """The rate with the best mean score."""
+        standing = self.standing()
+        if standing is None:
+            tried = sorted(self.stages)
+            raise SearchError(
+                f"no rate from {tried[0]:.2g} to {tried[-1]:.2g} trains for {self.horizon} steps "
+                "without diverging in some seed. Look for outliers in the data, normalise the "
+                "inputs, clip the gradients, or lower `limits`."
+            )
+        return float(cast("float", standing.leader))
+
+    def rates(self, ground: Sequence[float]) -> pd.DataFrame:
+        """One row per rate, with its verdict in the lecture's words.
+
+        Good is what is tied with the best, next to it; diverged is what failed in some seed, or
+        ended above the good rates no better than it began.
+        """
+        standing = self.standing()
+        assert standing is not None, "a search that has an answer has a leader"
+        by_rate = self.scores.assign(failed=self.scores["outcome"].isin(FAILED)).groupby("lr")
+        frame = standing.frame.assign(stage=pd.Series(self.stages), failed=by_rate["failed"].sum())
+        frame["tied"] = [rate in ground for rate in frame.index]
+        lost = (frame["failed"] > 0) | (by_rate["train"].mean() >= by_rate["start"].mean())
+        frame["verdict"] = [verdict(rate, ground, lost=lost[rate]) for rate in frame.index]
+        frame.loc[frame["failed"] > 0, "verdict"] = "diverged"
+        return table(frame.reset_index(names="lr"), RATES)
+
+
+def verdict(rate: float, ground: Sequence[float], *, lost: bool = False) -> str:
+    """In the lecture's words: too low, good, high, diverged.
+
+    >>> [verdict(rate, [0.01, 0.02]) for rate in (0.001, 0.01, 0.1)]
+    ['too low', 'good', 'high']
+    """
+    if rate < ground[0]:
+        return "too low"
+    if rate <= ground[-1]:
+        return "good"
+    return "diverged" if lost else "high"
