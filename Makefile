@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench bench-speed clean
 
 ## Find a learning rate for the embedded digits, and write report.html
 demo: $(VENV)/core
@@ -26,10 +26,15 @@ format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-## What a cohort costs over a plain loop; how good the sweep's rules are
+## How good the sweep's rules are, and how well intervals cover
 bench: $(VENV)/dev
-	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/sweeps.py
+	$(BIN)/python benchmarks/intervals.py
+
+## What it costs, beside the plain loop and other finders
+bench-speed: $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[rivals]'
+	$(BIN)/python benchmarks/speed.py
 
 clean:
 	rm -rf $(VENV) build dist report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
 """What lrtune costs, and what it spares: every figure a ratio of ways that took turns.
 
-    python benchmarks/speed.py [overhead peers search lockstep recording start] [--threads N]
+    python benchmarks/speed.py [section ...] [--threads N] [--repeats N]
 
 overhead    a cohort of one against the hand-written loop, per task
 peers       range_test against the finders of torch-lr-finder, fastai, Lightning and ignite
@@ -28,9 +28,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import optuna
 import rivals
+import timing
 import torch
 from models import Setting, setting, slow_loader
-from timing import REPEATS, header, ratio, timed, told
+from timing import header, ratio, timed, told
 from torch import Tensor
 
 from lrtune import Cohort, Run, Task, range_test, search, train
@@ -233,14 +234,12 @@ def searches() -> None:
     step = timed({"": lambda: train(task, [Run("a", 0.01)], 200, validate=False)}, 3)[""]
     slow = slow_loader(chosen, statistics.median(step) / 200)
     header(f"search: {T} steps, batches in memory")
-    _search(chosen, task, InMemory(chosen), val, REPEATS)
+    _search(chosen, task, InMemory(chosen), val)
     header(f"search: {T} steps, a loader as slow as the step")
-    _search(chosen, Task(chosen.model, slow, val=val, device="cpu"), slow, val, 3)
+    _search(chosen, Task(chosen.model, slow, val=val, device="cpu"), slow, val)
 
 
-def _search(
-    chosen: Setting, task: Task, data: Iterable, val: tuple[Tensor, Tensor], repeats: int
-) -> None:
+def _search(chosen: Setting, task: Task, data: Iterable, val: tuple[Tensor, Tensor]) -> None:
     answers: dict[str, float] = {}
     ways = {
         "17 trainings": lambda: one_by_one(chosen, data, val),
@@ -248,9 +247,7 @@ def _search(
         "lrtune, 3 seeds": lambda: search(task, steps=T).lr,
         "lrtune, 1 seed": lambda: search(task, steps=T, seeds=1).lr,
     }
-    times = timed(
-        {way: functools.partial(_kept, answers, way, run) for way, run in ways.items()}, repeats
-    )
+    times = timed({way: functools.partial(_kept, answers, way, run) for way, run in ways.items()})
     checked = train(task, grid(sorted(set(answers.values())), [7, 8, 9]), T, engine="auto")
     final = checked.evaluated.merge(checked.runs[["run", "lr"]], on="run")
     loss = final.groupby("lr")["loss"].mean()
@@ -263,7 +260,7 @@ def _search(
 
 
 def _kept(answers: dict[str, float], way: str, run: Callable[[], float]) -> None:
-    answers[way] = run()
+    answers[way] = float(f"{run():.6g}")
 
 
 # --- lockstep -------------------------------------------------------------------------------------
@@ -281,10 +278,10 @@ def lockstep() -> None:
         while count <= largest:
             runs = grid([0.01 * (1 + place / 100) for place in range(count)], [0])
 
-            def made(engine: str, runs: list[Run] = runs) -> None:
-                Cohort(task, runs, steps, engine=ENGINES[engine](task)).advance()
-
-            ways = {engine: lambda engine=engine: made(engine) for engine in ENGINES}
+            ways = {
+                engine: functools.partial(_advanced, task, runs, steps, engine)
+                for engine in ENGINES
+            }
             times = timed(ways)
             per = {
                 engine: statistics.median(some) / count / steps * 1e6
@@ -300,6 +297,10 @@ def lockstep() -> None:
                 )
             )
             count *= 4
+
+
+def _advanced(task: Task, runs: list[Run], steps: int, engine: str) -> None:
+    Cohort(task, runs, steps, engine=ENGINES[engine](task)).advance()
 
 
 def _peak(name: str, engine: str, count: int) -> int:
@@ -360,8 +361,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sections", nargs="*", help=", ".join(SECTIONS))
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--repeats", type=int, default=timing.REPEATS)
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    timing.REPEATS = arguments.repeats
     if arguments.peak:
         peak(arguments.peak[0], arguments.peak[1], int(arguments.peak[2]))
         return

@@ -1,4 +1,4 @@
-"""Paired timing: ways take turns in one process, so that what else the machine does falls on all."""
+"""Paired timing: ways take turns in one process; what else the machine does falls on all."""
 
 import os
 import platform
@@ -23,11 +23,11 @@ def header(what: str) -> None:
 
 
 def timed(
-    ways: Mapping[str, Callable[[], object]], repeats: int = REPEATS
+    ways: Mapping[str, Callable[[], object]], repeats: int | None = None
 ) -> dict[str, list[float]]:
     """Seconds of each way; in turn, every other round in reverse; one round beforehand."""
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(repeats + 1):
+    for repeat in range((repeats or REPEATS) + 1):
         for name in list(ways) if repeat % 2 else reversed(list(ways)):
             begin = time.perf_counter()
             ways[name]()

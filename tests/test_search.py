@@ -226,6 +226,78 @@ def test_nothing_is_trained_twice_and_every_seed_is_trained(best, noise, seeds, 
     assert found.to_json()
 
 
+# --- giving up ------------------------------------------------------------------------------------
+
+
+def behind(by):
+    """At the rung, a run is behind by so much, but for a little of its own."""
+    return lambda run: by(run.lr) + 1e-4 * math.sin(zlib.crc32(run.name.encode()))
+
+
+def test_a_higher_rate_that_is_behind_early_is_given_up():
+    fake = Fake(valley(0.013), early=behind(lambda rate: float(rate > 0.0145)))
+    found = found_by(fake)
+    assert max(fake.trained("fine")) == 0.014
+    late = found.frame.set_index("lr").loc[[0.015, 0.02, 0.1]]
+    assert late["mean"].isna().all()
+    assert late["failed"].eq(0).all()
+    assert late["verdict"].isin({"high", "diverged"}).all()
+    (note,) = [note for note in found.notes if "given up" in note]
+    assert note.startswith("given up after 2 steps, behind the best by more than chance: ")
+    assert "0.015, 0.016, 0.017, 0.018, 0.019, 0.02, 0.0316, 0.1" in note
+    assert found.lr == 0.013
+
+
+def test_a_lower_rate_may_catch_up_unless_it_is_much_lower():
+    fake = Fake(valley(0.05), early=behind(lambda rate: -math.log10(rate)))
+    found_by(fake, coarse=[0.1, 0.01], limits=(1e-4, 0.1))
+    assert fake.trained("coarse") == [0.1], "the other is lower by ten"
+    assert 0.08 in fake.trained("fine"), "though at the rung 0.1 was ahead"
+
+
+def test_what_one_seed_shows_early_is_no_reason_to_give_up():
+    fake = Fake(valley(0.013), early=behind(lambda rate: rate))
+    found = found_by(fake, seeds=1)
+    assert fake.trained("coarse") == sorted(COARSE)
+    assert not [note for note in found.notes if "given up" in note]
+
+
+def test_differences_within_the_noise_are_no_reason_to_give_up():
+    fake = Fake(valley(0.013))
+    found_by(fake)
+    assert fake.trained("coarse") == sorted(COARSE)
+
+
+@settings(max_examples=25)
+@given(salt=st.integers(0, 999), seeds=st.integers(1, 4))
+def test_whatever_is_given_up_the_leader_is_not(salt, seeds):
+    def early(run):
+        return np.random.default_rng([salt, int(run.lr * 1e7), run.seed]).normal()
+
+    found = found_by(Fake(valley(0.02), early=early), seeds=seeds)
+    best = found.frame["mean"].min()
+    assert found.frame.set_index("lr").loc[found.lr, "mean"] >= best
+    assert np.isfinite(best)
+
+
+def test_a_search_that_gives_up_finds_what_one_that_does_not_finds(monkeypatch):
+    """On the real thing, with a valley that is clear."""
+    from lrtune._search.book import Book
+
+    found = search(bowl(curvature=4.0, noise=0.1), steps=200)
+    monkeypatch.setattr(
+        Book, "_promising", lambda self, early, rates: set(rates) - set(failed(early))
+    )
+    patient = search(bowl(curvature=4.0, noise=0.1), steps=200)
+    assert found.interval[0] <= patient.interval[1]
+    assert patient.interval[0] <= found.interval[1]
+    assert len(found.curves) <= len(patient.curves)
+
+
+def failed(trace):
+    return trace.runs.loc[trace.runs["outcome"].isin(["DIVERGED", "NONFINITE"]), "lr"]
+
+
 # --- the choice -----------------------------------------------------------------------------------
 
 

@@ -15,7 +15,6 @@ from lrtune.errors import EngineError
 from lrtune.runs import Run
 from lrtune.task import Task
 
-
 LEAST = 3
 """Fewer runs have little to share; they go through the loop, as the user's own would."""
 

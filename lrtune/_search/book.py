@@ -19,6 +19,9 @@ from lrtune.runs import grid
 RUNG = 1 / 4
 """Where hopeless rates are given up, as a share of the short runs."""
 
+SURE = 0.99
+"""Coverage of all intervals at once by which a rate is behind: what is given up is lost."""
+
 NEAR = 3
 """A rate is given up for being behind only if it is higher than the leader, or lower by this."""
 
@@ -94,7 +97,8 @@ class Book:
         levels = early.frame.groupby("run", sort=False)["loss"].agg(end_level).mask(failed)
         for rate in rates:
             self._early[rate] = [levels[run.name] for run in grid([rate], self.seeds)]
-        standing = stand(pd.DataFrame.from_dict(self._early, orient="index", columns=self.seeds))
+        scores = pd.DataFrame.from_dict(self._early, orient="index", columns=self.seeds)
+        standing = stand(scores, SURE, family=True)
         if standing is None:
             return set()
         leader = float(cast("float", standing.leader))
