@@ -34,7 +34,7 @@ from models import Setting, setting, slow_loader
 from timing import header, ratio, timed, told
 from torch import Tensor
 
-from lrtune import Cohort, Run, Task, range_test, search, train
+from lrtune import Cohort, Evaluator, Run, Task, range_test, search, train
 from lrtune._cohort import Loop, Stacked
 from lrtune._cohort.auto import Auto
 from lrtune.demo import images
@@ -244,8 +244,13 @@ def _search(chosen: Setting, task: Task, data: Iterable, val: tuple[Tensor, Tens
     ways = {
         "17 trainings": lambda: one_by_one(chosen, data, val),
         "Optuna, 17 trials": lambda: by_optuna(chosen, data, val),
-        "lrtune, 3 seeds": lambda: search(task, steps=T).lr,
-        "lrtune, 1 seed": lambda: search(task, steps=T, seeds=1).lr,
+        "lrtune, 3 seeds, loop": lambda: search(task, steps=T).lr,
+        "lrtune, 3 seeds, auto": lambda: (
+            search(task, steps=T, evaluate=Evaluator(task, engine="auto")).lr
+        ),
+        "lrtune, 1 seed, auto": lambda: (
+            search(task, steps=T, seeds=1, evaluate=Evaluator(task, engine="auto")).lr
+        ),
     }
     times = timed({way: functools.partial(_kept, answers, way, run) for way, run in ways.items()})
     checked = train(task, grid(sorted(set(answers.values())), [7, 8, 9]), T, engine="auto")
@@ -253,7 +258,7 @@ def _search(chosen: Setting, task: Task, data: Iterable, val: tuple[Tensor, Tens
     loss = final.groupby("lr")["loss"].mean()
     for way, some in times.items():
         print(
-            f"{way:18s} {statistics.median(some):7.2f} s; 17 trainings take as long times "
+            f"{way:22s} {statistics.median(some):7.2f} s; 17 trainings take as long times "
             f"{told(times['17 trainings'], some)}; lr {answers[way]:.3g}, with a validation loss "
             f"of {loss[answers[way]]:.3f}"
         )

@@ -87,7 +87,7 @@ class Session:
             self._stages[stage] = self._bar.add_task(stage, total=total)
         self._bar.update(self._stages[stage], completed=done, total=total)
 
-    def evaluator(self, task: Task, engine: str = "auto") -> Evaluate:
+    def evaluator(self, task: Task, engine: str = "loop") -> Evaluate:
         """Train the task, and remember the traces until the result that they lead to is there."""
         evaluator = self._evaluator = Evaluator(task, engine=engine, progress=self.progress)
 

@@ -34,7 +34,7 @@ Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="the task's own")
 ]
 Engine = Annotated[
-    Literal["auto", "loop", "stacked"],
+    Literal["loop", "stacked", "auto"],
     typer.Option(help="One run after the other, or all at once; auto: what is faster."),
 ]
 Out = Annotated[Path, typer.Option(help="Where the HTML report goes.")]
@@ -53,7 +53,7 @@ def search(
     seeds: Seeds = 3,
     seed: Seed = 0,
     device: Device = None,
-    engine: Engine = "auto",
+    engine: Engine = "loop",
     out: Out = Path("report.html"),
     no_compare: Annotated[bool, typer.Option("--no-compare", help="Stop at the rate.")] = False,
     json: Json = False,
@@ -85,7 +85,7 @@ def range_test(
     seeds: Seeds = 3,
     seed: Seed = 0,
     device: Device = None,
-    engine: Engine = "auto",
+    engine: Engine = "loop",
     out: Out = Path("report.html"),
     json: Json = False,
 ) -> None:
@@ -119,7 +119,7 @@ def compare(
     seeds: Annotated[int, typer.Option(min=1, help="How many fresh seeds they are judged on.")] = 5,
     seed: Seed = 0,
     device: Device = None,
-    engine: Engine = "auto",
+    engine: Engine = "loop",
     out: Out = Path("report.html"),
     json: Json = False,
 ) -> None:

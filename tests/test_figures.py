@@ -189,6 +189,17 @@ def test_what_lies_beyond_the_picture_is_marked_at_its_edge():
     assert all(0.9 * top < named[n].y[0] <= top for n in ("failed run", "beyond the picture"))
 
 
+def test_what_was_given_up_is_no_failure():
+    frame, scores = searched()
+    scores.loc[:1, ["outcome", "score"]] = "RETIRED", NAN
+    points, _ = rates.score_points(frame, scores)
+    assert points["place"].tolist()[:3] == ["given up", "given up", "inside"]
+    drawn = figures.rates_figure(frame, scores, 0.01, (0.01, 0.01))
+    named = {one.name: one for one in drawn.data}
+    assert list(named["given up early"].x) == [0.001, 0.001]
+    assert list(named["failed run"].x) == [1.0]
+
+
 def test_a_rate_without_a_verdict_is_drawn_all_the_same():
     frame, scores = searched()
     points, _ = rates.score_points(frame[frame["lr"] < 1], scores)
@@ -282,7 +293,11 @@ def test_no_search_is_too_ugly(rows, runs, chosen):
 def test_no_curve_is_too_ugly(rows, rates_):
     curves = pd.DataFrame(rows, columns=["lr", "seed", "step", "loss"])
     curves = curves.sort_values("step").drop_duplicates(["lr", "seed", "step"])
-    frame = pd.DataFrame(rates_, columns=["lr", "verdict", "mean"]).drop_duplicates("lr")
+    frame = (
+        pd.DataFrame(rates_, columns=["lr", "verdict", "mean"])
+        .drop_duplicates("lr")
+        .assign(failed=1)
+    )
     drawable(figures.curves_figure(typed(curves), typed(frame)))
 
 

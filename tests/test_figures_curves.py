@@ -40,10 +40,11 @@ def test_long_curves_are_drawn_in_parts_that_keep_level_and_length():
     assert points["mean"].iloc[[0, -1]].tolist() == [49.5, 9949.5]
 
 
-def test_runs_that_ended_early_are_marked():
-    told = losses.breaks(
-        short_runs({(0.1, 0): 1.0, (0.1, 1): [1.0, 2.0], (1.0, 0): [1.0, INF], (2.0, 0): [NAN]})
+def test_runs_that_failed_are_marked_and_those_given_up_are_not():
+    curves = short_runs(
+        {(0.1, 0): 1.0, (0.1, 1): [1.0, 2.0], (1.0, 0): [1.0, INF], (2.0, 0): [NAN], (9, 0): [1.0]}
     )
+    told = losses.breaks(curves, pd.DataFrame({"lr": [0.1, 1.0, 2.0, 9.0], "failed": [1, 1, 1, 0]}))
     assert told[["lr", "seed", "step"]].to_numpy().tolist() == [[0.1, 1, 1], [1, 0, 1], [2, 0, 0]]
     assert told["loss"].tolist()[:2] == [2.0, 1.0]
     assert math.isnan(told["loss"].iloc[2])
@@ -75,7 +76,9 @@ def test_eight_rates_in_colour_of_each_verdict_by_turns():
 
 def test_every_rate_is_drawn_in_colour_or_in_grey():
     runs = {(lr / 100, 0): 1.0 for lr in range(1, 19)}
-    frame = pd.DataFrame({"lr": [lr for lr, _ in runs], "verdict": "good", "mean": 1.0})
+    frame = pd.DataFrame(
+        {"lr": [lr for lr, _ in runs], "verdict": "good", "mean": 1.0, "failed": 0}
+    )
     drawn = figures.curves_figure(short_runs(runs), frame.iloc[:-1])  # one has no verdict
     named = [one.name for one in drawn.data if one.name]
     assert "15 other rates" in named
@@ -85,7 +88,8 @@ def test_every_rate_is_drawn_in_colour_or_in_grey():
 def test_the_legend_is_grouped_by_verdict_and_no_two_lines_of_one_look_alike():
     runs = {(lr / 100, seed): 1.0 + seed for lr in range(1, 13) for seed in (0, 1)}
     verdicts = [v for v in look.VERDICTS for _ in range(3)]
-    frame = pd.DataFrame({"lr": sorted({lr for lr, _ in runs}), "verdict": verdicts, "mean": 1.0})
+    rates_ = sorted({lr for lr, _ in runs})
+    frame = pd.DataFrame({"lr": rates_, "verdict": verdicts, "mean": 1.0, "failed": 0})
     drawn = figures.curves_figure(short_runs(runs), frame)
     lines = sorted(
         (one for one in drawn.data if one.mode == "lines+markers"), key=lambda x: x.legendrank

@@ -16,7 +16,7 @@ from lrtune.results import Trace, joined
 from lrtune.runs import Run, checked_runs, whole
 from lrtune.task import Task
 
-ENGINES = ("auto", "loop", "stacked")
+ENGINES = ("loop", "stacked", "auto")
 
 COPIES = 5
 """A run holds its weights, their gradients, up to two moments, and for a moment a stack's copy."""
@@ -48,8 +48,9 @@ class Evaluator:
         task: What is trained; it stays as it is.
         engine: `loop` trains one run after the other on each batch; `stacked` all runs of a seed
             at once; `auto` times both on the task's own updates, takes the faster, and says so in
-            `told`. Loop and stack differ by rounding; with the loop, a run's numbers do not
-            depend on its neighbours at all.
+            `told`. Loop and stack differ by rounding. With the loop a run's numbers do not depend
+            on its neighbours, nor on what was faster that day, so the same seed gives the same
+            answer again.
         progress: Told the stage, the updates done and the total.
 
     Raises:
@@ -64,7 +65,7 @@ class Evaluator:
     """
 
     def __init__(
-        self, task: Task, *, engine: str = "auto", progress: Progress | None = None
+        self, task: Task, *, engine: str = "loop", progress: Progress | None = None
     ) -> None:
         """Nothing trained yet."""
         if engine not in ENGINES:

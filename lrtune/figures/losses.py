@@ -107,15 +107,17 @@ def _ranked(rows: pd.DataFrame) -> list[float]:
     return list(dict.fromkeys([*first, middle, *rates]))
 
 
-def breaks(curves: pd.DataFrame) -> pd.DataFrame:
-    """Runs of a search that ended before the longest one, or met a loss that is not finite.
+def breaks(curves: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Runs of a search that diverged, or met a loss that is not finite; not those given up.
 
     Returns:
         One row per such run: `lr`, `seed`, `step` of its end, `loss`, the last finite one there.
     """
     rows = []
     longest = curves["step"].max() if len(curves) else 0
-    for (lr, seed), run in on_log_axis(curves).groupby(["lr", "seed"]):
+    failed = on_log_axis(curves)
+    failed = failed[failed["lr"].isin(frame.loc[frame["failed"] > 0, "lr"])]
+    for (lr, seed), run in failed.groupby(["lr", "seed"]):
         bad = run.loc[~np.isfinite(run["loss"]), "step"]
         end = bad.min() if len(bad) else run["step"].max()
         if len(bad) or end < longest:
@@ -139,7 +141,7 @@ def curves_figure(curves: pd.DataFrame, frame: pd.DataFrame) -> "Figure":
         A plotly figure. Bold lines: the mean over the seeds, lightly smoothed, of the eight rates
         that tell most, with a band from the lowest to the highest seed (for one seed: with the
         raw losses behind); colour and dash: the verdict. Grey: the other rates. Crosses: where a
-        run ended early, or its loss was not finite.
+        run failed. Lines that end early without one were given up.
     """
     points = curve_points(curves)
     shown, chosen = curve_view(points, frame), highlights(frame)
@@ -153,7 +155,7 @@ def curves_figure(curves: pd.DataFrame, frame: pd.DataFrame) -> "Figure":
         for nth, lr in enumerate(rates):
             traces += _highlight(lr, lines[lr], verdict, nth=nth, several=several)
     return look.figure(
-        [*traces, *_crosses(breaks(curves), shown)],
+        [*traces, *_crosses(breaks(curves, frame), shown)],
         xaxis={"title": {"text": "step"}},
         yaxis=look.value_axis("training loss", shown),
         meta=look.logarithmic(points["low"], shown),
@@ -248,7 +250,7 @@ def _crosses(broken: pd.DataFrame, shown: View) -> list[look.Trace]:
             heights,
             look.FAILED,
             size=10,
-            name="run ended early",
+            name="failed run",
             legendgroup="ended",
             legendrank=2001,
             text=texts,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from lrtune.curves import Outcome
 from lrtune.figures import look
 from lrtune.figures.axes import View, finite, on_log_axis, view
 
@@ -20,7 +21,7 @@ def score_points(frame: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFram
 
     Returns:
         One row per rate and seed: `lr`, `seed`, `outcome`, `score`, `verdict`; `place`, one of
-        "inside", "above" (beyond the view) and "failed" (no score). And the view.
+        "inside", "above" (beyond the view), "given up" and "failed" (no score). And the view.
     """
     verdicts = frame.drop_duplicates("lr").set_index("lr")["verdict"]
     points = on_log_axis(scores)[["lr", "seed", "outcome", "score"]].reset_index(drop=True)
@@ -33,7 +34,9 @@ def score_points(frame: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFram
     shown = view(seen, above=0.18)
     beyond = points["score"] > shown.high
     points["place"] = np.where(beyond, "above", "inside")
-    points.loc[~np.isfinite(points["score"]), "place"] = "failed"
+    unscored = ~np.isfinite(points["score"])
+    given_up = points["outcome"] == Outcome.RETIRED.name
+    points.loc[unscored, "place"] = np.where(given_up[unscored], "given up", "failed")
     return points, shown
 
 
@@ -70,9 +73,10 @@ def rates_figure(
 
     Returns:
         A plotly figure. Full symbols: means over the seeds; open ones: each seed; colour and
-        symbol: the verdict. Crosses at the upper edge: runs that failed; arrows there: scores
-        beyond the picture. Green: the chosen rate, and those it is tied with. Where the rates
-        are crowded around it, a second panel shows them close up.
+        symbol: the verdict. Crosses at the upper edge: runs that failed; diamonds there: runs that
+        were given up early; arrows there: scores beyond the picture. Green: the chosen rate, and
+        those it is tied with. Where the rates are crowded around it, a second panel shows them
+        close up.
     """
     points, shown = score_points(frame, scores)
     measured = "validation loss" if len(finite(scores["val"])) else "training loss"
@@ -187,6 +191,7 @@ def _means(means: pd.DataFrame) -> list[look.Trace]:
 def _edge(points: pd.DataFrame, shown: View) -> list[look.Trace]:
     """What has no place in the picture: crosses and arrows at its upper edge."""
     kinds = [
+        ("given up", "given up early", look.Style(look.GREY, "dot", "diamond-open")),
         ("failed", "failed run", look.FAILED),
         ("above", "beyond the picture", look.Style(look.VERMILLION, "dot", "arrow-up-open")),
     ]

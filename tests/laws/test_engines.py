@@ -91,7 +91,7 @@ def test_what_cannot_be_stacked_is_refused_with_a_reason(name):
 
 def test_auto_goes_on_with_the_loop_where_the_stack_refuses():
     task = brought("spectral_norm")
-    evaluator = Evaluator(task)
+    evaluator = Evaluator(task, engine="auto")
     assert_twins(evaluator(RUNS, 20, stage="a"), trained(task, Loop, steps=20), 1e-12)
     (told,) = evaluator.told
     assert "6 runs: loop" in told
@@ -436,5 +436,5 @@ def test_auto_gives_the_losses_of_the_loop():
 
 
 def test_there_are_three_engines():
-    with pytest.raises(ValueError, match="engine='fast'; there are auto, loop, stacked"):
+    with pytest.raises(ValueError, match="engine='fast'; there are loop, stacked, auto"):
         Evaluator(dropping(), engine="fast")

@@ -2,6 +2,7 @@
 
 from lrtune._report.parts import Chart, Section, table_of
 from lrtune._report.words.phrases import at_some_steps, call, count, sentence, spoken
+from lrtune.curves import Outcome
 from lrtune.figures.losses import breaks, curve_points
 from lrtune.results import Search
 
@@ -11,7 +12,7 @@ def search_section(result: Search) -> Section:
     lr, (low, high) = result.lr, result.interval
     rates, seeds = len(result.frame), result.scores["seed"].nunique()
     tied = int(result.frame["lr"].between(low, high).sum())
-    horizon = f"{count(result.horizon, 'step')} each"
+    horizon = f"up to {count(result.horizon, 'step')} each"
     held = int(result.checks.loc[result.checks["lr"] == lr, "passed"].sum())
     return Section(
         kind="Search",
@@ -54,6 +55,8 @@ def _rates(result: Search, seeds: int) -> Chart:
     lowest = f" The lowest mean is at {best.iloc[0]:.3g}." if len(best) else ""
     symbols = "Full symbols: the mean over the seeds. Open ones: each seed. " if seeds > 1 else ""
     failed = "Crosses at the upper edge: runs that failed. " if result.frame["failed"].any() else ""
+    if (result.scores["outcome"] == Outcome.RETIRED.name).any():
+        failed += "Diamonds there: runs that were given up early, far behind the best. "
     return Chart(
         title="Final loss over learning rate",
         draw=result.figure,
@@ -81,8 +84,8 @@ def _curves(result: Search, seeds: int) -> Chart:
         else "Bold: lightly smoothed; thin behind: each step."
     )
     ended = (
-        " Crosses: runs that ended early, because they diverged or met a loss that is not finite."
-        if len(breaks(result.curves))
+        " Crosses: runs that diverged or met a loss that is not finite."
+        if len(breaks(result.curves, result.frame))
         else ""
     )
     return Chart(
