@@ -21,7 +21,7 @@ from lrtune._cohort.trial import GAIN, Trial, Way, ways
 from lrtune.errors import EngineError
 from lrtune.schedules import FEEDBACK, cosine, one_cycle
 
-STEPS = 60
+STEPS = 40
 TOLERANCE = 1e-4
 """Of a loss, relative: rounding errors of 1e-7 that 60 steps have amplified."""
 
@@ -199,9 +199,11 @@ def test_a_single_run_can_be_stacked():
 @functools.cache
 def dropping():
     images, labels = zoo.images()
-    model = nn.Sequential(
-        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(),
-        nn.Linear(12, 3),
+    model = zoo.born(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(),
+            nn.Linear(12, 3),
+        )
     )  # fmt: skip
     return Task(model, (images, labels), val=(images, labels), batch_size=8)
 
@@ -247,9 +249,9 @@ def test_a_run_that_goes_non_finite_touches_no_other(rate):
 
 def test_a_loss_that_refuses_nan_ends_one_run_and_not_all():
     inputs, labels = zoo.vectors()
+    model = zoo.born(lambda: nn.Sequential(nn.Linear(3, 1), nn.Sigmoid(), nn.Flatten(0)))
     task = Task(
-        nn.Sequential(nn.Linear(3, 1), nn.Sigmoid(), nn.Flatten(0)),
-        (inputs, labels.gt(0).float()), loss=nn.BCELoss(), batch_size=8,
+        model, (inputs, labels.gt(0).float()), loss=nn.BCELoss(), batch_size=8,
     )  # fmt: skip
     runs = [Run("a", 0.1), Run("b", 0.2), Run("absurd", 1e38)]
     assert_twins(train(task, runs, 40, engine="stacked"), train(task, runs, 40))
