@@ -275,6 +275,7 @@ def train(
     *,
     stage: str = "training",
     validate: bool = True,
+    until: int | None = None,
     progress: Progress | None = None,
 ) -> Trace:
     """Train every run on the same batches for `steps` updates: one row per run and step.
@@ -285,6 +286,7 @@ def train(
         steps: Optimizer updates of each run; schedules are spread over them.
         stage: A word for `progress`.
         validate: Measure the runs that are left on the validation data at the end, if any.
+        until: Stop at this step of the horizon; at its end when None.
         progress: Told the stage, the updates done and the total.
 
     Returns:
@@ -298,5 +300,5 @@ def train(
     >>> trace.runs[["run", "outcome"]].values.tolist()
     [['a', 'FINISHED'], ['b', 'DIVERGED']]
     """
-    cohort = Cohort(task, runs, steps, stage=stage, progress=progress).advance()
+    cohort = Cohort(task, runs, steps, stage=stage, progress=progress).advance(until)
     return (cohort.evaluate() if validate and task.has_validation else cohort).trace

@@ -13,15 +13,41 @@ class Evaluate(Protocol):
     """Trains runs; a verb knows nothing else of how, so it is tested with a lambda."""
 
     def __call__(
-        self, runs: Sequence[Run], steps: int, *, stage: str, validate: bool = True
+        self,
+        runs: Sequence[Run],
+        steps: int,
+        *,
+        stage: str,
+        validate: bool = True,
+        until: int | None = None,
     ) -> Trace:
-        """Train every run for `steps`; `stage` is a word for people, such as `coarse`."""
+        """Train every run up to step `until`, all of `steps` when None.
+
+        Args:
+            runs: Candidates.
+            steps: The horizon over which schedules are spread.
+            stage: A word for people, such as `coarse`.
+            validate: Measure the runs on the validation data at the end, if any.
+            until: The rung; called again with a higher one, the same runs go on.
+
+        Returns:
+            The trace with all rows from step 0.
+        """
 
 
 def evaluator(task: Task, progress: Progress | None = None) -> Evaluate:
     """Train the task itself, each call a cohort of its own."""
 
-    def evaluate(runs: Sequence[Run], steps: int, *, stage: str, validate: bool = True) -> Trace:
-        return train(task, runs, steps, stage=stage, validate=validate, progress=progress)
+    def evaluate(
+        runs: Sequence[Run],
+        steps: int,
+        *,
+        stage: str,
+        validate: bool = True,
+        until: int | None = None,
+    ) -> Trace:
+        return train(
+            task, runs, steps, stage=stage, validate=validate, until=until, progress=progress
+        )
 
     return evaluate
