@@ -54,7 +54,7 @@ class Study:
         say: Told what a person should know, such as that another process is waited for.
 
     Attributes:
-        remembered: Runs that were answered from what earlier sessions recorded.
+        known: Whether it was there before.
         trained: Runs that were trained in this one.
 
     Raises:
@@ -87,7 +87,7 @@ class Study:
         if fresh and force:
             raise ArgumentError("got fresh and force; a study that begins anew fits any task.")
         self.place = place(study)
-        self.remembered, self.trained = 0, 0
+        self.trained, self._remembered = 0, set[str]()
         self._task, self._force, self._say = task, force, say or _silent
         now = fingerprint(task)
         database = Database(self.place, make=True)
@@ -109,6 +109,11 @@ class Study:
             )
         )
         self.evaluate = self.remembering(evaluator(task, progress))
+
+    @property
+    def remembered(self) -> int:
+        """Runs that were answered from what earlier sessions recorded."""
+        return len(self._remembered)
 
     def remembering(self, train: Evaluate, engine: str = "loop") -> Evaluate:
         """An evaluator that asks `train` for what this study does not know yet.
@@ -196,7 +201,7 @@ class _Call:
         wants = {Want(key, end, validate): run for key, run in zip(keys, self._runs, strict=True)}
         known = self._ledger.known(wants)
         old = set(known) - self._ledger.new_here(wants)
-        study.remembered += len(old)
+        study._remembered |= old  # noqa: SLF001
         waiting = ""
         while len(known) < len(wants):
             study._check_seeds(self._runs)  # noqa: SLF001

@@ -119,7 +119,9 @@ def _calls(text: str) -> str:
     return "-".join(re.findall(r"([A-Za-z_]\w*)\(", text)).replace("_", "-")
 
 
-_KNOWN = {_calls(repr(entry())): name for name, entry in reversed(SCHEDULES.items())}
+_KNOWN = {_calls(repr(entry())): name for name, entry in reversed(SCHEDULES.items())} | {
+    _calls(repr(make())): name for name, make in FEEDBACK.items()
+}
 
 
 def schedule_name(text: str) -> str:
@@ -186,15 +188,16 @@ def finish(
     ids = [number for number, *_ in ends]
     now = _now()
     by_state: dict[str, list[int]] = {}
-    for number, outcome, _, score in ends:
+    scored = []
+    for number, outcome, step, score in ends:
         lost = outcome in FAILED or not math.isfinite(score)
+        scored += [] if lost else [(number, step, score)]
         state = "FAIL" if lost else "COMPLETE" if complete else "PRUNED"
         by_state.setdefault(state, []).append(number)
     for state, several in by_state.items():
         ended = update(trials).where(trials.c.trial_id.in_(several))
         link.execute(ended.values(state=state, datetime_complete=now))
     link.execute(delete(values).where(values.c.trial_id.in_(ids)))
-    scored = [(number, step, score) for number, _, step, score in ends if math.isfinite(score)]
     if not scored:
         return
     link.execute(
