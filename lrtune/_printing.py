@@ -50,17 +50,21 @@ def print_result(result: Result) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if isinstance(result, RangeTest):
         said = result.suggestion
-        console.print(_line("Range test", said.lr, said.interval) + f"  {said.because}")
+        console.print(_line("Range test", said.lr, said.interval) + f"  {_safe(said.because)}")
     elif isinstance(result, Search):
-        console.print(_line("Learning rate", result.lr, result.interval) + f"  {result.because}")
+        console.print(
+            _line("Learning rate", result.lr, result.interval) + f"  {_safe(result.because)}"
+        )
         held = "held" if result.verified else "[bold]did not hold[/]"
         console.print(f"{'':<15} for a training of {result.steps} steps; {held} over that length")
     elif isinstance(result, Comparison):
-        console.print(f"{'Schedule':<15} [bold]{result.schedule}[/] at a peak of {result.lr:.3g}")
-        console.print(f"{'':<15} {result.because}")
+        console.print(
+            f"{'Schedule':<15} [bold]{_safe(result.schedule)}[/] at a peak of {result.lr:.3g}"
+        )
+        console.print(f"{'':<15} {_safe(result.because)}")
     if not isinstance(result, Trace):
         for note in result.notes:
-            console.print(f"{'':<15} - {escape(note)}")
+            console.print(f"{'':<15} - {_safe(note)}")
     if isinstance(result, Comparison):
         print_ranking(result, console)
 
@@ -74,7 +78,7 @@ def print_ranking(result: Comparison, console: Console) -> None:
         behind = not row.failed and row.difference > 0
         ranking.add_row(
             "=" if row.tied else str(row.rank),
-            row.schedule,
+            _safe(row.schedule),
             f"{row.lr:.3g}",
             "diverged" if row.failed else f"{row.final:.3g}",
             f"{row.difference:.2g}" if behind else "",
@@ -138,6 +142,11 @@ def snippet_of(result: Comparison) -> str | None:
         return result.snippet()
     except ArgumentError:
         return None
+
+
+def _safe(text: object) -> str:
+    """Text of a result, which may come from anywhere, as a terminal can be given it."""
+    return escape(shown(text, 1000))
 
 
 def _line(title: str, lr: float, interval: tuple[float, float]) -> str:

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and for nobody else to read."""
+"""Files: written whole or not at all."""
 
 import os
 import secrets
@@ -11,7 +11,7 @@ from lrtune.errors import ResultsError
 def write(path: Path, content: str | bytes) -> Path:
     """Write a file atomically: a reader sees the old one or the new one.
 
-    A new file can be read by its owner only; one that is replaced keeps its mode.
+    A new file has the mode that the user's umask gives to new files.
 
     Raises:
         ResultsError: It cannot be written; what was there before is still there.
@@ -22,12 +22,10 @@ def write(path: Path, content: str | bytes) -> Path:
     raw = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
     beside = target.with_name(f".lrtune-{secrets.token_hex(6)}.part")
     try:
-        mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
-        with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+        with beside.open("xb") as file:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
-        beside.chmod(mode)
         beside.replace(target)
     except OSError as error:
         raise ResultsError(

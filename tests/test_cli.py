@@ -1,6 +1,7 @@
 """The command line: answers, exit codes, and what a user sees when something goes wrong."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -152,7 +153,8 @@ def test_a_task_that_fails_tells_what_and_where(run):
     seen = result.stderr
     assert "RuntimeError: the loss has had enough" in seen
     assert "broken.py:14, in moody" in seen
-    assert "while training run 'sweep/0' (peak rate 10, seed 0)" in seen
+    assert re.search(r"while training run '\w+/0' \(peak rate 10, seed 0\)", seen)
+    assert "at step 1 of 201, in the stage 'range test'" in seen
     assert "_cohort" not in seen
 
 

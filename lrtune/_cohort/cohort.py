@@ -207,13 +207,16 @@ class Cohort:
         for one in self._living():
             by_seed.setdefault(one.run.seed, []).append(one)
         for seed, living in by_seed.items():
-            batch = self._streams.draw(seed)
-            losses = self._engine.update(
-                [one.run for one in living],
-                batch,
-                [one.pace.at(step) for one in living],
-                derive(seed, NOISE, step),
-            )
+            runs = [one.run for one in living]
+            with _noted(f"drawing the batch for {_told(runs)}", step, self.steps):
+                batch = self._streams.draw(seed)
+            with _noted(f"in the stage {self._stage!r}", step, self.steps):
+                losses = self._engine.update(
+                    runs,
+                    batch,
+                    [one.pace.at(step) for one in living],
+                    derive(seed, NOISE, step),
+                )
             for one, loss in zip(living, losses, strict=True):
                 one.unread.append(loss)
         self._step += 1
@@ -266,6 +269,23 @@ class Cohort:
                 "batch": self._streams.digests[one.run.seed][span],
             }
         )
+
+
+@contextmanager
+def _noted(doing: str, step: int, steps: int) -> Iterator[None]:
+    """Whatever goes wrong is told with its step."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"at step {step} of {steps}, {doing}")
+        raise
+
+
+def _told(runs: Sequence[Run]) -> str:
+    """The first of some runs of one seed, and how many more there are."""
+    first, more = runs[0], len(runs) - 1
+    told = f"run {first.name!r} (peak rate {first.lr:g}, seed {first.seed})"
+    return f"{told} and {more} more" if more else told
 
 
 def train(

@@ -145,7 +145,7 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {}
 def shape() -> str:
     """A sum over the definitions of all tables, which tells a forgotten migration."""
     told = [
-        (table.name, [(column.name, str(column.type)) for column in table.columns])
+        (table.name, [(column.name, type(column.type).__name__) for column in table.columns])
         for table in metadata.sorted_tables
     ]
     return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()

@@ -39,7 +39,7 @@ def server():
     assert place is not None, "no PostgreSQL server here: apt-get install postgresql"
     user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
     who = {"user": user, "group": pwd.getpwnam(user).pw_gid} if os.getuid() == 0 else {}
-    folder = Path(tempfile.mkdtemp(prefix="lrtune-pg-", dir="/tmp"))  # noqa: S108 - sockets are short
+    folder = Path(tempfile.mkdtemp(prefix="lrtune-pg-", dir="/tmp"))
     if who:
         shutil.chown(folder, user)
     folder.chmod(0o755)

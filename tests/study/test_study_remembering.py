@@ -63,7 +63,7 @@ def remembered(where, task, **more):
 def test_an_answer_is_what_a_cohort_records(where, validate, until):
     wish = {"stage": "test", "validate": validate, "until": until}
     plain = evaluator(a_task())(RUNS, 20, **wish)
-    assert plain.runs["outcome"].nunique() > 1
+    assert len(set(plain.runs["outcome"])) > 1
     _, evaluate, asked = remembered(where, a_task())
     same(evaluate(RUNS, 20, **wish), plain)
     same(evaluate(RUNS, 20, **wish), plain)
@@ -118,7 +118,7 @@ def test_two_lambdas_of_one_name_are_two_schedules(where):
 
 
 def test_rungs_of_one_run_are_kept_apart(where):
-    study, evaluate, asked = remembered(where, a_task())
+    _, evaluate, asked = remembered(where, a_task())
     runs = RUNS[:4]
     for until in (5, 10, None):
         rung = evaluate(runs, 20, stage="rung", until=until)
@@ -172,7 +172,7 @@ def test_what_an_exception_interrupts_can_be_begun_again(where):
 
 
 def test_until_beyond_the_horizon_is_refused_before_anything_trains(where):
-    with pytest.raises(ArgumentError, match="until=6 lies outside 1 ... 5"):
+    with pytest.raises(ArgumentError, match=r"until=6 lies outside 1 \.\.\. 5"):
         Study(where, bowl()).evaluate([Run("a", 0.1)], 5, stage="s", until=6)
 
 
