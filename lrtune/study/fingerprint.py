@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from types import CodeType
@@ -21,10 +21,10 @@ from torch.optim import Optimizer
 
 from lrtune.checks import TRIAL_RATE
 from lrtune.data import Batch, cloned, digest, length
-from lrtune.errors import StudyError
 from lrtune.randomness import NOISE, derive, preserved, seed_all
 from lrtune.study.keys import digest as digest_texts
 from lrtune.study.keys import digest_of, plain
+from lrtune.study.tables import damaged
 from lrtune.task import State, Task
 
 BATCHES = 3
@@ -103,12 +103,12 @@ def from_json(text: str) -> Fingerprint:
         )
         return Fingerprint(words, digests, math.nan if loss is None else float(loss))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise StudyError(f"the fingerprint of the task is damaged: {error}.") from error
+        raise damaged(f"the fingerprint of the task cannot be read ({error})") from error
 
 
 def fingerprint(task: Task) -> Fingerprint:
     """Take the fingerprint; the task, and the global random states, stay as they are."""
-    with preserved(), torch.inference_mode(mode=False), torch.enable_grad():
+    with _looking("the task"), preserved(), torch.inference_mode(mode=False), torch.enable_grad():
         state = task.begin(seed=0, lr=TRIAL_RATE)
         told = task.describe()
         first = next(task.batches(seed=0))
@@ -130,9 +130,18 @@ def fingerprint(task: Task) -> Fingerprint:
 
 def of_seed(task: Task, seed: int) -> str:
     """What one seed begins with: its weights and its first batches, as one digest each, in JSON."""
-    with preserved(), torch.inference_mode(mode=False):
+    with _looking(f"seed {seed}"), preserved(), torch.inference_mode(mode=False):
         weights = _weights(task.begin(seed, TRIAL_RATE).model)
         return json.dumps({"weights": weights, "data": _batches(task, seed)})
+
+
+@contextmanager
+def _looking(at: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"while the study looked at the weights and first batches of {at}")
+        raise
 
 
 def _structure(model: nn.Module) -> str:

@@ -47,13 +47,12 @@ class Place:
         return str(self.file or self.url.render_as_string(hide_password=True))
 
 
-def place(study: str | os.PathLike[str], default: str = "study") -> Place:
+def place(study: str | os.PathLike[str]) -> Place:
     """Where a study lies.
 
     Args:
         study: A name, for a file in `.lrtune/`; or an SQLAlchemy URL of SQLite or PostgreSQL,
-            with `#NAME` behind it where it is not to be called `default`.
-        default: The name where a URL says none.
+            with `#NAME` behind it where it is not to be called `study`.
 
     Raises:
         ArgumentError: It is no such thing.
@@ -69,7 +68,7 @@ def place(study: str | os.PathLike[str], default: str = "study") -> Place:
         url = make_url(address)
     except (UrlError, ValueError) as error:
         raise ArgumentError(f"--study {shown(text)!r} is no URL: {shown(str(error))}.") from None
-    name = _name(name or default)
+    name = _name(name or "study")
     if url.drivername == "sqlite":
         if not url.database or url.database == ":memory:" or url.query:
             raise ArgumentError(

@@ -242,7 +242,7 @@ def _owners_of(study: int) -> Any:
 def _result(row: Mapping[Any, Any]) -> Result:
     found = read(row["json"])
     if len(found) != 1:
-        raise StudyError("a result of the study is damaged: expected one.")
+        raise tables.damaged("a result is none, or several")
     return found[0]
 
 
@@ -252,7 +252,7 @@ def _texts(text: str, part: str | None = None) -> dict[str, str]:
         inside = plain if part is None else plain[part]
         return {str(name): str(value) for name, value in inside.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise StudyError(f"a manifest of the study is damaged: {error}.") from error
+        raise tables.damaged(f"a manifest cannot be read ({error})") from error
 
 
 def _measured(rows: list[Mapping[Any, Any]]) -> pd.DataFrame:

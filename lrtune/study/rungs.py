@@ -9,7 +9,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lrtune.curves import Outcome, end_level
-from lrtune.errors import StudyError
 from lrtune.records import table
 from lrtune.results import EVALUATED, RUNS, TRACE, Trace
 from lrtune.runs import Run
@@ -62,7 +61,7 @@ def from_row(row: Mapping[Any, Any]) -> Rung:
     tables.intact(tables.rungs, row)
     count = row["count"]
     if row["outcome"] not in Outcome.__members__:
-        raise StudyError(f"a run has the outcome {row['outcome'][:20]!r}, which there is not.")
+        raise tables.damaged(f"a run has the outcome {row['outcome'][:20]!r}, which there is not")
     val = np.empty(0)
     if row["validated"] and row["val"] != tables.packed((), "<f8"):
         val = tables.unpacked(row["val"], "<f8", 1)

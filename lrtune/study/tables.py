@@ -151,6 +151,14 @@ def shape() -> str:
     return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
 
+def damaged(what: str) -> StudyError:
+    """The error for what cannot be as lrtune wrote it."""
+    return StudyError(
+        f"the study is damaged: {what}. It was left untouched. Put back a copy of its database, "
+        "or begin another one with --study NAME."
+    )
+
+
 def guarded(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with its sum, ready to be inserted."""
     return {**row, "sum": _sum(table, row)}
@@ -163,7 +171,7 @@ def intact(table: Table, row: Mapping[Any, Any]) -> Mapping[Any, Any]:
         StudyError: Its sum does not fit: it was changed since.
     """
     if row["sum"] != _sum(table, row):
-        raise StudyError(f"a row of {table.name} is damaged: its checksum does not fit.")
+        raise damaged(f"the checksum of a row of {table.name} does not fit")
     return row
 
 
@@ -209,12 +217,12 @@ def unpacked(blob: bytes, dtype: str, count: int) -> NDArray[Any]:
     [1, 2]
     """
     if not 0 <= count <= LONGEST:
-        raise StudyError(f"a run of {count} recorded steps is damaged: expected 0 ... {LONGEST}.")
+        raise damaged(f"a run has {count} recorded steps, expected 0 ... {LONGEST}")
     inflate = zlib.decompressobj()
     try:
         raw = inflate.decompress(blob, count * 8 + 1)  # never more, however small the blob
     except zlib.error as error:
-        raise StudyError(f"the numbers of a run are damaged: {error}.") from error
+        raise damaged(f"the numbers of a run cannot be read ({error})") from error
     if len(raw) != count * 8 or not inflate.eof or inflate.unused_data:
-        raise StudyError(f"the numbers of a run are damaged: expected {count} of them.")
+        raise damaged(f"a run has other numbers than the {count} that are expected")
     return np.frombuffer(raw, dtype=dtype).astype(dtype[1:])
