@@ -70,15 +70,7 @@ def main():
         timed("list", lambda: listed(where))
         archive = timed("read for show and export", lambda: opened(where))
         page = Path(folder) / "report.html"
-        few = archive.reported[0]
-        names = few.runs["run"][:108].tolist()
-        small = Trace(
-            steps=few.steps,
-            frame=few.frame[few.frame["run"].isin(names)],
-            runs=few.runs[few.runs["run"].isin(names)],
-            evaluated=few.evaluated,
-        )
-        timed("report 108 of the runs", lambda: report(small, page))
+        timed("report", lambda: report(archive.reported, page))
         if given.study is None:
             size = (Path(folder) / "study.db").stat().st_size
             print(

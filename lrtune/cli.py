@@ -196,7 +196,11 @@ def report(
 
     with usage():
         given = [one for path in results or () for one in load(path)]
-        typer.echo(report([*given, *(opened(study).reported if study else ())], out))
+        archive = opened(study) if study else None
+        typer.echo(report([*given, *(archive.reported if archive else ())], out))
+        if archive and archive.left_out:
+            told = f"{archive.left_out} runs are left out; `lrtune studies export` has them all"
+            typer.echo(told, err=True)
 
 
 def _kept(

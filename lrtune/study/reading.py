@@ -23,6 +23,9 @@ from lrtune.study.owners import Watch
 from lrtune.study.places import Place, named_in, place, shown
 from lrtune.study.rungs import from_row
 
+MOST = 500
+"""Runs of traces in a report: with more, it would be larger than a browser can show."""
+
 MEASURED = {
     "stage": "str",  # what it was first trained for
     "run": "str",  # its name there
@@ -120,9 +123,17 @@ class Archive:
     _mark: int = field(repr=False)
 
     @property
+    def left_out(self) -> int:
+        """Runs that no conclusion is made of, and that are too many for a report."""
+        return max(0, sum(row["id"] > self._mark for row in self._rows) - MOST)
+
+    @property
     def reported(self) -> list[Result]:
-        """What a report is made of: conclusions, and the traces that have not led to one yet."""
-        late = [row for row in self._rows if row["id"] > self._mark]
+        """What a report is made of: conclusions, and the traces that have not led to one yet.
+
+        Of these the last `MOST` runs; an export has them all.
+        """
+        late = [row for row in self._rows if row["id"] > self._mark][-MOST:]
         groups: dict[tuple[str, int, int], list[Mapping[Any, Any]]] = {}
         for row in late:
             groups.setdefault((row["stage"], row["steps"], row["until"]), []).append(row)

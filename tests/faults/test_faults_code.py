@@ -1,7 +1,6 @@
 """What fails in the user's own code is told with run, rate and step; what was finished stays."""
 
 import json
-import os
 import random
 import re
 import sys
@@ -172,4 +171,3 @@ def test_the_task_is_the_only_code_that_is_run(run, tmp_path):
         Path(".lrtune", name).write_text("open('owned', 'w')")
     assert run().exit_code == 0
     assert not Path("owned").exists()
-    assert os.listdir() != []

@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, files that are damaged or locked: told, and left as they are."""
+"""Disks that are full or read-only, files that are damaged or locked: told, and left alone."""
 
 import os
 import random

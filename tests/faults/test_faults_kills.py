@@ -42,12 +42,15 @@ def resumed(where, file, plain):
     return lost, int(again != whole)
 
 
-@pytest.mark.parametrize(("how", "fault"), [
-    (signal.SIGKILL, "kill -9 at a random instant of a search"),
-    (signal.SIGINT, "Ctrl-C at a random instant of a search"),
-    (signal.SIGTERM, "kill at a random instant of a search"),
-])  # fmt: skip
-def test_a_search_that_is_ended_at_any_instant_goes_on(tmp_path, plain, tally, times, how, fault):
+ENDS = {
+    signal.SIGKILL: "kill -9 at a random instant of a search",
+    signal.SIGINT: "Ctrl-C at a random instant of a search",
+    signal.SIGTERM: "kill at a random instant of a search",
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_search_that_is_ended_at_any_instant_goes_on(tmp_path, plain, tally, times, how):
     often = times(200 if how == signal.SIGKILL else 40, 10 if how == signal.SIGKILL else 2)
     draw, lost, changed, finished = random.Random(int(how) + 10), 0, 0, 0
     for n in range(often):
@@ -58,7 +61,7 @@ def test_a_search_that_is_ended_at_any_instant_goes_on(tmp_path, plain, tally, t
         one, two = resumed(where, file, plain)
         lost, changed = lost + one, changed + two
     assert finished < often, "it has to be interrupted, or it shows nothing"
-    tally(fault, often, lost, changed)
+    tally(ENDS[how], often, lost, changed)
 
 
 def test_a_search_that_is_killed_again_and_again_goes_on(tmp_path, plain, tally, times):
@@ -90,9 +93,9 @@ def test_of_two_processes_one_is_killed_and_the_other_ends_right(tmp_path, plain
 def test_a_real_command_that_is_killed_goes_on(tmp_path, tally, times):
     """`lrtune search` on the digits, as a user starts it."""
     line = [sys.executable, "-m", "lrtune", "search", "--steps", "16", "--seeds", "1", "--out"]
-    where = {"cwd": tmp_path, "capture_output": True, "check": True}
+    where = {"cwd": tmp_path, "capture_output": True}
     start = time.perf_counter()
-    subprocess.run([*line, "plain.html", "--no-study"], **where)
+    subprocess.run([*line, "plain.html", "--no-study"], check=True, **where)
     lasts, draw = time.perf_counter() - start, random.Random(3)
     for n in range(times(10, 1)):
         study = ["--study", f"n{n}"]
@@ -104,7 +107,7 @@ def test_a_real_command_that_is_killed_goes_on(tmp_path, tally, times):
         child.kill()
         child.wait()
         before = recorded(tmp_path / ".lrtune" / f"n{n}.db")
-        subprocess.run([*line, f"{n}.html", *study], **where)
+        subprocess.run([*line, f"{n}.html", *study], check=True, **where)
         lost = len(before - recorded(tmp_path / ".lrtune" / f"n{n}.db"))
         same = (tmp_path / f"{n}.html").read_bytes() == (tmp_path / "plain.html").read_bytes()
         tally("kill -9 of `lrtune search` on the digits", 1, lost, not same)
@@ -138,16 +141,16 @@ def _interrupted(*_arguments, **_more):
 
 def test_a_clock_that_jumps_changes_nothing(tmp_path, plain, tally, times, monkeypatch):
     """Hours and years, forwards and backwards, while a search runs and is killed."""
-    import datetime
+    import datetime as dt
 
     from lrtune.study import ledger, origin, trials
 
     draw = random.Random(4)
 
-    class Jumping(datetime.datetime):
+    class Jumping(dt.datetime):
         @classmethod
         def now(cls, tz=None):
-            return datetime.datetime(draw.randint(1980, 2090), draw.randint(1, 12), 3, tzinfo=tz)
+            return dt.datetime(draw.randint(1980, 2090), draw.randint(1, 12), 3, tzinfo=tz)
 
     for module in (ledger, origin, trials):
         monkeypatch.setattr(module, "datetime", Jumping)
