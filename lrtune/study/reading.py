@@ -125,7 +125,8 @@ class Archive:
     @property
     def left_out(self) -> int:
         """Runs that no conclusion is made of, and that are too many for a report."""
-        return max(0, sum(row["id"] > self._mark for row in self._rows) - MOST)
+        late = sum(bool(row["id"] > self._mark) for row in self._rows)
+        return max(0, late - MOST)
 
     @property
     def reported(self) -> list[Result]:
