@@ -197,6 +197,7 @@ class _Call:
                 f"until={end} lies outside 1 ... {self._setting.steps}, the horizon."
             )
         study = self._study
+        study._check_seeds(self._runs)  # noqa: SLF001
         keys = self._keys()
         wants = {Want(key, end, validate): run for key, run in zip(keys, self._runs, strict=True)}
         known = self._ledger.known(wants)
@@ -204,7 +205,6 @@ class _Call:
         study._remembered |= old  # noqa: SLF001
         waiting = ""
         while len(known) < len(wants):
-            study._check_seeds(self._runs)  # noqa: SLF001
             share = self._ledger.claim(
                 {want: run for want, run in wants.items() if want.key not in known},
                 self._setting,

@@ -232,7 +232,7 @@ def test_a_seed_that_begins_otherwise_is_refused(where):
     study = Study(where, a_task(model=made(1.0)))
     study.evaluate([Run("a", 0.1, seed=0)], 3, stage="s")
     with pytest.raises(OtherTaskError, match="seed 1 begins with other weights"):
-        study.evaluate([Run("a", 0.2, seed=1)], 3, stage="s")
+        study.evaluate([Run("a", 0.1, seed=1)], 3, stage="s")  # though it is known
 
 
 def test_the_first_decision_stands(where):
