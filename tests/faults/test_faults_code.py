@@ -90,6 +90,9 @@ FAULT = {
     "loss": "a loss that raises at step k",
     "worker": "a loader worker that dies",
 }
+WITHIN = {"loader": (8, 240), "memory": (8, 420), "loss": (8, 420), "worker": (400, 2500)}
+"""After how many batches, losses or examples it breaks: within what the search takes."""
+
 LINE = ["search", "train.py", "--steps", "12", "--seeds", "1", "--no-compare", "--json"]
 
 
@@ -117,7 +120,7 @@ def results_of(result):
 def test_it_is_told_where_and_the_search_goes_on_once_it_is_mended(run, tally, times, kind):
     draw = random.Random(kind)
     for n in range(times(8, 2) if kind == "worker" else times(30, 3)):
-        at = draw.randint(400, 3000) if kind == "worker" else draw.randint(8, 420)
+        at = draw.randint(*WITHIN[kind])
         Path("train.py").write_text(TASK.format(kind=kind, at=at))
         plain = run("--no-study")
         assert plain.exit_code == 0, plain.output
