@@ -161,7 +161,17 @@ def test_wrong_usage_is_told_in_a_sentence(run, arguments, code, says):
 def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(tmp_path):
     """A real process, interrupted where it trains; then run to its end."""
     (tmp_path / "train.py").write_text(TASK.format(momentum=0.9))
-    line = [sys.executable, "-m", "lrtune", "search", "train.py", "--steps", "200", "--no-compare", "--out"]
+    line = [
+        sys.executable,
+        "-m",
+        "lrtune",
+        "search",
+        "train.py",
+        "--steps",
+        "200",
+        "--no-compare",
+        "--out",
+    ]
     where = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     child = subprocess.Popen([*line, "a.html"], **where, **pipes)

@@ -119,7 +119,7 @@ def results_of(result):
 @pytest.mark.parametrize("kind", SAYS)
 def test_it_is_told_where_and_the_search_goes_on_once_it_is_mended(run, tally, times, kind):
     draw = random.Random(kind)
-    for n in range(times(8, 2) if kind == "worker" else times(30, 3)):
+    for n in range(times(5, 1) if kind == "worker" else times(12, 2)):
         at = draw.randint(*WITHIN[kind])
         Path("train.py").write_text(TASK.format(kind=kind, at=at))
         plain = run("--no-study")

@@ -64,7 +64,7 @@ def disk(tmp_path):
 def test_a_disk_that_fills_up_stops_a_search_and_nothing_else(disk, whole, tally, times):
     folder, size = disk
     draw = random.Random(0)
-    for n in range(times(40, 3)):
+    for n in range(times(20, 2)):
         file = folder / f"{n}.db"
         size(kib := draw.randint(150, 900))
         try:
@@ -91,7 +91,7 @@ def test_sqlite_that_says_the_disk_is_full_stops_a_search_and_nothing_else(
     """Needs no root: pages beyond a limit are refused as a full disk does."""
     real, draw = files.connect, random.Random(1)
 
-    for n in range(times(40, 3)):
+    for n in range(times(20, 2)):
         file, pages = tmp_path / f"{n}.db", draw.randint(1, 220)
 
         def small(path, mode, pages=pages):
@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_can_be_read(public, whole, 
 
 def test_a_folder_that_becomes_read_only_in_the_middle_is_told(public, whole, tally, times):
     """It happens: a disk with errors is mounted again, read-only."""
-    for n in range(times(10, 1)):
+    for n in range(times(5, 1)):
         file = public / f"{n}.db"
         public.chmod(0o777)
 
@@ -226,7 +226,7 @@ def test_a_database_cut_anywhere_is_refused_and_left_alone(whole, tally, times, 
 def test_a_database_with_flipped_bits_is_refused_or_means_the_same(whole, tally, times, copy_of):
     """A bit of a page that is not in use, or of Optuna's copy, changes nothing of ours."""
     size, draw, caught = whole[0].stat().st_size, random.Random(6), 0
-    for _ in range(often := times(400, 20)):
+    for _ in range(often := times(200, 15)):
         file = copy_of(whole[0])
         with file.open("r+b") as opened_:
             at = draw.randrange(size)
@@ -242,7 +242,7 @@ def test_a_database_with_flipped_bits_is_refused_or_means_the_same(whole, tally,
 
 def test_a_database_with_a_page_of_noise_is_refused_or_means_the_same(whole, tally, times, copy_of):
     size, draw = whole[0].stat().st_size, random.Random(7)
-    for _ in range(times(100, 5)):
+    for _ in range(times(60, 5)):
         file = copy_of(whole[0])
         with file.open("r+b") as opened_:
             opened_.seek(draw.randrange(size // 512) * 512)
@@ -258,7 +258,7 @@ def test_a_log_that_a_kill_left_and_something_cut_costs_at_most_the_last_rung(
     from tests.faults.searching import begun, ended
 
     draw = random.Random(8)
-    for n in range(times(30, 2)):
+    for n in range(times(15, 2)):
         file = tmp_path / f"{n}.db"
         ended(begun(f"sqlite:///{file}"), draw.uniform(0.2, 0.9))
         log = Path(f"{file}-wal")

@@ -51,7 +51,7 @@ ENDS = {
 
 @pytest.mark.parametrize("how", ENDS)
 def test_a_search_that_is_ended_at_any_instant_goes_on(tmp_path, plain, tally, times, how):
-    often = times(200 if how == signal.SIGKILL else 40, 10 if how == signal.SIGKILL else 2)
+    often = times(200 if how == signal.SIGKILL else 20, 10 if how == signal.SIGKILL else 2)
     draw, lost, changed, finished = random.Random(int(how) + 10), 0, 0, 0
     for n in range(often):
         file = tmp_path / f"{n}.db"
@@ -66,7 +66,7 @@ def test_a_search_that_is_ended_at_any_instant_goes_on(tmp_path, plain, tally, t
 
 def test_a_search_that_is_killed_again_and_again_goes_on(tmp_path, plain, tally, times):
     """Each attempt lives only for a while: all the same it ends."""
-    often, draw = times(10, 1), random.Random(1)
+    often, draw = times(5, 1), random.Random(1)
     for n in range(often):
         file, tries = tmp_path / f"{n}.db", 0
         while (
@@ -79,7 +79,7 @@ def test_a_search_that_is_killed_again_and_again_goes_on(tmp_path, plain, tally,
 
 def test_of_two_processes_one_is_killed_and_the_other_ends_right(tmp_path, plain, tally, times):
     draw = random.Random(2)
-    for n in range(often := times(40, 3)):
+    for n in range(often := times(20, 2)):
         file = tmp_path / f"{n}.db"
         victim, survivor = begun(f"sqlite:///{file}"), begun(f"sqlite:///{file}")
         ended(victim, draw.uniform(0, plain[2]))
@@ -97,7 +97,7 @@ def test_a_real_command_that_is_killed_goes_on(tmp_path, tally, times):
     start = time.perf_counter()
     subprocess.run([*line, "plain.html", "--no-study"], check=True, **where)
     lasts, draw = time.perf_counter() - start, random.Random(3)
-    for n in range(times(10, 1)):
+    for n in range(times(5, 1)):
         study = ["--study", f"n{n}"]
         child = subprocess.Popen(
             [*line, "x.html", *study], cwd=tmp_path, stdout=subprocess.DEVNULL,
@@ -156,7 +156,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, plain, tally, times, monke
         monkeypatch.setattr(module, "datetime", Jumping)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + draw.uniform(-1e9, 1e9))
-    for n in range(often := times(30, 2)):
+    for n in range(often := times(15, 2)):
         file = tmp_path / f"{n}.db"
         ended(begun(f"sqlite:///{file}"), draw.uniform(0, plain[2]))
         tally("a clock that jumps by years", 1, *resumed(f"sqlite:///{file}", file, plain))
