@@ -54,7 +54,8 @@ def delete(
     Example: lrtune studies delete digits --yes
     """
     from lrtune._printing import usage
-    from lrtune.study.reading import deleted, opened
+    from lrtune.study.deleting import deleted
+    from lrtune.study.reading import opened
 
     with usage():
         if not yes:

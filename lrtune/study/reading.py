@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, delete, distinct, func, select
+from sqlalchemy import Connection, distinct, func, select
 
 from lrtune.curves import end_level
 from lrtune.errors import LrtuneError, StudyError
 from lrtune.records import table
 from lrtune.results import EVALUATED, KINDS, RUNS, TRACE, Result, Trace, read
-from lrtune.study import files, tables, trials
+from lrtune.study import tables
 from lrtune.study.database import Database
-from lrtune.study.owners import Watch
 from lrtune.study.places import Place, named_in, place, shown
 from lrtune.study.rungs import from_row
 
@@ -81,14 +80,15 @@ def _entries(where: Place) -> Iterator[Entry]:
                 yield Entry(
                     place=shown(Place(str(row["name"]), where.url, where.file)),
                     created=shown(row["created"]),
-                    runs=_count(link, row["id"]),
+                    runs=count(link, row["id"]),
                     results=tuple(shown(kind) for kind in _kinds(link, row["id"])),
                 )
     except LrtuneError as error:
         yield Entry(place=shown(where), fault=shown(error, 300))
 
 
-def _count(link: Connection, study: int) -> int:
+def count(link: Connection, study: int) -> int:
+    """How many runs are recorded."""
     keys = select(func.count(distinct(tables.rungs.c.key)))
     return int(link.scalar(keys.where(tables.rungs.c.study == study)) or 0)
 
@@ -177,7 +177,7 @@ def opened(study: str) -> Archive:
     """
     where = place(study)
     with Database(where, make=False).read() as link:
-        row = _row(link, where)
+        row = study_row(link, where)
         mine = {each.name: _rows(link, each, row["id"]) for each in tables.OWNED}
     rows = mine["lrtune_rungs"]
     latest: dict[str, Result] = {}
@@ -200,33 +200,12 @@ def opened(study: str) -> Archive:
     )
 
 
-def deleted(study: str) -> str:
-    """Delete a study; returns what was deleted, in words.
+def study_row(link: Connection, where: Place) -> Mapping[Any, Any]:
+    """The row of a study.
 
     Raises:
-        StudyError: A process trains for it, or it cannot be read: delete the file yourself then.
+        StudyError: There is none of that name; the message names some that there are.
     """
-    where = place(study)
-    database, watch = Database(where, make=False), Watch()
-    with database.write() as link:
-        row = _row(link, where)
-        for owner in link.execute(_owners_of(row["id"])).mappings():
-            if not watch.dead(owner):
-                raise StudyError(
-                    f"the study {str(where)!r} is in use by process {owner['pid']}. End it first."
-                )
-        runs = _count(link, row["id"])
-        for each in tables.OWNED:
-            link.execute(delete(each).where(each.c.study == row["id"]))
-        trials.forget(link, row["trials"])
-        link.execute(delete(tables.studies).where(tables.studies.c.id == row["id"]))
-        left = link.scalar(select(func.count()).select_from(tables.studies))
-    if where.file is not None and not left:
-        files.remove(where.file)
-    return f"{where} with {runs} runs"
-
-
-def _row(link: Connection, where: Place) -> Mapping[Any, Any]:
     by_name = select(tables.studies).where(tables.studies.c.name == where.name)
     row = link.execute(by_name).mappings().first()
     if row is None:
@@ -243,12 +222,6 @@ def _rows(link: Connection, each: Any, study: int) -> list[Mapping[Any, Any]]:
         asked = asked.order_by(each.c.id)
     rows: list[Mapping[Any, Any]] = list(link.execute(asked).mappings())
     return [tables.intact(each, row) for row in rows] if "sum" in each.c else rows
-
-
-def _owners_of(study: int) -> Any:
-    owners, claims = tables.owners, tables.claims
-    mine = select(claims.c.owner).where(claims.c.study == study)
-    return select(owners).where(owners.c.token.in_(mine))
 
 
 def _result(row: Mapping[Any, Any]) -> Result:

@@ -18,9 +18,10 @@ from lrtune import Run, compare, range_test, report, results, search
 from lrtune.errors import ArgumentError, LrtuneError, ResultsError, StudyError
 from lrtune.study import Study, tables
 from lrtune.study.database import Database
+from lrtune.study.deleting import deleted
 from lrtune.study.exporting import export
 from lrtune.study.places import place
-from lrtune.study.reading import deleted, listed, opened
+from lrtune.study.reading import listed, opened
 from lrtune.testing import bowl
 from tests.reporting import SAMPLES, Reader
 from tests.study.tasks import a_task

@@ -353,13 +353,17 @@ def test_what_a_living_process_trains_is_waited_for(where, monkeypatch):
 
 
 def test_recording_costs_at_most_20_microseconds_per_run_and_step(where):
-    """Amortised over runs of 200 steps; benchmarks/study.py measures more."""
-    trace = evaluator(bowl(4.0))(
-        runs := [Run(str(n), 0.1 + n / 1e4) for n in range(60)], 200, stage="s"
-    )
+    """Amortised over runs of 200 steps, the quickest of some: others use this machine, too.
+
+    benchmarks/study.py measures more.
+    """
+    runs = [Run(str(n), 0.1 + n / 1e4) for n in range(60)]
+    trace = evaluator(bowl(4.0))(runs, 200, stage="s")
     study = Study(where, bowl(4.0))
-    evaluate = study.remembering(lambda *_a, **_k: trace)
-    study.evaluate([Run("warm", 0.01)], 3, stage="s")
-    begun = time.perf_counter()
-    evaluate(runs, 200, stage="s")
-    assert (time.perf_counter() - begun) / (60 * 200) < 20e-6
+    evaluate, took = study.remembering(lambda *_a, **_k: trace), []
+    for attempt in range(5):
+        others = [Run(run.name, run.lr + attempt) for run in runs]
+        begun = time.perf_counter()
+        evaluate(others, 200, stage="s")
+        took.append(time.perf_counter() - begun)
+    assert min(took) / (60 * 200) < 20e-6
