@@ -166,7 +166,7 @@ class Session:
     def _rest(self) -> str:
         again = "run the same command again to go on."
         if not self.results and not self._unfinished:
-            return f"Nothing was finished. To begin again, {again}"
+            return f"Nothing was finished. {again.capitalize()}"
         if self._study is None:
             return "What was finished is kept below; run the same command again for the rest."
         return f"What was finished is kept below; {again}"
