@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format bench bench-speed clean
+.PHONY: demo test test-postgres test-parquet faults check format bench bench-speed clean
 
 ## Find a learning rate for the embedded digits, and write report.html
 demo: $(VENV)/core
@@ -12,6 +12,19 @@ demo: $(VENV)/core
 ## Run the tests
 test: $(VENV)/dev
 	$(BIN)/python -m pytest
+
+## Run the tests of studies against a real PostgreSQL server from the system's packages
+test-postgres: $(VENV)/dev
+	LRTUNE_DATABASE=postgres $(BIN)/python -m pytest tests/study
+
+## Run the tests of tables and exports with pyarrow, which changes how pandas keeps text
+test-parquet: $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade --target $(VENV)/parquet --no-deps pyarrow
+	PYTHONPATH=$(VENV)/parquet $(BIN)/python -m pytest tests/study/test_study_reading.py tests/test_records.py
+
+## Break everything that can break, some thousand times, and write the table in docs/reliability.md
+faults: $(VENV)/dev
+	LRTUNE_FAULTS=all $(BIN)/python -m pytest -m faults tests/faults
 
 ## Lint, types, walls between modules, doctests
 check: $(VENV)/dev
@@ -26,10 +39,11 @@ format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-## How good the sweep's rules are, and how well intervals cover
+## How good the sweep's rules are, how well intervals cover, what a study costs
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/sweeps.py
 	$(BIN)/python benchmarks/intervals.py
+	$(BIN)/python benchmarks/study.py
 
 ## What it costs, beside the plain loop and other finders
 bench-speed: $(VENV)/dev

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lrtune.export import from_torch, to_torch
     from lrtune.results import Comparison, RangeTest, Search, Trace
     from lrtune.runs import Run
+    from lrtune.study import Study
     from lrtune.task import Task
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "RangeTest",
     "Run",
     "Search",
+    "Study",
     "Task",
     "Trace",
     "compare",
@@ -52,6 +54,7 @@ _HOMES = {
     "RangeTest": "lrtune.results",
     "Run": "lrtune.runs",
     "Search": "lrtune.results",
+    "Study": "lrtune.study",
     "Task": "lrtune.task",
     "Trace": "lrtune.results",
     "compare": "lrtune._compare",

@@ -3,15 +3,20 @@
 import math
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lrtune.errors import ArgumentError, LrtuneError, TargetError
+from lrtune.errors import ArgumentError, LrtuneError, OtherTaskError, StudyError, TargetError
 from lrtune.results import Comparison, RangeTest, Result, Search, Trace
+from lrtune.study.places import shown
+
+if TYPE_CHECKING:
+    from lrtune.study.reading import Archive, Entry
 
 FAILED, USAGE = 1, 2
 """Exit codes."""
@@ -45,17 +50,21 @@ def print_result(result: Result) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if isinstance(result, RangeTest):
         said = result.suggestion
-        console.print(_line("Range test", said.lr, said.interval) + f"  {said.because}")
+        console.print(_line("Range test", said.lr, said.interval) + f"  {_safe(said.because)}")
     elif isinstance(result, Search):
-        console.print(_line("Learning rate", result.lr, result.interval) + f"  {result.because}")
+        console.print(
+            _line("Learning rate", result.lr, result.interval) + f"  {_safe(result.because)}"
+        )
         held = "held" if result.verified else "[bold]did not hold[/]"
         console.print(f"{'':<15} for a training of {result.steps} steps; {held} over that length")
     elif isinstance(result, Comparison):
-        console.print(f"{'Schedule':<15} [bold]{result.schedule}[/] at a peak of {result.lr:.3g}")
-        console.print(f"{'':<15} {result.because}")
+        console.print(
+            f"{'Schedule':<15} [bold]{_safe(result.schedule)}[/] at a peak of {result.lr:.3g}"
+        )
+        console.print(f"{'':<15} {_safe(result.because)}")
     if not isinstance(result, Trace):
         for note in result.notes:
-            console.print(f"{'':<15} - {escape(note)}")
+            console.print(f"{'':<15} - {_safe(note)}")
     if isinstance(result, Comparison):
         print_ranking(result, console)
 
@@ -69,7 +78,7 @@ def print_ranking(result: Comparison, console: Console) -> None:
         behind = not row.failed and row.difference > 0
         ranking.add_row(
             "=" if row.tied else str(row.rank),
-            row.schedule,
+            _safe(row.schedule),
             f"{row.lr:.3g}",
             "diverged" if row.failed else f"{row.final:.3g}",
             f"{row.difference:.2g}" if behind else "",
@@ -85,12 +94,59 @@ def print_ranking(result: Comparison, console: Console) -> None:
         console.print(code, markup=False)
 
 
+def print_studies(entries: "Sequence[Entry]") -> None:
+    """One line per study."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not entries:
+        console.print("There is no study here. `lrtune search` begins one.")
+    for one in entries:
+        held = ", ".join(one.results) or "no result yet"
+        told = one.fault or f"{one.runs:>6} runs  {one.created}  {held}"
+        console.print(f"{one.place:<24} {told}", markup=False)
+
+
+def print_archive(archive: "Archive") -> None:
+    """The task, the sessions and the results of a study."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{archive.name}, begun {shown(archive.created)}", markup=False)
+    for name, value in archive.task.items():
+        if value:
+            console.print(f"  {shown(name):<12} {shown(value, 200)}", markup=False)
+    outcomes = archive.measured["outcome"].value_counts()
+    counted = ", ".join(f"{count} {name.lower()}" for name, count in outcomes.items())
+    console.print(f"\n{len(archive.measured)} runs recorded: {counted or 'none'}")
+    for session in archive.sessions:
+        told = [shown(session.get(name, ""), 200) for name in ("begun", "command", "commit")]
+        console.print("  " + "  ".join(told).rstrip(), markup=False)
+    for name, value in archive.decisions.items():
+        console.print(f"decided: {shown(name)} is {shown(value)}", markup=False)
+    console.print()
+    for result in archive.results:
+        print_result(result)
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """Tell an error of ours in one sentence, and leave with its exit code."""
+    try:
+        yield
+    except LrtuneError as error:
+        plain = shown(error, 2000)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {plain}", markup=False)
+        raise SystemExit(FAILED if type(error) is StudyError else USAGE) from None
+
+
 def snippet_of(result: Comparison) -> str | None:
     """Code to paste; None for a schedule whose code only the user has."""
     try:
         return result.snippet()
     except ArgumentError:
         return None
+
+
+def _safe(text: object) -> str:
+    """Text of a result, which may come from anywhere, as a terminal can be given it."""
+    return escape(shown(text, 1000))
 
 
 def _line(title: str, lr: float, interval: tuple[float, float]) -> str:
@@ -100,7 +156,7 @@ def _line(title: str, lr: float, interval: tuple[float, float]) -> str:
 
 def tell(error: Exception, console: Console) -> int:
     """Print what went wrong and where, without our stack; returns the exit code."""
-    usage = isinstance(error, ArgumentError | TargetError)
+    usage = isinstance(error, ArgumentError | TargetError | OtherTaskError)
     what = str(error) if isinstance(error, LrtuneError) else f"{type(error).__name__}: {error}"
     console.print(f"[bold red]Error:[/] {escape(what)}", soft_wrap=True)
     for line in _places(error):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,13 +16,24 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from lrtune._cohort import Evaluate, Evaluator
 from lrtune._printing import print_result, summary, tell
 from lrtune._report import report
-from lrtune.errors import ArgumentError, ResultsError
+from lrtune.curves import FAILED, Outcome
+from lrtune.errors import ArgumentError, ResultsError, SearchError
 from lrtune.results import Result, Trace
 from lrtune.runs import Run
+from lrtune.study import Study
 from lrtune.task import Task
 
 ANSWER, INTERRUPTED = 0, 130
 """Exit codes, besides those of errors."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Which study remembers, and what to do where it does not fit the task."""
+
+    study: str
+    fresh: bool = False
+    force: bool = False
 
 
 class Session:
@@ -30,13 +42,17 @@ class Session:
     Args:
         out: Where the report goes; None for no report.
         as_json: Print one JSON object instead of text.
+        memory: The study that remembers what is measured; None to remember nothing.
     """
 
-    def __init__(self, out: Path | None, *, as_json: bool = False) -> None:
-        """Catch before anything trains that the report cannot be written."""
+    def __init__(
+        self, out: Path | None, *, as_json: bool = False, memory: Memory | None = None
+    ) -> None:
+        """Nothing has happened yet."""
         self.results: list[Result] = []
         self.code = ANSWER
-        self._out, self._as_json = out, as_json
+        self._out, self._as_json, self._memory = out, as_json, memory
+        self._study: Study | None = None
         self._unfinished: list[Trace] = []
         self._evaluator: Evaluator | None = None
         self._console = Console(stderr=True, highlight=False)
@@ -74,9 +90,11 @@ class Session:
             self.code = INTERRUPTED
             self._console.print("[bold]Interrupted.[/] " + self._rest())
         elif isinstance(error, Exception):
+            self._add_failures(error)
             self.code = tell(error, self._console)
         elif error is not None:
             return False
+        self._tell_memory()
         with contextlib.suppress(BrokenPipeError):
             self._deliver()
         return True
@@ -87,9 +105,16 @@ class Session:
             self._stages[stage] = self._bar.add_task(stage, total=total)
         self._bar.update(self._stages[stage], completed=done, total=total)
 
-    def evaluator(self, task: Task, engine: str = "loop") -> Evaluate:
+    def evaluator(self, task: Task, seed: int, engine: str = "loop") -> Evaluate:
         """Train the task, and remember the traces until the result that they lead to is there."""
-        evaluator = self._evaluator = Evaluator(task, engine=engine, progress=self.progress)
+        self._evaluator = Evaluator(task, engine=engine, progress=self.progress)
+        inner: Evaluate = self._evaluator
+        if self._memory is not None:
+            one = self._memory
+            self._study = Study(
+                one.study, task, fresh=one.fresh, force=one.force, seed=seed, say=self._say
+            )
+            inner = self._study.remembering(self._evaluator, engine)
 
         def evaluate(
             runs: Sequence[Run],
@@ -99,7 +124,7 @@ class Session:
             validate: bool = True,
             until: int | None = None,
         ) -> Trace:
-            trace = evaluator(runs, steps, stage=stage, validate=validate, until=until)
+            trace = inner(runs, steps, stage=stage, validate=validate, until=until)
             self._unfinished.append(trace)
             return trace
 
@@ -109,12 +134,35 @@ class Session:
         """A result is there, and what led to it is part of it."""
         self.results.append(result)
         self._unfinished.clear()
+        if self._study is not None:
+            self._study.record(result)
+
+    def _say(self, text: str) -> None:
+        self._console.print(escape(text), soft_wrap=True)
+
+    def _add_failures(self, error: Exception) -> None:
+        """Which runs failed, and when: a search that finds no rate knows only that they did."""
+        if isinstance(error, SearchError) and self._unfinished:
+            runs = self._unfinished[-1].runs
+            for run in runs[runs["outcome"].isin(FAILED)].head(3).itertuples():
+                last = run.steps - 1
+                error.add_note(
+                    f"run {run.run!r} (peak rate {run.lr:g}, seed {run.seed}) at step {last}: "
+                    f"{Outcome[run.outcome].value}"
+                )
 
     def _rest(self) -> str:
-        kept = [*self.results, *self._unfinished]
-        if not kept:
-            return "Nothing was finished."
-        return "What was finished is kept below; run the same command again for the rest."
+        again = "run the same command again to go on."
+        if not self.results and not self._unfinished:
+            return f"Nothing was finished. {again.capitalize()}"
+        if self._study is None:
+            return "What was finished is kept below; run the same command again for the rest."
+        return f"What was finished is kept below; {again}"
+
+    def _tell_memory(self) -> None:
+        if self._study is not None and self._study.known:
+            told = f"remembered {self._study.remembered} runs, trained {self._study.trained}"
+            self._say(f"Study {self._study.place}: {told}")
 
     def _deliver(self) -> None:
         for told in self._evaluator.told if self._evaluator is not None else []:

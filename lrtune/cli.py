@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from lrtune._studies import studies
 from lrtune.runs import STEPS
 
 if TYPE_CHECKING:
+    from lrtune._session import Memory
     from lrtune.task import Task
 
 app = typer.Typer(
@@ -16,6 +18,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(studies, name="studies")
 
 Target = Annotated[
     str | None,
@@ -39,6 +43,18 @@ Engine = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Where the HTML report goes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
+Study = Annotated[
+    str | None,
+    typer.Option(
+        help="Where to keep what is measured: a name in .lrtune/, or a database's URL.",
+        show_default="one per task",
+    ),
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Begin the study anew; what is there is kept as NAME~1.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Go on though the task differs.")]
+NoStudy = Annotated[bool, typer.Option("--no-study", help="Keep nothing, remember nothing.")]
 
 
 @app.callback()
@@ -54,6 +70,10 @@ def search(
     seed: Seed = 0,
     device: Device = None,
     engine: Engine = "loop",
+    study: Study = None,
+    fresh: Fresh = False,
+    force: Force = False,
+    no_study: NoStudy = False,
     out: Out = Path("report.html"),
     no_compare: Annotated[bool, typer.Option("--no-compare", help="Stop at the rate.")] = False,
     json: Json = False,
@@ -65,9 +85,10 @@ def search(
     from lrtune import compare, range_test, search
     from lrtune._session import Session
 
-    with Session(out, as_json=json) as session:
+    kept = _kept(task, device, study, fresh=fresh, force=force, no_study=no_study)
+    with Session(out, as_json=json, memory=kept) as session:
         given = _task(task, device)
-        evaluate = session.evaluator(given, engine)
+        evaluate = session.evaluator(given, seed, engine)
         session.add(range_test(given, seeds=seeds, seed=seed, evaluate=evaluate))
         found = search(given, steps=steps, seeds=seeds, seed=seed, evaluate=evaluate)
         session.add(found)
@@ -86,6 +107,10 @@ def range_test(
     seed: Seed = 0,
     device: Device = None,
     engine: Engine = "loop",
+    study: Study = None,
+    fresh: Fresh = False,
+    force: Force = False,
+    no_study: NoStudy = False,
     out: Out = Path("report.html"),
     json: Json = False,
 ) -> None:
@@ -96,9 +121,10 @@ def range_test(
     from lrtune import range_test
     from lrtune._session import Session
 
-    with Session(out, as_json=json) as session:
+    kept = _kept(task, device, study, fresh=fresh, force=force, no_study=no_study)
+    with Session(out, as_json=json, memory=kept) as session:
         given = _task(task, device)
-        train = session.evaluator(given, engine)
+        train = session.evaluator(given, seed, engine)
         session.add(
             range_test(
                 given, low=low, high=high, steps=steps, seeds=seeds, seed=seed, evaluate=train
@@ -120,6 +146,10 @@ def compare(
     seed: Seed = 0,
     device: Device = None,
     engine: Engine = "loop",
+    study: Study = None,
+    fresh: Fresh = False,
+    force: Force = False,
+    no_study: NoStudy = False,
     out: Out = Path("report.html"),
     json: Json = False,
 ) -> None:
@@ -131,9 +161,10 @@ def compare(
     from lrtune._session import Session
 
     names = schedules.split(",") if schedules else None
-    with Session(out, as_json=json) as session:
+    kept = _kept(task, device, study, fresh=fresh, force=force, no_study=no_study)
+    with Session(out, as_json=json, memory=kept) as session:
         given = _task(task, device)
-        train = session.evaluator(given, engine)
+        train = session.evaluator(given, seed, engine)
         session.add(
             compare(given, lr, schedules=names, steps=steps, seeds=seeds, seed=seed, evaluate=train)
         )
@@ -154,22 +185,44 @@ def schedules() -> None:
 @app.command()
 def report(
     results: Annotated[
-        list[Path], typer.Argument(help="What --json printed, or reports made before.")
-    ],
+        list[Path] | None,
+        typer.Argument(help="What --json printed, or reports made before.", show_default=False),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Report what this study holds.", show_default=False)
+    ] = None,
     out: Out = Path("report.html"),
 ) -> None:
-    """Make one HTML report of saved results, without torch and without your code.
+    """Make one HTML report of saved results or of a study, without torch and without your code.
 
-    Example: lrtune search --json > found.json; lrtune report found.json --out found.html
+    Example: lrtune report --study digits --out digits.html
     """
+    from lrtune._printing import usage
     from lrtune._report import load, report
-    from lrtune.errors import LrtuneError
+    from lrtune.study.reading import opened
 
-    try:
-        typer.echo(report([one for path in results for one in load(path)], out))
-    except LrtuneError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(2) from None
+    with usage():
+        given = [one for path in results or () for one in load(path)]
+        archive = opened(study) if study else None
+        typer.echo(report([*given, *(archive.reported if archive else ())], out))
+        if archive and archive.left_out:
+            told = f"{archive.left_out} runs are left out; `lrtune studies export` has them all"
+            typer.echo(told, err=True)
+
+
+def _kept(
+    target: str | None,
+    device: str | None,
+    study: str | None,
+    *,
+    fresh: bool,
+    force: bool,
+    no_study: bool,
+) -> "Memory | None":
+    from lrtune._session import Memory
+    from lrtune.study.places import default_name
+
+    return None if no_study else Memory(study or default_name(target, device), fresh, force)
 
 
 def _task(target: str | None, device: str | None) -> "Task":

@@ -9,7 +9,9 @@
     ├── EngineError             an engine cannot train this task; another one can
     ├── SearchError             no rate within the limits trains without failing
     ├── TargetError             `train.py:task` does not lead to a task            (a ValueError)
-    └── ResultsError            a file does not hold results of lrtune
+    ├── ResultsError            a file does not hold results of lrtune
+    └── StudyError              a study cannot be opened, read or written
+        └── OtherTaskError      it holds what was measured on another task         (a ValueError)
 
 Each message shows the value, the expectation and the way out.
 """
@@ -18,9 +20,11 @@ __all__ = [
     "ArgumentError",
     "EngineError",
     "LrtuneError",
+    "OtherTaskError",
     "ResultsError",
     "ScheduleError",
     "SearchError",
+    "StudyError",
     "TargetError",
     "TaskError",
 ]
@@ -56,3 +60,11 @@ class TargetError(LrtuneError, ValueError):
 
 class ResultsError(LrtuneError):
     """A file does not hold results that `to_json` wrote."""
+
+
+class StudyError(LrtuneError):
+    """A study cannot be opened, read or written; what it holds is as it was."""
+
+
+class OtherTaskError(StudyError, ValueError):
+    """A study holds what was measured on another task; it was left alone."""

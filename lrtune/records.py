@@ -86,7 +86,11 @@ def _frame(plain: Any, columns: Columns) -> pd.DataFrame:
         raise ResultsError(f"expected a table of columns, got {_cut(plain)}.")
     if len({len(column) for column in plain.values()}) > 1:
         raise ResultsError("the columns of a table differ in length.")
-    return table(pd.DataFrame(plain), columns)
+    try:
+        frame = pd.DataFrame(plain)
+    except (TypeError, ValueError, OverflowError) as error:  # such as lone surrogates, in Arrow
+        raise ResultsError(f"a table has a value of the wrong type: {error}") from error
+    return table(frame, columns)
 
 
 def _value(hint: Any, plain: Any, name: str) -> Any:  # noqa: PLR0911 - one per kind of type

@@ -53,12 +53,12 @@ def test_the_commands_run(folder):
     Path("train.py").write_text(train)
     ours = [command for command in COMMANDS if command.startswith("lrtune ")]
     assert {shlex.split(command)[1] for command in ours} == {
-        "search", "compare", "range-test", "report", "schedules"
+        "search", "compare", "range-test", "report", "schedules", "studies"
     }  # fmt: skip
     for command in ours:
         line, _, into = command.partition(" > ")
         words = shlex.split(line)[1:]
-        steps = [] if words[0] in ("report", "schedules") else ["--steps", "24"]
+        steps = [] if words[0] in ("report", "schedules", "studies") else ["--steps", "24"]
         result = CliRunner().invoke(app, [*words, *steps, *QUICK.get(words[0], [])])
         assert result.exit_code == 0, (command, result.output)
         if into:
@@ -76,6 +76,9 @@ def test_the_make_targets_are_there_and_ci_calls_them():
 
 def test_every_command_of_ours_is_in_the_readme():
     names = {command.name or command.callback.__name__ for command in app.registered_commands}
+    for group in app.registered_groups:
+        inside = group.typer_instance.registered_commands
+        names |= {f"{group.name} {one.name or one.callback.__name__}" for one in inside}
     assert [name for name in names if f"lrtune {name}" not in README] == []
 
 

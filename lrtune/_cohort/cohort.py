@@ -211,9 +211,16 @@ class Cohort:
         """One step of every living run."""
         step = self._step
         for lane in self._lanes:
-            batch = self._streams.draw(lane.seed)
-            paces = [one.pace.at(step) for one in lane.records]
-            lane.unread.append(self._engine.update(lane.runs, batch, paces, lane.noise[step]))
+            try:
+                batch = self._streams.draw(lane.seed)
+                paces = [one.pace.at(step) for one in lane.records]
+                lane.unread.append(self._engine.update(lane.runs, batch, paces, lane.noise[step]))
+            except Exception as error:
+                error.add_note(
+                    f"at step {step} of {self.steps}, in the stage {self._stage!r}, with "
+                    f"{_told(lane.runs)}"
+                )
+                raise
         self._step += 1
 
     def _read(self, *, look: bool = False) -> None:
@@ -251,3 +258,10 @@ class Cohort:
     def _out(self, one: Record, outcome: Outcome) -> None:
         one.outcome = outcome
         self._engine.drop(one.run)
+
+
+def _told(runs: Sequence[Run]) -> str:
+    """The first of some runs of one seed, and how many more there are."""
+    first, more = runs[0], len(runs) - 1
+    told = f"run {first.name!r} (peak rate {first.lr:g}, seed {first.seed})"
+    return f"{told} and {more} more" if more else told

@@ -1,8 +1,6 @@
-"""Files: written whole or not at all; read without executing anything."""
+"""Files with results: read without executing anything."""
 
 import os
-import secrets
-from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,33 +9,6 @@ from lrtune.results import Result, read
 
 BLOCK = "lrtune-results"
 """The id of the element of a page that holds the results."""
-
-
-def write(path: Path, text: str) -> Path:
-    """Write a file atomically: a reader sees the old one or the new one.
-
-    Raises:
-        ResultsError: It cannot be written; what was there before is still there.
-    """
-    target = Path(os.path.realpath(path))  # a link stays a link
-    if target.exists() and not target.is_file():
-        raise ResultsError(f"cannot write {path}: it is no regular file. Name another one.")
-    beside = target.with_name(f".lrtune-{secrets.token_hex(6)}.part")
-    try:
-        with beside.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    except OSError as error:
-        raise ResultsError(
-            f"cannot write {path}: {error.strerror or error}. Name a file in a folder that exists "
-            "and that you may write to."
-        ) from error
-    finally:
-        with suppress(OSError):  # it is gone when all went well
-            beside.unlink()
-    return path
 
 
 def load(path: str | os.PathLike[str]) -> list[Result]:

@@ -4,11 +4,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from lrtune._report.files import write
 from lrtune._report.page import render
 from lrtune._report.words import SECTIONS
 from lrtune.errors import ArgumentError
 from lrtune.results import Result
+from lrtune.writing import write
 
 
 def report(results: Result | Sequence[Result], path: str | os.PathLike[str]) -> Path:

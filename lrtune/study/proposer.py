@@ -1,4 +1,4 @@
-"""The only file that knows Optuna: it proposes the parameters of schedules, and keeps the score."""
+"""Proposers: what parameters of a schedule to try next, by Optuna's sampler."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,0 +1,176 @@
+"""What fails in the user's own code is told with run, rate and step; what was finished stays."""
+
+import json
+import random
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lrtune.cli import app
+from tests.faults.searching import recorded
+
+TASK = """
+import os, signal, torch
+from pathlib import Path
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+import lrtune
+
+KIND, AT = "{kind}", {at}
+draw = torch.Generator().manual_seed(0)
+inputs = torch.randn(96, 4, generator=draw)
+targets = inputs.sum(1, keepdim=True)
+seen = []
+
+def due(what):
+    # Only what trains in the search counts, and only as long as there is a file `broken`.
+    if KIND == what and Path("broken").exists():
+        seen.append(0)
+        return len(seen) > AT
+    return False
+
+class Examples(Dataset):
+    def __len__(self):
+        return len(inputs)
+
+    def __getitem__(self, place):
+        if KIND == "worker" and Path("broken").exists():
+            with Path("fetched").open("ab") as count:  # a worker is a process of its own
+                count.write(b".")
+            if Path("fetched").stat().st_size > AT:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return inputs[place], targets[place]
+
+class Batches:
+    def __iter__(self):
+        for start in range(0, 96, 16):
+            if due("loader"):
+                raise OSError("the network drive is gone")
+            yield inputs[start : start + 16], targets[start : start + 16]
+
+def loss(output, target):
+    if due("memory"):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    if due("loss"):
+        raise ValueError("the loss has had enough")
+    return (output - target).square().mean()
+
+def model():
+    torch.manual_seed(3)
+    return nn.Linear(4, 1)
+
+worker = DataLoader(Examples(), 16, num_workers=1) if KIND == "worker" else Batches()
+task = lrtune.Task(model, worker, loss=loss, val=[(inputs, targets)], device="cpu")
+"""
+NAN = """
+import torch
+from torch import nn
+import lrtune
+
+draw = torch.Generator().manual_seed(0)
+inputs = torch.randn(12, 8, 4, generator=draw)
+targets = inputs.sum(2, keepdim=True)
+inputs[{at}] = torch.nan
+task = lrtune.Task(
+    lambda: nn.Linear(4, 1), list(zip(inputs, targets)), loss=nn.MSELoss(), device="cpu",
+)
+"""
+SAYS = {
+    "loader": "OSError: the network drive is gone",
+    "memory": "OutOfMemoryError: CUDA out of memory",
+    "loss": "ValueError: the loss has had enough",
+    "worker": "DataLoader worker",
+}
+FAULT = {
+    "loader": "a loader that raises at batch n",
+    "memory": "CUDA out of memory (simulated) at step k",
+    "loss": "a loss that raises at step k",
+    "worker": "a loader worker that dies",
+}
+WITHIN = {"loader": (8, 240), "memory": (8, 420), "loss": (8, 420), "worker": (400, 2500)}
+"""After how many batches, losses or examples it breaks: within what the search takes."""
+
+LINE = ["search", "train.py", "--steps", "12", "--seeds", "1", "--no-compare", "--json"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Invoke a search in a folder of its own, in which `train.py` is read anew each time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+
+    def invoke(*more):
+        sys.modules.pop("train", None)
+        return CliRunner().invoke(app, [*LINE, *more])
+
+    yield invoke
+    sys.modules.pop("train", None)
+
+
+def results_of(result):
+    plain = json.loads(result.stdout)
+    return [one for one in plain["results"] if one["kind"] != "trace"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("kind", SAYS)
+def test_it_is_told_where_and_the_search_goes_on_once_it_is_mended(run, tally, times, kind):
+    draw = random.Random(kind)
+    for n in range(times(5, 1) if kind == "worker" else times(12, 2)):
+        at = draw.randint(*WITHIN[kind])
+        Path("train.py").write_text(TASK.format(kind=kind, at=at))
+        plain = run("--no-study")
+        assert plain.exit_code == 0, plain.output
+        Path("broken").touch()
+        study = ["--study", f"{kind}-{n}"]
+        broken = run(*study)
+        Path("broken").unlink()
+        Path("fetched").unlink(missing_ok=True)
+        told = " ".join(broken.stderr.split())
+        assert broken.exit_code == 1, (kind, at, broken.output)
+        assert SAYS[kind] in told
+        assert re.search(r"run '[^']+' \(peak rate [\d.e+-]+, seed 0\)", told), told
+        assert re.search(r"at step \d+ of \d+", told), told
+        before = recorded(Path(".lrtune") / f"{kind}-{n}.db")
+        assert len(results_of(broken)) == (len(before) >= 2)  # a sweep and its twin: a result
+        again = run(*study)
+        assert again.exit_code == 0, again.output
+        lost = len(before - recorded(Path(".lrtune") / f"{kind}-{n}.db"))
+        count = int((re.search(r"remembered (\d+)", again.stderr) or [0, 0])[1])
+        tally(
+            FAULT[kind], 1, lost + abs(count - len(before)), results_of(again) != results_of(plain)
+        )
+
+
+def test_a_loss_that_becomes_nan_is_a_result_that_names_run_rate_and_step(run, tally, times):
+    draw = random.Random(0)
+    for n in range(times(12, 2)):
+        at = draw.randrange(1, 10)
+        Path("train.py").write_text(NAN.format(at=at))
+        told = []
+        for _ in range(2):
+            failed = run("--study", f"nan-{n}", "--steps", "40")
+            assert failed.exit_code == 1
+            seen = " ".join(failed.stderr.split())
+            assert "no rate from" in seen
+            where = re.search(
+                r"run '[^']+' \(peak rate ([\d.e-]+), seed 0\) at step (\d+): The loss", seen
+            )
+            assert where, seen
+            assert "NaN or infinite" in seen
+            told.append(seen.partition("Study")[0])
+        assert "trained 0" in seen
+        tally("a loss that becomes NaN at step k", 1, 0, told[0] != told[1])
+
+
+def test_the_task_is_the_only_code_that_is_run(run, tmp_path):
+    """A study's folder may hold anything: nothing in it is imported."""
+    Path("train.py").write_text(NAN.format(at="0:0"))
+    Path(".lrtune").mkdir()
+    for name in ("lrtune.py", "torch.py", "sitecustomize.py", "conftest.py", "train.py"):
+        Path(".lrtune", name).write_text("open('owned', 'w')")
+    assert run().exit_code == 0
+    assert not Path("owned").exists()

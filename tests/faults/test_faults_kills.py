@@ -1,0 +1,176 @@
+"""Processes that are killed at any instant: nothing recorded is lost, and the answer stays."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lrtune.study import Study
+from tests.faults.searching import answer, begun, ended, recorded
+from tests.study.tasks import a_task
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """The answer of a search that nothing interrupts, without a study; runs; and its time."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        whole, study = answer(f"sqlite:///{folder}/x.db")
+        lasts = min(lasting(f"sqlite:///{folder}/y{n}.db") for n in range(3))
+    assert answer()[0] == whole
+    return whole, study.trained, lasts
+
+
+def lasting(where):
+    """Seconds that an uninterrupted search takes."""
+    start = time.perf_counter()
+    os.waitpid(begun(where), 0)
+    return time.perf_counter() - start
+
+
+def resumed(where, file, plain):
+    """Lost results and changed answers after an interruption; and what was trained twice."""
+    whole, total, _ = plain
+    before = recorded(file)
+    again, study = answer(where)
+    lost = len(before - recorded(file)) + abs(len(before) + study.trained - total)
+    return lost, int(again != whole)
+
+
+ENDS = {
+    signal.SIGKILL: "kill -9 at a random instant of a search",
+    signal.SIGINT: "Ctrl-C at a random instant of a search",
+    signal.SIGTERM: "kill at a random instant of a search",
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_search_that_is_ended_at_any_instant_goes_on(tmp_path, plain, tally, times, how):
+    often = times(200 if how == signal.SIGKILL else 20, 10 if how == signal.SIGKILL else 2)
+    draw, lost, changed, finished = random.Random(int(how) + 10), 0, 0, 0
+    for n in range(often):
+        file = tmp_path / f"{n}.db"
+        where = f"sqlite:///{file}"
+        code = ended(begun(where), draw.uniform(0, 0.95 * plain[2]), how)
+        finished += code == 0
+        one, two = resumed(where, file, plain)
+        lost, changed = lost + one, changed + two
+    assert finished < often, "it has to be interrupted, or it shows nothing"
+    tally(ENDS[how], often, lost, changed)
+
+
+def test_a_search_that_is_killed_again_and_again_goes_on(tmp_path, plain, tally, times):
+    """Each attempt lives only for a while: all the same it ends."""
+    often, draw = times(5, 1), random.Random(1)
+    for n in range(often):
+        file, tries = tmp_path / f"{n}.db", 0
+        while (
+            ended(begun(f"sqlite:///{file}"), draw.uniform(0.1, 0.8) * plain[2]) != 0 and tries < 9
+        ):
+            tries += 1
+        lost, changed = resumed(f"sqlite:///{file}", file, plain)
+        tally("kill -9, up to nine times in a row", tries + 1, lost, changed)
+
+
+def test_of_two_processes_one_is_killed_and_the_other_ends_right(tmp_path, plain, tally, times):
+    draw = random.Random(2)
+    for n in range(often := times(20, 2)):
+        file = tmp_path / f"{n}.db"
+        victim, survivor = begun(f"sqlite:///{file}"), begun(f"sqlite:///{file}")
+        ended(victim, draw.uniform(0, plain[2]))
+        _, status = os.waitpid(survivor, 0)
+        broken = os.waitstatus_to_exitcode(status) != 0
+        lost, changed = resumed(f"sqlite:///{file}", file, plain)
+        tally("kill -9 of one of two processes on one study", 1, lost + broken, changed)
+    assert often
+
+
+def test_a_real_command_that_is_killed_goes_on(tmp_path, tally, times):
+    """`lrtune search` on the digits, as a user starts it."""
+    line = [sys.executable, "-m", "lrtune", "search", "--steps", "16", "--seeds", "1", "--out"]
+    where = {"cwd": tmp_path, "capture_output": True}
+    start = time.perf_counter()
+    subprocess.run([*line, "plain.html", "--no-study"], check=True, **where)
+    lasts, draw = time.perf_counter() - start, random.Random(3)
+    for n in range(times(5, 1)):
+        study = ["--study", f"n{n}"]
+        child = subprocess.Popen(
+            [*line, "x.html", *study], cwd=tmp_path, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(draw.uniform(0.4, 1.0) * lasts)
+        child.kill()
+        child.wait()
+        before = recorded(tmp_path / ".lrtune" / f"n{n}.db")
+        subprocess.run([*line, f"{n}.html", *study], check=True, **where)
+        lost = len(before - recorded(tmp_path / ".lrtune" / f"n{n}.db"))
+        same = (tmp_path / f"{n}.html").read_bytes() == (tmp_path / "plain.html").read_bytes()
+        tally("kill -9 of `lrtune search` on the digits", 1, lost, not same)
+
+
+@pytest.mark.parametrize(
+    "stage", ["range test", "coarse", "between", "fine", "verify", "compare: pilot",
+              "compare: horizon 1", "compare: fresh seeds"],
+)  # fmt: skip
+def test_ctrl_c_in_each_stage_gives_everything_back(tmp_path, plain, tally, monkeypatch, stage):
+    from lrtune.study import remembering
+
+    class Interrupted(remembering._Call):
+        def _train_mine(self, wants, share):
+            if self._setting.stage != stage:
+                return super()._train_mine(wants, share)
+            self._train = _interrupted
+            return super()._train_mine(wants, share)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remembering, "_Call", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            answer(f"sqlite:///{tmp_path}/x.db")
+    lost, changed = resumed(f"sqlite:///{tmp_path}/x.db", tmp_path / "x.db", plain)
+    tally("Ctrl-C in each stage", 1, lost, changed)
+
+
+def _interrupted(*_arguments, **_more):
+    raise KeyboardInterrupt
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path, plain, tally, times, monkeypatch):
+    """Hours and years, forwards and backwards, while a search runs and is killed."""
+    import datetime as dt
+
+    from lrtune.study import ledger, origin, trials
+
+    draw = random.Random(4)
+
+    class Jumping(dt.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return dt.datetime(draw.randint(1980, 2090), draw.randint(1, 12), 3, tzinfo=tz)
+
+    for module in (ledger, origin, trials):
+        monkeypatch.setattr(module, "datetime", Jumping)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + draw.uniform(-1e9, 1e9))
+    for n in range(often := times(15, 2)):
+        file = tmp_path / f"{n}.db"
+        ended(begun(f"sqlite:///{file}"), draw.uniform(0, plain[2]))
+        tally("a clock that jumps by years", 1, *resumed(f"sqlite:///{file}", file, plain))
+    assert often
+
+
+def test_ghosts_and_claims_of_the_dead_are_gone_after_opening(tmp_path, plain):
+    import sqlite3
+
+    file = tmp_path / "x.db"
+    for _ in range(3):
+        ended(begun(f"sqlite:///{file}"), 0.5 * plain[2])
+    Study(f"sqlite:///{file}", a_task())
+    link = sqlite3.connect(file)
+    for what in ("lrtune_claims", "lrtune_owners", "trials WHERE state = 'RUNNING'"):
+        assert link.execute(f"SELECT count(*) FROM {what}").fetchone() == (0,)  # noqa: S608
+    link.close()

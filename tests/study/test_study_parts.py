@@ -1,0 +1,339 @@
+"""The parts of a study: places, rows, keys, fingerprints, owners; laws first."""
+
+import contextlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import nn
+
+from lrtune import Run
+from lrtune.errors import ArgumentError, StudyError
+from lrtune.schedules import GrowUntilPlateau, ReduceOnPlateau, cosine, linear
+from lrtune.study import owners, tables
+from lrtune.study.fingerprint import fingerprint, from_json, of_seed
+from lrtune.study.keys import digest, run_key, schedule_key
+from lrtune.study.origin import commit, origin
+from lrtune.study.places import FOLDER, default_name, place, shown
+from lrtune.study.tables import guarded, intact, packed, told, unpacked
+from lrtune.testing import bowl
+from tests.study.tasks import a_task, net, numbers
+
+# --- places
+
+
+@given(st.text())
+def test_whatever_a_study_is_called_it_stays_in_its_folder_or_is_refused(text):
+    assume("://" not in text)
+    try:
+        found = place(text)
+    except ArgumentError as error:
+        assert str(error).isprintable()  # noqa: PT017
+        return
+    assert found.file.parent == FOLDER
+    assert found.file.name == f"{text}.db"
+    assert str(found) == text
+
+
+@given(st.text(), st.sampled_from(["sqlite", "postgresql+psycopg", "mysql", "sqlite+pysqlite", ""]))
+def test_whatever_url_is_given_it_is_understood_or_refused(text, driver):
+    try:
+        found = place(f"{driver}://{text}")
+    except ArgumentError as error:
+        assert str(error).isprintable()  # noqa: PT017
+        return
+    assert found.url.drivername in ("sqlite", "postgresql+psycopg")
+    assert (found.file is None) == (found.url.drivername == "postgresql+psycopg")
+
+
+@pytest.mark.parametrize(
+    "study",
+    ["../up", "a/b", "", ".hidden", "-rf", "a b", "x" * 101, "a\0b", "a\nb", "sqlite://",
+     "sqlite:///:memory:", "sqlite:///x.db?mode=memory", "sqlite:///x.db#../y", "mysql://h/d"],
+)  # fmt: skip
+def test_places_that_are_refused(study):
+    with pytest.raises(ArgumentError, match="--study"):
+        place(study)
+
+
+def test_a_password_is_shown_nowhere():
+    found = place("postgresql+psycopg://me:secret@host/db#night")
+    assert "secret" not in f"{found} {found.where}"
+    assert found.name == "night"
+
+
+@given(st.one_of(st.none(), st.text()), st.one_of(st.none(), st.text()))
+def test_the_default_name_is_always_a_name(target, device):
+    place(default_name(target, device))
+
+
+def test_files_of_one_name_in_two_folders_are_two_studies():
+    names = [default_name(one) for one in ("a/train.py:task", "b/train.py", "pkg.mod:task", None)]
+    assert names == ["a-train-task", "b-train-task", "pkg-mod-task", "digits"]
+    assert default_name(str(Path.cwd() / "a/train.py")) == names[0]
+    assert default_name(None, "cuda:1") == "digits-cuda-1"
+
+
+@given(st.text())
+def test_what_is_shown_cannot_command_a_terminal(text):
+    assert shown(text).isprintable()
+    assert len(shown(text)) <= 60
+
+
+# --- rows
+
+NUMBERS = st.lists(st.floats(width=64))
+ROW = {
+    "study": st.integers(0, 2**62),
+    "name": st.text(),
+    "value": st.text(),
+}
+
+
+@given(NUMBERS)
+def test_numbers_come_back_bit_for_bit(values):
+    back = unpacked(packed(values, "<f8"), "<f8", len(values))
+    assert back.tobytes() == np.array(values, dtype="<f8").tobytes()
+    assert back.dtype == np.float64
+
+
+@given(st.binary(), st.integers(-5, 50))
+def test_bytes_from_anywhere_are_numbers_of_that_length_or_refused(blob, count):
+    with contextlib.suppress(StudyError):
+        assert len(unpacked(blob, "<f8", count)) == count
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1)), st.integers(-3, 3))
+def test_another_length_is_refused(values, more):
+    assume(more)
+    with pytest.raises(StudyError, match="damaged"):
+        unpacked(packed(values, "<i8"), "<i8", len(values) + more)
+
+
+def test_a_blob_that_would_fill_the_memory_is_not_inflated():
+    bomb = zlib.compress(bytes(200_000_000))
+    before = time.perf_counter()
+    with pytest.raises(StudyError):
+        unpacked(bomb, "<f8", 10)
+    assert time.perf_counter() - before < 0.05
+    with pytest.raises(StudyError, match="expected 0"):
+        unpacked(bomb, "<f8", 10**12)
+
+
+@given(st.fixed_dictionaries(ROW), st.data())
+def test_a_row_that_was_changed_anywhere_is_refused(row, data):
+    row = {key: told(value) if isinstance(value, str) else value for key, value in row.items()}
+    kept = guarded(tables.decisions, row)
+    assert intact(tables.decisions, kept) is kept
+    name = data.draw(st.sampled_from([*ROW, "sum"]))
+    other = data.draw(st.text() if name == "sum" else ROW[name])
+    assume(other != kept[name])
+    with pytest.raises(StudyError, match="checksum"):
+        intact(tables.decisions, {**kept, name: other})
+
+
+@given(st.text(st.characters(categories=["Cs", "Cc", "L"])))
+def test_text_is_told_so_that_every_database_takes_it(text):
+    assert "\0" not in told(text).encode("utf-8").decode()
+
+
+# --- keys
+
+
+def test_a_run_is_what_it_is_made_of():
+    def key(*, lr=0.1, shape=cosine(), seed=0, steps=10, engine="loop", task="t"):
+        run = Run("any", lr, shape, seed)
+        return run_key(task, run, steps, engine, schedule_key(run.schedule, steps))
+
+    others = [
+        key(lr=0.1 + 2**-56), key(shape=cosine(0.1)), key(shape=linear()), key(seed=1),
+        key(steps=11), key(engine="stacked"), key(task="u"), key(shape=lambda p: p),
+        key(shape=lambda p: p / 2), key(shape=ReduceOnPlateau()),
+        key(shape=ReduceOnPlateau(factor=0.2)), key(shape=GrowUntilPlateau()),
+    ]  # fmt: skip
+    assert len({key(), *others}) == len(others) + 1
+    assert key(shape=ReduceOnPlateau()) == key(shape=ReduceOnPlateau())
+
+
+@given(st.lists(st.text()), st.lists(st.text()))
+def test_a_digest_tells_lists_apart(one, two):
+    assert (digest(one) == digest(two)) == (one == two)
+
+
+def test_keys_are_the_same_in_another_process():
+    code = (
+        "from lrtune.study.keys import schedule_key as k; from lrtune.schedules import *; "
+        "from lrtune.schedules import ReduceOnPlateau as R; print(k(cosine(), 9), k(R(), 9))"
+    )
+    seen = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+    )  # fmt: skip
+    here = [schedule_key(cosine(), 9), schedule_key(ReduceOnPlateau(), 9)]
+    assert seen.stdout.split() == here
+
+
+# --- fingerprints
+
+OTHERS = {
+    "model": {"model": net(hidden=7)},
+    "model ": {"model": net(drop=0.3)},
+    "the initial weights are other numbers": {"model": net(seed=4)},
+    "optimizer": {"optimizer": partial(torch.optim.SGD, momentum=0.8)},
+    "optimizer ": {"optimizer": partial(torch.optim.SGD, momentum=0.9, weight_decay=1e-4)},
+    "optimizer: SGD": {"optimizer": torch.optim.AdamW},
+    "loss": {"loss": nn.CrossEntropyLoss(label_smoothing=0.1)},
+    "loss ": {"loss": nn.functional.cross_entropy},
+    "the first batches": {"train": numbers(9)},
+    "data": {"batch_size": 6},
+    "validation": {"val": None},
+    "the first validation": {"val": numbers(8, rows=20)},
+}
+
+
+@pytest.mark.parametrize("part", OTHERS)
+def test_each_part_of_a_task_is_told_apart_in_words(part):
+    told = fingerprint(a_task()).differences(fingerprint(a_task(**OTHERS[part])))
+    assert any(part.strip() in one for one in told), told
+
+
+def test_a_fingerprint_survives_json_and_another_process():
+    here = fingerprint(a_task())
+    again = from_json(here.to_json())
+    assert again == here
+    assert again.differences(here) == []
+    code = (
+        "from tests.study.tasks import a_task; from lrtune.study.fingerprint import fingerprint;"
+        "print(fingerprint(a_task()).to_json())"
+    )
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert from_json(seen.stdout) == here
+
+
+def test_code_that_does_something_else_is_seen_by_the_first_loss():
+    class Twice(nn.Linear):
+        factor = 1.0
+
+        def forward(self, inputs):
+            return super().forward(inputs) * Twice.factor
+
+    torch.manual_seed(0)
+    model = Twice(6, 2)
+    one = fingerprint(a_task(model=model))
+    Twice.factor = 2.0
+    (told,) = one.differences(fingerprint(a_task(model=model)))
+    assert "the code of model or loss: the first batch has the loss" in told
+
+
+def test_a_factory_is_told_by_the_seeds_that_are_used():
+    def model():
+        return nn.Linear(6, 2)
+
+    assert of_seed(a_task(model=model), 5) == of_seed(a_task(model=model), 5)
+    assert of_seed(a_task(model=model), 5) != of_seed(a_task(model=model), 6)
+
+
+def test_taking_a_fingerprint_touches_nothing():
+    model, task = net(), bowl(4.0)
+    task = a_task(model=model, loss=nn.CrossEntropyLoss())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    fingerprint(task), of_seed(task, 1)
+    assert states[0].equal(torch.get_rng_state())
+    assert states[1] == np.random.get_state()[1].tolist()
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
+    lambda inside: st.one_of(st.lists(inside), st.dictionaries(st.text(), inside)),
+)
+
+
+@given(st.one_of(st.text(), JSON.map(json.dumps)))
+def test_a_fingerprint_from_anywhere_is_one_or_refused(text):
+    try:
+        from_json(text).differences(from_json(text))
+    except StudyError as error:
+        assert "damaged" in str(error)  # noqa: PT017
+
+
+# --- owners
+
+
+def test_a_process_is_known_by_its_birth_and_not_by_its_number():
+    me = {"token": "t", "beat": 0, **owners.this_process()}
+    watch = owners.Watch()
+    assert not watch.dead(me)
+    assert watch.dead({**me, "born": "1"})  # the number was given out again
+    child = subprocess.Popen(["sleep", "60"])
+    theirs = {**me, "pid": child.pid, "born": owners._born(child.pid)}
+    assert not watch.dead(theirs)
+    child.kill()
+    time.sleep(0.1)
+    assert watch.dead(theirs)  # a zombie is dead, too
+    child.wait()
+    assert watch.dead(theirs)
+
+
+def test_a_process_of_another_host_dies_when_its_beat_ends_whatever_the_clocks_say(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "time", lambda: float("nan"))  # nobody may ask the wall clock
+    far = {"token": "t", "beat": 3, "host": "elsewhere", "pid": os.getpid(), "born": "x"}
+    watch = owners.Watch()
+    assert not watch.dead(far)
+    now[0] += owners.GRACE * 0.9
+    assert not watch.dead({**far, "beat": 4})
+    now[0] += owners.GRACE * 0.9
+    assert not watch.dead({**far, "beat": 4})
+    now[0] += owners.GRACE * 0.2
+    assert watch.dead({**far, "beat": 4})
+
+
+# --- origin
+
+
+def test_the_commit_is_read_without_asking_git(tmp_path):
+    def git(*arguments):
+        settings = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        command = ["git", *settings, *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    assert commit(tmp_path / "nowhere") in ("", commit(tmp_path))
+    git("init", "-q")
+    assert commit(tmp_path) == ""
+    git("commit", "-q", "--allow-empty", "-m", "x")
+    head = git("rev-parse", "HEAD")
+    inside = tmp_path / "deep" / "er"
+    inside.mkdir(parents=True)
+    assert commit(inside) == head
+    git("pack-refs", "--all")
+    assert commit(tmp_path) == head
+    git("worktree", "add", "-q", str(tmp_path / "tree"))
+    assert commit(tmp_path / "tree") == head
+    git("checkout", "-q", "--detach")
+    assert commit(tmp_path) == head
+    (tmp_path / ".git" / "HEAD").write_text("ref: ../../../etc/passwd")
+    assert commit(tmp_path) == ""
+
+
+def test_the_origin_is_text():
+    assert all(isinstance(value, str) for value in origin().values())
+
+
+def test_numbers_are_little_endian_on_every_machine():
+    assert zlib.decompress(packed([1.5], "<f8")) == struct.pack("<d", 1.5)

@@ -1,0 +1,368 @@
+"""Remembering: what comes out of a study is what a cohort would have given, bit for bit."""
+
+import contextlib
+import json
+import multiprocessing
+import random
+import time
+
+import optuna
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy.pool import NullPool
+
+from lrtune import Evaluator, Run, compare, range_test, search
+from lrtune.errors import ArgumentError, OtherTaskError
+from lrtune.schedules import ReduceOnPlateau, cosine, warmup
+from lrtune.study import Study, tables
+from lrtune.study.database import Database
+from lrtune.study.places import place
+from lrtune.testing import bowl
+from tests.study.tasks import a_task
+
+SHAPES = [cosine(), warmup(0.2, then=cosine()), lambda p: 1 - p, ReduceOnPlateau(patience=0.5)]
+RUNS = [
+    Run(f"{rate}/{seed}/{n}", rate, shape, seed)
+    for rate in (0.03, 30.0, 3e4)  # the last ones diverge or become non-finite
+    for seed in (0, 1)
+    for n, shape in enumerate(SHAPES)
+]
+
+
+def same(one, two):
+    """Frames, dtypes, order, index: everything."""
+    assert one.steps == two.steps
+    for part in ("frame", "runs", "evaluated"):
+        left, right = getattr(one, part), getattr(two, part)
+        pd.testing.assert_frame_equal(left, right, check_exact=True, obj=part)
+
+
+class Counted:
+    """An evaluator that notes what it was asked to train."""
+
+    def __init__(self, task):
+        self.inner, self.asked = Evaluator(task), []
+
+    def __call__(self, runs, steps, **more):
+        self.asked.append([run.name for run in runs])
+        return self.inner(runs, steps, **more)
+
+
+def remembered(where, task, **more):
+    """A study of the task, its evaluator, and what the evaluator inside was asked."""
+    study, counted = Study(where, task, **more), Counted(task)
+    return study, study.remembering(counted), counted.asked
+
+
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("until", [None, 7])
+def test_an_answer_is_what_a_cohort_records(where, validate, until):
+    wish = {"stage": "test", "validate": validate, "until": until}
+    plain = Evaluator(a_task())(RUNS, 20, **wish)
+    assert len(set(plain.runs["outcome"])) > 1
+    _, evaluate, asked = remembered(where, a_task())
+    same(evaluate(RUNS, 20, **wish), plain)
+    same(evaluate(RUNS, 20, **wish), plain)
+    study, evaluate, again = remembered(where, a_task())
+    same(evaluate(RUNS, 20, **wish), plain)
+    assert (len(asked), len(again)) == (1, 0)
+    assert (study.remembered, study.trained, study.known) == (len(RUNS), 0, True)
+
+
+def test_only_what_is_missing_is_trained_and_order_is_as_asked(where):
+    _, evaluate, asked = remembered(where, a_task())
+    some = RUNS[2:9:3]
+    evaluate(some, 12, stage="first")
+    mixed = random.Random(0).sample(RUNS, len(RUNS))
+    same(evaluate(mixed, 12, stage="all"), Evaluator(a_task())(mixed, 12, stage="all"))
+    assert sorted([*asked[0], *asked[1]]) == sorted(run.name for run in RUNS)
+
+
+@settings(max_examples=12)
+@given(st.data())
+def test_any_calls_in_any_order_give_what_cohorts_give(data):
+    """Whatever was asked before, from whatever sessions: an answer is that of a fresh cohort."""
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(data.draw(st.integers(1, 4), label="calls")):
+            runs = data.draw(st.lists(st.sampled_from(RUNS[:8]), min_size=1, unique_by=id))
+            until = data.draw(st.sampled_from([None, 1, 3]))
+            validate = data.draw(st.booleans())
+            wish = {"stage": "s", "until": until, "validate": validate}
+            study = Study(f"sqlite:///{Path(folder)}/x.db", a_task())
+            same(study.evaluate(runs, 4, **wish), Evaluator(a_task())(runs, 4, **wish))
+
+
+def test_a_name_is_no_identity_and_one_run_under_two_names_is_trained_once(where):
+    _, evaluate, asked = remembered(where, bowl(4.0))
+    twins = [Run("a", 0.1), Run("b", 0.1), Run("c", 0.1, lambda p: 1.0)]
+    trace = evaluate(twins, 9, stage="one")
+    assert asked == [["b", "c"]]  # a lambda of ones has another text
+    same(trace, Evaluator(bowl(4.0))(twins, 9, stage="one"))
+    evaluate([Run("z", 0.1)], 9, stage="two")
+    evaluate([Run("z", 0.1)], 10, stage="another horizon")
+    assert asked[1:] == [["z"]]
+
+
+def test_two_lambdas_of_one_name_are_two_schedules(where):
+    _, evaluate, asked = remembered(where, bowl(4.0))
+    evaluate([Run("a", 0.1, lambda p: 1 - p)], 9, stage="one")
+    evaluate([Run("a", 0.1, lambda p: 1 - p / 2)], 9, stage="two")
+    assert asked == [["a"], ["a"]]
+
+
+def test_rungs_of_one_run_are_kept_apart(where):
+    _, evaluate, asked = remembered(where, a_task())
+    runs = RUNS[:4]
+    for until in (5, 10, None):
+        rung = evaluate(runs, 20, stage="rung", until=until)
+        same(rung, Evaluator(a_task())(runs, 20, stage="rung", until=until))
+    assert len(asked) == 3
+    trials = optuna_trials(where)
+    assert len(trials) == 4
+    assert [sorted(one.intermediate_values) for one in trials] == [[5, 10, 20]] * 4
+    assert {one.state.name for one in trials} == {"COMPLETE"}
+
+
+def test_the_engine_is_part_of_the_identity(where):
+    task = bowl(4.0)
+    study, counted = Study(where, task), Counted(task)
+    for engine in ("loop", "stacked", "loop"):
+        study.remembering(counted, engine)([Run("a", 0.1)], 5, stage="s")
+    assert len(counted.asked) == 2
+
+
+def test_verbs_end_with_the_very_same_results(where):
+    def verbs(evaluate):
+        sweep = range_test(a_task(), steps=20, seeds=2, evaluate=evaluate)
+        found = search(a_task(), steps=24, seeds=2, evaluate=evaluate)
+        schedules = ["one-cycle", "cosine-restarts", "reduce-on-plateau"]
+        ranked = compare(
+            a_task(), found.lr, schedules=schedules, steps=24, seeds=2, evaluate=evaluate
+        )
+        return [one.to_json() for one in (sweep, found, ranked)]
+
+    plain = verbs(None)
+    first = Study(where, a_task())
+    assert verbs(first.evaluate) == plain
+    again, evaluate, asked = remembered(where, a_task())
+    assert verbs(evaluate) == plain
+    assert asked == []
+    assert again.remembered == first.trained
+
+
+def test_what_an_exception_interrupts_can_be_begun_again(where):
+    study = Study(where, bowl(4.0))
+
+    def breaks(*_arguments, **_more):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study.remembering(breaks)([Run("a", 0.1)], 5, stage="s")
+    assert rows(where, tables.claims) == rows(where, tables.owners) == []
+    assert [one.state.name for one in optuna_trials(where)] == ["FAIL"]
+    study.evaluate([Run("a", 0.1)], 5, stage="s")
+    assert [one.state.name for one in optuna_trials(where)] == ["FAIL", "COMPLETE"]
+
+
+def test_until_beyond_the_horizon_is_refused_before_anything_trains(where):
+    with pytest.raises(ArgumentError, match=r"until=6 lies outside 1 \.\.\. 5"):
+        Study(where, bowl()).evaluate([Run("a", 0.1)], 5, stage="s", until=6)
+
+
+# --- the study and its task
+
+
+def test_another_task_is_refused_in_words_and_nothing_changes(where):
+    Study(where, a_task())
+    with pytest.raises(OtherTaskError, match="What differs: optimizer: SGD") as error:
+        Study(where, a_task(optimizer=torch.optim.AdamW))
+    for way in ("--study with another name", "--fresh", "--force"):
+        assert way in str(error.value)
+    assert len(rows(where, tables.sessions)) == 1
+
+
+def test_force_takes_another_task_for_the_same_and_says_so(where):
+    Study(where, bowl(4.0)).evaluate([Run("a", 0.1)], 5, stage="s")
+    said = []
+    study = Study(where, bowl(5.0), force=True, say=said.append)
+    study.evaluate([Run("a", 0.1)], 5, stage="s")
+    assert (study.remembered, study.trained) == (1, 0)
+    assert "taken for the same task, though it differs: model" in said[0]
+    manifests = [json.loads(row["manifest"]) for row in rows(where, tables.sessions)]
+    assert [bool(one["forced"]) for one in manifests] == [False, True]
+
+
+def test_fresh_begins_anew_and_loses_nothing(where):
+    for n in range(3):
+        study = Study(where, bowl(4.0 + n), fresh=True)
+        assert (study.remembered, study.known) == (0, False)
+        study.evaluate([Run("a", 0.1)], 5, stage="s")
+    kept = Study(f"{where}#study~1", bowl(4.0))
+    kept.evaluate([Run("a", 0.1)], 5, stage="s")
+    assert (kept.remembered, kept.trained) == (1, 0)
+    names = sorted(row["name"] for row in rows(where, tables.studies))
+    assert names == ["study", "study~1", "study~2"]
+    with pytest.raises(ArgumentError, match="fresh and force"):
+        Study(where, bowl(), fresh=True, force=True)
+
+
+def test_a_seed_that_begins_otherwise_is_refused(where):
+    """The weights of seed 0 are the same, those of seed 1 are not."""
+
+    def made(offset):
+        def model():
+            layer = torch.nn.Linear(6, 2)
+            with torch.no_grad():
+                layer.bias.fill_(offset if torch.initial_seed() != first else 0.0)
+            return layer
+
+        return model
+
+    from lrtune.randomness import WEIGHTS, derive
+
+    first = derive(0, WEIGHTS)
+    Study(where, a_task(model=made(0.0))).evaluate([Run("a", 0.1, seed=1)], 3, stage="s")
+    study = Study(where, a_task(model=made(1.0)))
+    study.evaluate([Run("a", 0.1, seed=0)], 3, stage="s")
+    with pytest.raises(OtherTaskError, match="seed 1 begins with other weights"):
+        study.evaluate([Run("a", 0.1, seed=1)], 3, stage="s")  # though it is known
+
+
+def test_the_first_decision_stands(where):
+    one, two = Study(where, bowl()), Study(where, bowl())
+    assert one.decide("engine", lambda: "stacked/2") == "stacked/2"
+    assert two.decide("engine", lambda: "loop/1") == "stacked/2"
+    assert one.decide("other", lambda: "x") == "x"
+
+
+# --- Optuna
+
+
+@contextlib.contextmanager
+def optunas(where):
+    """The study as Optuna opens it, with no connection left behind."""
+    storage = optuna.storages.RDBStorage(where, engine_kwargs={"poolclass": NullPool})
+    try:
+        yield optuna.load_study(study_name="study", storage=storage)
+    finally:
+        storage.scoped_session.remove()
+        storage.engine.dispose()
+
+
+def optuna_trials(where):
+    with optunas(where) as study:
+        return study.trials
+
+
+def rows(where, table):
+    with Database(place(where), make=False).read() as link:
+        return [dict(row) for row in link.execute(table.select()).mappings()]
+
+
+def test_optunas_own_tools_read_every_run(where):
+    study = Study(where, a_task())
+    trace = study.evaluate(RUNS, 10, stage="coarse")
+    trials = optuna_trials(where)
+    assert [one.number for one in trials] == list(range(len(RUNS)))
+    assert [one.params["lr"] for one in trials] == [run.lr for run in RUNS]
+    assert [one.params["seed"] for one in trials] == [run.seed for run in RUNS]
+    names = ["cosine", "warmup-cosine", "own", "reduce-on-plateau"]
+    assert [one.params["schedule"] for one in trials[:4]] == names
+    outcomes = [one.user_attrs["name"] for one in trials if one.state.name == "FAIL"]
+    failed = trace.runs[trace.runs["outcome"].isin(["DIVERGED", "NONFINITE"])]["run"]
+    assert outcomes == failed.tolist() != []
+    vals = dict(zip(trace.evaluated["run"], trace.evaluated["loss"], strict=True))
+    assert {o.user_attrs["name"]: o.value for o in trials if o.value is not None} == vals
+    with optunas(where) as loaded:
+        assert loaded.direction.name == "MINIMIZE"
+        assert loaded.best_value == min(vals.values())
+        assert len(loaded.trials_dataframe()) == len(RUNS)
+    from optuna.search_space import intersection_search_space
+
+    assert set(intersection_search_space(trials)) == {"lr", "schedule", "seed", "steps"}
+
+
+def test_trials_that_a_dead_process_left_running_are_closed_at_opening(where):
+    Study(where, bowl())
+    with optunas(where) as loaded:
+        loaded.ask().suggest_float("lr", 0.1, 1.0)
+        assert loaded.trials[0].state.name == "RUNNING"
+    Study(where, bowl())
+    assert [one.state.name for one in optuna_trials(where)] == ["FAIL"]
+
+
+# --- several processes
+
+
+def _asks(where, barrier, answers):
+    task = a_task()
+    study = Study(where, task)
+    counted = Counted(task)
+    barrier.wait()
+    for steps in (6, 9):
+        trace = study.remembering(counted)(RUNS[:6], steps, stage="s")
+    answers.put((sum(map(len, counted.asked)), trace.frame["loss"].sum()))
+
+
+def test_processes_share_the_work_and_the_answer(where):
+    """Eight at once on a database that is not there: nothing is trained twice, nothing breaks."""
+    context = multiprocessing.get_context("fork")
+    barrier, answers = context.Barrier(8), context.Queue()
+    children = [context.Process(target=_asks, args=(where, barrier, answers)) for _ in range(8)]
+    for child in children:
+        child.start()
+    told = [answers.get(timeout=120) for _ in children]
+    for child in children:
+        child.join(30)
+    assert [child.exitcode for child in children] == [0] * 8
+    assert sum(trained for trained, _ in told) == 12
+    assert len({total for _, total in told}) == 1
+    assert len(rows(where, tables.rungs)) == 12
+    assert len(rows(where, tables.studies)) == 1
+    assert rows(where, tables.claims) == []
+
+
+def test_what_a_living_process_trains_is_waited_for(where, monkeypatch):
+    said = []
+    one, two = Study(where, bowl(4.0)), Study(where, bowl(4.0), say=said.append)
+    run, inner = Run("a", 0.1), Evaluator(bowl(4.0))
+
+    def meanwhile(*arguments, **more):
+        """While the first trains, the second asks for the same, in a thread of its own."""
+        waiter.start()
+        time.sleep(0.5)
+        assert answers == []
+        return inner(*arguments, **more)
+
+    import threading
+
+    answers = []
+    waiter = threading.Thread(target=lambda: answers.append(two.evaluate([run], 5, stage="s")))
+    trace = one.remembering(meanwhile)([run], 5, stage="s")
+    waiter.join(30)
+    same(answers[0], trace)
+    assert two.trained == 0
+    assert "trains 1 of these runs: waiting" in said[0]
+
+
+def test_recording_costs_at_most_20_microseconds_per_run_and_step(where):
+    """Amortised over runs of 200 steps, the quickest of some: others use this machine, too.
+
+    benchmarks/study.py measures more.
+    """
+    runs = [Run(str(n), 0.1 + n / 1e4) for n in range(60)]
+    trace = Evaluator(bowl(4.0))(runs, 200, stage="s")
+    study = Study(where, bowl(4.0))
+    evaluate, took = study.remembering(lambda *_a, **_k: trace), []
+    for attempt in range(5):
+        others = [Run(run.name, run.lr + attempt) for run in runs]
+        begun = time.perf_counter()
+        evaluate(others, 200, stage="s")
+        took.append(time.perf_counter() - begun)
+    assert min(took) / (60 * 200) < 20e-6
