@@ -193,8 +193,12 @@ class Cohort:
         with preserved(), torch.inference_mode(mode=False), torch.enable_grad():
             try:
                 yield
-            except BaseException:
+            except BaseException as error:
                 self._broken = True
+                told = any(note.startswith("at step") for note in getattr(error, "__notes__", []))
+                if isinstance(error, Exception) and not told and self._living():
+                    # A worker that dies is told by a signal, wherever we are just then.
+                    error.add_note(f"at step {self._step} of {self.steps}, {_told(self.live)}")
                 raise
 
     def _living(self) -> list[Record]:

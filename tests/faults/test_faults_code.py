@@ -90,7 +90,7 @@ FAULT = {
     "loss": "a loss that raises at step k",
     "worker": "a loader worker that dies",
 }
-WITHIN = {"loader": (8, 240), "memory": (8, 420), "loss": (8, 420), "worker": (400, 2500)}
+WITHIN = {"loader": (8, 200), "memory": (8, 420), "loss": (8, 420), "worker": (400, 2500)}
 """After how many batches, losses or examples it breaks: within what the search takes."""
 
 LINE = ["search", "train.py", "--steps", "12", "--seeds", "1", "--no-compare", "--json"]
@@ -161,8 +161,9 @@ def test_a_loss_that_becomes_nan_is_a_result_that_names_run_rate_and_step(run, t
             )
             assert where, seen
             assert "NaN or infinite" in seen
-            told.append(seen.partition("Study")[0])
+            told.append(seen.partition("Study")[0].strip())
         assert "trained 0" in seen
+
         tally("a loss that becomes NaN at step k", 1, 0, told[0] != told[1])
 
 

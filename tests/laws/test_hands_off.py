@@ -224,7 +224,10 @@ def test_nothing_changes_when_the_loader_raises(batch, error, verb):
 def test_a_note_says_which_batch_was_torn():
     with pytest.raises(Stop) as caught:
         train(Task(zoo.model("linear"), Torn(4, Stop())), [Run("a", 0.1, seed=3)], 6)
-    assert caught.value.__notes__ == ["while loading batch 2 of seed 3"]
+    assert caught.value.__notes__ == [
+        "while loading batch 2 of seed 3",
+        "at step 2 of 6, drawing the batch for run 'a' (peak rate 0.1, seed 3)",
+    ]
 
 
 @pytest.mark.parametrize("error", [Stop(), KeyboardInterrupt()], ids=["error", "ctrl-c"])
