@@ -57,6 +57,8 @@ def make(file: Path, fill: Callable[[Path], None]) -> None:
         file.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_FILE))
         fill(part)
+        if fault := _faults(part, "ro&immutable=1"):
+            raise OSError(None, f"it was not written whole, {fault}")
         _synced(part)
         _placed(part, file)
         _synced(file.parent)
