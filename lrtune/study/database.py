@@ -1,5 +1,6 @@
 """The database: opened, made and migrated; one writer at a time; its errors in our words."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -212,6 +213,8 @@ def _told(place: Place) -> Iterator[None]:
         ) from error
     except DBAPIError as error:
         raise StudyError(_sentence(place.where, str(error.orig))) from error
+    except sqlite3.Error as error:
+        raise StudyError(_sentence(place.where, str(error))) from error
     except (SQLAlchemyError, LookupError, TypeError, ValueError, OverflowError) as error:
         # Rows of the wrong type: what SQLite does not check, and a damaged file may hold.
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
