@@ -73,8 +73,8 @@ def test_a_disk_that_fills_up_stops_a_search_and_nothing_else(disk, whole, tally
         except StudyError as error:
             told = None
             assert re.search("Free some space|No space|not written whole", str(error)), (kib, error)  # noqa: PT017
-        before = recorded(file)
         size(20_000)
+        before = recorded(file)
         again, study = answer(f"sqlite:///{file}")
         lost = len(before - recorded(file)) + abs(len(before) + study.trained - whole[2])
         tally(
