@@ -7,7 +7,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, delete, insert, select, update
 
 from lrtune.study import tables, trials
-from lrtune.study.owners import Watch, this_process
+from lrtune.study.owners import TRAINING, Watch, this_process
 
 MANY = 500
 """Keys in one query."""
@@ -62,6 +62,7 @@ class Claims:
     def take(self, link: Connection, mine: Mapping[Want, int]) -> None:
         """Claim these, each with its trial; what an interruption has left of ours goes."""
         self.give_back(link)
+        TRAINING.add(self._token)
         signature = {"token": self._token, "beat": 0, **this_process()}
         link.execute(insert(tables.owners).values(signature))
         rows = [
@@ -78,8 +79,13 @@ class Claims:
         link.execute(insert(tables.claims), rows)
 
     def give_back(self, link: Connection) -> None:
-        """All that is ours; trials that still run failed."""
+        """All that is ours; trials that still run failed. Where this fails, it counts as dead."""
+        TRAINING.discard(self._token)
         _drop(link, self._token)
+
+    def stop(self) -> None:
+        """Nothing of ours is being trained any more, whatever the database still says."""
+        TRAINING.discard(self._token)
 
     def beat(self, link: Connection) -> None:
         """Tell other hosts that we live."""

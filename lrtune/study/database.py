@@ -1,5 +1,6 @@
 """The database: opened, made and migrated; one writer at a time; its errors in our words."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -135,12 +136,13 @@ def _migrate(link: Connection, place: Place) -> None:
 def _fill(file: Path) -> None:
     """All tables, Optuna's and ours, into an empty file."""
     url = URL.create("sqlite", database=str(file))
-    with closing(files.connect(file, "rw")) as link:
-        link.execute("PRAGMA journal_mode = WAL")
     _make_optunas(url, creator=partial(_hasty, file))
     engine = create_engine(url, creator=partial(_hasty, file), poolclass=NullPool)
     with engine.begin() as made:
         _make_ours(made)
+    # Only now: SQLite does not tell when it cannot fold its log into the file, on a full disk.
+    with closing(files.connect(file, "rw")) as link:
+        link.execute("PRAGMA journal_mode = WAL")
 
 
 def _hasty(file: Path) -> Any:
@@ -164,10 +166,15 @@ def _make_on_server(engine: Engine, url: URL) -> None:
 
 
 def _make_optunas(url: URL, **engine: Any) -> None:
-    from optuna.storages import RDBStorage  # noqa: PLC0415 - only for making; it takes a second
+    # Only for making: it takes a second.
+    from optuna.exceptions import StorageInternalError  # noqa: PLC0415
+    from optuna.storages import RDBStorage  # noqa: PLC0415
 
     address = url.render_as_string(hide_password=False)
-    storage = RDBStorage(address, engine_kwargs={"poolclass": NullPool, **engine})
+    try:
+        storage = RDBStorage(address, engine_kwargs={"poolclass": NullPool, **engine})
+    except StorageInternalError as error:
+        raise error.__cause__ or error from None
     storage.engine.dispose()
 
 
@@ -206,6 +213,8 @@ def _told(place: Place) -> Iterator[None]:
         ) from error
     except DBAPIError as error:
         raise StudyError(_sentence(place.where, str(error.orig))) from error
+    except sqlite3.Error as error:
+        raise StudyError(_sentence(place.where, str(error))) from error
     except (SQLAlchemyError, LookupError, TypeError, ValueError, OverflowError) as error:
         # Rows of the wrong type: what SQLite does not check, and a damaged file may hold.
         first = str(error).splitlines()[0] if str(error) else type(error).__name__

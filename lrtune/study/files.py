@@ -57,6 +57,7 @@ def make(file: Path, fill: Callable[[Path], None]) -> None:
         file.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_FILE))
         fill(part)
+        _whole(part)
         _synced(part)
         _placed(part, file)
         _synced(file.parent)
@@ -126,6 +127,11 @@ def _faults(file: Path, mode: str) -> str:
     if mode.endswith("immutable=1") and pages * width != size:
         return f"it has {size} bytes, expected {pages * width}"
     return ""
+
+
+def _whole(part: Path) -> None:
+    if fault := _faults(part, "ro&immutable=1"):
+        raise OSError(None, f"it was not written whole, {fault}")
 
 
 def _placed(part: Path, file: Path) -> None:

@@ -115,7 +115,8 @@ class Ledger:
             self._claims.give_back(link)
 
     def release(self) -> None:
-        """Give back what was claimed and not recorded."""
+        """Give back what was claimed and not recorded; others may take it, whatever happens."""
+        self._claims.stop()
         with self.database.write() as link:
             self._claims.give_back(link)
 

@@ -29,6 +29,13 @@ def this_process() -> dict[str, Any]:
     return {"host": _host(), "pid": os.getpid(), "born": _born(os.getpid()) or "?"}
 
 
+TRAINING: set[str] = set()
+"""Tokens of this process that train at this moment.
+
+A claim under another token of ours is one that could not be given back, as on a full disk.
+"""
+
+
 class Watch:
     """Tells who is dead, from what it has seen."""
 
@@ -39,6 +46,8 @@ class Watch:
     def dead(self, owner: Mapping[Any, Any]) -> bool:
         """Whether this owner of a claim does not live any more."""
         if owner["host"] == _host():
+            if owner["pid"] == os.getpid() and owner["token"] not in TRAINING:
+                return True
             return bool(_born(owner["pid"]) != owner["born"])
         beat, since = self._seen.get(owner["token"], (None, 0.0))
         if beat != owner["beat"]:

@@ -193,6 +193,7 @@ class _Call:
     def __init__(self, study: Study, train: Evaluate, runs: list[Run], setting: Setting) -> None:
         self._study, self._train, self._runs, self._setting = study, train, runs, setting
         self._ledger: Ledger = study._ledger  # noqa: SLF001 - one class in two
+        self._waiting = ""
 
     def answer(self, end: int, *, validate: bool) -> Trace:
         """Train what is missing and not being trained; wait for the rest; answer."""
@@ -207,44 +208,45 @@ class _Call:
         known = self._ledger.known(wants)
         old = set(known) - self._ledger.new_here(wants)
         study._remembered |= old  # noqa: SLF001
-        waiting = ""
-        while len(known) < len(wants):
-            share = self._ledger.claim(
-                {want: run for want, run in wants.items() if want.key not in known},
-                self._setting,
-            )  # fmt: skip
-            if share.mine:
-                self._train_mine(wants, share)
-            elif share.theirs:
-                if share.theirs[0] != waiting:
-                    waiting = share.theirs[0]
-                    study._say(f"{waiting} trains {len(share.theirs)} of these runs: waiting")  # noqa: SLF001
-                time.sleep(POLL)
-            known = self._ledger.known(wants)
-        rungs = [known[key] for key in keys]
-        return to_trace(self._runs, rungs, self._setting.steps, end, validate=validate)
-
-    def _train_mine(self, wants: dict[Want, Run], share: Share) -> None:
-        """Train what was claimed, and record all of it at once, or give the claims back."""
-        mine = {want: run for want, run in wants.items() if want.key in share.mine}
-        end, validate = next(iter(mine))[1:]
-        part: dict[str, Any] = {} if end == self._setting.steps else {"until": end}
         try:
-            with beating(self._ledger.beat):
-                trace = self._train(
-                    list(mine.values()),
-                    self._setting.steps,
-                    stage=self._setting.stage,
-                    validate=validate,
-                    **part,
-                )
-            rungs = from_trace(trace, end)
-            done = {want: (run, rungs[run.name]) for want, run in mine.items()}
-            self._ledger.record(done, share, self._setting)
+            while len(known) < len(wants):
+                missing = {want: run for want, run in wants.items() if want.key not in known}
+                share = self._ledger.claim(missing, self._setting)
+                if share.mine:
+                    self._train_mine(wants, share)
+                elif share.theirs:
+                    self._wait(share.theirs)
+                known = self._ledger.known(wants)
         except BaseException:
             with suppress(StudyError):  # what went wrong first is what matters
                 self._ledger.release()
             raise
+        rungs = [known[key] for key in keys]
+        return to_trace(self._runs, rungs, self._setting.steps, end, validate=validate)
+
+    def _wait(self, others: list[str]) -> None:
+        """Another process trains what we want: tell it once, and look again soon."""
+        if others[0] != self._waiting:
+            self._waiting = others[0]
+            self._study._say(f"{others[0]} trains {len(others)} of these runs: waiting")  # noqa: SLF001
+        time.sleep(POLL)
+
+    def _train_mine(self, wants: dict[Want, Run], share: Share) -> None:
+        """Train what was claimed, and record all of it at once."""
+        mine = {want: run for want, run in wants.items() if want.key in share.mine}
+        end, validate = next(iter(mine))[1:]
+        part: dict[str, Any] = {} if end == self._setting.steps else {"until": end}
+        with beating(self._ledger.beat):
+            trace = self._train(
+                list(mine.values()),
+                self._setting.steps,
+                stage=self._setting.stage,
+                validate=validate,
+                **part,
+            )
+        rungs = from_trace(trace, end)
+        done = {want: (run, rungs[run.name]) for want, run in mine.items()}
+        self._ledger.record(done, share, self._setting)
         self._study._trained |= {want.key for want in mine}  # noqa: SLF001
 
     def _keys(self) -> list[str]:
