@@ -17,7 +17,7 @@ from lrtune._cohort import Evaluate, Evaluator
 from lrtune._printing import print_result, summary, tell
 from lrtune._report import report
 from lrtune.curves import FAILED, Outcome
-from lrtune.errors import ArgumentError, ResultsError, SearchError
+from lrtune.errors import ArgumentError, LrtuneError, ResultsError, SearchError
 from lrtune.results import Result, Trace
 from lrtune.runs import Run
 from lrtune.study import Study
@@ -66,6 +66,7 @@ class Session:
             disable=not self._console.is_terminal,
         )
         self._stages: dict[str, TaskID] = {}
+        self._last = ""
 
     def __enter__(self) -> Self:
         """Start the progress bar."""
@@ -101,6 +102,7 @@ class Session:
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """One bar per stage."""
+        self._last = f"after {done} of {total} updates of the stage {stage!r}"
         if stage not in self._stages:
             self._stages[stage] = self._bar.add_task(stage, total=total)
         self._bar.update(self._stages[stage], completed=done, total=total)
@@ -142,6 +144,9 @@ class Session:
 
     def _add_failures(self, error: Exception) -> None:
         """Which runs failed, and when: a search that finds no rate knows only that they did."""
+        told = any("at step" in note for note in getattr(error, "__notes__", []))
+        if self._last and not told and not isinstance(error, LrtuneError):
+            error.add_note(self._last)  # a signal, such as a worker's death, strikes anywhere
         if isinstance(error, SearchError) and self._unfinished:
             runs = self._unfinished[-1].runs
             for run in runs[runs["outcome"].isin(FAILED)].head(3).itertuples():
