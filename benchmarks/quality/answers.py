@@ -1,10 +1,12 @@
 """What each way of finding a rate answers, and what that costs; failures are rows, too."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -18,10 +20,18 @@ from benchmarks.quality.training import Judge
 
 ANSWERS = Store(
     FOLDER / "answers.csv",
-    ("task", "method", "repeat", "schedule", "lr", "updates", "seconds", "said"),
+    ("task", "method", "repeat", "schedule", "lr", "low", "high", "updates", "seconds", "said"),
     ("task", "method", "repeat"),
 )
 """One row per answer: `updates` and processor `seconds` that it took; `said`: why there is none."""
+
+
+FREE = Store(
+    FOLDER / "free.csv",
+    ("task", "method", "seed", "val", "updates", "seconds", "said"),
+    ("task", "method", "seed"),
+)
+"""One row per run of a learning-rate-free optimizer; without `val` it failed, as `said` says."""
 
 
 @dataclass
@@ -80,11 +90,26 @@ class Setup:
         return self.spec.optimizer(model.parameters(), lr=lr)
 
 
-Answer = tuple[str, float]
-"""A schedule's call and a rate."""
+class Answer(NamedTuple):
+    """What a method says.
 
-Finder = Callable[[Setup], dict[str, Answer | float | str]]
-"""Answers by the name of the method: a rate, with a schedule or constant; or why there is none."""
+    Attributes:
+        lr: A rate.
+        schedule: The call that makes a schedule.
+        low: Where the method's interval of the rate begins, if it gives any.
+        high: Where it ends.
+    """
+
+    lr: float
+    schedule: str = "constant"
+    low: float = math.nan
+    high: float = math.nan
+
+
+Answers = dict[str, Answer | str]
+"""By the name of the method; or why there is no answer."""
+
+Finder = Callable[[Setup], Answers]
 
 
 def ask(
@@ -112,13 +137,12 @@ def ask(
         )
 
 
-def _told(answer: Answer | float | str) -> dict[str, object]:
+def _told(answer: Answer | str) -> dict[str, object]:
     if isinstance(answer, str):
         return {"said": answer[:200]}
-    schedule, lr = answer if isinstance(answer, tuple) else ("constant", answer)
-    if not 0 < lr < float("inf"):
-        return {"said": f"answered {lr!r}"}
-    return {"schedule": schedule, "lr": float(lr)}
+    if not 0 < answer.lr < math.inf:
+        return {"said": f"answered {answer.lr!r}"}
+    return answer._asdict()
 
 
 def _spent(spec: Spec, method: str, repeat: int) -> int:

@@ -5,7 +5,7 @@ from matplotlib import pyplot as plt
 from torch import Tensor
 from torch.optim import Optimizer
 
-from benchmarks.quality.answers import Answer, Setup
+from benchmarks.quality.answers import Answer, Answers, Setup
 from lrtune import range_test
 
 ITERATIONS = 100
@@ -17,7 +17,7 @@ mpl.use("Agg")
 # ruff: noqa: PLC0415
 
 
-def torch_lr_finder(setup: Setup) -> dict[str, Answer | float | str]:
+def torch_lr_finder(setup: Setup) -> Answers:
     """Its README: an optimizer at 1e-7, end_lr 100, 100 iterations, and what plot() suggests."""
     from torch_lr_finder import LRFinder
 
@@ -28,10 +28,10 @@ def torch_lr_finder(setup: Setup) -> dict[str, Answer | float | str]:
     _, axes = plt.subplots()
     _, lr = finder.plot(ax=axes)
     plt.close("all")
-    return {"torch-lr-finder": float(lr)}
+    return {"torch-lr-finder": Answer(float(lr))}
 
 
-def ignite(setup: Setup) -> dict[str, Answer | float | str]:
+def ignite(setup: Setup) -> Answers:
     """Its documentation's example: attach, run, lr_suggestion()."""
     from ignite.engine import create_supervised_trainer
     from ignite.handlers import FastaiLRFinder
@@ -42,10 +42,10 @@ def ignite(setup: Setup) -> dict[str, Answer | float | str]:
     finder, kept = FastaiLRFinder(), {"model": model, "optimizer": optimizer}
     with finder.attach(trainer, to_save=kept, num_iter=ITERATIONS) as attached:
         attached.run(setup.loader())
-    return {"ignite": float(finder.lr_suggestion())}
+    return {"ignite": Answer(float(finder.lr_suggestion()))}
 
 
-def lightning(setup: Setup) -> dict[str, Answer | float | str]:
+def lightning(setup: Setup) -> Answers:
     """Tuner(trainer).lr_find(model), suggestion()."""
     import lightning.pytorch as pl
     from lightning.pytorch.tuner import Tuner
@@ -65,13 +65,13 @@ def lightning(setup: Setup) -> dict[str, Answer | float | str]:
     trainer = pl.Trainer(max_epochs=100, accelerator="cpu", **quiet)
     found = Tuner(trainer).lr_find(Module(), train_dataloaders=setup.loader())
     lr = None if found is None else found.suggestion()
-    return {"Lightning": "suggested None" if lr is None else float(lr)}
+    return {"Lightning": "suggested None" if lr is None else Answer(float(lr))}
 
 
 FASTAI = ("minimum", "steep", "valley", "slide")
 
 
-def fastai(setup: Setup) -> dict[str, Answer | float | str]:
+def fastai(setup: Setup) -> Answers:
     """learn.lr_find(suggest_funcs=(minimum, steep, valley, slide)): one sweep, four answers."""
     from fastai.callback import schedule
     from fastai.data.core import DataLoaders
@@ -85,19 +85,18 @@ def fastai(setup: Setup) -> dict[str, Answer | float | str]:
     rules = tuple(getattr(schedule, name) for name in FASTAI)
     with learner.no_bar():
         found = learner.lr_find(show_plot=False, suggest_funcs=rules)
-    return {f"fastai {name}": float(getattr(found, name)) for name in FASTAI}
+    return {f"fastai {name}": Answer(float(getattr(found, name))) for name in FASTAI}
 
 
-def lrtune_range_test(setup: Setup) -> dict[str, Answer | float | str]:
+def lrtune_range_test(setup: Setup) -> Answers:
     """Ours, with its defaults."""
-    return {
-        "lrtune range_test": range_test(setup.spec.task(), seed=10 * setup.repeat).suggestion.lr
-    }
+    sweep = range_test(setup.spec.task(), seed=10 * setup.repeat)
+    return {"lrtune range_test": Answer(sweep.suggestion.lr)}
 
 
-def default_rate(_: Setup) -> dict[str, Answer | float | str]:
+def default_rate(_: Setup) -> Answers:
     """What torch.optim's SGD, Adam and AdamW take when nothing is said."""
-    return {"PyTorch's default 1e-3": 1e-3}
+    return {"PyTorch's default 1e-3": Answer(1e-3)}
 
 
 FINDERS = (

@@ -15,18 +15,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from benchmarks.quality.store import FOLDER, Store
+from benchmarks.quality.answers import FREE
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import SEEDS, Judge, lost
 from lrtune import Task
 from lrtune.randomness import preserved
-
-FREE = Store(
-    FOLDER / "free.csv",
-    ("task", "method", "seed", "val", "updates", "seconds", "said"),
-    ("task", "method", "seed"),
-)
-"""One row per run: the final validation loss; empty where it failed, and `said` says how."""
 
 WARMUP = 0.05
 """Schedule-free's README recommends a warmup; this is its share of the run."""

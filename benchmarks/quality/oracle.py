@@ -36,6 +36,15 @@ def place(lr: float) -> int:
     return round(PER_DECADE * math.log10(lr))
 
 
+def on_grid(lr: float) -> bool:
+    """Whether a rate is one of the oracle's, and not some finder's answer.
+
+    >>> on_grid(0.0177828), on_grid(0.02)
+    (True, False)
+    """
+    return lr == rate(place(lr))
+
+
 def finals(table: pd.DataFrame, spec: Spec, steps: int | None = None) -> pd.Series:
     """Mean final validation loss by (schedule, lr) over the judging seeds; inf where one failed."""
     some = table[
@@ -49,9 +58,8 @@ def finals(table: pd.DataFrame, spec: Spec, steps: int | None = None) -> pd.Seri
 
 def best_place(table: pd.DataFrame, spec: Spec, schedule: str = "constant") -> int:
     """Where the lowest final loss of a schedule lies, among the places of the grid."""
-    on_grid = {rate(k): k for k in range(LIMITS[0], LIMITS[1] + 1)}
     loss = finals(table, spec)[schedule]
-    return on_grid[loss[loss.index.isin(on_grid)].idxmin()]
+    return place(loss[loss.index.map(on_grid)].idxmin())
 
 
 def constant(judge: Judge) -> None:
@@ -84,6 +92,7 @@ def scheduled(judge: Judge, names: Sequence[str] = SCHEDULES) -> None:
         judge([(name, rate(k)) for name, some in places.items() for k in sorted(some)])
         table, grew = RUNS.read(), False
         for name, some in places.items():
+            some |= {place(lr) for lr in finals(table, judge.spec)[name].index if on_grid(lr)}
             more = _grown(best_place(table, judge.spec, name), some)
             if more is not None:
                 some.add(more)
@@ -99,7 +108,8 @@ def compressed(judge: Judge, shares: Sequence[int] = SHORT) -> None:
     pairs = [
         (name, lr)
         for name, lr in table.index
-        if name in SCHEDULES or (name == "constant" and -3 <= place(lr) - start <= 4)
+        if on_grid(lr)
+        and (name in SCHEDULES or (name == "constant" and -3 <= place(lr) - start <= 4))
     ]
     for share in shares:
         judge(pairs, max(1, round(judge.spec.steps / share)), halfway=False)

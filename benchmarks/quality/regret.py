@@ -38,7 +38,7 @@ def per_task(regrets: pd.DataFrame) -> pd.DataFrame:
     """Geometric mean over the repeats: methods as columns, tasks as rows."""
     logs = np.log(regrets["regret"].astype(float))
     means = logs.groupby([regrets["task"], regrets["method"]], sort=False).mean()
-    return np.exp(means).unstack()
+    return np.exp(means).reset_index().pivot_table("regret", "task", "method", sort=False)
 
 
 def summary(regrets: pd.DataFrame, reference: str) -> pd.DataFrame:

@@ -10,12 +10,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from benchmarks.quality.answers import Answer, Setup
+from benchmarks.quality.answers import Answer, Answers, Setup
 from benchmarks.quality.tasks import Spec, loaded
 from benchmarks.quality.training import lost
 from lrtune import Cohort, Run, Trace, compare, search
 from lrtune._cohort.auto import Auto
 from lrtune.randomness import preserved
+
+OURS = "lrtune search"
 
 SPAN = (1e-5, 10.0)
 """Where others look for a rate: as wide as the oracle."""
@@ -27,18 +29,18 @@ RUNGS = 8
 """Optuna's pruners are told the validation loss so often."""
 
 
-def lrtune_search(setup: Setup) -> dict[str, Answer | float | str]:
+def lrtune_search(setup: Setup) -> Answers:
     """Ours, with its defaults."""
     found = search(setup.spec.task(), steps=setup.spec.steps, seed=10 * setup.repeat)
-    return {"lrtune search": found.lr}
+    return {OURS: Answer(found.lr, "constant", *found.interval)}
 
 
-def lrtune_compare(setup: Setup) -> dict[str, Answer | float | str]:
+def lrtune_compare(setup: Setup) -> Answers:
     """Ours: the rate, then the schedule, with their defaults."""
     task, steps, seed = setup.spec.task(), setup.spec.steps, 10 * setup.repeat
     found = search(task, steps=steps, seed=seed)
     ranked = compare(task, found.lr, steps=steps, seed=seed)
-    return {"lrtune search + compare": (ranked.call, ranked.lr)}
+    return {"lrtune search + compare": Answer(ranked.lr, ranked.call)}
 
 
 def cohort(spec: Spec, rates: list[float], seed: int, steps: int) -> Trace:
@@ -63,29 +65,29 @@ def lowest(loss: pd.Series) -> float:
     return float(loss.idxmin())
 
 
-def one_epoch(setup: Setup) -> dict[str, Answer | float | str]:
+def one_epoch(setup: Setup) -> Answers:
     """Two rates per decade for one epoch; the lowest validation loss is kept."""
     rates = [float(f"{10 ** (k / 2):.6g}") for k in range(-10, 3)]
     trace = cohort(setup.spec, rates, setup.repeat, epoch(setup.spec))
     final = trace.evaluated.set_index("run")["loss"]
-    return {"best after one epoch": lowest(final.rename(float))}
+    return {"best after one epoch": Answer(lowest(final.rename(float)))}
 
 
-def coarse(setup: Setup) -> dict[str, Answer | float | str]:
+def coarse(setup: Setup) -> Answers:
     """The lecture's slide: four rates for one epoch; the lowest training loss is kept."""
     trace = cohort(setup.spec, list(COARSE), setup.repeat, epoch(setup.spec))
     finished = trace.runs[trace.runs["outcome"] == "FINISHED"]["run"]
     rows = trace.frame[trace.frame["run"].isin(finished)]
-    return {"coarse, one epoch": lowest(rows.groupby("run")["loss"].mean().rename(float))}
+    return {"coarse, one epoch": Answer(lowest(rows.groupby("run")["loss"].mean().rename(float)))}
 
 
-def random_search(setup: Setup) -> dict[str, Answer | float | str]:
+def random_search(setup: Setup) -> Answers:
     """Rates drawn at random, each for the full length, as many as the budget has trainings."""
     count = max(1, round(setup.budget / setup.spec.steps))
     drawn = np.random.default_rng(setup.repeat).uniform(*np.log10(SPAN), count)
     trace = cohort(setup.spec, (10**drawn).tolist(), setup.repeat, setup.spec.steps)
     final = trace.evaluated.set_index("run")["loss"]
-    return {"random search": lowest(final.rename(float))}
+    return {"random search": Answer(lowest(final.rename(float)))}
 
 
 PRUNERS = {
@@ -94,7 +96,7 @@ PRUNERS = {
 }
 
 
-def optuna_alone(setup: Setup, *, method: str) -> dict[str, Answer | float | str]:
+def optuna_alone(setup: Setup, *, method: str) -> Answers:
     """TPE and a pruner, with their defaults, until the budget is spent."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     spent = [0]
@@ -117,7 +119,7 @@ def optuna_alone(setup: Setup, *, method: str) -> dict[str, Answer | float | str
     sampler = optuna.samplers.TPESampler(seed=setup.repeat)
     study = optuna.create_study(sampler=sampler, pruner=PRUNERS[method]())
     study.optimize(objective, callbacks=[stop])
-    return {method: float(study.best_params["lr"])}
+    return {method: Answer(float(study.best_params["lr"]))}
 
 
 def _by_hand(setup: Setup, lr: float, spent: list[int]) -> Iterator[float]:
@@ -153,7 +155,6 @@ def _validated(model: nn.Module, spec: Spec, val: tuple[torch.Tensor, torch.Tens
     return loss if math.isfinite(loss) else math.inf
 
 
-OURS = "lrtune search"
 SEARCHES = (
     (lrtune_search, (OURS,), ""),
     (one_epoch, ("best after one epoch",), ""),

@@ -1,4 +1,4 @@
-"""What is trained: eleven open tasks and four that are held out.
+"""What is trained: twelve open tasks and four that are held out.
 
 The held-out ones were chosen before anything was measured, and nothing may be tuned on them.
 """
@@ -73,10 +73,13 @@ class Spec:
     def guessing(self) -> float:
         """The validation loss of the best answer that does not look at the input."""
         (_, seen), (_, asked) = loaded(self.name)
-        if isinstance(self.loss, nn.MSELoss):
-            return float(self.loss(seen.mean().expand_as(asked), asked))
-        shares = torch.bincount(seen) / len(seen)
-        return float(self.loss(shares.log().expand(len(asked), -1), asked))
+        regression = isinstance(self.loss, nn.MSELoss)
+        guess = seen.mean() if regression else (torch.bincount(seen) / len(seen)).log()
+        total = 0.0
+        for some in asked.split(self.batch):  # as Task does it
+            said = guess.expand(some.shape if regression else (len(some), -1))
+            total += float(self.loss(said, some)) * len(some)
+        return total / len(asked)
 
 
 @functools.cache
@@ -139,13 +142,15 @@ _OPEN = (
     _spec("MNIST fine-tuned", fine_tuned, lambda: data.turned(data.mnist(), 500), AdamW, 16, 200,
           about="starts from weights trained on MNIST; digits turned over, black on white"),
     _spec("MNIST raw", _raw_net, _raw, MOMENTUM, 32, 300,
-          about="pixels from 0 to 255: the best rate lies below the coarse grid"),
+          about="pixels from 0 to 255"),
     _spec("patches VGG", P(nets.vgg, 3, 6, 10, 12), P(data.patches, data.COLOURED, 12, 300, 40),
           MOMENTUM, 32, 300, about="no norm"),
     _spec("patches depthwise", P(nets.depthwise, 3, 8, 10),
           P(data.patches, data.COLOURED, 12, 300, 40), AdamW, 32, 250, about="GroupNorm"),
     _spec("denoising plain", P(nets.plain, 8), P(data.denoising, 12, 250, 0.15), SGD, 32, 300,
           nn.MSELoss(), about="regression; the best rate lies above the coarse grid"),
+    _spec("denoising summed", P(nets.plain, 8), P(data.denoising, 12, 256, 0.15), MOMENTUM, 8, 300,
+          nn.MSELoss(reduction="sum"), about="summed loss: the best rate lies below the grid"),
     _spec("denoising U-Net", P(nets.UNet, 4), P(data.denoising, 16, 250, 0.15), Adam, 16, 200,
           nn.MSELoss(), about="regression"),
 )  # fmt: skip
