@@ -3,13 +3,16 @@
     python -m benchmarks.quality [stage ...] [--task NAME ...]
 
 constant    the oracle: 25 constant rates, to the full length
+searches    lrtune's search, and what else needs no budget
 finders     the range tests' answers
-searches    lrtune's search, and others with as many updates
 scheduled   the oracle: every schedule at its own best rate
 free        optimizers that need no rate
-combined    rate and schedule together
+probes      short linear decays at all rates, of the open tasks only: for tuning
 compressed  the schedules as whole short runs
-table       docs/quality.md, from what is measured
+rivals      random search and Optuna, with as many updates as lrtune's search
+compare     lrtune's search, then its comparison of schedules
+judged      training with every answer, to the full length
+page        docs/quality.md, from what is measured
 
 Without a stage, all of them; first the open tasks, then those that are held out.
 """
@@ -20,7 +23,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.quality import oracle, searches
+from benchmarks.quality import oracle, page, searches
 from benchmarks.quality.answers import ask, judge_answers
 from benchmarks.quality.finders import FINDERS
 from benchmarks.quality.tasks import TASKS
@@ -56,13 +59,13 @@ STAGES: dict[str, Callable[[Judge, int], None]] = {
     "constant": lambda judge, _: oracle.constant(judge),
     "searches": searched,
     "finders": found,
-    "judged": lambda judge, _: judge_answers(judge, searches.COMBINED),
     "scheduled": lambda judge, _: oracle.scheduled(judge),
     "free": free,
-    "rivals": rivalled,
     "probes": lambda judge, _: oracle.probes(judge),
     "compressed": lambda judge, _: oracle.compressed(judge),
+    "rivals": rivalled,
     "compare": compared,
+    "judged": lambda judge, _: judge_answers(judge, searches.COMBINED),
 }
 
 
@@ -75,7 +78,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="answers of each finder")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    for stage in given.stages or STAGES:
+    for stage in given.stages or [*STAGES, "page"]:
+        if stage == "page":
+            page.write()
+            continue
         for name in given.task or TASKS:
             begin = time.perf_counter()
             STAGES[stage](Judge(TASKS[name]), given.repeats)

@@ -82,7 +82,7 @@ def markdown(table: pd.DataFrame, formats: dict[str, str], index: str) -> str:
     """
     rows = [f"| {index} | " + " | ".join(map(str, table.columns)) + " |"]
     rows.append("| --- |" + " ---: |" * len(table.columns))
-    for key, row in table.iterrows():
+    for key, row in table.astype(object).iterrows():  # whole numbers stay whole
         cells = [
             "" if pd.isna(value) else formats.get(str(name), "{}").format(value)
             for name, value in row.items()
