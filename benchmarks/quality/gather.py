@@ -1,5 +1,6 @@
 """From what was measured to regrets: joins the files of docs/quality."""
 
+import itertools
 import math
 
 import pandas as pd
@@ -39,6 +40,19 @@ def oracle_of(losses: pd.DataFrame) -> tuple[float, float]:
     constant = losses.loc["constant"].mean(axis=1)
     constant = constant[constant.index.isin(GRID)]
     return float(constant.idxmin()), float(constant.min())
+
+
+def luck() -> pd.DataFrame:
+    """The oracle's own answers: one seed chooses among the constant rates, another one judges."""
+    rows = []
+    for spec in measured():
+        constant = finals(spec).loc["constant"]
+        constant = constant[constant.index.isin(GRID)]
+        for one, other in itertools.permutations(SEEDS, 2):
+            loss = constant.loc[constant[one].idxmin(), other]
+            value = regret(float(loss), float(constant[other].min()), spec.guessing())
+            rows.append((spec.name, spec.held_out, value))
+    return pd.DataFrame(rows, columns=["task", "held_out", "regret"])
 
 
 def _row(spec: Spec, best: float, losses: pd.Series, about: dict[str, object]) -> dict:

@@ -40,7 +40,7 @@ class Store:
         """Everything measured so far."""
         if not self.path.exists():
             return pd.DataFrame(columns=[*self.columns, "session"])
-        return pd.read_csv(self.path, keep_default_na=False, na_values=[""])
+        return pd.read_csv(self.path, keep_default_na=False, na_values=["", "nan"])
 
     def known(self) -> set[tuple]:
         """What need not be measured again."""
