@@ -73,7 +73,7 @@ def regrets() -> pd.DataFrame:
         for row in answers[answers["task"] == spec.name].itertuples():
             cost = {"trainings": row.updates / spec.steps, "seconds": row.seconds}
             about = {"method": row.method, "repeat": row.repeat, "lr": row.lr, **cost}
-            ways = [(row.method, row.schedule)]
+            ways = [(row.method, "constant" if pd.isna(row.lr) else row.schedule)]
             if row.method in also:
                 ways.append((f"{row.method} + {also[row.method]}", also[row.method]))
             for method, schedule in ways:

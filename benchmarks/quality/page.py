@@ -81,7 +81,7 @@ def _schedules(table: pd.DataFrame) -> str:
 
 def _horizons(table: pd.DataFrame) -> str:
     rows = {}
-    for (way, share), some in table.groupby(["way", "share"], sort=False):
+    for (way, share), some in table.groupby(["way", "share"]):
         low, high = horizons.interval(some["tau"])
         rows[f"{way}, T / {share}"] = {
             "tasks": len(some), "tau": some["tau"].mean(),
@@ -89,7 +89,7 @@ def _horizons(table: pd.DataFrame) -> str:
             "chosen, regret": geometric(some["regret"]), "worst": some["regret"].max(),
             "at its own rate": geometric(some["own"]),
         }  # fmt: skip
-    return markdown(pd.DataFrame.from_dict(rows, orient="index").sort_index(), FORMATS, "horizon")
+    return markdown(pd.DataFrame.from_dict(rows, orient="index"), FORMATS, "horizon")
 
 
 def _calibration() -> str:
@@ -199,7 +199,8 @@ Other tools are called as their documentation says, with their defaults. Random 
 look from 1e-5 to 10, and may make as many updates as `lrtune search` made on that task.
 
 How much of a regret is luck: when one seed chooses among the 25 rates, at the full length, and
-another one judges, the oracle's own answers have a regret of: {luck}.
+another one judges, the oracle's own answers have a regret of, as geometric means:
+{luck}.
 """
 CALIBRATION_TEXT = """
 How often the interval that comes with a rate holds the oracle's best rate, or one whose regret is
