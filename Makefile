@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-postgres test-parquet faults check format bench bench-speed clean
+.PHONY: demo test test-postgres test-parquet faults check format bench bench-speed bench-quality clean
 
 ## Find a learning rate for the embedded digits, and write report.html
 demo: $(VENV)/core
@@ -49,6 +49,13 @@ bench: $(VENV)/dev
 bench-speed: $(VENV)/dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[rivals]'
 	$(BIN)/python benchmarks/speed.py
+
+## How good the answers are, against a dense oracle; goes on with docs/quality, and takes hours
+bench-quality: $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[quality]'
+	@$(BIN)/python -c 'import torchvision' 2>/dev/null || \
+	  $(BIN)/python -m pip uninstall --quiet --yes torchvision  # Lightning trips over a broken one
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality
 
 clean:
 	rm -rf $(VENV) build dist report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis

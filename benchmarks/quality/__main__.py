@@ -1,0 +1,92 @@
+"""Measures what is not in docs/quality/ yet, and writes docs/quality.md.
+
+    python -m benchmarks.quality [stage ...] [--task NAME ...]
+
+constant    the oracle: 25 constant rates, to the full length
+searches    lrtune's search, and what else needs no budget
+finders     the range tests' answers
+scheduled   the oracle: every schedule at its own best rate
+free        optimizers that need no rate
+probes      short linear decays at all rates, of the open tasks only: for tuning
+compressed  the schedules as whole short runs
+rivals      random search and Optuna, with as many updates as lrtune's search
+compare     lrtune's search, then its comparison of schedules
+judged      training with every answer, to the full length
+page        docs/quality.md, from what is measured
+
+Without a stage, all of them; first the open tasks, then those that are held out.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.quality import oracle, page, searches
+from benchmarks.quality.answers import ask, judge_answers
+from benchmarks.quality.finders import FINDERS
+from benchmarks.quality.tasks import TASKS
+from benchmarks.quality.training import Judge
+
+
+def found(judge: Judge, repeats: int) -> None:
+    for finder, methods in FINDERS:
+        ask(judge.spec, finder, methods, repeats)
+
+
+def searched(judge: Judge, repeats: int) -> None:
+    for finder, methods, budget_of in searches.SEARCHES:
+        ask(judge.spec, finder, methods, repeats, budget_of)
+
+
+def rivalled(judge: Judge, repeats: int) -> None:
+    for finder, methods, budget_of in searches.RIVALS:
+        ask(judge.spec, finder, methods, repeats, budget_of)
+
+
+def compared(judge: Judge, repeats: int) -> None:
+    ask(judge.spec, searches.lrtune_compare, ("lrtune search + compare",), repeats)
+
+
+def free(judge: Judge, _: int) -> None:
+    from benchmarks.quality.free import free as trained  # noqa: PLC0415  # optional packages
+
+    trained(judge)
+
+
+STAGES: dict[str, Callable[[Judge, int], None]] = {
+    "constant": lambda judge, _: oracle.constant(judge),
+    "searches": searched,
+    "finders": found,
+    "scheduled": lambda judge, _: oracle.scheduled(judge),
+    "free": free,
+    "probes": lambda judge, _: oracle.probes(judge),
+    "compressed": lambda judge, _: oracle.compressed(judge),
+    "rivals": rivalled,
+    "compare": compared,
+    "judged": lambda judge, _: judge_answers(judge, searches.COMBINED),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stages", nargs="*", help="one or more of the above")
+    parser.add_argument("--task", action="append", choices=list(TASKS), help="all when left out")
+    parser.add_argument("--repeats", type=int, default=1, help="answers of each finder")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    for stage in given.stages or [*STAGES, "page"]:
+        if stage == "page":
+            page.write()
+            continue
+        for name in given.task or TASKS:
+            begin = time.perf_counter()
+            STAGES[stage](Judge(TASKS[name]), given.repeats)
+            print(f"{stage:12s} {name:20s} {time.perf_counter() - begin:7.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

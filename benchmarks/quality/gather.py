@@ -1,0 +1,112 @@
+"""From what was measured to regrets: joins the files of docs/quality."""
+
+import itertools
+import math
+
+import pandas as pd
+
+from benchmarks.quality.answers import ANSWERS, FREE
+from benchmarks.quality.oracle import CONSTANT, SCHEDULES, on_grid, rate
+from benchmarks.quality.regret import FAILURE, REGRETS, regret
+from benchmarks.quality.searches import COMBINED
+from benchmarks.quality.tasks import TASKS, Spec
+from benchmarks.quality.training import RUNS, SEEDS
+
+GRID = {rate(k) for k in CONSTANT}
+
+
+def finals(spec: Spec, steps: int | None = None, column: str = "val_1") -> pd.DataFrame:
+    """Losses by (schedule, lr), seeds as columns; inf where a run was out."""
+    table = RUNS.read()
+    some = table[(table["task"] == spec.name) & (table["steps"] == (steps or spec.steps))]
+    some = some[some["seed"].isin(SEEDS)].assign(loss=some[column].astype(float).fillna(math.inf))
+    return some.pivot_table("loss", ["schedule", "lr"], "seed", dropna=False)
+
+
+def measured() -> list[Spec]:
+    """The tasks whose constant rates are all there."""
+    known = RUNS.known()
+    return [
+        spec
+        for spec in TASKS.values()
+        if all(
+            (spec.name, "constant", lr, seed, spec.steps) in known for lr in GRID for seed in SEEDS
+        )
+    ]
+
+
+def oracle_of(losses: pd.DataFrame) -> tuple[float, float]:
+    """The best of the oracle's constant rates, and its mean loss."""
+    constant = losses.loc["constant"].mean(axis=1)
+    constant = constant[constant.index.isin(GRID)]
+    return float(constant.idxmin()), float(constant.min())
+
+
+def luck() -> pd.DataFrame:
+    """The oracle's own answers: one seed chooses among the constant rates, another one judges."""
+    rows = []
+    for spec in measured():
+        constant = finals(spec).loc["constant"]
+        constant = constant[constant.index.isin(GRID)]
+        for one, other in itertools.permutations(SEEDS, 2):
+            loss = constant.loc[constant[one].idxmin(), other]
+            value = regret(float(loss), float(constant[other].min()), spec.guessing())
+            rows.append((spec.name, spec.held_out, value))
+    return pd.DataFrame(rows, columns=["task", "held_out", "regret"])
+
+
+def _row(spec: Spec, best: float, losses: pd.Series, about: dict[str, object]) -> dict:
+    """The regret of what was trained; nothing trained is a failure."""
+    loss = float(losses.mean()) if len(losses) else math.inf
+    value = regret(loss, best, spec.guessing())
+    failed = not math.isfinite(loss) or value > FAILURE
+    return {"task": spec.name, "held_out": spec.held_out, "regret": value, "failed": failed} | about
+
+
+def regrets() -> pd.DataFrame:
+    """One row per task, method and repeat: columns `regret.REGRETS`, and the `schedule`."""
+    rows, answers, free = [], ANSWERS.read(), FREE.read()
+    also = dict(COMBINED)
+    for spec in measured():
+        losses = finals(spec)
+        _, best = oracle_of(losses)
+        for row in answers[answers["task"] == spec.name].itertuples():
+            cost = {"trainings": row.updates / spec.steps, "seconds": row.seconds}
+            about = {"method": row.method, "repeat": row.repeat, "lr": row.lr, **cost}
+            ways = [(row.method, "constant" if pd.isna(row.lr) else row.schedule)]
+            if row.method in also:
+                ways.append((f"{row.method} + {also[row.method]}", also[row.method]))
+            for method, schedule in ways:
+                key = (schedule, row.lr)
+                if pd.isna(row.lr):
+                    found = pd.Series(dtype=float)
+                elif key in losses.index:
+                    found = losses.loc[key]
+                else:
+                    continue  # not yet trained
+                more = {"method": method, "schedule": schedule}
+                rows.append(_row(spec, best, found, about | more))
+        for method, some in free[free["task"] == spec.name].groupby("method", sort=False):
+            if len(some) == len(SEEDS):
+                val = some["val"].astype(float).fillna(math.inf)
+                cost = {"trainings": 0.0, "seconds": 0.0}
+                about = {"method": method, "repeat": 0, "lr": math.nan, **cost}
+                rows.append(_row(spec, best, val, about | {"schedule": "free"}))
+    return pd.DataFrame(rows, columns=[*REGRETS, "schedule"])
+
+
+def schedules() -> pd.DataFrame:
+    """Each schedule at its own best rate: `ratio` to the best constant, `shift` of the rate."""
+    rows = []
+    for spec in measured():
+        losses = finals(spec)
+        start, best = oracle_of(losses)
+        if not set(SCHEDULES) <= set(losses.index.get_level_values(0)):
+            continue
+        for name in SCHEDULES:
+            own = losses.loc[name].mean(axis=1)
+            own = own[own.index.map(on_grid)]  # no answers of finders
+            shift = float(own.idxmin()) / start
+            ratio = regret(float(own.min()), best, spec.guessing())
+            rows.append((spec.name, spec.held_out, name, ratio, shift))
+    return pd.DataFrame(rows, columns=["task", "held_out", "method", "ratio", "shift"])

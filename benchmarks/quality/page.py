@@ -1,0 +1,225 @@
+"""docs/quality.md: every number in it comes from the files of docs/quality."""
+
+import math
+import textwrap
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.quality import gather, horizons
+from benchmarks.quality.answers import ANSWERS
+from benchmarks.quality.picture import draw
+from benchmarks.quality.regret import FAILURE, LEVEL, geometric, markdown, per_task, summary
+from benchmarks.quality.searches import OURS
+from benchmarks.quality.store import FOLDER
+from benchmarks.quality.tasks import TASKS
+from benchmarks.quality.training import RUNS, SEEDS
+
+NEAR = 1.05
+"""A rate with a lower regret is as good as the best."""
+
+FORMATS = {
+    "geometric mean": "{:.2f}", "worst": "{:.3g}", "failures": "{:.0%}", "trainings": "{:.1f}",
+    "CPU s": "{:.1f}", "won": "{:.0f}", "lost": "{:.0f}", "tasks": "{:.0f}",
+    "rate / constant's": "{:.1f}", "best on": "{:.0f}", "tau": "{:.2f}", "chosen, regret": "{:.2f}",
+    "at its own rate": "{:.2f}", "T": "{:.0f}", "batch": "{:.0f}", "rate": "{:.2g}",
+    "loss": "{:.3g}", "guessing": "{:.3g}", "level": "{:.0f}",
+}  # fmt: skip
+SETS = {"Open tasks": False, "Held-out tasks": True}
+
+
+def _tasks() -> str:
+    rows = {}
+    for spec in gather.measured():
+        rate, loss = gather.oracle_of(gather.finals(spec))
+        rows[spec.name] = {
+            "held out": "yes" if spec.held_out else "", "about": spec.about or "-",
+            "optimizer": spec.method, "batch": spec.batch, "T": spec.steps,
+            "rate": math.nan if spec.held_out else rate,
+            "loss": math.nan if spec.held_out else loss, "guessing": spec.guessing(),
+        }  # fmt: skip
+    return markdown(pd.DataFrame.from_dict(rows, orient="index"), FORMATS, "task")
+
+
+def _summary(regrets: pd.DataFrame) -> str:
+    table = summary(regrets, OURS)
+    table = table.rename(columns={"mean": "geometric mean", "seconds": "CPU s"})
+    return markdown(table, FORMATS, "method")
+
+
+def _by_task(regrets: pd.DataFrame) -> str:
+    table = per_task(regrets).T
+    order = table.apply(lambda row: geometric(row.dropna()), axis=1).sort_values().index
+    formats = dict.fromkeys(table.columns, "{:.2f}")
+    return markdown(table.loc[order], formats, "method")
+
+
+def _failures() -> str:
+    said = ANSWERS.read().dropna(subset=["said"])
+    lines = [
+        f"- {row.method}, {row.task}, repeat {row.repeat}: `{row.said}`"
+        for row in said.itertuples()
+    ]
+    return "\n".join(lines) or "None: every method gave a rate on every task."
+
+
+def _schedules(table: pd.DataFrame) -> str:
+    ratios = table.pivot_table("ratio", "task", "method", sort=False)
+    shifts = table.pivot_table("shift", "task", "method", sort=False)
+    best = ratios.idxmin(axis=1).value_counts()
+    rows = pd.DataFrame({
+        "tasks": ratios.count(),
+        "geometric mean": ratios.apply(geometric),
+        "worst": ratios.max(),
+        "best on": best.reindex(ratios.columns).fillna(0),
+        "rate / constant's": np.exp(np.log(shifts).median()),
+    }).sort_values("geometric mean")  # fmt: skip
+    limit = {"tasks": len(ratios), "geometric mean": geometric(ratios.min(axis=1))}
+    rows.loc["the best of each task"] = limit | {"worst": ratios.min(axis=1).max()}
+    return markdown(rows, FORMATS, "schedule")
+
+
+def _horizons(table: pd.DataFrame) -> str:
+    rows = {}
+    for (way, share), some in table.groupby(["way", "share"]):
+        low, high = horizons.interval(some["tau"])
+        rows[f"{way}, T / {share}"] = {
+            "tasks": len(some), "tau": some["tau"].mean(),
+            "90 % interval": f"{low:.2f} to {high:.2f}",
+            "chosen, regret": geometric(some["regret"]), "worst": some["regret"].max(),
+            "at its own rate": geometric(some["own"]),
+        }  # fmt: skip
+    return markdown(pd.DataFrame.from_dict(rows, orient="index"), FORMATS, "horizon")
+
+
+def _calibration() -> str:
+    """How often an interval holds the best rate, or one that is as good."""
+    answers = ANSWERS.read().dropna(subset=["low", "high"])
+    rows = {}
+    for (method, held_out), some in answers.assign(
+        held_out=answers["task"].map({name: spec.held_out for name, spec in TASKS.items()})
+    ).groupby(["method", "held_out"]):
+        held = []
+        for row in some.itertuples():
+            losses = gather.finals(TASKS[row.task]).loc["constant"].mean(axis=1)
+            _, best = gather.oracle_of(gather.finals(TASKS[row.task]))
+            good = losses.index[losses < NEAR * best]
+            held.append(((good >= row.low / 1.001) & (good <= row.high * 1.001)).any())
+        rows[f"{method}, {'held out' if held_out else 'open'}"] = {
+            "answers": len(held), "holds": f"{sum(held)} of {len(held)}",
+            "width, median": f"{math.exp(np.log(some['high'] / some['low']).median()):.2f}x",
+        }  # fmt: skip
+    return markdown(pd.DataFrame.from_dict(rows, orient="index"), FORMATS, "method")
+
+
+def _versions() -> str:
+    sessions = pd.read_csv(FOLDER / "sessions.csv")
+    last = sessions.iloc[-1]
+    text = f"Last measured with Python {last['python']}, {last['machine']}: {last['versions']}."
+    return textwrap.fill(text, 100, break_on_hyphens=False)
+
+
+def write() -> None:
+    """Write the page and its picture from what is measured so far."""
+    regrets = gather.regrets()
+    constant = regrets[regrets["schedule"] == "constant"]
+    other = regrets[regrets["schedule"] != "constant"]
+    parts = [HEAD.format(
+        tasks=len(gather.measured()), held=sum(s.held_out for s in gather.measured()),
+        runs=len(RUNS.read()), seeds=len(SEEDS), failure=FAILURE, level=f"{LEVEL:.0%}",
+        versions=_versions(),
+    ), "## The tasks\n", TASKS_TEXT, _tasks()]  # fmt: skip
+    luck = gather.luck()
+    floor = {name: luck.loc[luck["held_out"] == held, "regret"] for name, held in SETS.items()}
+    told = "; ".join(
+        f"{name.lower()} {geometric(some):.2f} (worst {some.max():.3g})"
+        for name, some in floor.items()
+        if len(some)
+    )
+    parts += ["## A rate, kept constant to the end\n", RATES_TEXT.format(luck=told)]
+    for title, held_out in SETS.items():
+        some = constant[constant["held_out"] == held_out]
+        if len(some):
+            parts += [f"### {title}: {some['task'].nunique()}\n", _summary(some)]
+    parts += ["![Regret of each method on each task](quality/regret.svg)\n"]
+    draw(constant, FOLDER / "regret.svg")
+    parts += ["### By task, open\n", _by_task(constant[~constant["held_out"]])]
+    parts += ["### Where there was no answer\n", _failures()]
+    if len(ANSWERS.read().dropna(subset=["low"])):
+        parts += ["### Intervals\n", CALIBRATION_TEXT, _calibration()]
+    parts += ["## Rate and schedule together, and optimizers without a rate\n", OTHER_TEXT]
+    for title, held_out in SETS.items():
+        some = other[other["held_out"] == held_out]
+        if len(some):
+            parts += [f"### {title}: {some['task'].nunique()}\n", _summary(some)]
+    parts += ["## Schedules, each at its own best rate\n", SCHEDULES_TEXT]
+    table = gather.schedules()
+    for title, held_out in SETS.items():
+        some = table[table["held_out"] == held_out]
+        if len(some):
+            parts += [f"### {title}: {some['task'].nunique()}\n", _schedules(some)]
+    parts += ["## Do short runs rank schedules as long ones do?\n", HORIZONS_TEXT]
+    table = horizons.all_agreements()
+    for title, held_out in SETS.items():
+        some = table[table["held_out"] == held_out]
+        if len(some):
+            parts += [f"### {title}: {some['task'].nunique()}\n", _horizons(some)]
+    text = "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    (FOLDER.parent / "quality.md").write_text(text)
+
+
+HEAD = """
+# How good the answers are
+
+Made by `make bench-quality` from the files in `quality/`; what is in them is not measured again.
+
+A finder's answer is good when training with it goes well. Here {tasks} small tasks ({held} of them
+held out: nothing may be tuned on them) are trained to their full length T at 25 constant rates,
+1e-5 to 10, four per decade, with {seeds} seeds: the *oracle*. Then every finder answers, with other
+seeds, and its answer is trained to the full length with the seeds of the oracle. **Regret** is its
+validation loss over that of the oracle's best rate (mean over the seeds). A run that ends above
+the loss of guessing, or is lost, counts as guessing; a regret above {failure:g}, a lost run and no
+answer are *failures*. As the oracle is the best of 25 on the very seeds that judge, it is ahead by
+some luck: an answer of its own next-best rate already has a regret above 1.
+
+Cost: *trainings* are optimizer updates over T, CPU s is processor time of one thread on a machine
+that others used, too. *won* and *lost* count the tasks on which `lrtune search` is better or worse
+than the method in that row by more than {level}. {runs:,} runs are behind the tables.
+
+{versions}
+Which session measured which row stands in `quality/sessions.csv`.
+"""
+TASKS_TEXT = """
+*rate* and *loss* are the oracle's best constant rate and its final validation loss; *guessing* is
+the loss of the best answer that does not look at the input. The answers of held-out tasks stay
+out of this page.
+"""
+RATES_TEXT = """
+Other tools are called as their documentation says, with their defaults. Random search and Optuna
+look from 1e-5 to 10, and may make as many updates as `lrtune search` made on that task.
+
+How much of a regret is luck: when one seed chooses among the 25 rates, at the full length, and
+another one judges, the oracle's own answers have a regret of, as geometric means:
+{luck}.
+"""
+CALIBRATION_TEXT = """
+How often the interval that comes with a rate holds the oracle's best rate, or one whose regret is
+below 1.05. The oracle has four rates per decade: an interval narrower than 1.8x can fall between.
+"""
+OTHER_TEXT = """
+Measured against the same oracle of constant rates, so a good schedule is below 1. Optimizers that
+need no rate replace the task's own; their run is the training itself, and costs nothing before it.
+"""
+SCHEDULES_TEXT = """
+Final validation loss over that of the best constant rate. Rates are on the oracle's grid, from the
+constant's best upwards, and more while the best is on the edge. *rate / constant's*: the median of
+the best rate over the constant's best.
+"""
+HORIZONS_TEXT = """
+Each schedule is judged by short runs at its best rate *there*. *whole, compressed*: the complete
+schedule in a share of T. *cut off*: the first share of its full run, at no decay to speak of.
+*tau*: Kendall's tau between that ranking and the one at T, mean over tasks, with a bootstrap
+interval over the tasks. *chosen, regret*: the full-length loss of the schedule and rate that would
+have been chosen, over that of the best schedule at its best rate; *at its own rate*: when its rate
+is tuned at T. Only rates that were trained at T are tried, which favours short runs.
+"""

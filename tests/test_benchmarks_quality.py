@@ -1,0 +1,87 @@
+"""The pure parts of the benchmark of answers; they need neither rivals nor data."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.quality.regret import geometric, markdown, per_task, regret, summary
+from benchmarks.quality.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "some.csv", ("task", "lr", "loss"), ("task", "lr"))
+
+
+def answers(**regrets):
+    """One answer per method and task."""
+    return pd.DataFrame([
+        {"task": f"task {k}", "held_out": False, "method": method, "repeat": 0, "lr": 0.1,
+         "regret": value, "failed": value > 2, "trainings": 1.0, "seconds": 2.0}
+        for method, values in regrets.items() for k, value in enumerate(values)
+    ])  # fmt: skip
+
+
+def test_a_lost_run_counts_as_guessing_and_so_does_a_worse_one():
+    assert regret(0.2, 0.1, 2.0) == pytest.approx(2)
+    assert regret(math.inf, 0.1, 2.0) == regret(math.nan, 0.1, 2.0) == regret(9.0, 0.1, 2.0) == 20
+
+
+def test_the_geometric_mean_is_that_of_the_logarithms():
+    values = [0.5, 1.0, 3.0, 7.0]
+    assert geometric(values) == pytest.approx(np.exp(np.log(values).mean()))
+    assert geometric([1 / one for one in values]) == pytest.approx(1 / geometric(values))
+    assert math.isnan(geometric([]))
+
+
+def test_what_is_stored_is_known_and_not_measured_again(store):
+    assert store.known() == set()
+    store.add([{"task": "a", "lr": 0.1, "loss": 1.25}])
+    store.add([{"task": "a", "lr": 1e-5, "loss": None}, {"task": "b", "lr": 0.1, "loss": 3.0}])
+    assert store.known() == {("a", 0.1), ("a", 1e-5), ("b", 0.1)}
+    table = store.read()
+    assert table["loss"].isna().tolist() == [False, True, False]
+    assert table["session"].tolist() == [1, 1, 1]
+
+
+def test_the_sessions_say_with_which_versions(store):
+    store.add([{"task": "a", "lr": 0.1, "loss": 1.25}])
+    sessions = pd.read_csv(store.path.parent / "sessions.csv")
+    assert "torch" in sessions["versions"].item()
+
+
+def test_numbers_survive_the_file_to_six_digits(store):
+    store.add([{"task": "a", "lr": 0.0177828, "loss": 1 / 3}])
+    assert store.read()["loss"].item() == pytest.approx(1 / 3, rel=1e-5)
+    assert ("a", 0.0177828) in store.known()
+
+
+def test_repeats_are_averaged_before_tasks():
+    table = pd.concat([answers(a=[1.0, 4.0]), answers(a=[4.0, 4.0]).assign(repeat=1)])
+    assert per_task(table)["a"].tolist() == pytest.approx([2.0, 4.0])
+
+
+def test_the_summary_ranks_by_the_geometric_mean_and_counts_wins():
+    table = summary(answers(ours=[1.0, 1.0, 1.5], theirs=[1.01, 4.0, 1.2]), "ours")
+    assert table.index.tolist() == ["ours", "theirs"]
+    theirs = table.loc["theirs"]
+    assert (theirs["won"], theirs["lost"]) == (1, 1)  # the first task is level
+    assert theirs["failures"] == pytest.approx(1 / 3)
+    assert theirs["worst"] == 4
+    assert math.isnan(table.loc["ours", "won"])
+
+
+def test_a_method_may_lack_tasks():
+    table = summary(answers(ours=[1.0, 2.0, 1.5], theirs=[1.5]), "ours")
+    assert table.loc["theirs", "tasks"] == 1
+    assert table.loc["theirs", "mean"] == pytest.approx(1.5)
+    assert table.loc["theirs", ["won", "lost"]].tolist() == [1, 0]
+
+
+def test_a_table_in_markdown_has_a_cell_for_everything():
+    table = pd.DataFrame({"mean": [1.234, math.nan], "n": [3, 4]}, ["a", "b"])
+    lines = markdown(table, {"mean": "{:.2f}"}, "method").splitlines()
+    assert lines[0] == "| method | mean | n |"
+    assert lines[2:] == ["| a | 1.23 | 3 |", "| b | | 4 |"]
