@@ -124,9 +124,9 @@ def _file(name: str) -> Path:
 
 
 def shown(value: object, most: int = 60) -> str:
-    r"""Text for a terminal: one line, of some length, without anything that it would obey.
+    """Text for a terminal: one line, of some length, without anything that it would obey.
 
-    >>> shown("a\\x1b[31mb")
+    >>> shown("a" + chr(27) + "[31mb")
     'a?[31mb'
     """
     text = str(value)[: most + 1]
