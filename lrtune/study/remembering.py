@@ -86,7 +86,7 @@ class Study:
         if fresh and force:
             raise ArgumentError("got fresh and force; a study that begins anew fits any task.")
         self.place = place(study)
-        self._trained, self._remembered = set[str](), set[str]()
+        self._trained, self._remembered = list[Want](), set[str]()
         self._task, self._force, self._say = task, force, say or _silent
         now = fingerprint(task)
         database = Database(self.place, make=True)
@@ -117,7 +117,7 @@ class Study:
     @property
     def trained(self) -> int:
         """Runs that were trained in this session, each counted once however often it went on."""
-        return len(self._trained)
+        return len({want.key for want in self._trained})
 
     def remembering(self, train: Evaluate, engine: str = "loop") -> Evaluate:
         """An evaluator that asks `train` for what this study does not know yet.
@@ -247,7 +247,7 @@ class _Call:
         rungs = from_trace(trace, end)
         done = {want: (run, rungs[run.name]) for want, run in mine.items()}
         self._ledger.record(done, share, self._setting)
-        self._study._trained |= {want.key for want in mine}  # noqa: SLF001
+        self._study._trained += mine  # noqa: SLF001
 
     def _keys(self) -> list[str]:
         schedules: dict[int, str] = {}

@@ -23,7 +23,7 @@ def plain():
         whole, study = answer(f"sqlite:///{folder}/x.db")
         lasts = min(lasting(f"sqlite:///{folder}/y{n}.db") for n in range(3))
     assert answer()[0] == whole
-    return whole, study.trained, lasts
+    return whole, len(study._trained), lasts
 
 
 def lasting(where):
@@ -38,7 +38,7 @@ def resumed(where, file, plain):
     whole, total, _ = plain
     before = recorded(file)
     again, study = answer(where)
-    lost = len(before - recorded(file)) + abs(len(before) + study.trained - total)
+    lost = len(before - recorded(file)) + abs(len(before) + len(study._trained) - total)
     return lost, int(again != whole)
 
 
