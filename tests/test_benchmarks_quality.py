@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.quality.oracle import CONSTANT, on_grid, rate
 from benchmarks.quality.regret import geometric, markdown, per_task, regret, summary
 from benchmarks.quality.store import Store
+from benchmarks.quality.tasks import TASKS
+from benchmarks.quality.training import RUNS, Judge, lost
 
 
 @pytest.fixture
@@ -85,3 +88,44 @@ def test_a_table_in_markdown_has_a_cell_for_everything():
     lines = markdown(table, {"mean": "{:.2f}"}, "method").splitlines()
     assert lines[0] == "| method | mean | n |"
     assert lines[2:] == ["| a | 1.23 | 3 |", "| b | | 4 |"]
+
+
+def test_four_tasks_are_held_out_and_the_rest_covers_what_is_usual():
+    held_out = [spec for spec in TASKS.values() if spec.held_out]
+    still_open = [spec for spec in TASKS.values() if not spec.held_out]
+    assert len(held_out) == 4
+    assert len(still_open) >= 10
+    assert {spec.family for spec in held_out} == {spec.family for spec in still_open}
+    assert {8, 256} <= {spec.batch for spec in still_open}
+    assert all(200 <= spec.steps <= 500 for spec in TASKS.values())
+
+
+def test_the_oracle_has_four_rates_per_decade():
+    rates = [rate(k) for k in CONSTANT]
+    assert (len(rates), rates[0], rates[-1]) == (25, 1e-5, 10.0)
+    assert np.allclose(np.diff(np.log10(rates)), 0.25, atol=1e-5)
+    assert all(map(on_grid, rates))
+    assert not on_grid(0.08)
+
+
+def test_a_run_is_lost_when_it_stays_far_above_guessing_and_not_before():
+    judge = lost(guessing=2.0)
+    assert judge(np.array([2.0, 19.0, 30.0, 19.0, 30.0, 1.0])) is None
+    assert judge(np.array([1.0] + [20.5] * 5))[0] == 5
+    assert judge(np.array([1.0, np.inf]))[0] == 1
+
+
+def test_what_was_trained_is_not_trained_again(tmp_path):
+    store = Store(tmp_path / "runs.csv", RUNS.columns, RUNS.keys)
+    judge = Judge(TASKS["digits CNN"], store)
+    judge([("constant", 0.1), ("linear", 0.1)], steps=8, seeds=(1,))
+    first = store.path.read_text()
+    judge([("constant", 0.1)], steps=8, seeds=(1,))
+    assert store.path.read_text() == first
+    judge([("constant", 0.1)], steps=8, seeds=(1, 2))
+    rows = store.read()
+    assert rows[["schedule", "seed"]].to_numpy().tolist() == [
+        ["constant", 1], ["linear", 1], ["constant", 2]
+    ]  # fmt: skip
+    assert rows[["val_4", "val_1", "train_1"]].notna().all(axis=None)
+    assert (rows["outcome"] == "FINISHED").all()

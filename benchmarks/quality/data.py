@@ -11,7 +11,6 @@ from importlib.resources import files
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 
 from lrtune.demo import images
@@ -32,6 +31,8 @@ TEXTURES = ("brick.png", "grass.png", "gravel.png", "text.png")
 @functools.cache
 def photograph(name: str) -> Tensor:
     """Channels first, float32 in [0, 1]; colour as RGB, grey with one channel."""
+    from PIL import Image  # noqa: PLC0415  # of the extra `quality`; the digits do without
+
     package = "sklearn.datasets.images" if name in COLOURED[-2:] else "skimage.data"
     with files(package).joinpath(name).open("rb") as file, Image.open(file) as image:
         pixels = np.asarray(image.convert("RGB" if name in COLOURED else "L"), dtype=np.float32)
