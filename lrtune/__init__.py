@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lrtune._compare import compare
     from lrtune._range_test import range_test
     from lrtune._report import report
-    from lrtune._search import search
+    from lrtune._search import plan, search
     from lrtune.errors import LrtuneError
     from lrtune.export import from_torch, to_torch
     from lrtune.results import Comparison, RangeTest, Search, Trace
@@ -38,6 +38,7 @@ __all__ = [
     "Trace",
     "compare",
     "from_torch",
+    "plan",
     "range_test",
     "report",
     "schedules",
@@ -59,6 +60,7 @@ _HOMES = {
     "Trace": "lrtune.results",
     "compare": "lrtune._compare",
     "from_torch": "lrtune.export",
+    "plan": "lrtune._search",
     "range_test": "lrtune._range_test",
     "report": "lrtune._report",
     "search": "lrtune._search",

@@ -32,7 +32,7 @@ def summary(results: Sequence[Result], path: Path | None) -> dict[str, Any]:
     if searches:
         found = searches[-1]
         answer = {"lr": found.lr, "interval": list(found.interval), "verified": found.verified}
-        answer |= {"steps": found.steps}
+        answer |= {"steps": found.steps, "confidence": found.confidence}
     elif sweeps:
         said = sweeps[-1].suggestion
         answer = {"lr": said.lr, "interval": list(said.interval)}
@@ -55,8 +55,17 @@ def print_result(result: Result) -> None:
         console.print(
             _line("Learning rate", result.lr, result.interval) + f"  {_safe(result.because)}"
         )
-        held = "held" if result.verified else "[bold]did not hold[/]"
-        console.print(f"{'':<15} for a training of {result.steps} steps; {held} over that length")
+        held = {
+            "held": "held over that length",
+            "not held": "[bold]did not hold[/] over that length",
+            "not tried": "not trained to that length",
+        }[result.check]
+        console.print(f"{'':<15} for a training of {result.steps} steps; {held}")
+        console.print(f"{'':<15} {_safe(result.confidence)}")
+        if len(result.spending):
+            spent = int(result.spending["spent"].sum())
+            told = f"{spent:,} updates, {spent / result.steps:.2f} full trainings"
+            console.print(f"{'':<15} Spent {told}")
     elif isinstance(result, Comparison):
         console.print(
             f"{'Schedule':<15} [bold]{_safe(result.schedule)}[/] at a peak of {result.lr:.3g}"

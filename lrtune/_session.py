@@ -114,7 +114,7 @@ class Session:
         if self._memory is not None:
             one = self._memory
             self._study = Study(
-                one.study, task, fresh=one.fresh, force=one.force, seed=seed, say=self._say
+                one.study, task, fresh=one.fresh, force=one.force, seed=seed, say=self.say
             )
             inner = self._study.remembering(self._evaluator, engine)
 
@@ -139,7 +139,8 @@ class Session:
         if self._study is not None:
             self._study.record(result)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Tell something on standard error."""
         self._console.print(escape(text), soft_wrap=True)
 
     def _add_failures(self, error: Exception) -> None:
@@ -167,7 +168,7 @@ class Session:
     def _tell_memory(self) -> None:
         if self._study is not None and self._study.known:
             told = f"remembered {self._study.remembered} runs, trained {self._study.trained}"
-            self._say(f"Study {self._study.place}: {told}")
+            self.say(f"Study {self._study.place}: {told}")
 
     def _deliver(self) -> None:
         for told in self._evaluator.told if self._evaluator is not None else []:

@@ -76,23 +76,33 @@ def search(
     no_study: NoStudy = False,
     out: Out = Path("report.html"),
     no_compare: Annotated[bool, typer.Option("--no-compare", help="Stop at the rate.")] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Find the rate with at most so many full trainings, and nothing else.",
+            show_default="no limit",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Find the learning rate, then the schedule: range test, coarse and fine search, comparison.
 
-    Example: lrtune search train.py:task --steps 2000 --out report.html
+    Example: lrtune search train.py:task --steps 2000 --budget 1
     """
-    from lrtune import compare, range_test, search
+    from lrtune import compare, plan, range_test, search
     from lrtune._session import Session
 
     kept = _kept(task, device, study, fresh=fresh, force=force, no_study=no_study)
     with Session(out, as_json=json, memory=kept) as session:
         given = _task(task, device)
+        if budget is not None:
+            session.say(f"Plan: {plan(steps, budget, seeds=seeds)}")
         evaluate = session.evaluator(given, seed, engine)
-        session.add(range_test(given, seeds=seeds, seed=seed, evaluate=evaluate))
-        found = search(given, steps=steps, seeds=seeds, seed=seed, evaluate=evaluate)
+        if budget is None:
+            session.add(range_test(given, seeds=seeds, seed=seed, evaluate=evaluate))
+        found = search(given, steps=steps, seeds=seeds, seed=seed, budget=budget, evaluate=evaluate)
         session.add(found)
-        if not no_compare:
+        if budget is None and not no_compare:
             session.add(compare(given, found.lr, steps=steps, seed=seed, evaluate=evaluate))
     raise typer.Exit(session.code)
 

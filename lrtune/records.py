@@ -38,9 +38,15 @@ def table(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
         raise ResultsError(f"a table has a value of the wrong type: {error}") from error
 
 
-def framed(columns: Columns) -> Any:
-    """A dataclass field that holds a frame with these columns."""
-    return dataclasses.field(metadata={"columns": columns})
+def framed(columns: Columns, *, may_lack: bool = False) -> Any:
+    """A dataclass field that holds a frame with these columns; empty by default if it may lack."""
+    metadata = {"columns": columns}
+    if not may_lack:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(
+        metadata=metadata,
+        default_factory=lambda: table(pd.DataFrame(columns=list(columns)), columns),
+    )
 
 
 def to_plain(value: Any) -> Any:
@@ -72,6 +78,8 @@ def from_plain(kind: type[Record], plain: Any) -> Record:
     values = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if field.name not in plain:
+            if _has_default(field):
+                continue  # written before the field was there
             raise ResultsError(f"{kind.__name__} needs a field {field.name!r}; it is missing.")
         columns = field.metadata.get("columns")
         inside = plain[field.name]
@@ -79,6 +87,11 @@ def from_plain(kind: type[Record], plain: Any) -> Record:
             _frame(inside, columns) if columns else _value(hints[field.name], inside, field.name)
         )
     return kind(**values)
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing
 
 
 def _frame(plain: Any, columns: Columns) -> pd.DataFrame:

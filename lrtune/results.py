@@ -87,6 +87,11 @@ CHECKS = {
     "long": "float64",  # training loss at the end of the full length
     "passed": "bool",
 }
+SPENDING = {
+    "stage": "str",
+    "planned": "int64",  # updates set aside before anything trained
+    "spent": "int64",  # updates made
+}
 RANKING = {
     "rank": "int64",  # 1 is the lowest final loss
     "schedule": "str",  # its name
@@ -240,6 +245,8 @@ class Search(_Saved):
         checks: One row per seed of each longer run: `lr`, `seed`, `outcome`, `short`, `long`,
             `passed`.
         manifest: The task, the settings and the versions, as text.
+        confidence: How far the answer can be trusted, and what would make it surer.
+        spending: With a budget, one row per stage: `stage`, `planned`, `spent`, in updates.
     """
 
     lr: float
@@ -254,6 +261,15 @@ class Search(_Saved):
     scores: pd.DataFrame = framed(SCORES)
     curves: pd.DataFrame = framed(CURVES)
     checks: pd.DataFrame = framed(CHECKS)
+    confidence: str = ""
+    spending: pd.DataFrame = framed(SPENDING, may_lack=True)
+
+    @property
+    def check(self) -> str:
+        """How the answer stood a run of the full length: `held`, `not held`, `not tried`."""
+        if self.verified:
+            return "held"
+        return "not held" if len(self.checks) else "not tried"
 
     @property
     def coarse(self) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """From what was measured to regrets: joins the files of docs/quality."""
 
-import itertools
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -10,16 +10,21 @@ from benchmarks.quality.oracle import CONSTANT, SCHEDULES, on_grid, rate
 from benchmarks.quality.regret import FAILURE, REGRETS, regret
 from benchmarks.quality.searches import COMBINED
 from benchmarks.quality.tasks import TASKS, Spec
-from benchmarks.quality.training import RUNS, SEEDS
+from benchmarks.quality.training import FEWER, RUNS, SEEDS
 
 GRID = {rate(k) for k in CONSTANT}
 
 
-def finals(spec: Spec, steps: int | None = None, column: str = "val_1") -> pd.DataFrame:
-    """Losses by (schedule, lr), seeds as columns; inf where a run was out."""
+def finals(
+    spec: Spec,
+    steps: int | None = None,
+    column: str = "val_1",
+    seeds: Sequence[int] = SEEDS,
+) -> pd.DataFrame:
+    """Losses by (schedule, lr), seeds as columns: inf where a run was out, NaN where none was."""
     table = RUNS.read()
     some = table[(table["task"] == spec.name) & (table["steps"] == (steps or spec.steps))]
-    some = some[some["seed"].isin(SEEDS)].assign(loss=some[column].astype(float).fillna(math.inf))
+    some = some[some["seed"].isin(seeds)].assign(loss=some[column].astype(float).fillna(math.inf))
     return some.pivot_table("loss", ["schedule", "lr"], "seed", dropna=False)
 
 
@@ -43,14 +48,15 @@ def oracle_of(losses: pd.DataFrame) -> tuple[float, float]:
 
 
 def luck() -> pd.DataFrame:
-    """The oracle's own answers: one seed chooses among the constant rates, another one judges."""
+    """The oracle's own answers: one seed chooses among the constant rates, the others judge."""
     rows = []
     for spec in measured():
         constant = finals(spec).loc["constant"]
         constant = constant[constant.index.isin(GRID)]
-        for one, other in itertools.permutations(SEEDS, 2):
-            loss = constant.loc[constant[one].idxmin(), other]
-            value = regret(float(loss), float(constant[other].min()), spec.guessing())
+        for one in SEEDS:
+            others = constant.drop(columns=one).mean(axis=1)
+            loss = others[constant[one].idxmin()]
+            value = regret(float(loss), float(others.min()), spec.guessing())
             rows.append((spec.name, spec.held_out, value))
     return pd.DataFrame(rows, columns=["task", "held_out", "regret"])
 
@@ -80,18 +86,19 @@ def regrets() -> pd.DataFrame:
                 key = (schedule, row.lr)
                 if pd.isna(row.lr):
                     found = pd.Series(dtype=float)
-                elif key in losses.index:
+                elif key in losses.index and losses.loc[key].notna().all():
                     found = losses.loc[key]
                 else:
                     continue  # not yet trained
                 more = {"method": method, "schedule": schedule}
                 rows.append(_row(spec, best, found, about | more))
         for method, some in free[free["task"] == spec.name].groupby("method", sort=False):
-            if len(some) == len(SEEDS):
-                val = some["val"].astype(float).fillna(math.inf)
+            if set(FEWER) <= set(some["seed"]):
+                val = some.loc[some["seed"].isin(FEWER), "val"].astype(float).fillna(math.inf)
                 cost = {"trainings": 0.0, "seconds": 0.0}
                 about = {"method": method, "repeat": 0, "lr": math.nan, **cost}
-                rows.append(_row(spec, best, val, about | {"schedule": "free"}))
+                _, paired = oracle_of(losses[list(FEWER)])
+                rows.append(_row(spec, paired, val, about | {"schedule": "free"}))
     return pd.DataFrame(rows, columns=[*REGRETS, "schedule"])
 
 
@@ -99,7 +106,7 @@ def schedules() -> pd.DataFrame:
     """Each schedule at its own best rate: `ratio` to the best constant, `shift` of the rate."""
     rows = []
     for spec in measured():
-        losses = finals(spec)
+        losses = finals(spec, seeds=FEWER)
         start, best = oracle_of(losses)
         if not set(SCHEDULES) <= set(losses.index.get_level_values(0)):
             continue

@@ -9,7 +9,7 @@ from benchmarks.quality.gather import finals, measured
 from benchmarks.quality.oracle import SCHEDULES, SHORT, on_grid
 from benchmarks.quality.regret import regret
 from benchmarks.quality.tasks import Spec
-from benchmarks.quality.training import SEEDS
+from benchmarks.quality.training import FEWER
 from lrtune.agreement import tau
 
 COLUMNS = (
@@ -37,27 +37,27 @@ def own_best(losses: pd.DataFrame) -> pd.DataFrame:
 
 def agreement(spec: Spec) -> list[tuple]:
     """One row per way and horizon, where the short runs are there."""
-    full = finals(spec)
+    full = finals(spec, seeds=FEWER)
     full = full[[name in NAMES and on_grid(lr) for name, lr in full.index]]
     rows = []
     for share in SHORT:
-        whole = finals(spec, max(1, round(spec.steps / share)))
+        whole = finals(spec, max(1, round(spec.steps / share)), seeds=FEWER)
         both = [key for key in full.index if key in whole.index]
         if {name for name, _ in both} != set(NAMES):
             return []
         truth = full.loc[both]
         ways = {
             "whole, compressed": whole.loc[both],
-            "cut off": finals(spec, column=f"val_{share}").loc[both],
+            "cut off": finals(spec, column=f"val_{share}", seeds=FEWER).loc[both],
         }
         best = own_best(truth)
-        lowest = float(best[list(SEEDS)].mean(axis=1).min())
+        lowest = float(best[list(FEWER)].mean(axis=1).min())
         for way, short in ways.items():
             one = own_best(short)
-            ranks = tau(one[list(SEEDS)], best[list(SEEDS)])
-            chosen = one[list(SEEDS)].mean(axis=1).idxmin()
+            ranks = tau(one[list(FEWER)], best[list(FEWER)])
+            chosen = one[list(FEWER)].mean(axis=1).idxmin()
             reached = float(truth.loc[(chosen, one.loc[chosen, "lr"])].mean())
-            own = float(best.loc[chosen, list(SEEDS)].mean())
+            own = float(best.loc[chosen, list(FEWER)].mean())
             guess = spec.guessing()
             costs = (regret(reached, lowest, guess), regret(own, lowest, guess))
             rows.append((spec.name, spec.held_out, way, share, *ranks, chosen, *costs))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from benchmarks.quality.tasks import Spec
-from benchmarks.quality.training import RUNS, SEEDS, Judge
+from benchmarks.quality.training import FEWER, RUNS, SEEDS, Judge
 from lrtune._compare.entrants import DEFAULT
 
 PER_DECADE = 4
@@ -89,7 +89,8 @@ def scheduled(judge: Judge, names: Sequence[str] = SCHEDULES) -> None:
     start = best_place(RUNS.read(), judge.spec)
     places = {name: {min(start + k, LIMITS[1]) for k in AROUND} for name in names}
     while True:
-        judge([(name, rate(k)) for name, some in places.items() for k in sorted(some)])
+        pairs = [(name, rate(k)) for name, some in places.items() for k in sorted(some)]
+        judge(pairs, seeds=FEWER)
         table, grew = RUNS.read(), False
         for name, some in places.items():
             some |= {place(lr) for lr in finals(table, judge.spec)[name].index if on_grid(lr)}
@@ -112,7 +113,7 @@ def compressed(judge: Judge, shares: Sequence[int] = SHORT) -> None:
         and (name in SCHEDULES or (name == "constant" and -3 <= place(lr) - start <= 4))
     ]
     for share in shares:
-        judge(pairs, max(1, round(judge.spec.steps / share)), halfway=False)
+        judge(pairs, max(1, round(judge.spec.steps / share)), halfway=False, seeds=FEWER)
 
 
 def probes(judge: Judge, shares: Sequence[int] = SHORT[1:]) -> None:
@@ -121,4 +122,4 @@ def probes(judge: Judge, shares: Sequence[int] = SHORT[1:]) -> None:
         return
     for share in shares:
         steps = max(1, round(judge.spec.steps / share))
-        judge([("linear", rate(k)) for k in CONSTANT], steps, halfway=False)
+        judge([("linear", rate(k)) for k in CONSTANT], steps, halfway=False, seeds=FEWER)

@@ -19,6 +19,11 @@ from lrtune.randomness import preserved
 
 OURS = "lrtune search"
 
+BUDGETS = (1.0, 4.0)
+"""What ours may spend, in full trainings, when it is told."""
+
+THRIFTY, LAVISH = (f"{OURS}, budget {budget:g}" for budget in BUDGETS)
+
 SPAN = (1e-5, 10.0)
 """Where others look for a rate: as wide as the oracle."""
 
@@ -33,6 +38,13 @@ def lrtune_search(setup: Setup) -> Answers:
     """Ours, with its defaults."""
     found = search(setup.spec.task(), steps=setup.spec.steps, seed=10 * setup.repeat)
     return {OURS: Answer(found.lr, "constant", *found.interval)}
+
+
+def lrtune_within(setup: Setup, *, budget: float) -> Answers:
+    """Ours, with at most so many full trainings."""
+    spec = setup.spec
+    found = search(spec.task(), steps=spec.steps, seed=10 * setup.repeat, budget=budget)
+    return {f"{OURS}, budget {budget:g}": Answer(found.lr, "constant", *found.interval)}
 
 
 def lrtune_compare(setup: Setup) -> Answers:
@@ -156,13 +168,17 @@ def _validated(model: nn.Module, spec: Spec, val: tuple[torch.Tensor, torch.Tens
 
 
 SEARCHES = (
+    *(
+        (functools.partial(lrtune_within, budget=budget), (f"{OURS}, budget {budget:g}",), "")
+        for budget in BUDGETS
+    ),
     (lrtune_search, (OURS,), ""),
     (one_epoch, ("best after one epoch",), ""),
     (coarse, ("coarse, one epoch",), ""),
 )
 RIVALS = (
-    (random_search, ("random search",), OURS),
-    *((functools.partial(optuna_alone, method=one), (one,), OURS) for one in PRUNERS),
+    (random_search, ("random search",), LAVISH),
+    *((functools.partial(optuna_alone, method=one), (one,), LAVISH) for one in PRUNERS),
 )
 """They may spend what ours has spent, so they come after it."""
 
@@ -171,5 +187,8 @@ COMBINED = (
     ("coarse, one epoch", "linear"),
     ("best after one epoch", "linear"),
     (OURS, "linear"),
+    (THRIFTY, "wsd"),
+    (THRIFTY, "warmup-linear"),
+    (LAVISH, "wsd"),
 )
 """Answers that are trained under a decaying schedule as well."""

@@ -20,8 +20,11 @@ from lrtune.schedules.reading import parse
 SHARES = (32, 16, 8, 4, 2, 1)
 """Losses are noted after T / 32, T / 16 ... updates."""
 
-SEEDS = (100, 101)
-"""The seeds that everything is judged on; no finder uses them."""
+SEEDS = tuple(range(100, 106))
+"""The seeds that rates are judged on; no finder uses them."""
+
+FEWER = SEEDS[:3]
+"""Those that schedules are judged on, each at many rates."""
 
 HOPELESS, WINDOW = 10.0, 5
 """A run is out when so many losses in a row lie above so many times the start, or guessing."""

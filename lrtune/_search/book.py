@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from lrtune._cohort import Evaluate
-from lrtune._search.scoring import held, retired, scored
+from lrtune._search.scoring import checked, retired, scored
 from lrtune.curves import FAILED, Outcome, end_level
 from lrtune.errors import SearchError
 from lrtune.paired import Standing, stand
 from lrtune.records import table
-from lrtune.results import CHECKS, CURVES, RATES, Trace
+from lrtune.results import CURVES, RATES, Trace
 from lrtune.runs import grid
 
 RUNG = 1 / 4
@@ -74,17 +74,7 @@ class Book:
         """Train a rate for the full length: one row per seed, and whether it stayed stable."""
         runs = grid([rate], self.seeds)
         trace = self._evaluate(runs, self.steps, stage="verify", validate=False)
-        losses = trace.frame.groupby("run", sort=False)["loss"]
-        rows = [
-            (
-                run.lr,
-                run.seed,
-                run.outcome,
-                *held(losses.get_group(run.run), run.outcome, self.horizon),
-            )
-            for run in trace.runs.itertuples()
-        ]
-        return table(pd.DataFrame(rows, columns=list(CHECKS)), CHECKS)
+        return checked(trace, self.horizon)
 
     def _promising(self, early: Trace, rates: Sequence[float]) -> set[float]:
         """The rates that go on from the rung.
@@ -112,8 +102,8 @@ class Book:
             if finite[rate] and (leader / NEAR <= rate <= leader or not behind[rate])
         }
 
-    def _write(self, trace: Trace) -> None:
-        self._scores.append(scored(trace))
+    def _write(self, trace: Trace, scores: pd.DataFrame | None = None) -> None:
+        self._scores.append(scored(trace) if scores is None else scores)
         rows = trace.frame.drop(columns="lr").merge(trace.runs[["run", "lr", "seed"]], on="run")
         self._curves.append(table(rows, CURVES))
 
@@ -158,7 +148,7 @@ class Book:
         assert standing is not None, "a search that has an answer has a leader"
         by_rate = self.scores.assign(failed=self.scores["outcome"].isin(FAILED)).groupby("lr")
         frame = standing.frame.assign(stage=pd.Series(self.stages), failed=by_rate["failed"].sum())
-        frame["tied"] = [rate in ground for rate in frame.index]
+        frame["tied"] &= (frame.index >= ground[0]) & (frame.index <= ground[-1])
         lost = (frame["failed"] > 0) | (by_rate["train"].mean() >= by_rate["start"].mean())
         frame["verdict"] = [verdict(rate, ground, lost=lost[rate]) for rate in frame.index]
         frame.loc[frame["failed"] > 0, "verdict"] = "diverged"

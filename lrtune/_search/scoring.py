@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from lrtune.curves import FAILED, Outcome, end_level, noise
 from lrtune.records import table
-from lrtune.results import SCORES, Trace
+from lrtune.results import CHECKS, SCORES, Trace
 
 
 def scored(trace: Trace) -> pd.DataFrame:
@@ -25,6 +26,22 @@ def scored(trace: Trace) -> pd.DataFrame:
     return table(pd.DataFrame(rows, columns=list(SCORES)), SCORES)
 
 
+def blended(traces: Sequence[Trace]) -> pd.Series:
+    """By run: the mean of validation and training loss, over several rungs; infinite if it failed.
+
+    The training loss of the last fifth of a run scatters less than its validation loss, which
+    tells what it is worth; over short runs their mean finds better rates than either.
+    """
+    levels = []
+    for trace in traces:
+        losses = trace.frame.groupby("run", sort=False)["loss"].agg(end_level)
+        losses = losses.mask(trace.runs.set_index("run")["outcome"].isin(FAILED))
+        val = trace.evaluated.set_index("run")["loss"]
+        levels.append((losses + val.reindex(losses.index)) / 2 if len(val) else losses)
+    mean = pd.concat(levels, axis=1).mean(axis=1, skipna=False)
+    return mean.fillna(math.inf)
+
+
 def held(loss: pd.Series, outcome: str, horizon: int) -> tuple[float, float, bool]:
     """Training loss at the end of the short and of the long run, and whether it held."""
     losses = loss.to_numpy()
@@ -32,6 +49,16 @@ def held(loss: pd.Series, outcome: str, horizon: int) -> tuple[float, float, boo
     window = max(1, len(losses) // 5)
     spread = noise(losses[-window:]) * math.sqrt(1 / window + 5 / horizon)
     return short, long, outcome not in FAILED and long <= short + 3 * spread
+
+
+def checked(trace: Trace, horizon: int) -> pd.DataFrame:
+    """One row per run of the full length: columns `CHECKS`."""
+    losses = trace.frame.groupby("run", sort=False)["loss"]
+    rows = [
+        (run.lr, run.seed, run.outcome, *held(losses.get_group(run.run), run.outcome, horizon))
+        for run in trace.runs.itertuples()
+    ]
+    return table(pd.DataFrame(rows, columns=list(CHECKS)), CHECKS)
 
 
 def retired(trace: Trace) -> Trace:

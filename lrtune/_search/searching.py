@@ -1,14 +1,21 @@
 """search(): the stages in their order, and what came of them."""
 
+import logging
 from collections.abc import Sequence
+
+import pandas as pd
 
 from lrtune._cohort import Evaluate, Evaluator, Progress
 from lrtune._search.book import Book
 from lrtune._search.climbing import climb
+from lrtune._search.confidence import confidence
+from lrtune._search.planning import plan
+from lrtune._search.spending import Purse, spend
 from lrtune._search.verifying import Answer, verify
 from lrtune.errors import ArgumentError
 from lrtune.manifest import manifest
-from lrtune.results import Search
+from lrtune.records import table
+from lrtune.results import SPENDING, Search
 from lrtune.runs import STEPS, positive, seed_list, whole
 from lrtune.task import Task
 
@@ -29,6 +36,7 @@ def search(
     fine: Sequence[float] = FINE,
     limits: tuple[float, float] = LIMITS,
     horizon: int | None = None,
+    budget: float | None = None,
     progress: Progress | None = None,
     evaluate: Evaluate | None = None,
 ) -> Search:
@@ -42,20 +50,30 @@ def search(
     apart from the best, over the seeds, are a tie, and the lowest of them is taken. It is then
     trained for the full length; where that is unstable, the next lower rate is.
 
+    With a `budget`, at most so many full trainings are spent, all stages and seeds counted, as
+    `plan` tells beforehand. The coarse grid and the two rates between are trained for a short
+    horizon, the best and its two neighbours for three times as long; the answer lies somewhat
+    below the bottom of the parabola through them, as a rate that is kept to the end is best below
+    the one that leads early. It is trained that long, too, and from a budget of 2 on to the end,
+    with one seed. Scores are then means of validation and training loss over the last third of a
+    run. `docs/quality.md` tells how good the answers are.
+
     Args:
         task: What is trained; it stays as it is.
         steps: The length of training that the answer is for, in optimizer updates.
-        seeds: How many seeds; with one there are no intervals, and ties go unseen.
+        seeds: How many seeds, with a budget at most; with one, ties go unseen.
         seed: The first seed; the others follow it.
         coarse: The coarse grid.
-        fine: The fine grid, as factors of the best rate so far.
+        fine: The fine grid, as factors of the best rate so far; not with a budget.
         limits: The grids do not grow beyond these rates.
-        horizon: Length of the short runs; a quarter of `steps` when None.
+        horizon: Length of the short runs; a quarter of `steps` when None. Not with a budget.
+        budget: Full trainings of `steps` updates that may be spent, > 0; None for no limit.
         progress: Told the stage, the updates done and the total.
         evaluate: What trains runs and returns their trace; an `Evaluator` of the task when None.
 
     Returns:
-        A `Search`: `lr`, `interval`, `frame`, `scores`, `curves`, `checks`, `notes`.
+        A `Search`: `lr`, `interval`, `confidence`, `frame`, `scores`, `curves`, `checks`, `notes`,
+        `spending`.
 
     Raises:
         ArgumentError: A number is out of its range; nothing has trained.
@@ -67,6 +85,11 @@ def search(
     (0.253, True)
     """
     whole("steps", steps, least=1)
+    if budget is not None and (horizon is not None or tuple(fine) != FINE):
+        raise ArgumentError(
+            f"budget={budget!r} plans the horizons and the rates after the coarse grid by itself. "
+            "Leave out `horizon` and `fine`, or the budget."
+        )
     short = whole("horizon", max(1, round(steps * SHORT)) if horizon is None else horizon, least=1)
     if short > steps:
         raise ArgumentError(f"horizon={short} is longer than steps={steps}. Raise steps.")
@@ -81,36 +104,58 @@ def search(
             f"{high:g}. Widen the limits, or narrow the grid."
         )
     evaluate = evaluate or Evaluator(task, progress=progress)
-    book = Book(evaluate, steps, short, seed_list(seeds, seed))
-    notes = list(climb(book, coarse, fine, (low, high)))
-    answer = verify(book, low)
+    book: Book
+    if budget is None:
+        book = Book(evaluate, steps, short, seed_list(seeds, seed))
+        notes = list(climb(book, coarse, fine, (low, high)))
+        answer = verify(book, low)
+        because = _because(book, answer)
+        spending = table(pd.DataFrame(columns=list(SPENDING)), SPENDING)
+        settings: dict[str, object] = {"horizon": short, "fine": fine}
+    else:
+        meant = plan(steps, budget, seeds=seeds, coarse=len(coarse))
+        logging.getLogger(__name__).info("%s", meant)
+        book = Purse(evaluate, meant, seed_list(meant.seeds, seed))
+        answer = spend(book, coarse, (low, high))
+        notes, because = [], _bought(book)
+        spending = meant.spending(book.spent)
+        settings = {"budget": budget}
     if book.given_up:
-        notes.append(
-            f"given up after {book.rung} steps, behind the best by more than chance: "
-            + ", ".join(f"{rate:.3g}" for rate in book.given_up)
-        )
+        notes.append(_given_up(book))
     return Search(
         lr=answer.lr,
         interval=(answer.ground[0], answer.ground[-1]),
-        because=_because(book, answer),
+        because=because,
         notes=(*notes, *answer.notes),
         steps=steps,
-        horizon=short,
+        horizon=book.horizon,
         verified=answer.passed,
         manifest=manifest(
-            task.describe(),
-            steps=steps,
-            horizon=short,
-            seeds=seeds,
-            seed=seed,
-            coarse=coarse,
-            fine=fine,
+            task.describe(), steps=steps, seeds=seeds, seed=seed, coarse=coarse, **settings
         ),
         frame=book.rates(answer.ground),
         scores=book.scores,
         curves=book.curves,
         checks=answer.checks,
+        confidence=confidence(answer, book, steps),
+        spending=spending,
     )
+
+
+def _bought(book: Purse) -> str:
+    seeds = f"{len(book.seeds)} seeds" if len(book.seeds) > 1 else "1 seed"
+    return (
+        f"somewhat below the bottom of the curve through {len(book.longer)} rates trained for "
+        f"{book.horizon} steps with {seeds}, of {len(book.stages)} tried; a rate that is kept to "
+        "the end is best below the one that leads early"
+    )
+
+
+def _given_up(book: Book) -> str:
+    rates = ", ".join(f"{rate:.3g}" for rate in book.given_up)
+    if isinstance(book, Purse):
+        return f"not trained beyond {book.plan.short} steps, as others were better there: {rates}"
+    return f"given up after {book.rung} steps, behind the best by more than chance: {rates}"
 
 
 def _because(book: Book, answer: Answer) -> str:

@@ -13,36 +13,55 @@ def search_section(result: Search) -> Section:
     rates, seeds = len(result.frame), result.scores["seed"].nunique()
     tied = int(result.frame["lr"].between(low, high).sum())
     horizon = f"up to {count(result.horizon, 'step')} each"
+    lost = result.check == "not held" and (result.checks["lr"] == lr).any()
     held = int(result.checks.loc[result.checks["lr"] == lr, "passed"].sum())
+    asked = len(result.checks.loc[result.checks["lr"] == lr])
+    stable = f"stable in {held} of {count(asked, 'seed')}" if asked else "not trained"
+    bought = len(result.spending) > 0
     return Section(
         kind="Search",
-        headline=f"Use a learning rate of {lr:.3g}"
-        if result.verified
-        else f"No learning rate stayed stable, not even {lr:.3g}",
-        short=f"use {lr:.3g}" if result.verified else "no rate stayed stable",
+        headline=f"No learning rate stayed stable, not even {lr:.3g}"
+        if lost
+        else f"Use a learning rate of {lr:.3g}",
+        short="no rate stayed stable" if lost else f"use {lr:.3g}",
         lead=sentence(f"{lr:.3g} is {result.because.strip()}"),
         facts=[
             ("Learning rate", f"{lr:.3g}"),
-            ("Tied with it", f"{low:.3g} to {high:.3g}" if tied > 1 else "no other rate"),
+            ("Probably best", f"between {low:.3g} and {high:.3g}")
+            if bought
+            else ("Tied with it", f"{low:.3g} to {high:.3g}" if tied > 1 else "no other rate"),
             ("Meant for", f"{count(result.steps, 'step')} of training"),
-            ("A run of that length", f"stable in {held} of {count(seeds, 'seed')}"),
+            ("A run of that length", stable),
             ("Trained", ", ".join([count(rates, "rate"), count(seeds, "seed"), horizon])),
+            *([("Spent", _spent(result))] if bought else []),
         ],
         notes=[sentence(note) for note in result.notes],
-        limits=_limits(result, seeds),
+        limits=" ".join(filter(None, [result.confidence, _limits(result, seeds)])),
         charts=[_rates(result, seeds), _curves(result, seeds)],
         manifest=result.manifest,
         again=call(
-            "search", result.manifest, ["steps", "horizon", "seeds", "seed"], ["coarse", "fine"]
+            "search",
+            result.manifest,
+            ["steps", *(["budget"] if bought else ["horizon"]), "seeds", "seed"],
+            ["coarse", *([] if bought else ["fine"])],
         ),
     )
 
 
+def _spent(result: Search) -> str:
+    """The sum, and its stages."""
+    spent = int(result.spending["spent"].sum())
+    stages = ", ".join(f"{row.stage} {row.spent:,}" for row in result.spending.itertuples())
+    return f"{spent / result.steps:.2f} full trainings, in updates: {stages}"
+
+
 def _limits(result: Search, seeds: int) -> str:
-    told = (
-        f"The rates were judged by short runs of {count(result.horizon, 'step')}. Over "
-        f"{result.steps:,} only the chosen one was trained, to see that it stays stable; whether "
-        "another would end lower there was not measured."
+    told = f"The rates were judged by short runs of {count(result.horizon, 'step')}."
+    told += (
+        f" Over {result.steps:,} only the chosen one was trained, to see that it stays stable; "
+        "whether another would end lower there was not measured."
+        if len(result.checks)
+        else f" None was trained over {result.steps:,}."
     )
     alone = " With a single seed nothing is known about chance, and ties go unseen."
     return told + alone if seeds == 1 else told

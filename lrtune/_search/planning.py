@@ -1,0 +1,110 @@
+"""What a search within a budget may spend where, before anything trains. Pure."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lrtune.errors import ArgumentError
+from lrtune.records import table
+from lrtune.results import SPENDING
+from lrtune.runs import positive, whole
+
+LEAST = 4
+"""Updates of the shortest run that is worth having."""
+
+LONGER = 3
+"""How many times as long as the coarse runs those around the best rate are."""
+
+SPARE = 2
+"""Coarse runs by which the grid may grow without taking from later stages."""
+
+VERIFIED = 2.0
+"""From this budget on, one full training is set aside for the answer."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a budget is spent: short runs of the coarse grid, longer ones around its best rate.
+
+    With n coarse rates and S seeds, the coarse grid costs n S `short`; the two rates between,
+    2 S `short`; going on with the best and its two neighbours, 3 S (`long` - `short`); the answer,
+    S `long`; and, from a budget of 2 on, its first seed the rest of `steps`.
+
+    Attributes:
+        steps: The length of training that the answer is for, T.
+        budget: What may be spent, in full trainings of T steps.
+        coarse: How many rates the coarse grid has.
+        seeds: How many seeds every rate is trained with.
+        short: Length of the coarse runs.
+        long: Length of those that the answer is read from.
+        verify: Whether the answer is trained to the end.
+
+    >>> print(plan(steps=400, budget=1.0))
+    at most 400 updates (1 full training of 400): coarse 100, between 50, longer 150, answer 75
+    """
+
+    steps: int
+    budget: float
+    coarse: int
+    seeds: int
+    short: int
+    long: int
+    verify: bool
+
+    @property
+    def updates(self) -> int:
+        """What may be spent, in updates; a hair more than asked is forgiven to rounding."""
+        return int(self.budget * self.steps * (1 + 1e-9))
+
+    @property
+    def stages(self) -> dict[str, int]:
+        """Updates that each stage needs when the grid need not grow."""
+        further = 3 * self.seeds * (self.long - self.short)
+        stages = {
+            "coarse": self.coarse * self.seeds * self.short,
+            "between": 2 * self.seeds * self.short,
+            "longer": further,
+            "answer": self.seeds * self.long,
+        }
+        return stages | ({"verify": self.steps - self.long} if self.verify else {})
+
+    def spending(self, spent: dict[str, int]) -> pd.DataFrame:
+        """One row per stage: `stage`, `planned`, `spent`, in updates."""
+        meant = self.stages
+        rows = [(name, meant.get(name, 0), spent.get(name, 0)) for name in meant | spent]
+        return table(pd.DataFrame(rows, columns=list(SPENDING)), SPENDING)
+
+    def __str__(self) -> str:
+        """One line: the limit, and what each stage takes of it."""
+        told = ", ".join(f"{name} {updates:,}" for name, updates in self.stages.items())
+        trainings = f"{self.budget:g} full training{'' if self.budget == 1 else 's'}"
+        return f"at most {self.updates:,} updates ({trainings} of {self.steps:,}): {told}"
+
+
+def plan(steps: int, budget: float, *, seeds: int = 3, coarse: int = 4) -> Plan:
+    """What `search` would spend where: first one seed, then a verification, seeds, and length.
+
+    Args:
+        steps: The length of training that the answer is for.
+        budget: Full trainings that may be spent, all stages and seeds counted, > 0.
+        seeds: The most seeds to use.
+        coarse: How many rates the coarse grid has.
+
+    Raises:
+        ArgumentError: A number is out of its range, or does not pay for runs of four updates.
+    """
+    whole("steps", steps, least=1)
+    whole("seeds", seeds, least=1)
+    budget = positive("budget", budget)
+    verify = budget >= VERIFIED
+    rest = budget - verify
+    used = min(max(int(rest + 1e-9), 1), seeds)
+    shares = used * (coarse + 2 + 3 * (LONGER - 1) + LONGER + SPARE)
+    short = min(int(rest * steps / shares + 1e-9), steps // LONGER)
+    if short < LEAST:
+        needed = LEAST * shares / steps
+        raise ArgumentError(
+            f"budget={budget:g} of steps={steps} is {int(budget * steps)} updates, too few for "
+            f"runs of {LEAST} each. Give budget={needed:.2g} or more, or fewer coarse rates."
+        )
+    return Plan(steps, budget, coarse, used, short, LONGER * short, verify)

@@ -1,0 +1,269 @@
+"""search(budget=): never more than was said, and an answer that does not depend on units."""
+
+import json
+import logging
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from lrtune import Search, plan, search
+from lrtune._search.locating import REACH, STABLE, vertex
+from lrtune.errors import ArgumentError, SearchError
+from lrtune.records import table
+from lrtune.results import EVALUATED, RUNS, TRACE, Trace, read
+from lrtune.testing import bowl
+
+TASK = bowl()  # the fakes below only need its description
+STEPS = 320
+
+
+def parabola(best, height=1.0, width=2.0):
+    """Final loss over rate: lowest at `best`, and `height` times more a decade away."""
+    return lambda lr: 0.1 + height * (math.log10(lr / best) / width) ** 2
+
+
+class Fake:
+    """Runs fall from 2 to `end(lr)` along one curve, so a longer run goes on with a shorter one.
+
+    Args:
+        end: Rate to its final loss.
+        fails: (rate, step) to whether it has diverged by then.
+        scale: Every loss is multiplied by it.
+        shift: And then this is added.
+        val: Whether there are validation data.
+    """
+
+    def __init__(self, end, *, fails=lambda lr, step: False, scale=1.0, shift=0.0, val=True):
+        self.end, self.fails, self.scale, self.shift, self.val = end, fails, scale, shift, val
+        self.calls = []
+
+    def __call__(self, runs, steps, *, stage, validate=True, until=None):
+        until = until or steps
+        self.calls.append((stage, [run.name for run in runs], until))
+        frames, rows, evaluated = [], [], []
+        for run in runs:
+            fell = 1 - np.exp(-np.arange(until) / (steps / 20))
+            losses = 2 - (2 - self.end(run.lr)) * fell
+            bad = [step for step in range(1, until) if self.fails(run.lr, step)]
+            if bad:
+                losses = np.append(losses[: bad[0]], 1e9)
+            losses = losses * self.scale + self.shift
+            columns = {"run": run.name, "step": range(len(losses)), "lr": run.lr, "loss": losses}
+            frames.append(pd.DataFrame(columns | {"batch": 0}))
+            told = "DIVERGED" if bad else "FINISHED" if until == steps else "RUNNING"
+            rows.append((run.name, run.lr, repr(run.schedule), run.seed, told, len(losses)))
+            if validate and self.val and not bad:
+                evaluated.append((run.name, until, losses[-1]))
+        return Trace(
+            steps=steps,
+            frame=table(pd.concat(frames), TRACE),
+            runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
+            evaluated=table(pd.DataFrame(evaluated, columns=list(EVALUATED)), EVALUATED),
+        )
+
+
+def found(end, *, budget=1.0, steps=STEPS, seeds=3, **more):
+    """What a search finds where the losses are known."""
+    return search(TASK, steps=steps, budget=budget, seeds=seeds, evaluate=Fake(end, **more))
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    curvature=st.floats(0.01, 1e4),
+    steps=st.integers(80, 200),
+    budget=st.floats(1.0, 5.0),
+    seeds=st.integers(1, 3),
+)
+def test_no_more_updates_are_made_than_the_budget_pays_for(curvature, steps, budget, seeds):
+    task, made = bowl(curvature), [0]
+
+    def count(*_):
+        made[0] += 1
+
+    handle = register_optimizer_step_post_hook(count)
+    try:
+        one = search(task, steps=steps, budget=budget, seeds=seeds)
+    finally:
+        handle.remove()
+    assert 0 < made[0] <= budget * steps
+    assert made[0] <= one.spending["spent"].sum() <= budget * steps
+
+
+@given(
+    steps=st.integers(1, 5000),
+    budget=st.floats(0.01, 50),
+    seeds=st.integers(1, 9),
+    coarse=st.integers(1, 12),
+)
+def test_a_plan_keeps_to_its_budget(steps, budget, seeds, coarse):
+    try:
+        meant = plan(steps, budget, seeds=seeds, coarse=coarse)
+    except ArgumentError:
+        return
+    assert sum(meant.stages.values()) <= meant.updates <= budget * steps * (1 + 1e-6)
+    assert 4 <= meant.short < meant.long <= steps
+    assert 1 <= meant.seeds <= seeds
+
+
+@given(steps=st.integers(200, 2000), budget=st.floats(0.5, 20), more=st.floats(1, 3))
+def test_a_larger_budget_never_buys_fewer_seeds_or_no_verification(steps, budget, more):
+    less, larger = plan(steps, budget), plan(steps, budget * more)
+    assert less.seeds <= larger.seeds
+    assert less.verify <= larger.verify
+
+
+def test_the_budget_that_a_refusal_names_is_enough():
+    with pytest.raises(ArgumentError, match=r"20 updates.* Give budget=(0\.\d+)") as told:
+        plan(400, 0.05)
+    needed = float(str(told.value).split("budget=")[2].split(" ")[0])
+    assert plan(400, needed + 0.01).short == 4
+
+
+@settings(deadline=None, max_examples=40)
+@given(best=st.floats(2e-4, 0.05), height=st.floats(0.3, 3), seeds=st.integers(1, 3))
+def test_the_interval_holds_the_best_rate_of_a_smooth_curve(best, height, seeds):
+    one = found(parabola(best, height), seeds=seeds, budget=2.0 * seeds)
+    assert one.interval[0] <= best <= one.interval[1]
+    assert one.lr == pytest.approx(STABLE * best, rel=0.35)
+    assert one.interval == pytest.approx((one.lr / REACH, one.lr * REACH), rel=0.01)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    best=st.floats(2e-4, 0.05),
+    scale=st.sampled_from([1e-6, 0.5, 7.0, 1e4]),
+    shift=st.sampled_from([0.0, -3.0, 50.0]),
+)
+def test_the_unit_of_the_loss_does_not_matter(best, scale, shift):
+    plain = found(parabola(best), fails=lambda lr, step: lr > 30 * best)
+    other = found(parabola(best), fails=lambda lr, step: lr > 30 * best, scale=scale, shift=shift)
+    assert other.lr == pytest.approx(plain.lr, rel=0.02)
+
+
+@settings(deadline=None, max_examples=40)
+@given(best=st.floats(3e-4, 5e-3), place=st.floats(1.5, 8))
+def test_ten_times_the_best_rate_is_ten_times_the_answer(best, place):
+    low, high = found(parabola(best * place / 3)), found(parabola(10 * best * place / 3))
+    assert high.lr == pytest.approx(10 * low.lr, rel=0.02)
+
+
+@settings(deadline=None, max_examples=40)
+@given(limit=st.floats(3e-4, 3.0), step=st.integers(1, 40))
+def test_a_rate_that_diverges_is_not_answered(limit, step):
+    one = found(
+        lambda lr: 0.5 - 0.05 * math.log10(lr), fails=lambda lr, s: lr > limit and s >= step
+    )
+    assert one.lr <= limit
+
+
+def test_an_edge_of_the_grid_is_not_an_optimum():
+    one = found(parabola(2.0), budget=3.0)
+    assert one.interval[0] <= 2.0 <= one.interval[1]
+    assert any("so 1 was tried too" in note for note in one.notes)
+
+
+def test_every_rate_fails():
+    with pytest.raises(SearchError, match="without diverging"):
+        found(parabola(0.01), fails=lambda lr, step: step >= 5)
+
+
+def test_all_longer_runs_fail():
+    with pytest.raises(SearchError, match="trains for 54 steps without diverging"):
+        found(parabola(0.01), fails=lambda lr, step: step >= 30)
+
+
+def test_nothing_trains_when_the_arguments_are_wrong():
+    def never(*_args, **_more):
+        raise AssertionError("something trained")
+
+    for wrong in (
+        {"budget": 0.0},
+        {"budget": math.nan},
+        {"budget": 0.01},
+        {"budget": 1.0, "horizon": 10},
+        {"budget": 1.0, "fine": (1.0, 1.5)},
+    ):
+        with pytest.raises(ArgumentError):
+            search(TASK, steps=STEPS, evaluate=never, **wrong)
+
+
+def test_from_two_trainings_on_the_answer_is_trained_to_the_end():
+    one = found(parabola(0.01), budget=2.0)
+    assert one.verified
+    assert one.check == "held"
+    assert one.checks[["lr", "seed"]].to_numpy().tolist() == [[one.lr, 0]]
+    assert f"stable over all {STEPS} steps" in one.confidence
+
+
+def test_what_was_not_trained_to_the_end_is_not_called_verified():
+    one = found(parabola(0.01))
+    assert not one.verified
+    assert one.check == "not tried"
+    assert "a budget of 2 or more would train it to the end" in one.confidence
+
+
+def test_an_answer_that_fails_late_is_stepped_down():
+    calm = found(parabola(0.01), budget=2.0)
+    late = found(parabola(0.01), budget=2.0, fails=lambda lr, s: lr > 0.005 and s > 200)
+    assert late.lr < calm.lr / 2
+    assert late.check == "not held"
+    assert any("stepped down" in note for note in late.notes)
+
+
+def test_it_says_beforehand_what_it_will_spend(caplog):
+    told = []
+
+    class Late(Fake):
+        def __call__(self, *args, **more):
+            told.append(caplog.text)
+            return super().__call__(*args, **more)
+
+    with caplog.at_level(logging.INFO, "lrtune"):
+        search(TASK, steps=STEPS, budget=1.0, evaluate=Late(parabola(0.01)))
+    assert str(plan(STEPS, 1.0)) in told[0]
+
+
+def test_without_validation_data_the_training_loss_decides():
+    assert found(parabola(0.01), val=False).lr == pytest.approx(found(parabola(0.01)).lr, rel=0.1)
+
+
+def test_what_goes_on_is_not_trained_again():
+    fake = Fake(parabola(0.01))
+    search(TASK, steps=STEPS, budget=1.0, evaluate=fake)
+    asked = [(name, until) for _, names, until in fake.calls for name in names]
+    assert len(set(asked)) == len(asked)
+
+
+def test_it_is_saved_and_read_with_its_spending():
+    one = found(parabola(0.01))
+    again = read(one.to_json())[0]
+    assert again.to_json() == one.to_json()
+    assert list(again.spending["stage"]) == ["coarse", "between", "longer", "answer"]
+
+
+def test_what_was_saved_before_there_were_budgets_is_read():
+    old = found(parabola(0.01)).to_dict()
+    del old["confidence"], old["spending"]
+    again = read(json.dumps(old))[0]
+    assert isinstance(again, Search)
+    assert (again.confidence, len(again.spending)) == ("", 0)
+
+
+@given(
+    best=st.floats(0.02, 0.5),
+    height=st.floats(0.01, 100),
+    rates=st.tuples(st.floats(0.001, 0.01), st.floats(1.0, 10)),
+)
+def test_the_vertex_of_a_parabola_is_found(best, height, rates):
+    low, high = rates
+    middle = math.sqrt(low * high)
+    losses = {lr: height * math.log(lr / best) ** 2 for lr in (low, middle, high)}
+    if min(losses, key=losses.get) == middle:
+        assert vertex(losses, math.inf) == pytest.approx(best, rel=1e-6)
+    else:
+        assert vertex(losses, math.inf) in (low, high)
