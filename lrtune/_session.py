@@ -109,14 +109,17 @@ class Session:
 
     def evaluator(self, task: Task, seed: int, engine: str = "loop") -> Evaluate:
         """Train the task, and remember the traces until the result that they lead to is there."""
-        self._evaluator = Evaluator(task, engine=engine, progress=self.progress)
-        inner: Evaluate = self._evaluator
         if self._memory is not None:
             one = self._memory
             self._study = Study(
                 one.study, task, fresh=one.fresh, force=one.force, seed=seed, say=self.say
             )
-            inner = self._study.remembering(self._evaluator, engine)
+        study = self._study
+        decide = None if study is None else study.decide
+        self._evaluator = Evaluator(task, engine=engine, progress=self.progress, decide=decide)
+        inner: Evaluate = self._evaluator
+        if study is not None:
+            inner = study.remembering(self._evaluator, engine)
 
         def evaluate(
             runs: Sequence[Run],

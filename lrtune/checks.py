@@ -1,6 +1,5 @@
 """What is wrong with a task is said before anything trains: one function per kind of input."""
 
-import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -59,20 +58,8 @@ def objective(given: object) -> None:
         )
 
 
-def model_copy(model: nn.Module) -> nn.Module:
-    """A deep copy of the model."""
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:
-        raise TaskError(
-            f"the {type(model).__name__} cannot be copied ({type(error).__name__}: {error}), and "
-            "training yours would change it. Pass a function that makes it: "
-            f"Task(lambda: {type(model).__name__}(...), ...)."
-        ) from error
-
-
-def fresh_models(make: Callable[[], object]) -> None:
-    """A model factory has to make a new module at each call."""
+def fresh_models(make: Callable[[], object]) -> tuple[nn.Module, nn.Module]:
+    """A model factory has to make a new module at each call; two of them."""
     try:
         inspect.signature(make).bind()
     except TypeError as error:
@@ -97,6 +84,7 @@ def fresh_models(make: Callable[[], object]) -> None:
             "copied."
         )
     trainable(first)
+    return first, second
 
 
 def trainable(model: nn.Module) -> None:

@@ -58,7 +58,8 @@ def reseed(one: object, seed: int) -> None:
 @contextlib.contextmanager
 def preserved() -> Iterator[None]:
     """Give back the global random states exactly as they were, whatever happens inside."""
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python, cpu = random.getstate(), torch.get_rng_state()
+    numpy = np.random.get_state(legacy=False)  # of whatever kind its global generator is
     cuda = torch.cuda.get_rng_state_all() if _has_cuda() else []
     mps = torch.mps.get_rng_state() if _has_mps() else None
     try:

@@ -14,13 +14,14 @@ from torch.utils.data import Dataset
 
 from lrtune import checks
 from lrtune.batch import Batch, cloned, described, length, moved
+from lrtune.borrowing import own_loss, watched
 from lrtune.checks import evaluating, trying
+from lrtune.copies import MakeModel, model_copy, owning, twin
 from lrtune.data import Drawn, as_data, draw, stream
 from lrtune.errors import TaskError
 from lrtune.randomness import NOISE, WEIGHTS, derive, preserved, seed_all
 
 Loss = Callable[..., Tensor]
-MakeModel = Callable[[], nn.Module]
 MakeOptimizer = Callable[[nn.Module, float], Optimizer]
 Objective = Callable[[Any, Batch], Tensor]
 
@@ -45,7 +46,8 @@ class Task:
         model: An `nn.Module`, of which every run gets a copy with the same weights, or a function
             without arguments that makes one, so that every seed gets weights of its own. A model
             that comes in eval mode is trained in train mode; one in train mode keeps the modes of
-            its parts, so frozen BatchNorm layers stay frozen.
+            its parts, so frozen BatchNorm layers stay frozen. Hooks come along; those that hold
+            the model itself, as closures do, need the function.
         train: A DataLoader, a Dataset, a tuple of tensors (inputs, targets), or any re-iterable
             of batches. It is gone through again and again, as often as the steps need.
         loss: `loss(model(*inputs), target)` for batches `(*inputs, target)`: `nn.MSELoss()` or
@@ -97,7 +99,8 @@ class Task:
         with preserved(), torch.inference_mode(mode=False), torch.enable_grad():
             self._make_model = _model_maker(model)
             self._first = next(self.batches(seed=0))
-            self._try()
+            with watched(model):
+                self._try(model)
 
     @property
     def has_validation(self) -> bool:
@@ -138,7 +141,7 @@ class Task:
 
     def copy_of(self, state: State, lr: float) -> State:
         """The same weights, buffers and optimizer state, with peak rate `lr`, as a twin."""
-        model, loss = copy.deepcopy((state.model, state.loss))
+        model, loss = twin((state.model, state.loss))
         optimizer = self._make_optimizer(model, lr)
         rates = [group["lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(copy.deepcopy(state.optimizer.state_dict()))
@@ -186,10 +189,10 @@ class Task:
     def _own_loss(self) -> Loss:
         if not isinstance(self._loss, nn.Module):
             return self._loss
-        return copy.deepcopy(self._loss).to(self.device)
+        return twin(self._loss).to(self.device)
 
-    def _try(self) -> None:
-        """Make one update on a copy, and find out whether the model works in place."""
+    def _try(self, brought: object) -> None:
+        """Make one update on a copy of what was brought, and see whether it works in place."""
         if not self._has_objective:
             checks.batch(self._first)
         batch = moved(cloned(self._first), self.device)
@@ -209,7 +212,7 @@ class Task:
         else:
             with trying("the objective", self._first):
                 loss = state.loss(model, batch)
-        checks.value(loss)
+        own_loss(checks.value(loss), brought)
         with trying("the update", self._first):
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -230,16 +233,15 @@ class Task:
 
 def _model_maker(model: object) -> MakeModel:
     if isinstance(model, nn.Module):
-        pristine = checks.model_copy(model)
+        pristine = model_copy(model)
         checks.trainable(pristine)
-        return lambda: copy.deepcopy(pristine)
+        return lambda: twin(pristine)
     if not callable(model):
         raise TaskError(
             f"model is a {type(model).__name__}; expected an nn.Module, or a function without "
             "arguments that makes one."
         )
-    checks.fresh_models(model)
-    return model
+    return owning(model, *checks.fresh_models(model))
 
 
 def _optimizer_maker(given: Callable[..., Optimizer] | None) -> MakeOptimizer:

@@ -3,8 +3,10 @@
 The models take vectors of three numbers (the pictured ones, images of 4x4) to three classes.
 """
 
+import contextlib
 import functools
 import random
+import types
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +61,18 @@ class Tied(nn.Module):
 
     def forward(self, inputs):
         return self.back(torch.tanh(self.there(inputs)))
+
+
+class Twice(nn.Module):
+    """One layer, which it knows under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+        self.second = self.first
+
+    def forward(self, inputs):
+        return self.second(torch.tanh(self.first(inputs)))
 
 
 class Counting(nn.Module):
@@ -167,6 +181,7 @@ MODELS = {
         convolution,
         dropout,
         Tied,
+        Twice,
         frozen,
         lazy,
         lazy_in_place,
@@ -311,24 +326,35 @@ def photograph(thing):
 
 @photograph.register
 def _(model: nn.Module):
-    modules = dict(model.named_modules())
-    return {
-        "parameters": [photograph(one) for one in model.parameters()],
-        "names": [name for name, _ in model.named_parameters(remove_duplicate=False)],
-        "buffers": {name: photograph(one) for name, one in model.named_buffers()},
-        "modes": {name: part.training for name, part in modules.items()},
-        "hooks": {name: len(part._forward_hooks) for name, part in modules.items()},
-    }
+    """Its parts, with all that they hold: mode, hooks, weights, buffers, attributes."""
+    parts = dict(model.named_modules(remove_duplicate=False))
+    return {name: (id(part), str(type(part)), _inside(part)) for name, part in parts.items()}
+
+
+def _inside(part):
+    return {key: photograph(value) for key, value in vars(part).items() if key != "_modules"}
+
+
+@photograph.register(types.FunctionType)
+@photograph.register(types.MethodType)
+def _(function):
+    """Which one it is; what it has written elsewhere belongs to its author."""
+    return id(getattr(function, "__self__", function)), function.__qualname__
 
 
 @photograph.register
 def _(tensor: torch.Tensor):
     if is_lazy(tensor):
-        return "lazy", id(tensor), tensor.requires_grad
+        return "lazy", id(tensor), tensor.requires_grad, str(type(tensor))
+    hooked = tensor._backward_hooks, tensor._post_accumulate_grad_hooks
     flat = tensor.detach().contiguous().reshape(-1)
     return (
         id(tensor),
         tensor._version,
+        tensor.data_ptr(),
+        tensor.stride(),
+        [photograph(dict(hooks or {})) for hooks in hooked],
+        photograph(vars(tensor)),
         flat.view(torch.uint8).numpy().tobytes(),
         str(tensor.dtype),
         tuple(tensor.shape),
@@ -378,3 +404,25 @@ def world():
     """The global random states."""
     name, keys, *rest = np.random.get_state()
     return torch.get_rng_state().tolist(), (name, keys.tolist(), rest), random.getstate()
+
+
+@contextlib.contextmanager
+def untouched(*things):
+    """Fails if any of these, or the global random states, changes in this block."""
+    before, states = [photograph(thing) for thing in things], world()
+    try:
+        yield
+    finally:
+        assert not differences(before, [photograph(thing) for thing in things])
+        assert world() == states
+
+
+def differences(before, after, path=""):
+    """Where two photographs differ."""
+    if type(before) is type(after) is dict and before.keys() == after.keys():
+        pairs = [(f"{path}.{key}", before[key], after[key]) for key in before]
+    elif type(before) is type(after) in (list, tuple) and len(before) == len(after):
+        pairs = [(f"{path}.{n}", *pair) for n, pair in enumerate(zip(before, after, strict=True))]
+    else:
+        return [] if before == after else [path]
+    return [found for where, one, other in pairs for found in differences(one, other, where)]

@@ -1,6 +1,5 @@
 """Stack: the weights and buffers of several runs as single tensors, with one axis for the runs."""
 
-import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lrtune.batch import Batch
+from lrtune.copies import twin
 from lrtune.errors import EngineError
 from lrtune.memory import Saved
 from lrtune.randomness import seed_all
@@ -73,6 +73,7 @@ class Stack:
         parameters = _gathered([dict(whole.named_parameters()) for whole in wholes])
         self._buffers = _gathered([dict(whole.named_buffers()) for whole in wholes])
         trained = {name for name, one in wholes[0].named_parameters() if one.requires_grad}
+        self._places = _places(self._whole)
         self._weights = {name: one for name, one in parameters.items() if name in trained}
         self._frozen = {name: one for name, one in parameters.items() if name not in trained}
         # The same objects that the optimizers hold, in the order of the stacked weights.
@@ -130,8 +131,9 @@ class Stack:
     ) -> tuple[Tensor, Tensors]:
         """The loss of one run, and its buffers as they are afterwards."""
         tensors = {**weights, **frozen, **buffers}
-        loss = functional_call(self._whole, tensors, (batch,))
-        return loss.reshape(()), {name: tensors[name] for name in buffers}
+        placed = {place: tensors[name] for place, name in self._places.items()}
+        loss = functional_call(self._whole, placed, (batch,), tie_weights=False)
+        return loss.reshape(()), {name: placed[name] for name in buffers}
 
 
 def _gathered(runs: Sequence[Tensors]) -> Tensors:
@@ -145,6 +147,22 @@ def _gathered(runs: Sequence[Tensors]) -> Tensors:
         for one, view in zip(own, stacked[name].detach().unbind(), strict=True):
             one.data = view
     return stacked
+
+
+def _places(whole: nn.Module) -> dict[str, str]:
+    """Where each tensor stands, with the name that it goes by: tied ones stand in several places.
+
+    A part that has two names is one place: torch would put its tensors in twice, and then give it
+    back those that it had put in.
+    """
+    tensors = (*whole.named_parameters(), *whole.named_buffers())
+    names = {id(tensor): name for name, tensor in tensors}
+    return {
+        ".".join(filter(None, (name, key))): names[id(tensor)]
+        for name, part in whole.named_modules()
+        for key, tensor in (*part._parameters.items(), *part._buffers.items())  # noqa: SLF001
+        if tensor is not None
+    }
 
 
 def _refuse_hooks(whole: nn.Module) -> None:
@@ -187,7 +205,7 @@ class Alone(NamedTuple):
 
 def alone(task: Task, state: State, batch: Batch, noise: int) -> Alone:
     """Loss and gradients of one run, on a copy of it."""
-    model, loss_of = copy.deepcopy((state.model, state.loss))
+    model, loss_of = twin((state.model, state.loss))
     whole = _Whole(task, State(model, loss_of, state.optimizer))
     seed_all(noise)
     with Saved() as saved:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from lrtune._cohort.auto import Auto
 from lrtune._cohort.cohort import Cohort, Progress
+from lrtune._cohort.decided import Decide, decided
 from lrtune._cohort.engine import Engine
 from lrtune._cohort.loop import Loop
 from lrtune._cohort.stacked import Stacked
@@ -52,6 +53,9 @@ class Evaluator:
             on its neighbours, nor on what was faster that day, so the same seed gives the same
             answer again.
         progress: Told the stage, the updates done and the total.
+        decide: Keeps the choices of `auto`, as `Study.decide` does: each is made before the runs
+            begin, by a trial on updates that are thrown away. Then what a call gives depends on
+            that call alone, bit for bit on a CPU: nothing is gone on with, but by the loop.
 
     Raises:
         ArgumentError: There is no such engine.
@@ -65,24 +69,35 @@ class Evaluator:
     """
 
     def __init__(
-        self, task: Task, *, engine: str = "loop", progress: Progress | None = None
+        self,
+        task: Task,
+        *,
+        engine: str = "loop",
+        progress: Progress | None = None,
+        decide: Decide | None = None,
     ) -> None:
         """Nothing trained yet."""
         if engine not in ENGINES:
             raise ArgumentError(f"engine={engine!r}; there are {', '.join(ENGINES)}.")
         self._task, self._progress = task, progress
         self._trials: list[Trial] = []
+        self._told: dict[int, str] = {}
+        self._goes_on = decide is None or engine == "loop"  # a stack's rounding is of its runs
         self._cohorts: list[Cohort] = []
-        self._make: Callable[[], Engine] = {
-            "auto": lambda: Auto(task, self._trials),
-            "loop": lambda: Loop(task),
-            "stacked": lambda: Stacked(task),
+        self._make: Callable[[Sequence[Run], int], Engine] = {
+            "auto": lambda runs, steps: (
+                decided(task, runs, steps, decide, self._tell)
+                if decide is not None
+                else Auto(task, self._trials)
+            ),
+            "loop": lambda _runs, _steps: Loop(task),
+            "stacked": lambda _runs, _steps: Stacked(task),
         }[engine]
 
     @property
     def told(self) -> list[str]:
         """Which engine was the faster, for how many runs, and by how much; for `auto`."""
-        return [str(trial) for trial in self._trials]
+        return [*(str(trial) for trial in self._trials), *self._told.values()]
 
     def __call__(
         self,
@@ -109,11 +124,16 @@ class Evaluator:
             idle = []  # to be trained again from the start, should they be asked for
         for first in range(0, len(left), most):
             some = left[first : first + most]
-            cohort = Cohort(self._task, some, steps, engine=self._make(), progress=self._progress)
+            engine = self._make(some, steps)
+            cohort = Cohort(self._task, some, steps, engine=engine, progress=self._progress)
             traces.append(self._advanced(cohort, some, end, stage, validate=validate))
             idle.append(cohort)
-        self._cohorts = [cohort for cohort in idle if cohort.live and cohort.step < cohort.steps]
+        going_on = [one for one in idle if one.live and one.step < one.steps]
+        self._cohorts = going_on if self._goes_on else []
         return joined(traces).only([run.name for run in runs])
+
+    def _tell(self, about: int, told: str) -> None:
+        self._told.setdefault(about, told)
 
     def _advanced(
         self, cohort: Cohort, runs: Sequence[Run], end: int, stage: str, *, validate: bool

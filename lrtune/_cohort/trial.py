@@ -1,9 +1,13 @@
 """Trial: ways to carry out an update, timed in turn, and the fastest taken. Pure."""
 
 import math
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
+
+from lrtune.errors import EngineError
 
 ROUNDS = 3
 """How often each way is timed, after one update that is not: there, things are made for good."""
@@ -31,6 +35,23 @@ class Way:
         """In words."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         return f"{'stacked' if self.stacked else 'loop'}, {threads}"
+
+
+def read(text: str) -> Way:
+    """The way that these words are of; with no more threads than there are processors.
+
+    Raises:
+        EngineError: They are of none.
+
+    >>> read("stacked, 1 thread")
+    Way(stacked=True, threads=1)
+    """
+    words = re.fullmatch(r"(loop|stacked), ([1-9]\d{0,3}) threads?", text)
+    if words is None:
+        raise EngineError(
+            f"the choice {text[:40]!r} is no engine; expected such as 'loop, 1 thread'."
+        )
+    return Way(words[1] == "stacked", min(int(words[2]), os.cpu_count() or 1))
 
 
 def ways(threads: int, *, on_cpu: bool) -> list[Way]:
@@ -97,6 +118,8 @@ class Trial:
         chosen = f"{self.runs} runs: {self.best}"
         if self.refused:
             return f"{chosen}; they cannot be stacked: {self.refused}"
+        if not self.times:
+            return f"{chosen}, as there are too few steps to try anything else"
         others = [self._seconds(way) for way in self.ways if way.stacked != self.best.stacked]
         gain = min(others) / self._seconds(self.best)
         other = "the loop" if self.best.stacked else "stacked"

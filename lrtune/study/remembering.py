@@ -125,7 +125,9 @@ class Study:
         Args:
             train: Trains runs; it must obey the laws of a cohort.
             engine: The class of the engine that `train` uses: what another class recorded is not
-                taken for an answer, as they agree up to rounding only.
+                taken for an answer, as they agree up to rounding only. With another than the
+                loop, hand `decide` to the evaluator:
+                `remembering(Evaluator(task, engine="auto", decide=study.decide), "auto")`.
         """
 
         def evaluate(

@@ -1,4 +1,4 @@
-"""What breaks is counted: fault, times tried, results lost, answers changed."""
+"""What breaks is counted: fault, times tried, results lost, answers changed. So are models."""
 
 import os
 import shutil
@@ -7,9 +7,15 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reliability.md"
-BEGIN, END = "<!-- begin: make faults -->\n", "<!-- end: make faults -->\n"
+HEADS = {
+    "make faults": ("fault", "tried", "result lost", "answer changed"),
+    "make faults, models": (
+        "verb", "models", "finished", "broken off", "refused", "model changed",
+        "random state changed",
+    ),
+}  # fmt: skip
 ALL = os.environ.get("LRTUNE_FAULTS") == "all"
-ROWS = {}
+ROWS, MODELS = {}, {}
 
 
 def pytest_collection_modifyitems(items):
@@ -37,16 +43,35 @@ def tally():
 
 
 def pytest_sessionfinish(exitstatus):
-    """Write the table, failures included; lines of tests that were left out stay."""
-    if not ALL or not ROWS or exitstatus not in (0, 1):
+    """Write the tables, failures included; lines of tests that were left out stay."""
+    if not ALL or exitstatus not in (0, 1):
         return
-    head, rest = PAGE.read_text().split(BEGIN)
-    table, tail = rest.split(END)
+    page = PAGE.read_text()
+    for (mark, head), rows in zip(HEADS.items(), (ROWS, MODELS), strict=True):
+        page = written(page, mark, head, rows)
+    PAGE.write_text(page)
+
+
+def written(page, mark, head, rows):
+    """The page with these rows in the table of that mark."""
+    begin, end = f"<!-- begin: {mark} -->\n", f"<!-- end: {mark} -->\n"
+    before, rest = page.split(begin)
+    table, after = rest.split(end)
     kept = dict(line.strip("| ").split(" | ", 1) for line in table.splitlines()[2:])
-    rows = kept | {fault: " | ".join(map(str, ROWS[fault])) for fault in ROWS}
-    lines = ["| fault | tried | result lost | answer changed |", "| --- | --: | --: | --: |"]
-    lines += [f"| {fault} | {rows[fault]} |" for fault in sorted(rows)]
-    PAGE.write_text(head + BEGIN + "\n".join(lines) + "\n" + END + tail)
+    kept |= {name: " | ".join(map(str, row)) for name, row in rows.items()}
+    lines = [f"| {' | '.join(head)} |", f"| --- {'| --: ' * (len(head) - 1)}|"]
+    lines += [f"| {name} | {kept[name]} |" for name in sorted(kept)]
+    return before + begin + "\n".join(lines) + "\n" + end + after
+
+
+@pytest.fixture
+def hands():
+    """Count what happened to generated models, for a table of its own."""
+
+    def count(verb, counted):
+        MODELS[verb] = tuple(counted[name] for name in HEADS["make faults, models"][1:])
+
+    return count
 
 
 @pytest.fixture

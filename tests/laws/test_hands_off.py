@@ -1,12 +1,12 @@
 """Law 7: what the user brings, and the global random states, are bit-identical afterwards."""
 
-import contextlib
 import copy
 
 import pytest
 import torch
 import zoo
 from torch import nn
+from zoo import untouched
 
 import lrtune
 from lrtune import Cohort, Run, Task, train
@@ -17,17 +17,6 @@ RUNS = [*CALM, Run("absurd", 1e30)]
 
 class Stop(Exception):  # noqa: N818 - it is what a user's code may raise
     """An error of the user's own."""
-
-
-@contextlib.contextmanager
-def untouched(*things):
-    """Fails if any of these, or the global random states, changes in this block."""
-    before = [zoo.photograph(thing) for thing in things], zoo.world()
-    try:
-        yield
-    finally:
-        after = [zoo.photograph(thing) for thing in things], zoo.world()
-        assert after == before
 
 
 def sweep(task):

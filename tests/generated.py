@@ -1,0 +1,360 @@
+"""Models that hypothesis makes up: blocks in a row, and what people do to a model afterwards.
+
+They take images of 4x4 to three classes, as the pictured models of the zoo do.
+"""
+
+import copy
+import random
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import zoo
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrizations
+
+WIDE = 4
+
+
+# --- blocks, which keep the shape of what they are given ------------------------------------------
+
+
+class Twice(nn.Module):
+    """One layer, used twice and known under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(WIDE, WIDE, 1)
+        self.second = self.first
+
+    def forward(self, maps):
+        return self.second(torch.relu(self.first(maps)))
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.there, self.back = nn.Conv2d(WIDE, WIDE, 1), nn.Conv2d(WIDE, WIDE, 1, bias=False)
+        self.back.weight = self.there.weight
+
+    def forward(self, maps):
+        return self.back(torch.tanh(self.there(maps)))
+
+
+class Averaging(nn.Module):
+    """Moves two buffers, one of which is not saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(1, WIDE, 1, 1), persistent=False)
+
+    def forward(self, maps):
+        if self.training:
+            self.calls += 1
+            self.mean.mul_(0.9).add_(0.1 * maps.detach().mean((0, 2, 3), keepdim=True))
+        return maps - self.mean
+
+
+class Noting(nn.Module):
+    """Keeps attributes that are plain: a tensor that it writes into, a list, a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.seen, self.calls = torch.ones(1), [], 0
+
+    def forward(self, maps):
+        self.scale.mul_(0.99)
+        self.seen.append(len(maps))
+        self.calls += 1
+        return maps * self.scale
+
+
+class Drawing(nn.Module):
+    """Draws from the three global generators, and from three of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.numpy, self.python = np.random.default_rng(1), random.Random(1)
+        self.torch = torch.Generator().manual_seed(1)
+
+    def forward(self, maps):
+        noise = float(np.random.normal()) + random.random() + float(torch.rand(()))
+        noise += float(self.numpy.normal()) + self.python.random()
+        return maps * (1 + 0.01 * (noise + float(torch.rand((), generator=self.torch))))
+
+
+def convolution():
+    return nn.Conv2d(WIDE, WIDE, 3, padding=1)
+
+
+BLOCKS = {
+    "convolution": convolution,
+    "lazy convolution": lambda: nn.LazyConv2d(WIDE, 3, padding=1),
+    "batch norm": lambda: nn.BatchNorm2d(WIDE),
+    "batch norm without weights": lambda: nn.BatchNorm2d(WIDE, affine=False),
+    "lazy batch norm": nn.LazyBatchNorm2d,
+    "group norm": lambda: nn.GroupNorm(2, WIDE),
+    "dropout": lambda: nn.Dropout2d(0.3),
+    "relu in place": lambda: nn.Sequential(convolution(), nn.ReLU(inplace=True)),
+    "twice": Twice,
+    "tied": Tied,
+    "averaging": Averaging,
+    "noting": Noting,
+    "drawing": Drawing,
+}
+
+
+class Copying(nn.Sequential):
+    """Has a way of its own to be copied."""
+
+    def __deepcopy__(self, memo):
+        made = type(self)(*(copy.deepcopy(part, memo) for part in self))
+        made.training = self.training
+        return made
+
+
+# --- what people do to a model, or to one of its layers -------------------------------------------
+
+
+class Counter:
+    """A hook that remembers in itself how often it was called."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, *_):
+        self.calls += 1
+
+
+def freeze(_model, layer):
+    layer.requires_grad_(requires_grad=False)
+
+
+def freeze_bias(_model, layer):
+    if layer.bias is not None:
+        layer.bias.requires_grad_(requires_grad=False)
+
+
+def evaluate_part(_model, layer):
+    layer.eval()
+
+
+def evaluate(model, _layer):
+    model.eval()
+
+
+def forward_hook(_model, layer):
+    layer.register_forward_hook(Counter())
+
+
+def forward_pre_hook(model, _layer):
+    model.register_forward_pre_hook(Counter())
+
+
+def backward_hook(model, _layer):
+    model[-1].register_full_backward_hook(Counter())
+
+
+def gradient_hook(_model, layer):
+    if layer.weight.requires_grad:
+        layer.weight.register_hook(Counter())
+        layer.weight.register_post_accumulate_grad_hook(Counter())
+
+
+def hook_that_counts_elsewhere(_model, layer):
+    calls = []
+    layer.register_forward_hook(lambda *_: calls.append(1))
+
+
+def attribute_of_a_weight(_model, layer):
+    layer.weight.group, layer.weight.owners = "slow", ["me"]
+
+
+def by_channels(_model, layer):
+    if layer.weight.ndim == 4:
+        layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def expanded(_model, layer):
+    layer.requires_grad_(requires_grad=False)
+    layer.weight.data = layer.weight.data[:1, :1].expand(layer.weight.shape)
+
+
+def weight_norm(_model, layer):
+    parametrizations.weight_norm(layer)
+
+
+def spectral_norm(_model, layer):
+    parametrizations.spectral_norm(layer)
+
+
+def orthogonal(_model, layer):
+    parametrizations.orthogonal(layer)
+
+
+def older_weight_norm(_model, layer):
+    with warnings.catch_warnings(action="ignore"):
+        nn.utils.weight_norm(layer)
+
+
+def older_spectral_norm(_model, layer):
+    nn.utils.spectral_norm(layer)
+
+
+def hook_that_writes_into_the_model(model, layer):
+    layer.register_forward_hook(lambda _part, _inputs, outputs: setattr(model, "seen", outputs))
+
+
+def gradient_hook_that_reads_the_model(model, layer):
+    if layer.weight.requires_grad:
+        layer.weight.register_hook(lambda gradient: gradient * model.training)
+    else:
+        hook_that_writes_into_the_model(model, layer)
+
+
+def patched(_model, layer):
+    plain = layer.forward
+    layer.forward = lambda maps: plain(maps) * 2
+
+
+def uncopied(_model, layer):
+    layer.__class__ = type("Uncopied", (type(layer),), {"__deepcopy__": lambda self, _memo: self})
+
+
+def result_kept(_model, layer):
+    layer.latest = torch.ones(1, requires_grad=True) * 2
+
+
+HARMLESS = {
+    done.__name__: done
+    for done in (
+        freeze,
+        freeze_bias,
+        evaluate_part,
+        evaluate,
+        forward_hook,
+        forward_pre_hook,
+        backward_hook,
+        gradient_hook,
+        hook_that_counts_elsewhere,
+        attribute_of_a_weight,
+        by_channels,
+        expanded,
+        weight_norm,
+        spectral_norm,
+        orthogonal,
+        older_spectral_norm,
+    )
+}
+IN_THE_WAY = {
+    done.__name__: done
+    for done in (
+        older_weight_norm,
+        hook_that_writes_into_the_model,
+        gradient_hook_that_reads_the_model,
+        patched,
+        result_kept,
+        uncopied,
+    )
+}
+"""No copy is free of the model: it has to be refused, and the same made by a function taken."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is made and handed over.
+
+    Attributes:
+        blocks: Between the first and the last layer.
+        done: What is done to the model afterwards, and to which of its layers.
+        lazy: Whether the last layer waits for its width.
+        copying: Whether the model has a `__deepcopy__` of its own.
+        training: Whether it is in the middle of one, with pending gradients and an optimizer.
+        handed: As it is, or as a function; one that uses parts of the user's in every model.
+    """
+
+    blocks: tuple[str, ...]
+    done: tuple[tuple[str, int], ...]
+    lazy: bool
+    copying: bool
+    training: bool
+    handed: str
+
+    @property
+    def refused(self):
+        """Whether no copy of it can be made."""
+        return self.handed == "model" and any(name in IN_THE_WAY for name, _ in self.done)
+
+    def make(self, *mine):
+        """The model; at last, the parts that are `mine` are put behind the first layer."""
+        first = nn.Conv2d(1, WIDE, 3, padding=1)
+        blocks = [BLOCKS[name]() for name in self.blocks]
+        last = nn.LazyLinear(3) if self.lazy else nn.Linear(WIDE * 16, 3)
+        kind = Copying if self.copying else nn.Sequential
+        model = kind(first, *blocks, nn.Flatten(), last)
+        for name, at in sorted(self.done, key=lambda one: one[0] in HARMLESS):
+            layers = [part for part in model.modules() if _is_plain(part)]
+            if layers:
+                (HARMLESS | IN_THE_WAY)[name](model, layers[at % len(layers)])
+        for part in mine:
+            model.insert(1, part)
+        return model
+
+    def brought(self):
+        """What a user has, all of which must stay as it is; and what is handed to a task."""
+        if self.handed == "model":
+            model = zoo.born(self.make)
+            return [model, *self._trained(model)], model
+        mine = []
+        if self.handed == "function with parts":
+            mine = [nn.BatchNorm2d(WIDE, affine=False), nn.ReLU().eval(), Averaging()]
+        kept = torch.ones(WIDE)
+
+        def factory():
+            model = self.make(*mine)
+            model[0].bias.data = kept
+            return model
+
+        return [*mine, kept], factory
+
+    def _trained(self, model):
+        weights = [one for one in model.parameters() if not is_lazy(one) and one.requires_grad]
+        if not self.training or not weights:
+            return []
+        for weight in weights:
+            weight.grad = torch.ones_like(weight)
+        optimizer = torch.optim.AdamW(weights)
+        optimizer.step()
+        return [optimizer]
+
+
+def _is_plain(part):
+    """Whether it is a layer whose weight is there, and has not been made into something else."""
+    weight = part._parameters.get("weight")
+    ready = weight is not None and not is_lazy(weight) and not weight._backward_hooks
+    return isinstance(part, (nn.Conv2d, nn.Linear)) and ready
+
+
+def plans():
+    """A strategy for plans: most of them can be trained."""
+    harmless, in_the_way = (
+        st.tuples(st.sampled_from(sorted(names)), st.integers(0, 3))
+        for names in (HARMLESS, IN_THE_WAY)
+    )
+    done = st.lists(harmless, max_size=6)
+    more = st.builds(lambda some, last: [*some, last], done, in_the_way)
+    return st.builds(
+        Plan,
+        blocks=st.lists(st.sampled_from(sorted(BLOCKS)), max_size=5).map(tuple),
+        done=(done | done | more).map(tuple),
+        lazy=st.booleans(),
+        copying=st.booleans(),
+        training=st.booleans(),
+        handed=st.sampled_from(["model", "model", "function", "function with parts"]),
+    )
