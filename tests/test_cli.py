@@ -100,6 +100,32 @@ def test_no_compare_stops_at_the_rate(run):
     assert "schedule" not in answer
 
 
+def test_a_budget_is_told_before_and_kept(run):
+    quick = ["--steps", "96", "--seeds", "1", "--device", "cpu", "--budget", "1"]
+    result = run("search", *quick)
+    assert result.exit_code == 0, result.output
+    assert "Plan: at most 96 updates" in result.stderr
+    assert result.stdout.startswith("Learning rate")  # and neither range test nor schedule
+    assert "Schedule" not in result.stdout
+    assert "not trained to that length" in result.stdout
+    spent = int(re.search(r"Spent (\d+) updates", result.stdout).group(1))
+    assert 0 < spent <= 96
+    page = Path("report.html").read_text()
+    assert "No learning rate stayed stable" not in page
+    assert "Probably best" in page
+    again = run("search", *quick, "--json")
+    assert "trained 0" in again.stderr
+    assert json.loads(again.stdout)["lr"] == pytest.approx(
+        float(re.search(r"Learning rate +(\S+)", result.stdout).group(1)), rel=0.01
+    )
+
+
+def test_a_budget_that_pays_for_nothing_is_refused(run):
+    result = run("search", "--steps", "96", "--budget", "0.1")
+    assert result.exit_code == 2
+    assert "Give budget=" in result.stderr
+
+
 def test_compare_ranks_the_schedules_that_are_named(run):
     result = run("compare", "--lr", "0.05", "--schedules", "step,one-cycle", *QUICK)
     assert result.exit_code == 0, result.output

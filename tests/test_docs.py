@@ -58,7 +58,8 @@ def test_the_commands_run(folder):
     for command in ours:
         line, _, into = command.partition(" > ")
         words = shlex.split(line)[1:]
-        steps = [] if words[0] in ("report", "schedules", "studies") else ["--steps", "24"]
+        few = "100" if "--budget" in words else "24"
+        steps = [] if words[0] in ("report", "schedules", "studies") else ["--steps", few]
         result = CliRunner().invoke(app, [*words, *steps, *QUICK.get(words[0], [])])
         assert result.exit_code == 0, (command, result.output)
         if into:

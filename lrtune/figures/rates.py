@@ -80,6 +80,8 @@ def rates_figure(
     """
     points, shown = score_points(frame, scores)
     measured = "validation loss" if len(finite(scores["val"])) else "training loss"
+    if (scores["score"] - scores["val"]).abs().gt(1e-9 * scores["val"].abs()).any():
+        measured = "loss (training, validation)"
     layout = {
         "xaxis": look.rate_axis(),
         "yaxis": look.value_axis(f"{measured} at the end of the short run", shown),

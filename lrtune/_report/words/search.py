@@ -49,10 +49,7 @@ def search_section(result: Search) -> Section:
 
 
 def _spent(result: Search) -> str:
-    """The sum, and its stages."""
-    spent = int(result.spending["spent"].sum())
-    stages = ", ".join(f"{row.stage} {row.spent:,}" for row in result.spending.itertuples())
-    return f"{spent / result.steps:.2f} full trainings, in updates: {stages}"
+    return f"{result.spending['spent'].sum() / result.steps:.2f} full trainings"
 
 
 def _limits(result: Search, seeds: int) -> str:
@@ -81,14 +78,21 @@ def _rates(result: Search, seeds: int) -> Chart:
         draw=result.figure,
         alt=f"The loss at the end of the short runs for {count(len(result.frame), 'rate')}: "
         f"{told}.{lowest} Chosen: {result.lr:.3g}.",
-        caption=f"{symbols}{failed}Green: the chosen rate, and the rates that cannot be told apart "
-        "from the best one. Where rates are crowded, a second panel shows them close up.",
+        caption=f"{symbols}{failed}Green: the chosen rate, and {_green(result)}. Where rates are "
+        "crowded, a second panel shows them close up.",
         tables=[
             table_of("Every rate", result.frame),
             table_of("Every run", spoken(result.scores)),
             table_of("The longer runs", spoken(result.checks)),
+            *([table_of("What was spent", result.spending)] if len(result.spending) else []),
         ],
     )
+
+
+def _green(result: Search) -> str:
+    if len(result.spending):
+        return "where the best one probably lies"
+    return "the rates that cannot be told apart from the best one"
 
 
 def _curves(result: Search, seeds: int) -> Chart:
