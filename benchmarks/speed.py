@@ -34,7 +34,7 @@ from models import Setting, setting, slow_loader
 from timing import header, ratio, timed, told
 from torch import Tensor
 
-from lrtune import Cohort, Evaluator, Run, Task, range_test, search, train
+from lrtune import Cohort, Run, Task, range_test, search, train
 from lrtune._cohort import Loop, Stacked
 from lrtune._cohort.auto import Auto
 from lrtune.demo import images
@@ -228,7 +228,7 @@ class InMemory:
 
 
 def searches() -> None:
-    """Seconds of the whole search, and how good its answer is: trained with it, three seeds."""
+    """Seconds of the whole search, and how good its answer is: trained with it, eight seeds."""
     chosen, (_, val) = setting("tiny CNN, 8x8"), images()
     task = brought("tiny CNN, 8x8", val=val)
     step = timed({"": lambda: train(task, [Run("a", 0.01)], 200, validate=False)}, 3)[""]
@@ -244,16 +244,13 @@ def _search(chosen: Setting, task: Task, data: Iterable, val: tuple[Tensor, Tens
     ways = {
         "17 trainings": lambda: one_by_one(chosen, data, val),
         "Optuna, 17 trials": lambda: by_optuna(chosen, data, val),
-        "lrtune, 3 seeds, loop": lambda: search(task, steps=T).lr,
-        "lrtune, 3 seeds, auto": lambda: (
-            search(task, steps=T, evaluate=Evaluator(task, engine="auto")).lr
-        ),
-        "lrtune, 1 seed, auto": lambda: (
-            search(task, steps=T, seeds=1, evaluate=Evaluator(task, engine="auto")).lr
-        ),
+        "lrtune, budget 1": lambda: search(task, steps=T, budget=1.0).lr,
+        "lrtune, budget 2": lambda: search(task, steps=T, budget=2.0).lr,
+        "lrtune, budget 4": lambda: search(task, steps=T, budget=4.0).lr,
+        "lrtune, no budget": lambda: search(task, steps=T).lr,
     }
     times = timed({way: functools.partial(_kept, answers, way, run) for way, run in ways.items()})
-    checked = train(task, grid(sorted(set(answers.values())), [7, 8, 9]), T, engine="auto")
+    checked = train(task, grid(sorted(set(answers.values())), range(7, 15)), T, engine="auto")
     final = checked.evaluated.merge(checked.runs[["run", "lr"]], on="run")
     loss = final.groupby("lr")["loss"].mean()
     for way, some in times.items():

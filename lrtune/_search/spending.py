@@ -151,11 +151,20 @@ def spend(purse: Purse, coarse: Sequence[float], limits: tuple[float, float]) ->
         leader = min(around, key=purse.longer.__getitem__)
         if math.isinf(purse.longer[leader]):
             notes.append(f"from {around[0]:.3g} on, rates failed within {purse.plan.long} steps")
-            leader = purse.nearest(best / 10)
+            leader = _down(purse, best, limits)
         if leader == best or leader < limits[0]:
             break
         best = leader
     return _answer(purse, limits, notes)
+
+
+def _down(purse: Purse, lr: float, limits: tuple[float, float]) -> float:
+    """The next rate, by decades, that does not fail in a longer run: one at a time is cheaper."""
+    while lr / 10 >= limits[0] * 0.999:
+        lr = purse.nearest(float(f"{lr / 10:.4g}"))
+        if not purse.go_on([lr], "longer") or math.isfinite(purse.longer[lr]):
+            break
+    return lr
 
 
 def _leader(purse: Purse) -> float:
