@@ -281,6 +281,20 @@ class Search(_Saved):
         """The rows of `frame` that were first trained on the fine grid, and where it grew."""
         return self.frame[self.frame["stage"] == "fine"].reset_index(drop=True)
 
+    def snippet(self, schedule: str = "wsd") -> str:
+        """Python to paste into a training script: this rate under a schedule, for `steps` steps.
+
+        By default warm-up, then the rate as found, then a decay within the last fifth: from the
+        same rate it usually ends lower than a constant one (`docs/quality.md`).
+
+        Args:
+            schedule: A name in `schedules.SCHEDULES`, or a call such as `cosine(floor=0.1)`.
+
+        Raises:
+            ArgumentError: There is no such schedule, or it does not take these arguments.
+        """
+        return snippet(parse(schedule), self.lr, self.steps)
+
     def figure(self) -> "Figure":
         """Score over rate, with every seed; verdicts in colour; the interval shaded."""
         return figures.rates_figure(self.frame, self.scores, self.lr, self.interval)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -16,6 +17,7 @@ from lrtune._search.locating import REACH, STABLE, vertex
 from lrtune.errors import ArgumentError, SearchError
 from lrtune.records import table
 from lrtune.results import EVALUATED, RUNS, TRACE, Trace, read
+from lrtune.schedules.reading import parse
 from lrtune.testing import bowl
 
 TASK = bowl()  # the fakes below only need its description
@@ -267,3 +269,17 @@ def test_the_vertex_of_a_parabola_is_found(best, height, rates):
         assert vertex(losses, math.inf) == pytest.approx(best, rel=1e-6)
     else:
         assert vertex(losses, math.inf) in (low, high)
+
+
+def test_the_snippet_makes_the_rates_that_it_promises():
+    one = found(parabola(0.01))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=one.lr)
+    scope = {"optimizer": optimizer}
+    exec(one.snippet(), scope)  # noqa: S102 - what users paste
+    rates = []
+    for _ in range(STEPS):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scope["scheduler"].step()
+    shape = parse("wsd")
+    assert rates == pytest.approx([one.lr * shape(k / STEPS) for k in range(STEPS)], rel=1e-9)

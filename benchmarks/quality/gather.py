@@ -72,7 +72,6 @@ def _row(spec: Spec, best: float, losses: pd.Series, about: dict[str, object]) -
 def regrets() -> pd.DataFrame:
     """One row per task, method and repeat: columns `regret.REGRETS`, and the `schedule`."""
     rows, answers, free = [], ANSWERS.read(), FREE.read()
-    also = dict(COMBINED)
     for spec in measured():
         losses = finals(spec)
         _, best = oracle_of(losses)
@@ -80,8 +79,7 @@ def regrets() -> pd.DataFrame:
             cost = {"trainings": row.updates / spec.steps, "seconds": row.seconds}
             about = {"method": row.method, "repeat": row.repeat, "lr": row.lr, **cost}
             ways = [(row.method, "constant" if pd.isna(row.lr) else row.schedule)]
-            if row.method in also:
-                ways.append((f"{row.method} + {also[row.method]}", also[row.method]))
+            ways += [(f"{name} + {also}", also) for name, also in COMBINED if name == row.method]
             for method, schedule in ways:
                 key = (schedule, row.lr)
                 if pd.isna(row.lr):
