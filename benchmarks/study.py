@@ -10,8 +10,9 @@ import pandas as pd
 
 from lrtune import Run
 from lrtune._report import report
+from lrtune.columns import EVALUATED, RUNS, TRACE
 from lrtune.records import table
-from lrtune.results import EVALUATED, RUNS, TRACE, Trace
+from lrtune.results import Trace
 from lrtune.study import Study
 from lrtune.study.reading import listed, opened
 from lrtune.testing import bowl

@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 
 from lrtune._cohort import Evaluate, Evaluator, Progress
+from lrtune.columns import ANSWERS, STOPS, SWEEP
 from lrtune.curves import Outcome
 from lrtune.errors import ArgumentError
 from lrtune.manifest import manifest
 from lrtune.records import table
-from lrtune.results import ANSWERS, STOPS, SWEEP, RangeTest, Trace
+from lrtune.results import RangeTest, Trace
 from lrtune.runs import Run, positive, seed_list, whole
 from lrtune.schedules import Schedule, growth
 from lrtune.suggest import RULES, Suggestion, ensemble, read, suggest

@@ -5,8 +5,9 @@ import zlib
 import numpy as np
 import pandas as pd
 
+from lrtune.columns import EVALUATED, RUNS, TRACE
 from lrtune.records import table
-from lrtune.results import EVALUATED, RUNS, TRACE, Trace
+from lrtune.results import Trace
 
 
 def planted(level, *, best=0.1, noise=0.01, start=2.0, fails=lambda run, steps: False):

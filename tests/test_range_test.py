@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from lrtune import Task, range_test
 from lrtune._cohort.retire import failed
 from lrtune._range_test import REASONS
+from lrtune.columns import ANSWERS, EVALUATED, RUNS, STOPS, SWEEP, TRACE
 from lrtune.curves import Outcome
 from lrtune.demo import digits
 from lrtune.errors import ArgumentError
 from lrtune.records import table
-from lrtune.results import ANSWERS, EVALUATED, RUNS, STOPS, SWEEP, TRACE, Trace
+from lrtune.results import Trace
 from lrtune.suggest import RULES
 from lrtune.testing import bowl
 

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrtune import range_test, search, train
+from lrtune.columns import CURVES, EVALUATED, RUNS, SWEEP, TRACE
 from lrtune.errors import LrtuneError, ResultsError
 from lrtune.records import from_plain, table, to_plain
-from lrtune.results import CURVES, EVALUATED, KINDS, RUNS, SWEEP, TRACE, Trace, read
+from lrtune.results import KINDS, Trace, read
 from lrtune.runs import Run
 from lrtune.suggest import Suggestion
 from lrtune.testing import bowl

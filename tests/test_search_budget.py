@@ -14,9 +14,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lrtune import Search, plan, search
 from lrtune._search.locating import REACH, STABLE, vertex
+from lrtune.columns import EVALUATED, RUNS, TRACE
 from lrtune.errors import ArgumentError, SearchError
 from lrtune.records import table
-from lrtune.results import EVALUATED, RUNS, TRACE, Trace, read
+from lrtune.results import Trace, read
 from lrtune.schedules.reading import parse
 from lrtune.testing import bowl
 

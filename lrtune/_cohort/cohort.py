@@ -16,11 +16,12 @@ from lrtune._cohort.loop import Loop
 from lrtune._cohort.paces import pace_of
 from lrtune._cohort.record import BLOCK, Record, run_rows, trace_rows
 from lrtune._cohort.retire import Retire, failed
+from lrtune.columns import EVALUATED
 from lrtune.curves import Outcome
 from lrtune.errors import ArgumentError
 from lrtune.randomness import NOISE, derive, preserved
 from lrtune.records import table
-from lrtune.results import EVALUATED, Trace
+from lrtune.results import Trace
 from lrtune.runs import Run, checked_runs, whole
 from lrtune.task import Task
 

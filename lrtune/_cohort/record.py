@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from lrtune._cohort.paces import Planned, Reacting
+from lrtune.columns import RUNS, TRACE
 from lrtune.curves import Outcome
 from lrtune.records import table
-from lrtune.results import RUNS, TRACE
 from lrtune.runs import Run
 
 BLOCK = 32

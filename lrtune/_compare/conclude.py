@@ -7,12 +7,13 @@ import pandas as pd
 
 from lrtune._compare.heats import Heat, Heats
 from lrtune.agreement import tau
+from lrtune.columns import CANDIDATES, PATHS, RANKING, STABILITY
 from lrtune.curves import FAILED
 from lrtune.errors import SearchError
 from lrtune.paired import Standing, seeds_needed, stand
 from lrtune.phases import early_decrease, plateau
 from lrtune.records import table
-from lrtune.results import CANDIDATES, PATHS, RANKING, STABILITY, Comparison
+from lrtune.results import Comparison
 
 TRUST = 0.5
 """Horizons disagree where Kendall's tau surely lies below this."""

@@ -9,11 +9,12 @@ import pandas as pd
 
 from lrtune._cohort import Evaluate
 from lrtune._search.scoring import checked, retired, scored
+from lrtune.columns import CURVES, RATES
 from lrtune.curves import FAILED, Outcome, end_level
 from lrtune.errors import SearchError
 from lrtune.paired import Standing, stand
 from lrtune.records import table
-from lrtune.results import CURVES, RATES, Trace
+from lrtune.results import Trace
 from lrtune.runs import grid
 
 RUNG = 1 / 4

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from lrtune.columns import SPENDING
 from lrtune.errors import ArgumentError
 from lrtune.records import table
-from lrtune.results import SPENDING
 from lrtune.runs import positive, whole
 
 LEAST = 4

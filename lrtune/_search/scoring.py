@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lrtune.columns import CHECKS, SCORES
 from lrtune.curves import FAILED, Outcome, end_level, noise
 from lrtune.records import table
-from lrtune.results import CHECKS, SCORES, Trace
+from lrtune.results import Trace
 
 
 def scored(trace: Trace) -> pd.DataFrame:

@@ -12,10 +12,11 @@ from lrtune._search.confidence import confidence
 from lrtune._search.planning import plan
 from lrtune._search.spending import Purse, spend
 from lrtune._search.verifying import Answer, verify
+from lrtune.columns import SPENDING
 from lrtune.errors import ArgumentError
 from lrtune.manifest import manifest
 from lrtune.records import table
-from lrtune.results import SPENDING, Search
+from lrtune.results import Search
 from lrtune.runs import STEPS, positive, seed_list, whole
 from lrtune.task import Task
 

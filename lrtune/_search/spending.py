@@ -12,10 +12,11 @@ from lrtune._search.locating import REACH, STABLE, vertex
 from lrtune._search.planning import Plan
 from lrtune._search.scoring import blended, checked, retired, scored
 from lrtune._search.verifying import Answer
+from lrtune.columns import CHECKS
 from lrtune.curves import FAILED
 from lrtune.errors import SearchError
 from lrtune.records import table
-from lrtune.results import CHECKS, Trace
+from lrtune.results import Trace
 from lrtune.runs import Run, grid
 
 NEIGHBOUR = math.sqrt(10)

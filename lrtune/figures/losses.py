@@ -134,8 +134,8 @@ def curves_figure(curves: pd.DataFrame, frame: pd.DataFrame) -> "Figure":
     """Losses of the short runs over their steps.
 
     Args:
-        curves: Columns as in `lrtune.results.CURVES`.
-        frame: Columns as in `lrtune.results.RATES`.
+        curves: Columns as in `lrtune.columns.CURVES`.
+        frame: Columns as in `lrtune.columns.RATES`.
 
     Returns:
         A plotly figure. Bold lines: the mean over the seeds, lightly smoothed, of the eight rates

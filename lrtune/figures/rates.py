@@ -66,8 +66,8 @@ def rates_figure(
     """Score over rate, on a logarithmic axis.
 
     Args:
-        frame: Columns as in `lrtune.results.RATES`.
-        scores: Columns as in `lrtune.results.SCORES`.
+        frame: Columns as in `lrtune.columns.RATES`.
+        scores: Columns as in `lrtune.columns.SCORES`.
         lr: The rate that was chosen.
         interval: Lowest and highest rate that cannot be told apart from the best.
 

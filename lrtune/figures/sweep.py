@@ -105,9 +105,9 @@ def sweep_figure(
     """Loss over rate, on a logarithmic axis.
 
     Args:
-        frame: Columns as in `lrtune.results.SWEEP`.
-        answers: Columns as in `lrtune.results.ANSWERS`.
-        stops: Columns as in `lrtune.results.STOPS`.
+        frame: Columns as in `lrtune.columns.SWEEP`.
+        answers: Columns as in `lrtune.columns.ANSWERS`.
+        stops: Columns as in `lrtune.columns.STOPS`.
         suggestion: The ensemble of the rules.
 
     Returns:

@@ -49,7 +49,7 @@ def trace_figure(frame: pd.DataFrame) -> "Figure":
     """Losses over steps, one line per run.
 
     Args:
-        frame: Columns as in `lrtune.results.TRACE`.
+        frame: Columns as in `lrtune.columns.TRACE`.
 
     Returns:
         A plotly figure. Bold: lightly smoothed; thin behind: the raw losses. With more than eight

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, distinct, func, select
 
+from lrtune.columns import EVALUATED, RUNS, TRACE
 from lrtune.curves import end_level
 from lrtune.errors import LrtuneError, StudyError
 from lrtune.records import table
-from lrtune.results import EVALUATED, KINDS, RUNS, TRACE, Result, Trace, read
+from lrtune.results import KINDS, Result, Trace, read
 from lrtune.study import tables
 from lrtune.study.database import Database
 from lrtune.study.places import Place, named_in, place, shown

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lrtune.columns import EVALUATED, RUNS, TRACE
 from lrtune.curves import Outcome, end_level
 from lrtune.records import table
-from lrtune.results import EVALUATED, RUNS, TRACE, Trace
+from lrtune.results import Trace
 from lrtune.runs import Run
 from lrtune.study import tables
 
