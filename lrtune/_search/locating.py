@@ -24,7 +24,7 @@ def vertex(losses: Mapping[float, float], start: float) -> float:
     >>> vertex({0.01: 2.0, 0.1: 1.0, 1.0: 2.0}, start=9.0)
     0.1
     >>> round(vertex({0.01: 1.2, 0.1: 1.0, 1.0: math.inf}, start=9.0), 4)
-    0.0339
+    0.0334
     """
     rates = sorted(losses)
     at = min(range(len(rates)), key=lambda index: losses[rates[index]])
