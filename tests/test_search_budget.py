@@ -171,6 +171,11 @@ def test_an_edge_of_the_grid_is_not_an_optimum():
     assert any("so 1 was tried too" in note for note in one.notes)
 
 
+def test_money_that_growing_has_eaten_is_not_made_an_answer():
+    with pytest.raises(SearchError, match="went into growing the grid"):
+        search(TASK, steps=STEPS, budget=1.0, limits=(1e-16, 10.0), evaluate=Fake(parabola(1e-13)))
+
+
 def test_every_rate_fails():
     with pytest.raises(SearchError, match="without diverging"):
         found(parabola(0.01), fails=lambda lr, step: step >= 5)

@@ -145,8 +145,8 @@ def spend(purse: Purse, coarse: Sequence[float], limits: tuple[float, float]) ->
         around = [purse.nearest(rate) for rate in around]
         if not purse.go_on(around, "longer"):
             notes.append(
-                f"the best rate of the longer runs, {best:.3g}, has no neighbour on one side: the "
-                "budget was spent. The best rate may lie beyond: give a larger budget"
+                f"the budget did not pay for longer runs on both sides of {best:.3g}: the best "
+                "rate may lie beyond, give a larger budget"
             )
             break
         leader = min(around, key=purse.longer.__getitem__)
@@ -208,8 +208,10 @@ def _answer(purse: Purse, limits: tuple[float, float], notes: list[str]) -> Answ
     """Somewhat below the bottom of the curve; trained as far as there is money."""
     if any(math.isfinite(level) for level in purse.longer.values()):
         bottom = vertex(purse.longer, purse.start)
-    else:  # there was no money to go on below those that failed
-        bottom = min(purse.longer or purse.levels) / NEIGHBOUR
+    elif purse.longer:  # there was no money to go on below those that failed
+        bottom = min(purse.longer) / NEIGHBOUR
+    else:  # nor for any longer run
+        bottom = vertex(purse.levels, purse.start)
     lr = float(f"{min(max(bottom * STABLE, limits[0]), limits[1]):.3g}")
     while purse.go_on([lr], "answer"):
         if math.isfinite(purse.longer[lr]) or lr / NEIGHBOUR < limits[0]:
@@ -227,6 +229,12 @@ def _answer(purse: Purse, limits: tuple[float, float], notes: list[str]) -> Answ
             )
             lr = lower
     passed = len(checks) > 0 and bool(((checks["lr"] == lr) & checks["passed"]).all())
+    if not purse.longer:
+        raise SearchError(
+            f"the budget of {purse.plan.updates} updates went into growing the grid from "
+            f"{min(purse.stages):.2g} to {max(purse.stages):.2g}, and left nothing for longer "
+            "runs. Give a larger budget, or a coarse grid nearer to the best rate."
+        )
     if not any(math.isfinite(level) for level in purse.longer.values()):
         raise SearchError(
             f"no rate from {min(purse.stages):.2g} to {max(purse.stages):.2g} trains for "
