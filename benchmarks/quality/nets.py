@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from benchmarks.models import lenet
 from lrtune.demo import SmallCNN
 
 __all__ = [
@@ -16,15 +17,6 @@ def normed() -> nn.Module:
         nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(64, 10),
-    )  # fmt: skip
-
-
-def lenet() -> nn.Module:
-    """LeCun et al. 1998, with ReLU and max pooling, for 28x28."""
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
     )  # fmt: skip
 
 
