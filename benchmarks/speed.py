@@ -165,6 +165,12 @@ COARSE = (0.1, 0.01, 0.001, 0.0001)
 FINE = tuple(round(0.8 + 0.1 * place, 1) for place in range(13))
 
 
+def endless(data: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
+    """Epoch after epoch, each loaded (and augmented) anew, as a training does."""
+    while True:
+        yield from data
+
+
 def one_by_one(chosen: Setting, train_data: object, val: tuple[Tensor, Tensor]) -> float:
     """Seventeen trainings: four rates, then thirteen around the best; the last loss decides."""
 
@@ -172,7 +178,7 @@ def one_by_one(chosen: Setting, train_data: object, val: tuple[Tensor, Tensor]) 
         seed_all(0)
         model = chosen.model()
         optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
-        for _, (inputs, targets) in zip(range(T), itertools.cycle(train_data), strict=False):
+        for _, (inputs, targets) in zip(range(T), endless(train_data), strict=False):
             optimizer.zero_grad()
             chosen.loss(model(inputs), targets).backward()
             optimizer.step()
@@ -195,7 +201,7 @@ def by_optuna(chosen: Setting, train_data: object, val: tuple[Tensor, Tensor]) -
         seed_all(0)
         model = chosen.model()
         optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
-        for step, (inputs, targets) in zip(range(T), itertools.cycle(train_data), strict=False):
+        for step, (inputs, targets) in zip(range(T), endless(train_data), strict=False):
             optimizer.zero_grad()
             chosen.loss(model(inputs), targets).backward()
             optimizer.step()

@@ -106,6 +106,11 @@ def _sample(tensor: Tensor) -> bytes | memoryview:
     return numbers.reshape(-1).view(torch.uint8).numpy().data if numbers.numel() else b""
 
 
+def nbytes(batch: Batch) -> int:
+    """What its tensors take of the memory."""
+    return sum(leaf.nbytes for leaf in leaves(batch) if isinstance(leaf, Tensor))
+
+
 def length(batch: Batch) -> int:
     """How many examples a batch holds: the rows of its first tensor; 1 if it has none."""
     sizes = (len(leaf) for leaf in leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim)

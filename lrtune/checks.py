@@ -1,7 +1,7 @@
 """What is wrong with a task is said before anything trains: one function per kind of input."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -236,11 +236,12 @@ def trying(what: str, batch: Batch) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards every part of the model is in the mode it was in."""
-    modes: Iterable[tuple[nn.Module, bool]] = [(part, part.training) for part in model.modules()]
-    model.eval()
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards every part of the models is in the mode it was in."""
+    modes = [(part, part.training) for model in models for part in model.modules()]
     try:
+        for model in models:
+            model.eval()
         yield
     finally:
         for part, mode in modes:

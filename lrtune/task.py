@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from lrtune.batch import Batch, cloned, described, length, moved
 from lrtune.borrowing import own_loss, watched
 from lrtune.checks import evaluating, trying
 from lrtune.copies import MakeModel, model_copy, owning, twin
-from lrtune.data import Drawn, as_data, draw, stream
+from lrtune.data import Drawn, Tensors, as_data, draw, stream
 from lrtune.errors import TaskError
 from lrtune.randomness import NOISE, WEIGHTS, derive, preserved, seed_all
 
@@ -103,6 +103,11 @@ class Task:
                 self._try(model)
 
     @property
+    def loads(self) -> bool:
+        """Whether batches come from a loader, which may take its time; tensors are at hand."""
+        return not isinstance(self._train, Tensors)
+
+    @property
     def has_validation(self) -> bool:
         """Whether there are validation data."""
         return self._val is not None
@@ -159,19 +164,29 @@ class Task:
             batch = cloned(batch)
         return self._forward(state.model, state.loss, batch)
 
-    def validate(self, state: State) -> float:
-        """Mean loss over the validation data, in eval mode, each batch weighted by its size."""
+    def validate(self, states: Mapping[str, State]) -> dict[str, float]:
+        """Mean loss over the validation data, in eval mode, each batch weighted by its size.
+
+        The data are gone through once for all states; an error tells the name of the one it ended.
+        """
         if self._val is None:
             raise TaskError("this task has no validation data. Pass val=... to Task.")
-        total, count = torch.zeros((), dtype=torch.float64), 0
-        with torch.no_grad(), evaluating(state.model):
+        totals, count = {name: torch.zeros((), dtype=torch.float64) for name in states}, 0
+        with torch.no_grad(), evaluating(*(state.model for state in states.values())):
             for batch in self._val.epoch(0, 0):
-                seed_all(derive(0, NOISE, count))
-                total += self.loss(state, self.place(batch)).double().cpu() * length(batch)
+                placed = self.place(batch)
+                for name, state in states.items():
+                    seed_all(derive(0, NOISE, count))
+                    try:
+                        loss = self.loss(state, placed)
+                    except Exception as error:
+                        error.add_note(f"while validating {name}")
+                        raise
+                    totals[name] += loss.double().cpu() * length(batch)
                 count += length(batch)
         if not count:
             raise TaskError("the validation data gave no batch. Pass data, or leave val out.")
-        return float(total / count)
+        return {name: float(total / count) for name, total in totals.items()}
 
     def describe(self) -> dict[str, str]:
         """What the task consists of, in words, for reports and manifests."""
@@ -219,7 +234,7 @@ class Task:
         self._works_in_place = checks.versions(batch) != before
         if self._val is not None:
             with trying("validation", next(self._val.epoch(0, 0), None)):
-                self.validate(state)
+                self.validate({"the model": state})
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.nbytes = sum(one.nbytes for one in [*model.parameters(), *model.buffers()])
         self._described = {

@@ -338,7 +338,7 @@ def test_validation_is_the_mean_over_all_examples_in_eval_mode(cut):
     with preserved():
         state = brought.begin(seed=0, lr=0.1)
         before = zoo.photograph(state.model)
-        measured = brought.validate(state)
+        measured = brought.validate({"": state})[""]
         assert zoo.photograph(state.model) == before
     mine = copy.deepcopy(model).eval()
     with torch.no_grad():
@@ -349,7 +349,7 @@ def test_without_validation_data_there_is_none():
     assert not task().has_validation
     assert train(task(), [Run("a", 0.1)], 2).evaluated.empty
     with preserved(), pytest.raises(TaskError, match=r"no validation data\. Pass val"):
-        task().validate(task().begin(seed=0, lr=0.1))
+        task().validate({"": task().begin(seed=0, lr=0.1)})
 
 
 def modes(model):

@@ -86,7 +86,7 @@ def _trained(spec: Spec, task: Task, method: str, seed: int) -> dict[str, object
     if averaging:
         optimizer.eval()
         _renewed(task, state.model, seed)
-    return {"updates": spec.steps, "val": task.validate(state)}
+    return {"updates": spec.steps, "val": task.validate({"": state})[""]}
 
 
 def _renewed(task: Task, model: torch.nn.Module, seed: int) -> None:

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lrtune._cohort.batches import Streams
+from lrtune._cohort.batches import Shelf, Streams
 from lrtune._cohort.engine import Engine
-from lrtune._cohort.loop import Loop
+from lrtune._cohort.loop import Loop, named
 from lrtune._cohort.paces import pace_of
 from lrtune._cohort.record import BLOCK, Record, run_rows, trace_rows
 from lrtune._cohort.retire import Retire, failed
@@ -59,6 +59,7 @@ class Cohort:
         steps: The horizon: optimizer updates of each run; schedules are spread over it.
         engine: What carries the updates out; the loop when None.
         retire: Tells when a run is out; non-finite or diverged when None.
+        shelf: Keeps batches for other cohorts of this task; they are not kept when None.
         stage: A word for `progress`.
         progress: Told the stage, the updates done and the total, some ten times a second.
 
@@ -75,6 +76,7 @@ class Cohort:
         *,
         engine: Engine | None = None,
         retire: Retire = failed,
+        shelf: Shelf | None = None,
         stage: str = "training",
         progress: Progress | None = None,
     ) -> None:
@@ -87,7 +89,7 @@ class Cohort:
         self._step, self._goal, self._broken, self._told = 0, steps, False, 0.0
         self._evaluated: list[tuple[str, int, float]] = []
         seeds = list(dict.fromkeys(run.seed for run in runs))
-        self._streams = Streams(task, seeds)
+        self._streams = Streams(shelf or Shelf(task, most=0), seeds)
         # Counted out here, where the processor has nothing else in mind, they cost next to nothing.
         self._noise = {seed: [derive(seed, NOISE, step) for step in range(steps)] for seed in seeds}
         with self._training():
@@ -166,8 +168,8 @@ class Cohort:
     def evaluate(self) -> "Cohort":
         """Measure every living run on the validation data, into the trace; returns itself."""
         with self._training():
-            for one in self._living():
-                self._evaluated.append((one.run.name, self._step, self._engine.validate(one.run)))
+            for run, loss in zip(self.live, self._engine.validate(self.live), strict=True):
+                self._evaluated.append((run.name, self._step, loss))
         return self
 
     @property
@@ -268,5 +270,4 @@ class Cohort:
 def _told(runs: Sequence[Run]) -> str:
     """The first of some runs of one seed, and how many more there are."""
     first, more = runs[0], len(runs) - 1
-    told = f"run {first.name!r} (peak rate {first.lr:g}, seed {first.seed})"
-    return f"{told} and {more} more" if more else told
+    return f"{named(first)} and {more} more" if more else named(first)

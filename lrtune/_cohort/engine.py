@@ -49,8 +49,8 @@ class Engine(Protocol):
             Each run's loss before the update, shape [runs], still on the device.
         """
 
-    def validate(self, run: Run) -> float:
-        """Mean validation loss of the run."""
+    def validate(self, runs: Sequence[Run]) -> list[float]:
+        """Mean validation loss of each run."""
 
     def drop(self, run: Run) -> None:
         """Forget the run's state."""

@@ -87,13 +87,10 @@ class Loop:
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().reshape(1)
 
-    def validate(self, run: Run) -> float:
-        """Mean validation loss of the run."""
-        try:
-            return self._task.validate(self._held[run.name].state)
-        except Exception as error:
-            note(error, "validating", run)
-            raise
+    def validate(self, runs: Sequence[Run]) -> list[float]:
+        """Mean validation loss of each run."""
+        states = {named(run): self._held[run.name].state for run in runs}
+        return list(self._task.validate(states).values())
 
     def drop(self, run: Run) -> None:
         """Forget the run's state."""
@@ -102,7 +99,12 @@ class Loop:
 
 def note(error: Exception, doing: str, run: Run) -> None:
     """Say in the error which run it ended."""
-    error.add_note(f"while {doing} run {run.name!r} (peak rate {run.lr:g}, seed {run.seed})")
+    error.add_note(f"while {doing} {named(run)}")
+
+
+def named(run: Run) -> str:
+    """A run, in words that no other of its cohort has."""
+    return f"run {run.name!r} (peak rate {run.lr:g}, seed {run.seed})"
 
 
 def _overflows(task: Task, state: State, batch: Batch) -> bool:

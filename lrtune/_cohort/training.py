@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lrtune._cohort.auto import Auto
+from lrtune._cohort.batches import Shelf
 from lrtune._cohort.cohort import Cohort, Progress
 from lrtune._cohort.decided import Decide, decided
 from lrtune._cohort.engine import Engine
@@ -84,6 +85,7 @@ class Evaluator:
         self._told: dict[int, str] = {}
         self._goes_on = decide is None or engine == "loop"  # a stack's rounding is of its runs
         self._cohorts: list[Cohort] = []
+        self._shelf = Shelf(task)
         self._make: Callable[[Sequence[Run], int], Engine] = {
             "auto": lambda runs, steps: (
                 decided(task, runs, steps, decide, self._tell)
@@ -125,7 +127,9 @@ class Evaluator:
         for first in range(0, len(left), most):
             some = left[first : first + most]
             engine = self._make(some, steps)
-            cohort = Cohort(self._task, some, steps, engine=engine, progress=self._progress)
+            cohort = Cohort(
+                self._task, some, steps, engine=engine, shelf=self._shelf, progress=self._progress
+            )
             traces.append(self._advanced(cohort, some, end, stage, validate=validate))
             idle.append(cohort)
         going_on = [one for one in idle if one.live and one.step < one.steps]

@@ -16,7 +16,7 @@ from lrtune.columns import CHECKS
 from lrtune.curves import FAILED
 from lrtune.errors import SearchError
 from lrtune.records import table
-from lrtune.results import Trace
+from lrtune.results import Trace, joined
 from lrtune.runs import Run, grid
 
 NEIGHBOUR = math.sqrt(10)
@@ -96,14 +96,19 @@ class Purse(Book):
 
     def close(self) -> None:
         """Enter what every rate has shown into the book."""
-        for rate in self.stages:
-            for run in grid([rate], self.seeds):
-                trace = self._last[run.name]
-                level = self._scores_of.get(run.name, math.inf)
-                scores = scored(trace if math.isfinite(level) else retired(trace))
-                if math.isfinite(level):
-                    scores["score"] = level
-                self._write(trace, scores)
+        names = [run.name for run in grid(list(self.stages), self.seeds)]
+        levels = {name: level for name, level in self._scores_of.items() if math.isfinite(level)}
+        shown: dict[int, tuple[Trace, list[str]]] = {}
+        for name in names:
+            trace = self._last[name]
+            shown.setdefault(id(trace), (trace, []))[1].append(name)
+        trace = joined([trace.only(some) for trace, some in shown.values()])
+        kept = [name for name in names if name in levels]
+        given_up = [name for name in names if name not in levels]
+        trace = joined([trace.only(kept), retired(trace.only(given_up))]).only(names)
+        scores = scored(trace)
+        scores["score"] = trace.runs["run"].map(levels)
+        self._write(trace, scores)
 
     def _means(self, levels: pd.Series, rates: Sequence[float]) -> dict[float, float]:
         """By rate, over the seeds."""
@@ -119,7 +124,7 @@ class Purse(Book):
         for run in runs:
             self.spent[stage] = self.spent.get(stage, 0) + until - self._made.get(run.name, 0)
             self._made[run.name] = until
-            self._last[run.name] = trace.only([run.name])
+            self._last[run.name] = trace
             # Those trained beside it that do not go on are let go, and would have to begin anew.
             self._made |= dict.fromkeys(self._beside.get(run.name, names) - names, 0)
             self._beside[run.name] = names

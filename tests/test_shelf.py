@@ -1,0 +1,144 @@
+"""Batches are loaded once for all cohorts of an evaluator, and are what the loader would give."""
+
+import itertools
+
+import pytest
+import torch
+import zoo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lrtune import Run, Task, search
+from lrtune._cohort import Evaluator
+from lrtune._cohort.batches import Shelf
+from lrtune.batch import digest
+from lrtune.memory import room
+from lrtune.randomness import preserved
+from lrtune.runs import grid
+
+
+class Counting:
+    """Shuffled batches, each counted; with `buffer`, all of them in the same memory."""
+
+    def __init__(self, *, buffer: bool = False, fail_at: int | None = None) -> None:
+        self.images, self.labels = zoo.images()
+        self.loaded = 0
+        self.fail_at = fail_at
+        self.own = (torch.zeros(6, *self.images.shape[1:]), torch.zeros(6, dtype=torch.long))
+        self.buffer = buffer
+
+    def __iter__(self):
+        for rows in torch.randperm(24).split(6):
+            self.loaded += 1
+            if self.loaded == self.fail_at:
+                raise OSError("the disk is gone")
+            batch = self.images[rows], self.labels[rows]
+            if self.buffer:  # as loaders do that hand out views of one array
+                for mine, new in zip(self.own, batch, strict=True):
+                    mine.numpy()[:] = new.numpy()
+                batch = self.own
+            yield batch
+
+
+def task(source, val=None):
+    return Task(zoo.model("convolution"), source, val=val, device="cpu")
+
+
+@given(
+    most=st.integers(0, 14),
+    turns=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 6)), min_size=1, max_size=8),
+    buffer=st.booleans(),
+    seed=st.integers(0, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_whoever_reads_whenever_gets_the_batches_of_the_seed(most, turns, buffer, seed):
+    """Three readers in turns; whatever there is room for, and whatever the loader's memory."""
+    brought = task(Counting(buffer=buffer))
+    size = sum(leaf.nbytes for leaf in next(iter(Counting())))
+    with preserved():
+        alone = [known for _, known in itertools.islice(brought.drawn(seed), 48)]
+        shelf = Shelf(brought, most=most * size)
+        readers = [shelf.read(seed) for _ in range(3)]
+        at = [0, 0, 0]
+        for reader, count in turns:
+            for batch, known in itertools.islice(readers[reader], count):
+                assert known == digest(batch) == alone[at[reader]]
+                at[reader] += 1
+
+
+@pytest.mark.parametrize("buffer", [False, True])
+def test_a_search_is_the_same_with_and_without_a_shelf(buffer, monkeypatch):
+    images, labels = zoo.images()
+    kept = search(task(Counting(buffer=buffer), val=(images, labels)), steps=96, budget=1.0)
+    monkeypatch.setattr("lrtune._cohort.batches.SHARE", 0)
+    assert search(
+        task(Counting(buffer=buffer), val=(images, labels)), steps=96, budget=1.0
+    ).to_json() == (kept.to_json())
+
+
+def test_a_search_loads_no_batch_twice():
+    """As many as its longest run has updates, and not a training's worth."""
+    source = Counting()
+    brought = task(source)
+    before = source.loaded
+    found = search(brought, steps=96, budget=1.0)
+    longest = int(found.curves["step"].max()) + 1
+    assert source.loaded - before == longest < found.spending["spent"].sum() / 5
+
+
+def test_without_room_every_cohort_loads_its_own(monkeypatch):
+    monkeypatch.setattr("lrtune._cohort.batches.SHARE", 0)
+    source = Counting()
+    train = Evaluator(task(source))
+    before = source.loaded
+    for name in "abc":
+        train([Run(name, 0.1)], 10, stage="short")
+    assert source.loaded - before == 30
+
+
+def test_after_a_loader_has_failed_the_next_call_begins_afresh():
+    source = Counting(fail_at=8)
+    train = Evaluator(task(source))
+    with pytest.raises(OSError, match="the disk is gone"):
+        train([Run("a", 0.1)], 12, stage="short")
+    again = train([Run("a", 0.1)], 12, stage="short").frame
+    assert again.equals(Evaluator(task(Counting()))([Run("a", 0.1)], 12, stage="short").frame)
+
+
+def test_validation_data_are_gone_through_once_for_all_runs():
+    source, val = Counting(), Counting()
+    train = Evaluator(task(source, val=val))
+    before = val.loaded
+    trace = train(grid([0.01, 0.02, 0.05], [0, 1, 2]), 3, stage="short")
+    assert len(trace.evaluated) == 9
+    assert val.loaded - before == 4
+
+
+def test_an_error_in_validation_tells_the_run():
+    class Picky(nn.Module):
+        def forward(self, outputs, targets):
+            if not torch.is_grad_enabled() and outputs.abs().max() > 1e3:
+                raise ValueError("too large")
+            return nn.functional.cross_entropy(outputs, targets)
+
+    images, labels = zoo.images()
+    brought = Task(
+        zoo.model("convolution"), (images, labels), val=(images, labels), loss=Picky(), device="cpu"
+    )
+    with pytest.raises(ValueError, match="too large") as caught:
+        Evaluator(brought)(grid([0.01, 1e4], [3]), 2, stage="short")
+    assert any("validating run" in note and "10000" in note for note in caught.value.__notes__)
+
+
+def test_room_is_what_the_container_allows(monkeypatch, tmp_path):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr("lrtune.memory.CONTAINER", limit)
+    whole = room(torch.device("cpu"))
+    limit.write_text("max\n")
+    assert room(torch.device("cpu")) == whole
+    limit.write_text("1048576\n")
+    assert room(torch.device("cpu")) == 524288
+    monkeypatch.delattr("os.sysconf")
+    limit.unlink()
+    assert room(torch.device("cpu")) == 2 * 2**30
