@@ -252,8 +252,8 @@ def _search(chosen: Setting, task: Task, data: Iterable, val: tuple[Tensor, Tens
         "Optuna, 17 trials": lambda: by_optuna(chosen, data, val),
         "lrtune, budget 1": lambda: search(task, steps=T, budget=1.0).lr,
         "lrtune, budget 2": lambda: search(task, steps=T, budget=2.0).lr,
-        "lrtune, budget 4": lambda: search(task, steps=T, budget=4.0).lr,
-        "lrtune, no budget": lambda: search(task, steps=T).lr,
+        "lrtune": lambda: search(task, steps=T).lr,
+        "lrtune, whole grid": lambda: search(task, steps=T, budget=None).lr,
     }
     times = timed({way: functools.partial(_kept, answers, way, run) for way, run in ways.items()})
     checked = train(task, grid(sorted(set(answers.values())), range(7, 15)), T, engine="auto")

@@ -80,9 +80,15 @@ def search(
         float | None,
         typer.Option(
             help="Find the rate with at most so many full trainings, and nothing else.",
-            show_default="no limit",
+            show_default="4, then the rest",
         ),
     ] = None,
+    whole_grid: Annotated[
+        bool,
+        typer.Option(
+            "--whole-grid", help="Train the lecture's whole fine grid: some 16 full trainings."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Find the learning rate, then the schedule: range test, coarse and fine search, comparison.
@@ -90,17 +96,21 @@ def search(
     Example: lrtune search train.py:task --steps 2000 --budget 1
     """
     from lrtune import compare, plan, range_test, search
+    from lrtune._search import BUDGET
     from lrtune._session import Session
 
+    if whole_grid and budget is not None:
+        raise typer.BadParameter(f"--whole-grid has no --budget ({budget:g} given): leave one out.")
+    spend = None if whole_grid else BUDGET if budget is None else budget
     kept = _kept(task, device, study, fresh=fresh, force=force, no_study=no_study)
     with Session(out, as_json=json, memory=kept) as session:
         given = _task(task, device)
-        if budget is not None:
-            session.say(f"Plan: {plan(steps, budget, seeds=seeds)}")
+        if spend is not None:
+            session.say(f"Plan: {plan(steps, spend, seeds=seeds)}")
         evaluate = session.evaluator(given, seed, engine)
         if budget is None:
             session.add(range_test(given, seeds=seeds, seed=seed, evaluate=evaluate))
-        found = search(given, steps=steps, seeds=seeds, seed=seed, budget=budget, evaluate=evaluate)
+        found = search(given, steps=steps, seeds=seeds, seed=seed, budget=spend, evaluate=evaluate)
         session.add(found)
         if budget is None and not no_compare:
             session.add(compare(given, found.lr, steps=steps, seed=seed, evaluate=evaluate))

@@ -91,25 +91,6 @@ def seeds_needed(difference: float, spread: float, others: int, level: float = L
     return max(2, int(np.ceil((quantile * spread / difference) ** 2)))
 
 
-def level_ground(standing: Standing) -> list[float]:
-    """The tied candidates next to the leader in the order of the index, the leader among them.
-
-    A tie behind one that lost does not count: at a far rate it is a sign of noise.
-
-    >>> scores = pd.DataFrame({0: [9.0, 1.3, 1.0, 3.0, 1.1], 1: [9.0, 1.6, 1.9, 4.0, 2.1]})
-    >>> level_ground(stand(scores))
-    [1.0, 2.0]
-    """
-    rates = sorted(standing.frame.index)
-    tied = standing.frame["tied"]
-    low = high = rates.index(standing.leader)
-    while low > 0 and tied[rates[low - 1]]:
-        low -= 1
-    while high < len(rates) - 1 and tied[rates[high + 1]]:
-        high += 1
-    return [float(rate) for rate in rates[low : high + 1]]
-
-
 def _spread(differences: pd.DataFrame) -> pd.Series:
     """Moderated standard deviation of each row; 0 where there is one column."""
     free = differences.shape[1] - 1

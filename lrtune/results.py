@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from lrtune import figures
@@ -32,6 +33,7 @@ from lrtune.errors import ResultsError
 from lrtune.records import framed, from_plain, to_plain
 from lrtune.schedules.pasting import snippet
 from lrtune.schedules.reading import parse
+from lrtune.schedules.schedule import multipliers
 from lrtune.suggest import Suggestion
 
 if TYPE_CHECKING:
@@ -45,6 +47,15 @@ __all__ = [
     "Trace",
     "read",
 ]
+
+FINISH = "warmup(0.05, then=stable_decay(0.4))"
+"""A schedule that does well on most tasks, for a search that compared none."""
+
+HIGHER = 1.5
+"""How far above the best constant rate the peak of a schedule that comes down may lie."""
+
+CONSTANT = 0.95
+"""A schedule that keeps more than this share of its peak, on average, hardly comes down."""
 
 
 class _Saved:
@@ -134,11 +145,10 @@ class Search(_Saved):
     """What a coarse-to-fine search found.
 
     Attributes:
-        lr: The learning rate: the lowest of those that cannot be told apart from the best, as it
-            stood the longer run.
-        interval: Lowest and highest rate that cannot be told apart from the best.
+        lr: The learning rate that is best when it is kept to the end.
+        interval: Where the best rate lies, in some nine of ten tasks.
         because: Why this rate, in a sentence.
-        notes: What a reader should know: grown grids, ties, steps down.
+        notes: What a reader should know: grown grids, steps down.
         steps: The length of training that the answer is for, in optimizer updates.
         horizon: The length of the short runs.
         verified: Whether a run of the full length at `lr` stayed stable in every seed.
@@ -186,11 +196,17 @@ class Search(_Saved):
         """The rows of `frame` that were first trained on the fine grid, and where it grew."""
         return self.frame[self.frame["stage"] == "fine"].reset_index(drop=True)
 
-    def snippet(self, schedule: str = "wsd") -> str:
-        """Python to paste into a training script: this rate under a schedule, for `steps` steps.
+    @property
+    def peak(self) -> float:
+        """The peak rate for a schedule that comes down: it forgives more than a constant rate."""
+        return float(f"{self.lr * HIGHER:.3g}")
 
-        By default warm-up, then the rate as found, then a decay within the last fifth: from the
-        same rate it usually ends lower than a constant one (`docs/quality.md`).
+    def snippet(self, schedule: str = FINISH) -> str:
+        """Python to paste into a training script: a schedule for `steps` steps from this answer.
+
+        By default a warm-up, then the `peak` rate, then a decay over the last two fifths, which
+        usually ends lower than the constant `lr` (`docs/quality.md`). A schedule that hardly
+        leaves its peak begins at `lr` instead.
 
         Args:
             schedule: A name in `schedules.SCHEDULES`, or a call such as `cosine(floor=0.1)`.
@@ -198,7 +214,9 @@ class Search(_Saved):
         Raises:
             ArgumentError: There is no such schedule, or it does not take these arguments.
         """
-        return snippet(parse(schedule), self.lr, self.steps)
+        shape = parse(schedule)
+        constant = np.mean(multipliers(shape, 100)) > CONSTANT
+        return snippet(shape, self.lr if constant else self.peak, self.steps)
 
     def figure(self) -> "Figure":
         """Score over rate, with every seed; verdicts in colour; the interval shaded."""

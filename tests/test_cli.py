@@ -121,6 +121,16 @@ def test_a_budget_is_told_before_and_kept(run):
     )
 
 
+def test_the_whole_grid_of_the_lecture_has_no_budget(run):
+    answer = json.loads(run("search", *QUICK, "--whole-grid", "--no-compare", "--json").stdout)
+    found = answer["results"][-1]
+    assert {"coarse", "between", "fine"} <= set(found["frame"]["stage"])
+    assert found["spending"]["stage"] == []
+    refused = run("search", *QUICK, "--whole-grid", "--budget", "2")
+    assert refused.exit_code == 2
+    assert "leave one out" in refused.stderr
+
+
 def test_a_budget_that_pays_for_nothing_is_refused(run):
     result = run("search", "--steps", "96", "--budget", "0.1")
     assert result.exit_code == 2
@@ -201,7 +211,7 @@ def test_the_module_runs_as_the_command_does():
 
 
 @pytest.mark.parametrize(
-    "stage", ["range test", "coarse", "between", "fine", "verify", "compare: pilot"]
+    "stage", ["range test", "coarse", "between", "longer", "answer", "verify", "compare: pilot"]
 )
 def test_ctrl_c_in_any_stage_keeps_what_is_finished(run, monkeypatch, stage):
     from lrtune import Evaluator

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrtune.paired import LEVEL, level_ground, stand
+from lrtune.paired import LEVEL, stand
 
 RATES = [0.001, 0.01, 0.1, 1.0]
 DYADIC = st.integers(-(2**20), 2**20).map(lambda whole: whole / 1024)  # sums of them are exact
@@ -158,32 +158,3 @@ def test_two_equal_candidates_tie_about_as_often_as_stated(seeds):
 def test_among_equal_candidates_a_single_winner_is_hardly_ever_named():
     winners = [stand(drawn(12, 3, s), family=True).frame["tied"].sum() == 1 for s in range(60)]
     assert sum(winners) <= 3
-
-
-# --- level ground ---------------------------------------------------------------------------------
-
-
-def ground(scores):
-    return level_ground(stand(table(*[[score] * 2 for score in scores])))
-
-
-@pytest.mark.parametrize(
-    ("scores", "expected"),
-    [
-        ([1.0, 2.0, 3.0], [0.001]),
-        ([1.0, 1.0, 3.0], [0.001, 0.01]),
-        ([2.0, 1.0, 1.0, 2.0], [0.01, 0.1]),
-        ([1.0, 2.0, 1.0, 1.0], [0.001]),
-        ([1.0, np.nan, 1.0], [0.001]),
-        ([np.nan, 1.0, 1.0], [0.01, 0.1]),
-        ([5.0], [0.001]),
-        ([1.0, 1.0, 1.0, 1.0], RATES),
-    ],
-)
-def test_the_ground_is_level_around_the_leader_up_to_the_first_that_lost(scores, expected):
-    assert ground(scores) == expected
-
-
-def test_the_ground_is_in_the_order_of_the_rates_whatever_that_of_the_table():
-    scores = table([1.0, 1.0], [1.0, 1.0], [2.0, 2.0], index=[0.1, 0.01, 1.0])
-    assert level_ground(stand(scores)) == [0.01, 0.1]

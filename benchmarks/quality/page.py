@@ -200,7 +200,8 @@ out of this page.
 """
 RATES_TEXT = """
 Other tools are called as their documentation says, with their defaults. Random search and Optuna
-look from 1e-5 to 10, and may make as many updates as `lrtune search, budget 4` made on that task.
+look from 1e-5 to 10, and may make as many updates as `lrtune search` made on that task, which has
+its default budget of 4 trainings there, but 1 or the lecture's whole grid where that is said.
 
 How much of a regret is luck: when one seed chooses among the 25 rates, at the full length, and
 the others judge, the oracle's own answers have a regret of, as geometric means:
@@ -211,9 +212,10 @@ How often the interval that comes with a rate holds the oracle's best rate, or o
 below 1.05. The oracle has four rates per decade: an interval narrower than 1.8x can fall between.
 """
 OTHER_TEXT = """
-Measured against the same oracle of constant rates, so a good schedule is below 1. Optimizers that
-need no rate (on {fewer} of the seeds) replace the task's own; their run is the training itself, and
-costs nothing before it.
+Measured against the same oracle of constant rates, so a good schedule is below 1. *+ schedule* is
+what the snippet of that search makes: its schedule, at its peak rate. Optimizers that need no rate
+(on {fewer} of the seeds) replace the task's own; their run is the training itself, and costs
+nothing before it.
 """
 SCHEDULES_TEXT = """
 Final validation loss over that of the best constant rate, on {fewer} of the seeds. Rates are on

@@ -16,13 +16,12 @@ from benchmarks.quality.training import lost
 from lrtune import Cohort, Run, Trace, compare, search
 from lrtune._cohort.auto import Auto
 from lrtune.randomness import preserved
+from lrtune.results import FINISH
 
 OURS = "lrtune search"
 
-BUDGETS = (1.0, 4.0)
-"""What ours may spend, in full trainings, when it is told."""
-
-THRIFTY, LAVISH = (f"{OURS}, budget {budget:g}" for budget in BUDGETS)
+THRIFTY, WHOLE = f"{OURS}, budget 1", f"{OURS}, whole grid"
+"""Ours with a quarter of the default budget, and with the lecture's grid instead of one."""
 
 SPAN = (1e-5, 10.0)
 """Where others look for a rate: as wide as the oracle."""
@@ -34,17 +33,14 @@ RUNGS = 8
 """Optuna's pruners are told the validation loss so often."""
 
 
-def lrtune_search(setup: Setup) -> Answers:
-    """Ours, with its defaults."""
-    found = search(setup.spec.task(), steps=setup.spec.steps, seed=10 * setup.repeat)
-    return {OURS: Answer(found.lr, "constant", *found.interval)}
-
-
-def lrtune_within(setup: Setup, *, budget: float) -> Answers:
-    """Ours, with at most so many full trainings."""
+def lrtune_search(setup: Setup, *, method: str, **options: float | None) -> Answers:
+    """Ours, to be kept constant; and under the schedule of its snippet, at the peak for that."""
     spec = setup.spec
-    found = search(spec.task(), steps=spec.steps, seed=10 * setup.repeat, budget=budget)
-    return {f"{OURS}, budget {budget:g}": Answer(found.lr, "constant", *found.interval)}
+    found = search(spec.task(), steps=spec.steps, seed=10 * setup.repeat, **options)
+    return {
+        method: Answer(found.lr, "constant", *found.interval),
+        f"{method} + schedule": Answer(found.peak, FINISH),
+    }
 
 
 def lrtune_compare(setup: Setup) -> Answers:
@@ -169,16 +165,19 @@ def _validated(model: nn.Module, spec: Spec, val: tuple[torch.Tensor, torch.Tens
 
 SEARCHES = (
     *(
-        (functools.partial(lrtune_within, budget=budget), (f"{OURS}, budget {budget:g}",), "")
-        for budget in BUDGETS
+        (
+            functools.partial(lrtune_search, method=method, **options),
+            (method, f"{method} + schedule"),
+            "",
+        )
+        for method, options in ((THRIFTY, {"budget": 1.0}), (OURS, {}), (WHOLE, {"budget": None}))
     ),
-    (lrtune_search, (OURS,), ""),
     (one_epoch, ("best after one epoch",), ""),
     (coarse, ("coarse, one epoch",), ""),
 )
 RIVALS = (
-    (random_search, ("random search",), LAVISH),
-    *((functools.partial(optuna_alone, method=one), (one,), LAVISH) for one in PRUNERS),
+    (random_search, ("random search",), OURS),
+    *((functools.partial(optuna_alone, method=one), (one,), OURS) for one in PRUNERS),
 )
 """They may spend what ours has spent, so they come after it."""
 
@@ -186,9 +185,5 @@ COMBINED = (
     ("fastai valley", "one-cycle"),
     ("coarse, one epoch", "linear"),
     ("best after one epoch", "linear"),
-    (OURS, "linear"),
-    (THRIFTY, "wsd"),
-    (THRIFTY, "warmup-linear"),
-    (LAVISH, "wsd"),
 )
 """Answers that are trained under a decaying schedule as well."""

@@ -122,10 +122,26 @@ class Book:
         """One row per rate, seed and step."""
         return pd.concat(self._curves, ignore_index=True)
 
-    def standing(self, below: float = math.inf) -> Standing | None:
-        """How the rates (below a limit) stand against their best; None when all of them failed."""
-        scores = self.scores.pivot_table("score", "lr", "seed", dropna=False)
-        return stand(scores[scores.index < below])
+    @property
+    def start(self) -> float:
+        """The loss before training."""
+        return float(self.scores["start"].median())
+
+    @property
+    def curve(self) -> dict[float, float]:
+        """What the answer is read from: by rate, the mean of validation and training loss.
+
+        What was given up counts as if it had learned nothing.
+        """
+        scores = self.scores
+        levels = scores[["train", "val"]].mean(axis=1)
+        levels = levels.mask(scores["outcome"] == Outcome.RETIRED.name, self.start)
+        levels = levels.mask(scores["outcome"].isin(FAILED), math.inf)
+        return {float(rate): loss for rate, loss in levels.groupby(scores["lr"]).mean().items()}
+
+    def standing(self) -> Standing | None:
+        """How the rates stand against their best; None when all of them failed."""
+        return stand(self.scores.pivot_table("score", "lr", "seed", dropna=False))
 
     def leader(self) -> float:
         """The rate with the best mean score."""
@@ -139,31 +155,30 @@ class Book:
             )
         return float(cast("float", standing.leader))
 
-    def rates(self, ground: Sequence[float]) -> pd.DataFrame:
+    def rates(self, interval: tuple[float, float]) -> pd.DataFrame:
         """One row per rate, with its verdict in the lecture's words.
 
-        Good is what is tied with the best, next to it; diverged is what failed in some seed, or
-        ended above the good rates no better than it began.
+        Good is what lies in the interval; diverged is what failed in some seed, or ended above the
+        good rates no better than it began.
         """
         standing = self.standing()
         assert standing is not None, "a search that has an answer has a leader"
         by_rate = self.scores.assign(failed=self.scores["outcome"].isin(FAILED)).groupby("lr")
         frame = standing.frame.assign(stage=pd.Series(self.stages), failed=by_rate["failed"].sum())
-        frame["tied"] &= (frame.index >= ground[0]) & (frame.index <= ground[-1])
         lost = (frame["failed"] > 0) | (by_rate["train"].mean() >= by_rate["start"].mean())
-        frame["verdict"] = [verdict(rate, ground, lost=lost[rate]) for rate in frame.index]
+        frame["verdict"] = [verdict(rate, interval, lost=lost[rate]) for rate in frame.index]
         frame.loc[frame["failed"] > 0, "verdict"] = "diverged"
         return table(frame.reset_index(names="lr"), RATES)
 
 
-def verdict(rate: float, ground: Sequence[float], *, lost: bool = False) -> str:
+def verdict(rate: float, interval: tuple[float, float], *, lost: bool = False) -> str:
     """In the lecture's words: too low, good, high, diverged.
 
-    >>> [verdict(rate, [0.01, 0.02]) for rate in (0.001, 0.01, 0.1)]
+    >>> [verdict(rate, (0.01, 0.02)) for rate in (0.001, 0.01, 0.1)]
     ['too low', 'good', 'high']
     """
-    if rate < ground[0]:
+    if rate < interval[0]:
         return "too low"
-    if rate <= ground[-1]:
+    if rate <= interval[1]:
         return "good"
     return "diverged" if lost else "high"

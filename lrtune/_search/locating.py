@@ -3,11 +3,92 @@
 import math
 from collections.abc import Mapping
 
-STABLE = 0.7
-"""A rate kept constant to the end is best somewhat below the one that leads in shorter runs."""
+NEIGHBOUR = math.sqrt(10)
+"""The bottom of the curve is read from rates so far apart; nearer ones differ by noise."""
 
-REACH = 2.4
+APART = 2
+"""Rates less than this factor apart are no neighbours, where a grid is finer."""
+
+EARLY = 0.45
+"""How far below the bottom of the curve the best rate lies when nothing has been learned yet."""
+
+REACH = 2.5
 """The best rate lies within this factor of the answer in nine of ten tasks."""
+
+LEVEL, ERRORS = 0.005, 5
+"""Early losses that differ by less than this share, and by less than so many times their standard
+error, say nothing about their rates."""
+
+MOVED = 0.02
+"""Nothing has been learned while the best loss is within this share of the lowest rate's."""
+
+
+def sound(losses: Mapping[float, float]) -> dict[float, float]:
+    """The same losses, infinite for every rate above one that failed: that it did not is luck.
+
+    >>> sound({0.01: 1.0, 0.1: math.inf, 1.0: 0.9})
+    {0.01: 1.0, 0.1: inf, 1.0: inf}
+    """
+    failed = min((rate for rate, loss in losses.items() if math.isinf(loss)), default=math.inf)
+    return {rate: math.inf if rate >= failed else loss for rate, loss in losses.items()}
+
+
+def leading(losses: Mapping[float, float], error: float) -> float | None:
+    """The rate to go on from after short runs; None when all failed.
+
+    It is that of the lowest loss, but for shelves. While nothing has been learned, all lower rates
+    are level, and the highest of them is the one that will move first. Rates that are too high fall
+    to the loss of guessing, and are level there: the lowest of these is next to those that learn.
+
+    Args:
+        losses: By rate; infinite where a rate failed.
+        error: The standard error of a loss.
+
+    >>> leading({0.001: 2.301, 0.01: 2.3, 0.1: 2.305, 1.0: 2.5}, error=0.01)
+    0.1
+    >>> leading({0.001: 3.7, 0.01: 2.304, 0.1: 2.303, 1.0: 2.305}, error=0.01)
+    0.01
+    """
+    finite = {rate: loss for rate, loss in sound(losses).items() if math.isfinite(loss)}
+    if not finite:
+        return None
+    lowest, highest = min(finite), max(finite)
+    best = min(finite, key=finite.__getitem__)
+    shelf = min(LEVEL * abs(finite[best]), ERRORS * error)
+    level = [rate for rate, loss in finite.items() if loss - finite[best] <= shelf]
+    if finite[lowest] - finite[best] <= MOVED * abs(finite[lowest]):
+        return max(level)
+    return min(level) if highest in level else best
+
+
+def located(losses: Mapping[float, float], start: float) -> float:
+    """The rate that is best when it is kept to the end: at the bottom of the curve, or below.
+
+    The less was learned so far, the more the runs flatter high rates: while a share `left` of the
+    initial loss remains, the answer is EARLY ** left times the bottom.
+
+    Args:
+        losses: By rate; infinite where a rate failed, but not for the lowest.
+        start: The loss before training.
+
+    >>> round(located({0.01: 2.0, 0.1: 0.0, 1.0: 2.0}, start=9.0), 4)
+    0.1
+    >>> round(located({0.01: 9.0, 0.1: 8.9, 1.0: 9.0}, start=9.0), 4)
+    0.0454
+    """
+    losses = sound(losses)
+    return vertex(losses, start) * math.pow(EARLY, left(losses, start))
+
+
+def left(losses: Mapping[float, float], start: float) -> float:
+    """The share of the initial loss that remains at the lowest one, in [0, 1].
+
+    A loss that begins below zero has no end to measure by: as if nothing had been learned.
+
+    >>> left({0.1: 0.5, 0.2: math.inf}, start=2.0)
+    0.25
+    """
+    return min(max(min(losses.values()) / start, 0.0), 1.0) if start > 0 else 1.0
 
 
 def vertex(losses: Mapping[float, float], start: float) -> float:
@@ -26,16 +107,16 @@ def vertex(losses: Mapping[float, float], start: float) -> float:
     >>> round(vertex({0.01: 1.2, 0.1: 1.0, 1.0: math.inf}, start=9.0), 4)
     0.0334
     """
-    rates = sorted(losses)
-    at = min(range(len(rates)), key=lambda index: losses[rates[index]])
-    best = rates[at]
-    if not 0 < at < len(rates) - 1:
+    best = min(losses, key=losses.__getitem__)
+    below = max((rate for rate in losses if rate * APART <= best), default=None)
+    above = min((rate for rate in losses if rate >= best * APART), default=None)
+    if below is None or above is None:
         return best
     lower, upper = (
-        max(0.0, min(losses[rates[at + side]], max(start, losses[best])) - losses[best])
-        for side in (-1, 1)
+        max(0.0, min(losses[rate], max(start, losses[best])) - losses[best])
+        for rate in (below, above)
     )
-    left, right = math.log(best / rates[at - 1]), math.log(rates[at + 1] / best)
-    curvature = (lower / left + upper / right) / (left + right)
-    slope = (upper * left / right - lower * right / left) / (left + right)
+    down, up = math.log(best / below), math.log(above / best)
+    curvature = (lower / down + upper / up) / (down + up)
+    slope = (upper * down / up - lower * up / down) / (down + up)
     return best if curvature <= 0 else best * math.exp(-slope / (2 * curvature))

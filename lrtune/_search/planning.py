@@ -100,6 +100,8 @@ def plan(steps: int, budget: float, *, seeds: int = 3, coarse: int = 4) -> Plan:
     rest = budget - verify
     used = min(max(int(rest + 1e-9), 1), seeds)
     shares = used * (coarse + 2 + 3 * (LONGER - 1) + LONGER + SPARE)
+    while rest * steps < LEAST * shares and used > 1:  # rather fewer seeds than runs too short
+        used, shares = used - 1, shares // used * (used - 1)
     short = min(int(rest * steps / shares + 1e-9), steps // LONGER)
     if short < LEAST:
         needed = LEAST * shares / steps

@@ -9,9 +9,10 @@ from lrtune._cohort import Evaluate, Evaluator, Progress
 from lrtune._search.book import Book
 from lrtune._search.climbing import climb
 from lrtune._search.confidence import confidence
+from lrtune._search.locating import left
 from lrtune._search.planning import plan
 from lrtune._search.spending import Purse, spend
-from lrtune._search.verifying import Answer, verify
+from lrtune._search.verifying import verify
 from lrtune.columns import SPENDING
 from lrtune.errors import ArgumentError
 from lrtune.manifest import manifest
@@ -24,7 +25,13 @@ COARSE = (0.1, 0.01, 0.001, 0.0001)
 FINE = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0)
 LIMITS = (1e-7, 10.0)
 SHORT = 1 / 4
-"""Length of the short runs, as a share of the full one."""
+"""Length of the short runs, as a share of the full one, where no budget plans it."""
+
+BUDGET = 4.0
+"""Full trainings that a search may spend when nothing is said."""
+
+LITTLE = 0.05
+"""The share of the initial loss below which a word about it is not worth while."""
 
 
 def search(
@@ -37,27 +44,27 @@ def search(
     fine: Sequence[float] = FINE,
     limits: tuple[float, float] = LIMITS,
     horizon: int | None = None,
-    budget: float | None = None,
+    budget: float | None = BUDGET,
     progress: Progress | None = None,
     evaluate: Evaluate | None = None,
 ) -> Search:
-    """Find the initial learning rate: coarse grid, then fine around its best, then verified.
+    """Find the initial learning rate: a coarse grid, then closer around its best, then verified.
 
-    Every rate is trained for `horizon` steps with the same seeds, hence weights and batches, and
-    scored by its validation loss (without validation data: by the training loss of its last
-    fifth). The coarse grid grows by decades while its best is on its edge. Between coarse and fine
-    the two rates at a factor of sqrt(10) from the best are tried, as the fine grid alone leaves
-    most of each decade out. What is trained once is not trained again. Rates that cannot be told
-    apart from the best, over the seeds, are a tie, and the lowest of them is taken. It is then
-    trained for the full length; where that is unstable, the next lower rate is.
+    Every rate is trained for a while with the same seeds, hence weights and batches. The coarse
+    grid grows by decades while its best is on its edge; then the two rates at a factor of sqrt(10)
+    from the best are tried. At most `budget` full trainings are spent, all stages and seeds
+    counted, as `plan` tells beforehand: on short runs of these rates, and on runs three times as
+    long of the best of them and its two neighbours.
 
-    With a `budget`, at most so many full trainings are spent, all stages and seeds counted, as
-    `plan` tells beforehand. The coarse grid and the two rates between are trained for a short
-    horizon, the best and its two neighbours for three times as long; the answer lies somewhat
-    below the bottom of the parabola through them, as a rate that is kept to the end is best below
-    the one that leads early. It is trained that long, too, and from a budget of 2 on to the end,
-    with one seed. Scores are then means of validation and training loss over the last third of a
-    run. `docs/quality.md` tells how good the answers are.
+    The answer lies at the bottom of the parabola through these three, or below it: the less was
+    learned by then, the more do the runs flatter high rates. It is trained that long, too, and from
+    a budget of 2 on to the end, with one seed. Losses are means of validation and training loss
+    (of the last fifth of a run; without validation data that alone). `docs/quality.md` tells how
+    good the answers are.
+
+    Without a budget, the search is the lecture's: after the coarse grid, a fine one of 0.8 ... 2
+    times its best, all runs for `horizon` steps. Hopeless ones are given up early. Of the full
+    length is then a run with every seed; where one is unstable, half the rate is tried.
 
     Args:
         task: What is trained; it stays as it is.
@@ -65,10 +72,11 @@ def search(
         seeds: How many seeds, with a budget at most; with one, ties go unseen.
         seed: The first seed; the others follow it.
         coarse: The coarse grid.
-        fine: The fine grid, as factors of the best rate so far; not with a budget.
+        fine: The fine grid, as factors of the best rate so far; only without a budget.
         limits: The grids do not grow beyond these rates.
-        horizon: Length of the short runs; a quarter of `steps` when None. Not with a budget.
-        budget: Full trainings of `steps` updates that may be spent, > 0; None for no limit.
+        horizon: Length of the runs, a quarter of `steps` when None; only without a budget.
+        budget: Full trainings of `steps` updates that may be spent, > 0; None for the lecture's
+            whole grid, which costs some sixteen.
         progress: Told the stage, the updates done and the total.
         evaluate: What trains runs and returns their trace; an `Evaluator` of the task when None.
 
@@ -81,15 +89,15 @@ def search(
         SearchError: No rate within the limits trains without failing.
 
     >>> from lrtune.testing import bowl
-    >>> found = search(bowl(curvature=4.0), steps=80, seeds=1)  # fastest at 0.25
-    >>> found.lr, found.verified
-    (0.253, True)
+    >>> found = search(bowl(curvature=4.0), steps=100)  # fastest at 0.25, diverges above 0.5
+    >>> found.lr, found.interval, found.verified
+    (0.178, (0.0712, 0.445), True)
     """
     whole("steps", steps, least=1)
     if budget is not None and (horizon is not None or tuple(fine) != FINE):
         raise ArgumentError(
             f"budget={budget!r} plans the horizons and the rates after the coarse grid by itself. "
-            "Leave out `horizon` and `fine`, or the budget."
+            "Leave out `horizon` and `fine`, or pass budget=None."
         )
     short = whole("horizon", max(1, round(steps * SHORT)) if horizon is None else horizon, least=1)
     if short > steps:
@@ -109,8 +117,7 @@ def search(
     if budget is None:
         book = Book(evaluate, steps, short, seed_list(seeds, seed))
         notes = list(climb(book, coarse, fine, (low, high)))
-        answer = verify(book, low)
-        because = _because(book, answer)
+        answer = verify(book, (low, high))
         spending = table(pd.DataFrame(columns=list(SPENDING)), SPENDING)
         settings: dict[str, object] = {"horizon": short, "fine": fine}
     else:
@@ -118,15 +125,15 @@ def search(
         logging.getLogger(__name__).info("%s", meant)
         book = Purse(evaluate, meant, seed_list(meant.seeds, seed))
         answer = spend(book, coarse, (low, high))
-        notes, because = [], _bought(book)
+        notes = []
         spending = meant.spending(book.spent)
         settings = {"budget": budget}
     if book.given_up:
         notes.append(_given_up(book))
     return Search(
         lr=answer.lr,
-        interval=(answer.ground[0], answer.ground[-1]),
-        because=because,
+        interval=answer.interval,
+        because=_because(book),
         notes=(*notes, *answer.notes),
         steps=steps,
         horizon=book.horizon,
@@ -134,21 +141,12 @@ def search(
         manifest=manifest(
             task.describe(), steps=steps, seeds=seeds, seed=seed, coarse=coarse, **settings
         ),
-        frame=book.rates(answer.ground),
+        frame=book.rates(answer.interval),
         scores=book.scores,
         curves=book.curves,
         checks=answer.checks,
-        confidence=confidence(answer, book, steps),
+        confidence=confidence(answer, book),
         spending=spending,
-    )
-
-
-def _bought(book: Purse) -> str:
-    seeds = f"{len(book.seeds)} seeds" if len(book.seeds) > 1 else "1 seed"
-    return (
-        f"somewhat below the bottom of the curve through {len(book.longer)} rates trained for "
-        f"{book.horizon} steps with {seeds}, of {len(book.stages)} tried; a rate that is kept to "
-        "the end is best below the one that leads early"
     )
 
 
@@ -159,16 +157,13 @@ def _given_up(book: Book) -> str:
     return f"given up after {book.rung} steps, behind the best by more than chance: {rates}"
 
 
-def _because(book: Book, answer: Answer) -> str:
+def _because(book: Book) -> str:
+    share = left(book.curve, book.start)
     seeds = f"{len(book.seeds)} seeds" if len(book.seeds) > 1 else "1 seed"
-    tried = f"of {len(book.stages)} rates tried over {book.horizon} steps with {seeds}"
-    if not answer.passed:
-        return f"the lowest {tried}; not even this one stayed stable in the longer run"
-    if answer.notes:
-        tried = f"that stayed stable in the longer run, {tried}"
-    if len(answer.ground) == 1:
-        return f"the best {tried}"
+    rates = f"{len(book.curve)} rates trained for {book.horizon} steps with {seeds}"
+    if share < LITTLE:
+        return f"at the bottom of the curve through {rates}"
     return (
-        f"the lowest of {len(answer.ground)} that cannot be told apart from the best, {tried}; "
-        "a tie goes to the stable side"
+        f"somewhat below the bottom of the curve through {rates}: while {share:.0%} of the initial "
+        "loss is left, high rates look better than they are"
     )

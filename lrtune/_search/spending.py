@@ -8,19 +8,16 @@ import pandas as pd
 
 from lrtune._cohort import Evaluate
 from lrtune._search.book import Book
-from lrtune._search.locating import REACH, STABLE, vertex
+from lrtune._search.locating import NEIGHBOUR, leading, located, sound
 from lrtune._search.planning import Plan
 from lrtune._search.scoring import blended, checked, retired, scored
 from lrtune._search.verifying import Answer
 from lrtune.columns import CHECKS
-from lrtune.curves import FAILED
+from lrtune.curves import FAILED, uncertain
 from lrtune.errors import SearchError
 from lrtune.records import table
 from lrtune.results import Trace, joined
 from lrtune.runs import Run, grid
-
-NEIGHBOUR = math.sqrt(10)
-"""The rates around the best are so far apart."""
 
 
 class Purse(Book):
@@ -33,11 +30,21 @@ class Purse(Book):
         self.spent: dict[str, int] = {}
         self.levels: dict[float, float] = {}
         self.longer: dict[float, float] = {}
-        self.start = math.nan
+        self._start = self._error = math.nan
         self._scores_of: dict[str, float] = {}
         self._last: dict[str, Trace] = {}
         self._made: dict[str, int] = {}
         self._beside: dict[str, set[str]] = {}
+
+    @property
+    def start(self) -> float:
+        """The loss before training."""
+        return self._start
+
+    @property
+    def curve(self) -> dict[float, float]:
+        """What the answer is read from: the longer runs, where there was money for any."""
+        return self.longer or self.levels
 
     def affords(self, rates: Sequence[float], until: int) -> bool:
         """Whether these rates can be trained up to a step, should none of them fail."""
@@ -55,8 +62,10 @@ class Purse(Book):
             trace = self._pay(grid(new, self.seeds), self.plan.short, stage)
             self.stages |= dict.fromkeys(new, stage)
             self.levels |= self._means(blended([trace]), new)
-            if math.isnan(self.start):
-                self.start = float(trace.frame.groupby("run")["loss"].first().median())
+            if math.isnan(self._start):
+                losses = trace.frame.groupby("run")["loss"]
+                self._start = float(losses.first().median())
+                self._error = float(losses.agg(uncertain).median()) / math.sqrt(len(self.seeds))
         return True
 
     def go_on(self, rates: Sequence[float], stage: str) -> bool:
@@ -88,6 +97,22 @@ class Purse(Book):
         trace = self._pay(runs, self.plan.steps, "verify", validate=False)
         self._last = short  # the book compares rates over equal lengths
         return checked(trace, self.horizon)
+
+    def leader(self) -> float:
+        """The rate to go on from after the short runs."""
+        leader = self.leads()
+        if leader is None:
+            tried = sorted(self.stages)
+            raise SearchError(
+                f"no rate from {tried[0]:.2g} to {tried[-1]:.2g} trains for {self.plan.short} "
+                "steps without diverging in some seed. Look for outliers in the data, normalise "
+                "the inputs, clip the gradients, or lower `limits`."
+            )
+        return leader
+
+    def leads(self) -> float | None:
+        """The same; None when all of them failed."""
+        return leading(self.levels, self._error)
 
     def nearest(self, rate: float) -> float:
         """The rate as it was trained, where it was, up to rounding."""
@@ -141,10 +166,10 @@ def spend(purse: Purse, coarse: Sequence[float], limits: tuple[float, float]) ->
 
     purse.try_out(coarse, "coarse")
     notes += _grow(purse, limits)
-    best = _leader(purse)
+    best = purse.leader()
     for rate in allowed([best / NEIGHBOUR, best * NEIGHBOUR]):
         purse.try_out([rate], "between")  # each alone, so that one can go on without the other
-    best = _leader(purse)
+    best = purse.leader()
     while True:
         around = allowed([best / NEIGHBOUR, best, best * NEIGHBOUR])
         around = [purse.nearest(rate) for rate in around]
@@ -154,8 +179,9 @@ def spend(purse: Purse, coarse: Sequence[float], limits: tuple[float, float]) ->
                 "rate may lie beyond, give a larger budget"
             )
             break
-        leader = min(around, key=purse.longer.__getitem__)
-        if math.isinf(purse.longer[leader]):
+        losses = sound(purse.longer)
+        leader = min(around, key=losses.__getitem__)
+        if math.isinf(losses[leader]):
             notes.append(f"from {around[0]:.3g} on, rates failed within {purse.plan.long} steps")
             leader = _down(purse, best, limits)
         if leader == best or leader < limits[0]:
@@ -173,31 +199,16 @@ def _down(purse: Purse, lr: float, limits: tuple[float, float]) -> float:
     return lr
 
 
-def _leader(purse: Purse) -> float:
-    """The best rate of the short runs."""
-    finite = {rate: level for rate, level in purse.levels.items() if math.isfinite(level)}
-    if not finite:
-        tried = sorted(purse.stages)
-        raise SearchError(
-            f"no rate from {tried[0]:.2g} to {tried[-1]:.2g} trains for {purse.plan.short} steps "
-            "without diverging in some seed. Look for outliers in the data, normalise the "
-            "inputs, clip the gradients, or lower `limits`."
-        )
-    return min(finite, key=finite.__getitem__)
-
-
 def _grow(purse: Purse, limits: tuple[float, float]) -> list[str]:
     """An edge is not an optimum: add decades while the best coarse rate is on one."""
     notes: list[str] = []
     while True:
-        rates = sorted(purse.stages)
-        levels = [purse.levels[rate] for rate in rates]
-        at = int(np.argmin(levels))
-        if not math.isfinite(levels[at]):
+        rates, leader = sorted(purse.stages), purse.leads()
+        if leader is None:
             new, told = rates[0] / 10, "every rate failed"
-        elif at == 0:
+        elif leader == rates[0]:
             new, told = rates[0] / 10, f"the best rate was the lowest, {rates[0]:.3g}"
-        elif at == len(rates) - 1:
+        elif leader == rates[-1]:
             new, told = rates[-1] * 10, f"the best rate was the highest, {rates[-1]:.3g}"
         else:
             return notes
@@ -211,13 +222,10 @@ def _grow(purse: Purse, limits: tuple[float, float]) -> list[str]:
 
 def _answer(purse: Purse, limits: tuple[float, float], notes: list[str]) -> Answer:
     """Somewhat below the bottom of the curve; trained as far as there is money."""
-    if any(math.isfinite(level) for level in purse.longer.values()):
-        bottom = vertex(purse.longer, purse.start)
-    elif purse.longer:  # there was no money to go on below those that failed
-        bottom = min(purse.longer) / NEIGHBOUR
-    else:  # nor for any longer run
-        bottom = vertex(purse.levels, purse.start)
-    lr = float(f"{min(max(bottom * STABLE, limits[0]), limits[1]):.3g}")
+    lr = located(purse.curve, purse.start)
+    if math.isinf(purse.curve[min(purse.curve)]):  # all failed, and no money to go on below
+        lr = min(purse.curve) / NEIGHBOUR
+    lr = float(f"{min(max(lr, limits[0]), limits[1]):.3g}")
     while purse.go_on([lr], "answer"):
         if math.isfinite(purse.longer[lr]) or lr / NEIGHBOUR < limits[0]:
             break
@@ -248,5 +256,4 @@ def _answer(purse: Purse, limits: tuple[float, float], notes: list[str]) -> Answ
             "budget."
         )
     purse.close()
-    reach = [float(f"{rate:.3g}") for rate in (lr / REACH, lr * REACH)]
-    return Answer(lr, reach, passed, checks, notes)
+    return Answer(lr, passed, checks, notes)

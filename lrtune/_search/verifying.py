@@ -1,51 +1,54 @@
 """The last stage: a rate that looks best early may diverge later."""
 
-import math
 from dataclasses import dataclass
 
 import pandas as pd
 
 from lrtune._search.book import Book
-from lrtune.paired import level_ground
+from lrtune._search.locating import REACH, located
+
+LOWER = 2
+"""An answer that is not stable to the end is divided by this."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """A rate that was trained for the full length.
+    """A rate, and how it held.
 
     Attributes:
         lr: The rate.
-        ground: The rates it is tied with, in order.
-        passed: Whether it stayed stable in every seed.
+        passed: Whether it stayed stable to the end in every run of the full length.
         checks: One row per seed and rate that was tried.
         notes: What a reader should know.
     """
 
     lr: float
-    ground: list[float]
     passed: bool
     checks: pd.DataFrame
     notes: list[str]
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the best rate lies, in nine of ten tasks."""
+        low, high = (float(f"{rate:.3g}") for rate in (self.lr / REACH, self.lr * REACH))
+        return low, high
 
-def verify(book: Book, limit: float) -> Answer:
-    """Train the lowest tied rate for the full length; step down while that is unstable."""
+
+def verify(book: Book, limits: tuple[float, float]) -> Answer:
+    """Train the answer for the full length; go down while it is unstable there."""
+    book.leader()  # or the search ends here
+    lr = float(f"{min(max(located(book.curve, book.start), limits[0]), limits[1]):.3g}")
     checks: list[pd.DataFrame] = []
     notes: list[str] = []
-    ceiling = math.inf
     while True:
-        standing = book.standing(below=ceiling)
-        ground = [ceiling / 10] if standing is None else level_ground(standing)
-        lr = ground[0]
-        book.train(ground[:1], "verify")
+        book.train([lr], "answer")
         checks.append(book.check(lr))
         passed = bool(checks[-1]["passed"].all())
-        lowest = book.standing(below=lr) is None and lr / 10 < limit * 0.999
-        if passed or lowest:
-            return Answer(lr, ground, passed, pd.concat(checks, ignore_index=True), notes)
+        if passed or lr / LOWER < limits[0] * 0.999:
+            return Answer(lr, passed, pd.concat(checks, ignore_index=True), notes)
         failed = (~checks[-1]["passed"]).sum()
         notes.append(
-            f"{lr:.3g} looked best over {book.horizon} steps, but was unstable over {book.steps} "
+            f"{lr:.3g} looked good over {book.horizon} steps, but was unstable over {book.steps} "
             f"in {failed} of {len(book.seeds)} seeds: stepped down"
         )
-        ceiling = lr
+        lr = float(f"{lr / LOWER:.3g}")

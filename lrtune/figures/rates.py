@@ -69,7 +69,7 @@ def rates_figure(
         frame: Columns as in `lrtune.columns.RATES`.
         scores: Columns as in `lrtune.columns.SCORES`.
         lr: The rate that was chosen.
-        interval: Lowest and highest rate that cannot be told apart from the best.
+        interval: Where the best rate probably lies.
 
     Returns:
         A plotly figure. Full symbols: means over the seeds; open ones: each seed; colour and

@@ -1,4 +1,4 @@
-"""A search in words: the rate, what it is tied with, how it was found, how long it held."""
+"""A search in words: the rate, where the best one lies, how it was found, how long it held."""
 
 from lrtune._report.parts import Chart, Section, table_of
 from lrtune._report.words.phrases import at_some_steps, call, count, sentence, spoken
@@ -11,7 +11,6 @@ def search_section(result: Search) -> Section:
     """The rate, why this one, and the charts that show it."""
     lr, (low, high) = result.lr, result.interval
     rates, seeds = len(result.frame), result.scores["seed"].nunique()
-    tied = int(result.frame["lr"].between(low, high).sum())
     horizon = f"up to {count(result.horizon, 'step')} each"
     lost = result.check == "not held" and (result.checks["lr"] == lr).any()
     held = int(result.checks.loc[result.checks["lr"] == lr, "passed"].sum())
@@ -27,9 +26,7 @@ def search_section(result: Search) -> Section:
         lead=sentence(f"{lr:.3g} is {result.because.strip()}"),
         facts=[
             ("Learning rate", f"{lr:.3g}"),
-            ("Probably best", f"between {low:.3g} and {high:.3g}")
-            if bought
-            else ("Tied with it", f"{low:.3g} to {high:.3g}" if tied > 1 else "no other rate"),
+            ("Probably best", f"between {low:.3g} and {high:.3g}"),
             ("Meant for", f"{count(result.steps, 'step')} of training"),
             ("A run of that length", stable),
             ("Trained", ", ".join([count(rates, "rate"), count(seeds, "seed"), horizon])),
@@ -78,8 +75,8 @@ def _rates(result: Search, seeds: int) -> Chart:
         draw=result.figure,
         alt=f"The loss at the end of the short runs for {count(len(result.frame), 'rate')}: "
         f"{told}.{lowest} Chosen: {result.lr:.3g}.",
-        caption=f"{symbols}{failed}Green: the chosen rate, and {_green(result)}. Where rates are "
-        "crowded, a second panel shows them close up.",
+        caption=f"{symbols}{failed}Green: the chosen rate, and where the best one probably lies. "
+        "Where rates are crowded, a second panel shows them close up.",
         tables=[
             table_of("Every rate", result.frame),
             table_of("Every run", spoken(result.scores)),
@@ -87,12 +84,6 @@ def _rates(result: Search, seeds: int) -> Chart:
             *([table_of("What was spent", result.spending)] if len(result.spending) else []),
         ],
     )
-
-
-def _green(result: Search) -> str:
-    if len(result.spending):
-        return "where the best one probably lies"
-    return "the rates that cannot be told apart from the best one"
 
 
 def _curves(result: Search, seeds: int) -> Chart:
