@@ -253,7 +253,7 @@ def _search(chosen: Setting, task: Task, data: Iterable, val: tuple[Tensor, Tens
         "lrtune, budget 1": lambda: search(task, steps=T, budget=1.0).lr,
         "lrtune, budget 2": lambda: search(task, steps=T, budget=2.0).lr,
         "lrtune": lambda: search(task, steps=T).lr,
-        "lrtune, whole grid": lambda: search(task, steps=T, budget=None).lr,
+        "lrtune, whole grid": lambda: search(task, steps=T, budget=math.inf).lr,
     }
     times = timed({way: functools.partial(_kept, answers, way, run) for way, run in ways.items()})
     checked = train(task, grid(sorted(set(answers.values())), range(7, 15)), T, engine="auto")

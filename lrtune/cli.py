@@ -1,5 +1,6 @@
 """The command line: a thin twin of the Python interface, in the same words."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -79,16 +80,11 @@ def search(
     budget: Annotated[
         float | None,
         typer.Option(
-            help="Find the rate with at most so many full trainings, and nothing else.",
-            show_default="4, then the rest",
+            help="Find the rate with at most so many full trainings (inf: the lecture's whole "
+            "grid), and nothing else.",
+            show_default="4, and the rest",
         ),
     ] = None,
-    whole_grid: Annotated[
-        bool,
-        typer.Option(
-            "--whole-grid", help="Train the lecture's whole fine grid: some 16 full trainings."
-        ),
-    ] = False,
     json: Json = False,
 ) -> None:
     """Find the learning rate, then the schedule: range test, coarse and fine search, comparison.
@@ -96,21 +92,17 @@ def search(
     Example: lrtune search train.py:task --steps 2000 --budget 1
     """
     from lrtune import compare, plan, range_test, search
-    from lrtune._search import BUDGET
     from lrtune._session import Session
 
-    if whole_grid and budget is not None:
-        raise typer.BadParameter(f"--whole-grid has no --budget ({budget:g} given): leave one out.")
-    spend = None if whole_grid else BUDGET if budget is None else budget
     kept = _kept(task, device, study, fresh=fresh, force=force, no_study=no_study)
     with Session(out, as_json=json, memory=kept) as session:
         given = _task(task, device)
-        if spend is not None:
-            session.say(f"Plan: {plan(steps, spend, seeds=seeds)}")
+        if budget is not None and budget < math.inf:
+            session.say(f"Plan: {plan(steps, budget, seeds=seeds)}")
         evaluate = session.evaluator(given, seed, engine)
         if budget is None:
             session.add(range_test(given, seeds=seeds, seed=seed, evaluate=evaluate))
-        found = search(given, steps=steps, seeds=seeds, seed=seed, budget=spend, evaluate=evaluate)
+        found = search(given, steps=steps, seeds=seeds, seed=seed, budget=budget, evaluate=evaluate)
         session.add(found)
         if budget is None and not no_compare:
             session.add(compare(given, found.lr, steps=steps, seed=seed, evaluate=evaluate))

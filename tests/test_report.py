@@ -154,7 +154,7 @@ def test_a_search_is_told_in_plain_words(tmp_path):
     text = " ".join(" ".join(told.text).split())
     assert "Use a learning rate of 0.01" in text
     assert "0.01 is the best of 4." in text
-    assert "0.01 to 0.1" in text
+    assert "between 0.01 and 0.1" in text
     assert "400 steps of training" in text
     assert "stable in 2 of 2 seeds" in text
     assert "lrtune.search(task, steps=400, coarse=(0.001, 0.01, 0.1, 1))" in text

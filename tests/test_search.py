@@ -118,7 +118,7 @@ def kept(best, level=0.5):
 
 
 def found_by(fake, **options):
-    grid = {"steps": STEPS, "horizon": HORIZON, "budget": None}
+    grid = {"steps": STEPS, "horizon": HORIZON, "budget": math.inf}
     return search(TASK, **(grid | {"evaluate": fake} | options))
 
 
@@ -293,11 +293,11 @@ def test_a_search_that_gives_up_finds_what_one_that_does_not_finds(monkeypatch):
     """On the real thing, with a valley that is clear."""
     from lrtune._search.book import Book
 
-    found = search(bowl(curvature=4.0, noise=0.1), steps=200, budget=None)
+    found = search(bowl(curvature=4.0, noise=0.1), steps=200, budget=math.inf)
     monkeypatch.setattr(
         Book, "_promising", lambda self, early, rates: set(rates) - set(failed(early))
     )
-    patient = search(bowl(curvature=4.0, noise=0.1), steps=200, budget=None)
+    patient = search(bowl(curvature=4.0, noise=0.1), steps=200, budget=math.inf)
     assert found.interval[0] <= patient.interval[1]
     assert patient.interval[0] <= found.interval[1]
     assert len(found.curves) <= len(patient.curves)
@@ -508,7 +508,7 @@ def test_a_wrong_argument_is_refused_before_anything_trains(wrong, told):
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 400])
 def test_the_short_runs_last_a_quarter_when_nothing_is_said(steps):
-    found = search(TASK, steps=steps, budget=None, evaluate=Fake(valley(0.01)))
+    found = search(TASK, steps=steps, budget=math.inf, evaluate=Fake(valley(0.01)))
     assert found.horizon == max(1, round(steps / 4))
 
 
@@ -561,7 +561,7 @@ def test_whatever_the_scores_it_comes_to_an_end(salt, seeds, share):
 def real(seed):
     brought = Task(zoo.MODELS["dropout"], zoo.DATA["loader"](), val=zoo.vectors())
     grids = {"coarse": (0.1, 0.01), "fine": (0.8, 1.0, 1.5)}
-    return search(brought, steps=16, seeds=2, seed=seed, budget=None, **grids)
+    return search(brought, steps=16, seeds=2, seed=seed, budget=math.inf, **grids)
 
 
 def test_the_same_seed_gives_the_same_answer():
@@ -570,7 +570,7 @@ def test_the_same_seed_gives_the_same_answer():
 
 def test_its_short_runs_are_those_that_train_gives():
     brought = Task(zoo.MODELS["dropout"], zoo.vectors(), batch_size=8)
-    found = search(brought, steps=16, seeds=2, coarse=(0.1, 0.01), fine=(1.0,), budget=None)
+    found = search(brought, steps=16, seeds=2, coarse=(0.1, 0.01), fine=(1.0,), budget=math.inf)
     trace = train(brought, [Run("a", 0.01, seed=1)], found.horizon)
     ours = found.curves[(found.curves["lr"] == 0.01) & (found.curves["seed"] == 1)]
     assert ours["loss"].tolist() == trace.frame["loss"].tolist()
@@ -578,7 +578,7 @@ def test_its_short_runs_are_those_that_train_gives():
 
 def test_progress_is_told():
     told = []
-    search(bowl(4.0), steps=12, seeds=1, budget=None, progress=lambda *one: told.append(one))
+    search(bowl(4.0), steps=12, seeds=1, budget=math.inf, progress=lambda *one: told.append(one))
     assert list(dict.fromkeys(stage for stage, _, _ in told))[:3] == ["coarse", "between", "fine"]
     assert told[-1][0] == "verify"
     assert all(done <= total for _, done, total in told)

@@ -23,6 +23,8 @@ OURS = "lrtune search"
 THRIFTY, WHOLE = f"{OURS}, budget 1", f"{OURS}, whole grid"
 """Ours with a quarter of the default budget, and with the lecture's grid instead of one."""
 
+OURS_WITHIN = {THRIFTY: {"budget": 1.0}, OURS: {}, WHOLE: {"budget": math.inf}}
+
 SPAN = (1e-5, 10.0)
 """Where others look for a rate: as wide as the oracle."""
 
@@ -33,7 +35,7 @@ RUNGS = 8
 """Optuna's pruners are told the validation loss so often."""
 
 
-def lrtune_search(setup: Setup, *, method: str, **options: float | None) -> Answers:
+def lrtune_search(setup: Setup, *, method: str, **options: float) -> Answers:
     """Ours, to be kept constant; and under the schedule of its snippet, at the peak for that."""
     spec = setup.spec
     found = search(spec.task(), steps=spec.steps, seed=10 * setup.repeat, **options)
@@ -165,12 +167,8 @@ def _validated(model: nn.Module, spec: Spec, val: tuple[torch.Tensor, torch.Tens
 
 SEARCHES = (
     *(
-        (
-            functools.partial(lrtune_search, method=method, **options),
-            (method, f"{method} + schedule"),
-            "",
-        )
-        for method, options in ((THRIFTY, {"budget": 1.0}), (OURS, {}), (WHOLE, {"budget": None}))
+        (functools.partial(lrtune_search, method=one, **budget), (one, f"{one} + schedule"), "")
+        for one, budget in OURS_WITHIN.items()
     ),
     (one_epoch, ("best after one epoch",), ""),
     (coarse, ("coarse, one epoch",), ""),

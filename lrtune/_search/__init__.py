@@ -2,6 +2,6 @@
 
 from lrtune._search.book import verdict
 from lrtune._search.planning import Plan, plan
-from lrtune._search.searching import BUDGET, COARSE, FINE, LIMITS, search
+from lrtune._search.searching import COARSE, FINE, LIMITS, search
 
-__all__ = ["BUDGET", "COARSE", "FINE", "LIMITS", "Plan", "plan", "search", "verdict"]
+__all__ = ["COARSE", "FINE", "LIMITS", "Plan", "plan", "search", "verdict"]

@@ -80,6 +80,17 @@ def located(losses: Mapping[float, float], start: float) -> float:
     return vertex(losses, start) * math.pow(EARLY, left(losses, start))
 
 
+def reach(lr: float, losses: Mapping[float, float]) -> tuple[float, float]:
+    """Where the best rate lies in nine of ten tasks, but not at or above one that failed.
+
+    >>> reach(0.1, {0.1: 1.0, 0.2: math.inf})
+    (0.04, 0.2)
+    """
+    failed = (rate for rate, loss in losses.items() if math.isinf(loss) and rate > lr)
+    low, high = lr / REACH, min(lr * REACH, min(failed, default=math.inf))
+    return float(f"{low:.3g}"), float(f"{high:.3g}")
+
+
 def left(losses: Mapping[float, float], start: float) -> float:
     """The share of the initial loss that remains at the lowest one, in [0, 1].
 

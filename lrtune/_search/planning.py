@@ -1,5 +1,6 @@
 """What a search within a budget may spend where, before anything trains. Pure."""
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -8,6 +9,9 @@ from lrtune.columns import SPENDING
 from lrtune.errors import ArgumentError
 from lrtune.records import table
 from lrtune.runs import positive, whole
+
+BUDGET = 4.0
+"""Full trainings that a search may spend when nothing is said."""
 
 LEAST = 4
 """Updates of the shortest run that is worth having."""
@@ -81,30 +85,33 @@ class Plan:
         return f"at most {self.updates:,} updates ({trainings} of {self.steps:,}): {told}"
 
 
-def plan(steps: int, budget: float, *, seeds: int = 3, coarse: int = 4) -> Plan:
+def plan(steps: int, budget: float | None = None, *, seeds: int = 3, coarse: int = 4) -> Plan:
     """What `search` would spend where: first one seed, then a verification, seeds, and length.
 
     Args:
         steps: The length of training that the answer is for.
-        budget: Full trainings that may be spent, all stages and seeds counted, > 0.
+        budget: Full trainings that may be spent, all stages and seeds counted, > 0. When None, 4,
+            or more where a training is so short that these do not pay for runs of four updates.
         seeds: The most seeds to use.
         coarse: How many rates the coarse grid has.
 
     Raises:
         ArgumentError: A number is out of its range, or does not pay for runs of four updates.
     """
-    whole("steps", steps, least=1)
+    whole("steps", steps, least=LEAST * LONGER)
     whole("seeds", seeds, least=1)
+    one = coarse + 2 + 3 * (LONGER - 1) + LONGER + SPARE  # short runs' worth, with one seed
+    if budget is None:
+        budget = max(BUDGET, math.ceil(1 + LEAST * one / steps))
     budget = positive("budget", budget)
     verify = budget >= VERIFIED
     rest = budget - verify
     used = min(max(int(rest + 1e-9), 1), seeds)
-    shares = used * (coarse + 2 + 3 * (LONGER - 1) + LONGER + SPARE)
-    while rest * steps < LEAST * shares and used > 1:  # rather fewer seeds than runs too short
-        used, shares = used - 1, shares // used * (used - 1)
-    short = min(int(rest * steps / shares + 1e-9), steps // LONGER)
+    while rest * steps < LEAST * one * used and used > 1:
+        used -= 1  # rather fewer seeds than runs too short
+    short = min(int(rest * steps / (one * used) + 1e-9), steps // LONGER)
     if short < LEAST:
-        needed = LEAST * shares / steps
+        needed = LEAST * one * used / steps + verify
         raise ArgumentError(
             f"budget={budget:g} of steps={steps} is {int(budget * steps)} updates, too few for "
             f"runs of {LEAST} each. Give budget={needed:.2g} or more, or fewer coarse rates."

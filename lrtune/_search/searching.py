@@ -1,6 +1,7 @@
 """search(): the stages in their order, and what came of them."""
 
 import logging
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -27,9 +28,6 @@ LIMITS = (1e-7, 10.0)
 SHORT = 1 / 4
 """Length of the short runs, as a share of the full one, where no budget plans it."""
 
-BUDGET = 4.0
-"""Full trainings that a search may spend when nothing is said."""
-
 LITTLE = 0.05
 """The share of the initial loss below which a word about it is not worth while."""
 
@@ -44,7 +42,7 @@ def search(
     fine: Sequence[float] = FINE,
     limits: tuple[float, float] = LIMITS,
     horizon: int | None = None,
-    budget: float | None = BUDGET,
+    budget: float | None = None,
     progress: Progress | None = None,
     evaluate: Evaluate | None = None,
 ) -> Search:
@@ -62,7 +60,7 @@ def search(
     (of the last fifth of a run; without validation data that alone). `docs/quality.md` tells how
     good the answers are.
 
-    Without a budget, the search is the lecture's: after the coarse grid, a fine one of 0.8 ... 2
+    Without a limit, the search is the lecture's: after the coarse grid, a fine one of 0.8 ... 2
     times its best, all runs for `horizon` steps. Hopeless ones are given up early. Of the full
     length is then a run with every seed; where one is unstable, half the rate is tried.
 
@@ -72,11 +70,12 @@ def search(
         seeds: How many seeds, with a budget at most; with one, ties go unseen.
         seed: The first seed; the others follow it.
         coarse: The coarse grid.
-        fine: The fine grid, as factors of the best rate so far; only without a budget.
+        fine: The fine grid, as factors of the best rate so far; only without a limit.
         limits: The grids do not grow beyond these rates.
-        horizon: Length of the runs, a quarter of `steps` when None; only without a budget.
-        budget: Full trainings of `steps` updates that may be spent, > 0; None for the lecture's
-            whole grid, which costs some sixteen.
+        horizon: Length of the runs, a quarter of `steps` when None; only without a limit.
+        budget: Full trainings of `steps` updates that may be spent, > 0; 4 when None, or no limit
+            where `fine` or `horizon` ask for the whole grid. `math.inf` asks for it, too: it costs
+            some sixteen.
         progress: Told the stage, the updates done and the total.
         evaluate: What trains runs and returns their trace; an `Evaluator` of the task when None.
 
@@ -94,10 +93,13 @@ def search(
     (0.178, (0.0712, 0.445), True)
     """
     whole("steps", steps, least=1)
-    if budget is not None and (horizon is not None or tuple(fine) != FINE):
+    asked = horizon is not None or tuple(fine) != FINE
+    if budget is None and asked:
+        budget = math.inf
+    elif asked and budget != math.inf:
         raise ArgumentError(
             f"budget={budget!r} plans the horizons and the rates after the coarse grid by itself. "
-            "Leave out `horizon` and `fine`, or pass budget=None."
+            "Leave out `horizon` and `fine`, or pass budget=math.inf."
         )
     short = whole("horizon", max(1, round(steps * SHORT)) if horizon is None else horizon, least=1)
     if short > steps:
@@ -114,7 +116,7 @@ def search(
         )
     evaluate = evaluate or Evaluator(task, progress=progress)
     book: Book
-    if budget is None:
+    if budget == math.inf:
         book = Book(evaluate, steps, short, seed_list(seeds, seed))
         notes = list(climb(book, coarse, fine, (low, high)))
         answer = verify(book, (low, high))
@@ -127,7 +129,7 @@ def search(
         answer = spend(book, coarse, (low, high))
         notes = []
         spending = meant.spending(book.spent)
-        settings = {"budget": budget}
+        settings = {"budget": meant.budget}
     if book.given_up:
         notes.append(_given_up(book))
     return Search(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lrtune._cohort import Evaluate
 from lrtune._search.book import Book
-from lrtune._search.locating import NEIGHBOUR, leading, located, sound
+from lrtune._search.locating import NEIGHBOUR, leading, located, reach, sound
 from lrtune._search.planning import Plan
 from lrtune._search.scoring import blended, checked, retired, scored
 from lrtune._search.verifying import Answer
@@ -256,4 +256,4 @@ def _answer(purse: Purse, limits: tuple[float, float], notes: list[str]) -> Answ
             "budget."
         )
     purse.close()
-    return Answer(lr, passed, checks, notes)
+    return Answer(lr, reach(lr, purse.levels | purse.longer), passed, checks, notes)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lrtune._search.book import Book
-from lrtune._search.locating import REACH, located
+from lrtune._search.locating import located, reach
 
 LOWER = 2
 """An answer that is not stable to the end is divided by this."""
@@ -17,21 +17,17 @@ class Answer:
 
     Attributes:
         lr: The rate.
+        interval: Where the best one lies.
         passed: Whether it stayed stable to the end in every run of the full length.
         checks: One row per seed and rate that was tried.
         notes: What a reader should know.
     """
 
     lr: float
+    interval: tuple[float, float]
     passed: bool
     checks: pd.DataFrame
     notes: list[str]
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Where the best rate lies, in nine of ten tasks."""
-        low, high = (float(f"{rate:.3g}") for rate in (self.lr / REACH, self.lr * REACH))
-        return low, high
 
 
 def verify(book: Book, limits: tuple[float, float]) -> Answer:
@@ -45,7 +41,8 @@ def verify(book: Book, limits: tuple[float, float]) -> Answer:
         checks.append(book.check(lr))
         passed = bool(checks[-1]["passed"].all())
         if passed or lr / LOWER < limits[0] * 0.999:
-            return Answer(lr, passed, pd.concat(checks, ignore_index=True), notes)
+            within = reach(lr, book.curve)
+            return Answer(lr, within, passed, pd.concat(checks, ignore_index=True), notes)
         failed = (~checks[-1]["passed"]).sum()
         notes.append(
             f"{lr:.3g} looked good over {book.horizon} steps, but was unstable over {book.steps} "
