@@ -114,7 +114,7 @@ def test_a_real_command_that_is_killed_goes_on(tmp_path, tally, times):
 
 
 @pytest.mark.parametrize(
-    "stage", ["range test", "coarse", "between", "fine", "verify", "compare: pilot",
+    "stage", ["range test", "coarse", "between", "longer", "answer", "verify", "compare: pilot",
               "compare: horizon 1", "compare: fresh seeds"],
 )  # fmt: skip
 def test_ctrl_c_in_each_stage_gives_everything_back(tmp_path, plain, tally, monkeypatch, stage):
