@@ -51,7 +51,7 @@ __all__ = [
 FINISH = "warmup(0.05, then=stable_decay(0.4))"
 """A schedule that does well on most tasks, for a search that compared none."""
 
-HIGHER = 1.25
+HIGHER = 1.5
 """How far above the best constant rate the peak of a schedule that comes down may lie."""
 
 CONSTANT = 0.95
