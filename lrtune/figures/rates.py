@@ -75,8 +75,8 @@ def rates_figure(
         A plotly figure. Full symbols: means over the seeds; open ones: each seed; colour and
         symbol: the verdict. Crosses at the upper edge: runs that failed; diamonds there: runs that
         were given up early; arrows there: scores beyond the picture. Green: the chosen rate, and
-        those it is tied with. Where the rates are crowded around it, a second panel shows them
-        close up.
+        where the best one probably lies. Where the rates are crowded around it, a second panel
+        shows them close up.
     """
     points, shown = score_points(frame, scores)
     measured = "validation loss" if len(finite(scores["val"])) else "training loss"
@@ -84,7 +84,7 @@ def rates_figure(
         measured = "loss (training, validation)"
     layout = {
         "xaxis": look.rate_axis(),
-        "yaxis": look.value_axis(f"{measured} at the end of the short run", shown),
+        "yaxis": look.value_axis(f"{measured} of the short runs", shown),
     }
     traces, shapes = _panel(frame, points, shown), _chosen(lr, interval)
     closer, axis = close_up(frame, interval), "x"
