@@ -18,13 +18,13 @@ import argparse
 import functools
 import itertools
 import math
-import resource
 import statistics
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import optuna
 import rivals
@@ -320,11 +320,16 @@ def _peak(name: str, engine: str, count: int) -> int:
 def peak(name: str, engine: str, count: int) -> None:
     task = brought(name)
     train(task, [Run("a", 0.01)], 3)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the start (Linux)
+    before = _kilobytes("VmRSS")
     runs = grid([0.01 * (1 + place / 100) for place in range(count)], [0])
     Cohort(task, runs, 3, engine=ENGINES[engine](task)).advance()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print((after - before) // 1024)
+    print((_kilobytes("VmHWM") - before) // 1024)
+
+
+def _kilobytes(what: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
 
 
 # --- recording, start -----------------------------------------------------------------------------
