@@ -43,6 +43,7 @@ def _tasks() -> str:
 
 def _summary(regrets: pd.DataFrame) -> str:
     table = summary(regrets, THRIFTY)
+    table.insert(1, "answers", regrets.groupby("method").size())
     table = table.rename(columns={"mean": "geometric mean", "seconds": "CPU s"})
     return markdown(table, FORMATS, "method")
 
