@@ -41,7 +41,7 @@ ANSWERS = {
 }
 RATES = {
     "lr": "float64",
-    "stage": "str",  # coarse, between, fine: where it was first trained
+    "stage": "str",  # where it was first trained: coarse, between, longer or fine, answer
     "verdict": "str",  # too low, good, high, diverged
     "mean": "float64",  # mean score over the seeds; lower is better, NaN if a run failed
     "low": "float64",  # interval of its paired difference to the best rate

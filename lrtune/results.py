@@ -151,7 +151,8 @@ class Search(_Saved):
         notes: What a reader should know: grown grids, steps down.
         steps: The length of training that the answer is for, in optimizer updates.
         horizon: The length of the short runs.
-        verified: Whether a run of the full length at `lr` stayed stable in every seed.
+        verified: Whether `lr` stayed stable in every run of the full length that was made with it:
+            one from a budget of 2 on, one for each seed without a limit.
         frame: One row per rate: `lr`, `stage`, `verdict` (too low, good, high, diverged), `mean`
             score, `low` and `high` of its paired difference to the best, `tied`, `failed` runs.
         scores: One row per rate and seed: `lr`, `seed`, `outcome`, `start`, `train`, `val`,

@@ -147,13 +147,16 @@ class Book:
         """The rate with the best mean score."""
         standing = self.standing()
         if standing is None:
-            tried = sorted(self.stages)
-            raise SearchError(
-                f"no rate from {tried[0]:.2g} to {tried[-1]:.2g} trains for {self.horizon} steps "
-                "without diverging in some seed. Look for outliers in the data, normalise the "
-                "inputs, clip the gradients, or lower `limits`."
-            )
+            raise self.hopeless(self.horizon)
         return float(cast("float", standing.leader))
+
+    def hopeless(self, steps: int, way_out: str = "or lower `limits`") -> SearchError:
+        """What to say when none of the rates trains for so many steps."""
+        return SearchError(
+            f"no rate from {min(self.stages):.2g} to {max(self.stages):.2g} trains for {steps} "
+            "steps without diverging in some seed. Look for outliers in the data, normalise the "
+            f"inputs, clip the gradients, {way_out}."
+        )
 
     def rates(self, interval: tuple[float, float]) -> pd.DataFrame:
         """One row per rate, with its verdict in the lecture's words.

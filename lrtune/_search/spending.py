@@ -102,12 +102,7 @@ class Purse(Book):
         """The rate to go on from after the short runs."""
         leader = self.leads()
         if leader is None:
-            tried = sorted(self.stages)
-            raise SearchError(
-                f"no rate from {tried[0]:.2g} to {tried[-1]:.2g} trains for {self.plan.short} "
-                "steps without diverging in some seed. Look for outliers in the data, normalise "
-                "the inputs, clip the gradients, or lower `limits`."
-            )
+            raise self.hopeless(self.plan.short)
         return leader
 
     def leads(self) -> float | None:
@@ -249,11 +244,6 @@ def _answer(purse: Purse, limits: tuple[float, float], notes: list[str]) -> Answ
             "runs. Give a larger budget, or a coarse grid nearer to the best rate."
         )
     if not any(math.isfinite(level) for level in purse.longer.values()):
-        raise SearchError(
-            f"no rate from {min(purse.stages):.2g} to {max(purse.stages):.2g} trains for "
-            f"{purse.plan.long} steps without diverging in some seed. Look for outliers in the "
-            "data, normalise the inputs, clip the gradients, lower `limits`, or give a larger "
-            "budget."
-        )
+        raise purse.hopeless(purse.plan.long, "lower `limits`, or give a larger budget")
     purse.close()
     return Answer(lr, reach(lr, purse.levels | purse.longer), passed, checks, notes)
