@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lrtune.errors import ArgumentError, LrtuneError, OtherTaskError, StudyError, TargetError
 from lrtune.results import Comparison, RangeTest, Result, Search, Trace
+from lrtune.schedules.reading import parse
 from lrtune.study.places import shown
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def summary(results: Sequence[Result], path: Path | None) -> dict[str, Any]:
         found = searches[-1]
         answer = {"lr": found.lr, "interval": list(found.interval), "verified": found.verified}
         answer |= {"steps": found.steps, "confidence": found.confidence}
+        answer |= {"schedule": found.schedule, "call": str(parse(found.schedule))}
+        answer |= {"peak": found.peak, "winner": None, "snippet": found.snippet()}
     elif sweeps:
         said = sweeps[-1].suggestion
         answer = {"lr": said.lr, "interval": list(said.interval)}
@@ -62,6 +65,8 @@ def print_result(result: Result) -> None:
         }[result.check]
         console.print(f"{'':<15} for a training of {result.steps} steps; {held}")
         console.print(f"{'':<15} {_safe(result.confidence)}")
+        told = f"or {result.peak:.3g} as the peak of {result.schedule}, which usually ends lower"
+        console.print(f"{'':<15} {told}")
         if len(result.spending):
             spent = int(result.spending["spent"].sum())
             told = f"{spent:,} updates, {spent / result.steps:.2f} full trainings"

@@ -48,10 +48,10 @@ __all__ = [
     "read",
 ]
 
-FINISH = "warmup(0.05, then=stable_decay(0.4))"
+FINISH = "trapezoid"
 """A schedule that does well on most tasks, for a search that compared none."""
 
-HIGHER = 1.5
+HIGHER = 1.6
 """How far above the best constant rate the peak of a schedule that comes down may lie."""
 
 CONSTANT = 0.95
@@ -198,24 +198,30 @@ class Search(_Saved):
         return self.frame[self.frame["stage"] == "fine"].reset_index(drop=True)
 
     @property
+    def schedule(self) -> str:
+        """The schedule to train with where none was compared: a name in `schedules.SCHEDULES`."""
+        return FINISH
+
+    @property
     def peak(self) -> float:
         """The peak rate for a schedule that comes down: it forgives more than a constant rate."""
         return float(f"{self.lr * HIGHER:.3g}")
 
-    def snippet(self, schedule: str = FINISH) -> str:
+    def snippet(self, schedule: str | None = None) -> str:
         """Python to paste into a training script: a schedule for `steps` steps from this answer.
 
-        By default a warm-up, then the `peak` rate, then a decay over the last two fifths, which
-        usually ends lower than the constant `lr` (`docs/quality.md`). A schedule that hardly
-        leaves its peak begins at `lr` instead.
+        A long rise to the `peak` rate, the peak, and a straight way down to 0 usually end lower
+        than the constant `lr`, and forgive a peak that is too high (`docs/quality.md`). A schedule
+        that hardly leaves its peak begins at `lr` instead.
 
         Args:
-            schedule: A name in `schedules.SCHEDULES`, or a call such as `cosine(floor=0.1)`.
+            schedule: A name in `schedules.SCHEDULES`, or a call such as `cosine(floor=0.1)`;
+                `self.schedule` when None.
 
         Raises:
             ArgumentError: There is no such schedule, or it does not take these arguments.
         """
-        shape = parse(schedule)
+        shape = parse(schedule or self.schedule)
         constant = np.mean(multipliers(shape, 100)) > CONSTANT
         return snippet(shape, self.lr if constant else self.peak, self.steps)
 

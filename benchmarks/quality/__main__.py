@@ -12,6 +12,7 @@ compressed  the schedules as whole short runs
 rivals      random search and Optuna, with as many updates as lrtune's search
 compare     lrtune's search, then its comparison of schedules
 judged      training with every answer, to the full length
+practice    other tasks: shapes and peaks, from the answers of a search; for tuning
 page        docs/quality.md, from what is measured
 
 Without a stage, all of them; first the open tasks, then those that are held out.
@@ -26,6 +27,8 @@ import torch
 from benchmarks.quality import oracle, page, searches
 from benchmarks.quality.answers import ask, judge_answers
 from benchmarks.quality.finders import FINDERS
+from benchmarks.quality.practice import PRACTICE
+from benchmarks.quality.shapes import practise
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import Judge
 
@@ -66,6 +69,7 @@ STAGES: dict[str, Callable[[Judge, int], None]] = {
     "rivals": rivalled,
     "compare": compared,
     "judged": lambda judge, _: judge_answers(judge, searches.COMBINED),
+    "practice": lambda judge, _: practise(judge.spec),
 }
 
 
@@ -74,7 +78,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("stages", nargs="*", help="one or more of the above")
-    parser.add_argument("--task", action="append", choices=list(TASKS), help="all when left out")
+    parser.add_argument(
+        "--task", action="append", choices=[*TASKS, *PRACTICE], help="all when left out"
+    )
     parser.add_argument("--repeats", type=int, default=1, help="answers of each finder")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -82,9 +88,10 @@ def main() -> None:
         if stage == "page":
             page.write()
             continue
-        for name in given.task or TASKS:
+        tasks = PRACTICE if stage == "practice" else TASKS
+        for name in [name for name in given.task or tasks if name in tasks]:
             begin = time.perf_counter()
-            STAGES[stage](Judge(TASKS[name]), given.repeats)
+            STAGES[stage](Judge(tasks[name]), given.repeats)
             print(f"{stage:12s} {name:20s} {time.perf_counter() - begin:7.1f} s", flush=True)
 
 

@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.quality.store import FOLDER, Store
-from benchmarks.quality.tasks import Spec, loaded
+from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import Judge
 
 ANSWERS = Store(
@@ -75,7 +75,7 @@ class Setup:
 
     def loader(self) -> DataLoader:
         """Shuffled batches."""
-        train, _ = loaded(self.spec.name)
+        train, _ = self.spec.data
         random = self._random.manual_seed(self.repeat)
         data = TensorDataset(*train)
         return DataLoader(data, self.spec.batch, shuffle=True, drop_last=True, generator=random)

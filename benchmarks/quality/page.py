@@ -9,8 +9,10 @@ import pandas as pd
 from benchmarks.quality import gather, horizons
 from benchmarks.quality.answers import ANSWERS
 from benchmarks.quality.picture import draw
+from benchmarks.quality.practice import PRACTICE
 from benchmarks.quality.regret import FAILURE, LEVEL, geometric, markdown, per_task, summary
 from benchmarks.quality.searches import THRIFTY
+from benchmarks.quality.shapes import REPEATS, compared
 from benchmarks.quality.store import FOLDER
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import FEWER, RUNS, SEEDS
@@ -23,7 +25,7 @@ FORMATS = {
     "CPU s": "{:.1f}", "won": "{:.0f}", "lost": "{:.0f}", "tasks": "{:.0f}",
     "rate / constant's": "{:.1f}", "best on": "{:.0f}", "tau": "{:.2f}", "chosen, regret": "{:.2f}",
     "at its own rate": "{:.2f}", "T": "{:.0f}", "batch": "{:.0f}", "rate": "{:.2g}",
-    "loss": "{:.3g}", "guessing": "{:.3g}", "level": "{:.0f}",
+    "loss": "{:.3g}", "guessing": "{:.3g}", "level": "{:.0f}", "made worse": "{:.0%}",
 }  # fmt: skip
 SETS = {"Open tasks": False, "Held-out tasks": True}
 
@@ -78,6 +80,18 @@ def _schedules(table: pd.DataFrame) -> str:
     limit = {"tasks": len(ratios), "geometric mean": geometric(ratios.min(axis=1))}
     rows.loc["the best of each task"] = limit | {"worst": ratios.min(axis=1).max()}
     return markdown(rows, FORMATS, "schedule")
+
+
+def _shapes() -> str:
+    table = compared(list(PRACTICE.values())).sort_values("mean")
+    rows = pd.DataFrame({
+        "schedule": [name for name, _ in table.index],
+        "tasks": table["tasks"].to_numpy(),
+        "geometric mean": table["mean"].to_numpy(),
+        "worst": table["worst"].to_numpy(),
+        "made worse": table["above"].to_numpy(),
+    }, [f"{factor:g}" for _, factor in table.index])  # fmt: skip
+    return markdown(rows, FORMATS, "peak / answer")
 
 
 def _horizons(table: pd.DataFrame) -> str:
@@ -168,6 +182,7 @@ def write() -> None:
         some = table[table["held_out"] == held_out]
         if len(some):
             parts += [f"### {title}: {some['task'].nunique()}\n", _horizons(some)]
+    parts += ["## Which shape, and how high?\n", SHAPES_TEXT.format(repeats=REPEATS), _shapes()]
     text = "\n\n".join(part.strip("\n") for part in parts) + "\n"
     (FOLDER.parent / "quality.md").write_text(text)
 
@@ -230,4 +245,9 @@ schedule in a share of T. *cut off*: the first share of its full run, at no deca
 interval over the tasks. *chosen, regret*: the full-length loss of the schedule and rate that would
 have been chosen, over that of the best schedule at its best rate; *at its own rate*: when its rate
 is tuned at T. Only rates that were trained at T are tried, which favours short runs.
+"""
+SHAPES_TEXT = """
+Other tasks than those above, made to try ideas on. Each is searched with `budget=1`, {repeats}
+times, and trained from every answer: final validation loss over that of the same answer kept
+constant, on the same seed. *worst* is that of a task, *made worse* the share of the answers.
 """

@@ -11,12 +11,11 @@ import torch
 from torch import nn
 
 from benchmarks.quality.answers import Answer, Answers, Setup
-from benchmarks.quality.tasks import Spec, loaded
+from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import lost
 from lrtune import Cohort, Run, Trace, compare, search
 from lrtune._cohort.auto import Auto
 from lrtune.randomness import preserved
-from lrtune.results import FINISH
 
 OURS = "lrtune search"
 
@@ -41,7 +40,7 @@ def lrtune_search(setup: Setup, *, method: str, **options: float) -> Answers:
     found = search(spec.task(), steps=spec.steps, seed=10 * setup.repeat, **options)
     return {
         method: Answer(found.lr, "constant", *found.interval),
-        f"{method} + schedule": Answer(found.peak, FINISH),
+        f"{method} + schedule": Answer(found.peak, found.schedule),
     }
 
 
@@ -63,7 +62,7 @@ def cohort(spec: Spec, rates: list[float], seed: int, steps: int) -> Trace:
 
 def epoch(spec: Spec) -> int:
     """Updates of one pass over the training data, at most T."""
-    (_, labels), _ = loaded(spec.name)
+    (_, labels), _ = spec.data
     return min(spec.steps, len(labels) // spec.batch)
 
 
@@ -135,7 +134,7 @@ def optuna_alone(setup: Setup, *, method: str) -> Answers:
 def _by_hand(setup: Setup, lr: float, spent: list[int]) -> Iterator[float]:
     """The validation loss at every rung of a training; inf when it is not finite."""
     spec = setup.spec
-    (inputs, targets), val = loaded(spec.name)
+    (inputs, targets), val = spec.data
     stops = {round(spec.steps * (k + 1) / RUNGS) for k in range(RUNGS)}
     with preserved():
         model = setup.model()

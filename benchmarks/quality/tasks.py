@@ -57,9 +57,14 @@ class Spec:
             return "SGD, momentum 0.9"
         return self.optimizer.__name__
 
+    @functools.cached_property
+    def data(self) -> data.Data:
+        """(train, val), read once."""
+        return self.load()
+
     def task(self, optimizer: Callable[..., Optimizer] | None = None) -> Task:
         """As lrtune takes it; with another optimizer when one is given."""
-        train, val = loaded(self.name)
+        train, val = self.data
         return Task(
             self.model,
             train,
@@ -72,7 +77,7 @@ class Spec:
 
     def guessing(self) -> float:
         """The validation loss of the best answer that does not look at the input."""
-        (_, seen), (_, asked) = loaded(self.name)
+        (_, seen), (_, asked) = self.data
         regression = isinstance(self.loss, nn.MSELoss)
         guess = seen.mean() if regression else (torch.bincount(seen) / len(seen)).log()
         total = 0.0
@@ -80,12 +85,6 @@ class Spec:
             said = guess.expand(some.shape if regression else (len(some), -1))
             total += float(self.loss(said, some)) * len(some)
         return total / len(asked)
-
-
-@functools.cache
-def loaded(name: str) -> data.Data:
-    """The data of a task, read once."""
-    return TASKS[name].load()
 
 
 @functools.cache
@@ -112,12 +111,12 @@ def fine_tuned() -> nn.Module:
     return model
 
 
-def _raw() -> data.Data:
+def raw() -> data.Data:
     (train, labels), (val, targets) = data.mnist(14)
     return (255 * train, labels), (255 * val, targets)
 
 
-def _raw_net() -> nn.Module:
+def raw_net() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
@@ -142,7 +141,7 @@ _OPEN = (
           about="ten convolutions without any norm or way around"),
     _spec("MNIST fine-tuned", fine_tuned, lambda: data.turned(data.mnist(), 500), AdamW, 16, 200,
           about="starts from weights trained on MNIST; digits turned over, black on white"),
-    _spec("MNIST raw", _raw_net, _raw, MOMENTUM, 32, 300,
+    _spec("MNIST raw", raw_net, raw, MOMENTUM, 32, 300,
           about="pixels from 0 to 255"),
     _spec("patches VGG", P(nets.vgg, 3, 6, 10, 12), P(data.patches, data.COLOURED, 12, 300, 40),
           MOMENTUM, 32, 300, about="no norm"),

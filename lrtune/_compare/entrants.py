@@ -20,6 +20,7 @@ DEFAULT = (
     "warmup-linear",
     "warmup-cosine",
     "wsd",
+    "trapezoid",
     "cosine-restarts",
     "triangular",
     "decay-cyclic",

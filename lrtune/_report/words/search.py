@@ -28,6 +28,7 @@ def search_section(result: Search) -> Section:
             ("Learning rate", f"{lr:.3g}"),
             ("Probably best", f"between {low:.3g} and {high:.3g}"),
             ("Meant for", f"{count(result.steps, 'step')} of training"),
+            ("With a schedule", f"{result.peak:.3g} as the peak of {result.schedule}"),
             ("A run of that length", stable),
             ("Trained", ", ".join([count(rates, "rate"), count(seeds, "seed"), horizon])),
             *([("Spent", _spent(result))] if bought else []),
@@ -35,6 +36,7 @@ def search_section(result: Search) -> Section:
         notes=[sentence(note) for note in result.notes],
         limits=" ".join(filter(None, [result.confidence, _limits(result, seeds)])),
         charts=[_rates(result, seeds), _curves(result, seeds)],
+        code=result.snippet(),
         manifest=result.manifest,
         again=call(
             "search",
