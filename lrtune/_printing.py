@@ -65,7 +65,7 @@ def print_result(result: Result) -> None:
         }[result.check]
         console.print(f"{'':<15} for a training of {result.steps} steps; {held}")
         console.print(f"{'':<15} {_safe(result.confidence)}")
-        told = f"or {result.peak:.3g} as the peak of {result.schedule}, which usually ends lower"
+        told = f"or {result.schedule} with a peak of {result.peak:.3g}, which usually ends lower"
         console.print(f"{'':<15} {told}")
         if len(result.spending):
             spent = int(result.spending["spent"].sum())
@@ -81,6 +81,15 @@ def print_result(result: Result) -> None:
             console.print(f"{'':<15} - {_safe(note)}")
     if isinstance(result, Comparison):
         print_ranking(result, console)
+
+
+def print_answer(results: Sequence[Result]) -> None:
+    """The schedule of a search as code, where no comparison has named a better one."""
+    searches = [result for result in results if isinstance(result, Search)]
+    if searches and not any(isinstance(result, Comparison) for result in results):
+        console = Console(highlight=False, soft_wrap=True)
+        console.print()
+        console.print(searches[-1].snippet(), markup=False)
 
 
 def print_ranking(result: Comparison, console: Console) -> None:

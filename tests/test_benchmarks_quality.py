@@ -1,12 +1,17 @@
 """The pure parts of the benchmark of answers; they need neither rivals nor data."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.quality import shapes
+from benchmarks.quality.gather import fair
 from benchmarks.quality.oracle import CONSTANT, on_grid, rate
+from benchmarks.quality.practice import PRACTICE
 from benchmarks.quality.regret import geometric, markdown, per_task, regret, summary
 from benchmarks.quality.store import Store
 from benchmarks.quality.tasks import TASKS
@@ -98,6 +103,60 @@ def test_four_tasks_are_held_out_and_the_rest_covers_what_is_usual():
     assert {spec.family for spec in held_out} == {spec.family for spec in still_open}
     assert {8, 256} <= {spec.batch for spec in still_open}
     assert all(200 <= spec.steps <= 500 for spec in TASKS.values())
+
+
+def made(spec):
+    """What a task's net is, and what trains it; partials of one function are equal."""
+    make = spec.model
+    net = (make.func, make.args, str(make.keywords)) if hasattr(make, "func") else make
+    return net, spec.method
+
+
+def test_tasks_for_practice_are_others():
+    assert not set(PRACTICE) & set(TASKS)
+    assert all(name == spec.name for name, spec in PRACTICE.items())
+    held_out = [made(spec) for spec in TASKS.values() if spec.held_out]
+    assert not [spec.name for spec in PRACTICE.values() if made(spec) in held_out]
+
+
+def test_the_fair_choice_does_not_see_the_seed_that_judges():
+    luck = pd.DataFrame({0: [0.1, 1.0, 1.1], 1: [1.2, 1.0, 1.1], 2: [1.2, 1.0, 1.1]})
+    assert luck.mean(axis=1).idxmin() == 0, "by luck on one seed"
+    assert fair(luck, guessing=9.0) == pytest.approx((1.0 * 1.2 * 1.2) ** (1 / 3))
+    assert fair(luck * 10, guessing=5.0) == pytest.approx(5.0)
+
+
+def test_shapes_are_held_against_the_same_answer_kept_constant(tmp_path, monkeypatch):
+    store = Store(tmp_path / "practice.csv", shapes.PRACTISED.columns, shapes.PRACTISED.keys)
+    monkeypatch.setattr(shapes, "PRACTISED", store)
+    specs = [PRACTICE["digits CNN, short"], PRACTICE["digits CNN, AdamW"]]
+    losses = {"constant": (1.0, 0.5), "linear": (0.5, 1.0), "wsd": (0.5, math.nan)}
+    store.add(
+        {"task": spec.name, "schedule": name, "factor": 1.0, "repeat": 0, "lr": 0.1, "val": loss}
+        for name, pair in losses.items() for spec, loss in zip(specs, pair, strict=True)
+    )  # fmt: skip
+    table = shapes.compared(specs).droplevel("factor")
+    assert table.loc["linear", ["mean", "worst", "above"]].tolist() == pytest.approx([1, 2, 0.5])
+    assert table.loc["wsd", "worst"] == pytest.approx(specs[1].guessing() / 0.5), "it was lost"
+
+
+def test_a_task_is_practised_once(tmp_path, monkeypatch):
+    store = Store(tmp_path / "practice.csv", shapes.PRACTISED.columns, shapes.PRACTISED.keys)
+    monkeypatch.setattr(shapes, "PRACTISED", store)
+    monkeypatch.setattr(shapes, "TRIED", ("wsd",))
+    monkeypatch.setattr(shapes, "REPEATS", 1)
+    spec = replace(PRACTICE["digits CNN, short"], steps=24)
+    monkeypatch.setattr(shapes, "search", lambda *_, **__: SimpleNamespace(lr=0.02))
+    shapes.practise(spec)
+    rows = store.read()
+    assert rows["lr"].tolist() == pytest.approx([0.02, 0.02, 0.03, 0.044])
+    assert rows["val"].notna().all()
+    monkeypatch.setattr(shapes, "search", None)
+    monkeypatch.setattr(shapes, "TRIED", ("wsd", "trapezoid"))
+    shapes.practise(spec)
+    more = store.read()
+    assert more["schedule"].tolist() == ["constant"] + 3 * ["wsd"] + 3 * ["trapezoid"]
+    assert more["lr"].tolist()[4:] == pytest.approx([0.02, 0.03, 0.044])
 
 
 def test_the_oracle_has_four_rates_per_decade():

@@ -98,7 +98,11 @@ def test_json_is_one_object_that_a_report_is_made_of(run):
 def test_no_compare_stops_at_the_rate(run):
     answer = json.loads(run("search", *QUICK, "--no-compare", "--json").stdout)
     assert [one["kind"] for one in answer["results"]] == ["range-test", "search"]
-    assert "schedule" not in answer
+    assert (answer["schedule"], answer["winner"]) == ("trapezoid", None), "none was compared"
+    assert answer["peak"] > answer["lr"]
+    assert f"lr={answer['peak']:g}" in answer["snippet"]
+    printed = run("search", *QUICK, "--no-compare").stdout
+    assert answer["snippet"] in printed
 
 
 def test_a_budget_is_told_before_and_kept(run):
@@ -108,6 +112,7 @@ def test_a_budget_is_told_before_and_kept(run):
     assert "Plan: at most 96 updates" in result.stderr
     assert result.stdout.startswith("Learning rate")  # and neither range test nor schedule
     assert "Schedule" not in result.stdout
+    assert "trapezoid with a peak of" in result.stdout
     assert "not trained to that length" in result.stdout
     spent = int(re.search(r"Spent (\d+) updates", result.stdout).group(1))
     assert 0 < spent <= 96

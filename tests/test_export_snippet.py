@@ -21,6 +21,7 @@ from lrtune.schedules import (
     one_cycle,
     polynomial,
     scale,
+    stable_decay,
     step,
     warmup,
 )
@@ -32,6 +33,8 @@ NATIVE = {
     "step": "MultiStepLR",  # 1000 steps have no three equal stairs
     "multistep": "MultiStepLR",
     "warmup-linear": "SequentialLR",
+    "wsd": "SequentialLR",
+    "trapezoid": "SequentialLR",
     "polynomial": "PolynomialLR",
 }
 
@@ -54,6 +57,9 @@ def test_a_snippet_is_native_where_torch_has_the_schedule(entry):
         (exponential(0.01), 70, "ExponentialLR(optimizer, gamma=0.01 ** (1 / 70))"),
         (polynomial(0.9), 70, "PolynomialLR(optimizer, total_iters=70, power=0.9)"),
         (warmup(0.1, step()), 100, "StepLR(optimizer, step_size=30, gamma=0.1)"),
+        (stable_decay(0.25), 80, "milestones=[60]"),
+        (stable_decay(1.0), 80, "LinearLR(optimizer, start_factor=1.0, end_factor=0.0, "),
+        (SCHEDULES["trapezoid"](), 200, "milestones=[50, 140]"),
     ],
 )
 def test_native_code_is_what_one_would_write(schedule, steps, code):
@@ -66,6 +72,9 @@ def test_native_code_is_what_one_would_write(schedule, steps, code):
         (polynomial(2, 0.1), 50),
         (warmup(0.05, linear()), 30),
         (warmup(0.1, warmup(0.1, linear())), 100),
+        (stable_decay(0.25), 50),
+        (stable_decay(0.25, "1-sqrt"), 80),
+        (SCHEDULES["trapezoid"](), 250),
     ],
 )
 def test_it_is_not_native_where_torch_has_something_else(schedule, steps):

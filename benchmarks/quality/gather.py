@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmarks.quality.answers import ANSWERS, FREE
 from benchmarks.quality.oracle import CONSTANT, SCHEDULES, on_grid, rate
-from benchmarks.quality.regret import FAILURE, REGRETS, regret
+from benchmarks.quality.regret import FAILURE, REGRETS, geometric, regret
 from benchmarks.quality.searches import COMBINED
 from benchmarks.quality.tasks import TASKS, Spec
 from benchmarks.quality.training import FEWER, RUNS, SEEDS
@@ -115,3 +115,38 @@ def schedules() -> pd.DataFrame:
             ratio = regret(float(own.min()), best, spec.guessing())
             rows.append((spec.name, spec.held_out, name, ratio, shift))
     return pd.DataFrame(rows, columns=["task", "held_out", "method", "ratio", "shift"])
+
+
+BEST = "the best of each task"
+
+
+def crossed() -> pd.DataFrame:
+    """The same without the luck of the lowest: chosen by all seeds but one, judged by that one.
+
+    Returns:
+        Columns `task`, `held_out`, `method` (a schedule, or `BEST`: schedule and rate are chosen),
+        `loss`: the geometric mean over the seeds.
+    """
+    rows = []
+    for spec in measured():
+        losses = finals(spec, seeds=FEWER)
+        losses = losses[[name in SCHEDULES and on_grid(lr) for name, lr in losses.index]]
+        if set(SCHEDULES) <= set(losses.index.get_level_values(0)):
+            limit = spec.guessing()
+            for name in (*SCHEDULES, BEST):
+                own = losses if name == BEST else losses.loc[[name]]
+                rows.append((spec.name, spec.held_out, name, fair(own, limit)))
+    return pd.DataFrame(rows, columns=["task", "held_out", "method", "loss"])
+
+
+def fair(losses: pd.DataFrame, guessing: float) -> float:
+    """The geometric mean over the seeds of the loss on each, of what is lowest on all others.
+
+    >>> fair(pd.DataFrame({0: [1.0, 2.0], 1: [2.0, 1.0]}), guessing=9.0)
+    2.0
+    """
+    held = [
+        min(float(losses.loc[losses.drop(columns=one).mean(axis=1).idxmin(), one]), guessing)
+        for one in losses
+    ]
+    return geometric(held)

@@ -12,7 +12,7 @@ from benchmarks.quality.picture import draw
 from benchmarks.quality.practice import PRACTICE
 from benchmarks.quality.regret import FAILURE, LEVEL, geometric, markdown, per_task, summary
 from benchmarks.quality.searches import THRIFTY
-from benchmarks.quality.shapes import REPEATS, compared
+from benchmarks.quality.shapes import FACTORS, REPEATS, compared
 from benchmarks.quality.store import FOLDER
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import FEWER, RUNS, SEEDS
@@ -25,7 +25,8 @@ FORMATS = {
     "CPU s": "{:.1f}", "won": "{:.0f}", "lost": "{:.0f}", "tasks": "{:.0f}",
     "rate / constant's": "{:.1f}", "best on": "{:.0f}", "tau": "{:.2f}", "chosen, regret": "{:.2f}",
     "at its own rate": "{:.2f}", "T": "{:.0f}", "batch": "{:.0f}", "rate": "{:.2g}",
-    "loss": "{:.3g}", "guessing": "{:.3g}", "level": "{:.0f}", "made worse": "{:.0%}",
+    "loss": "{:.3g}", "guessing": "{:.3g}", "level": "{:.0f}",
+    "regret": "{:.2f}", "regret, fair": "{:.2f}",
 }  # fmt: skip
 SETS = {"Open tasks": False, "Held-out tasks": True}
 
@@ -66,7 +67,7 @@ def _failures() -> str:
     return "\n".join(lines) or "None: every method gave a rate on every task."
 
 
-def _schedules(table: pd.DataFrame) -> str:
+def _schedules(table: pd.DataFrame, fair: pd.DataFrame) -> str:
     ratios = table.pivot_table("ratio", "task", "method", sort=False)
     shifts = table.pivot_table("shift", "task", "method", sort=False)
     best = ratios.idxmin(axis=1).value_counts()
@@ -76,22 +77,23 @@ def _schedules(table: pd.DataFrame) -> str:
         "worst": ratios.max(),
         "best on": best.reindex(ratios.columns).fillna(0),
         "rate / constant's": np.exp(np.log(shifts).median()),
+        "regret": ratios.div(ratios.min(axis=1), axis=0).apply(geometric),
     }).sort_values("geometric mean")  # fmt: skip
+    losses = fair.pivot_table("loss", "task", "method", sort=False).loc[ratios.index]
+    rows["regret, fair"] = losses.div(losses[gather.BEST], axis=0).apply(geometric)
     limit = {"tasks": len(ratios), "geometric mean": geometric(ratios.min(axis=1))}
-    rows.loc["the best of each task"] = limit | {"worst": ratios.min(axis=1).max()}
+    rows.loc[gather.BEST] = limit | {"worst": ratios.min(axis=1).max()}
     return markdown(rows, FORMATS, "schedule")
 
 
 def _shapes() -> str:
     table = compared(list(PRACTICE.values())).sort_values("mean")
-    rows = pd.DataFrame({
-        "schedule": [name for name, _ in table.index],
-        "tasks": table["tasks"].to_numpy(),
-        "geometric mean": table["mean"].to_numpy(),
-        "worst": table["worst"].to_numpy(),
-        "made worse": table["above"].to_numpy(),
-    }, [f"{factor:g}" for _, factor in table.index])  # fmt: skip
-    return markdown(rows, FORMATS, "peak / answer")
+    cells: dict[str, dict[str, str]] = {}
+    for (name, factor), row in table.iterrows():
+        told = f"{row['mean']:.2f} ({row['worst']:.2g}, {row['above']:.0%})"
+        cells.setdefault(name, {})[f"peak {factor:g}"] = told
+    columns = [f"peak {factor:g}" for factor in FACTORS]
+    return markdown(pd.DataFrame.from_dict(cells, "index", columns=columns), {}, "schedule")
 
 
 def _horizons(table: pd.DataFrame) -> str:
@@ -171,18 +173,22 @@ def write() -> None:
         if len(some):
             parts += [f"### {title}: {some['task'].nunique()}\n", _summary(some)]
     parts += ["## Schedules, each at its own best rate\n", SCHEDULES_TEXT.format(fewer=len(FEWER))]
-    table = gather.schedules()
+    table, fair = gather.schedules(), gather.crossed()
     for title, held_out in SETS.items():
         some = table[table["held_out"] == held_out]
         if len(some):
-            parts += [f"### {title}: {some['task'].nunique()}\n", _schedules(some)]
+            parts += [f"### {title}: {some['task'].nunique()}\n", _schedules(some, fair)]
     parts += ["## Do short runs rank schedules as long ones do?\n", HORIZONS_TEXT]
     table = horizons.all_agreements()
     for title, held_out in SETS.items():
         some = table[table["held_out"] == held_out]
         if len(some):
             parts += [f"### {title}: {some['task'].nunique()}\n", _horizons(some)]
-    parts += ["## Which shape, and how high?\n", SHAPES_TEXT.format(repeats=REPEATS), _shapes()]
+    parts += [
+        "## Which shape, and how high?\n",
+        SHAPES_TEXT.format(repeats=REPEATS, tasks=len(PRACTICE)),
+        _shapes(),
+    ]
     text = "\n\n".join(part.strip("\n") for part in parts) + "\n"
     (FOLDER.parent / "quality.md").write_text(text)
 
@@ -236,7 +242,9 @@ nothing before it.
 SCHEDULES_TEXT = """
 Final validation loss over that of the best constant rate, on {fewer} of the seeds. Rates are on
 the oracle's grid, from the constant's best upwards, and more while the best is on the edge. *rate /
-constant's*: the median of the best rate over the constant's best.
+constant's*: the median of the best rate over the constant's best. *regret*: over the best schedule
+of each task. That is the lowest of many on the seeds that judge, so *regret, fair* lets all seeds
+but one choose (rates, and for the best the schedule, too), and that one judge, in turn.
 """
 HORIZONS_TEXT = """
 Each schedule is judged by short runs at its best rate *there*. *whole, compressed*: the complete
@@ -247,7 +255,8 @@ have been chosen, over that of the best schedule at its best rate; *at its own r
 is tuned at T. Only rates that were trained at T are tried, which favours short runs.
 """
 SHAPES_TEXT = """
-Other tasks than those above, made to try ideas on. Each is searched with `budget=1`, {repeats}
-times, and trained from every answer: final validation loss over that of the same answer kept
-constant, on the same seed. *worst* is that of a task, *made worse* the share of the answers.
+Other tasks than those above, made to try ideas on: {tasks}. Each is searched with `budget=1`,
+{repeats} times, and trained from every answer, with a peak of so many times the answer: final
+validation loss over that of the same answer kept constant, on the same seed; in brackets that of
+the worst task, and the share of answers that it made worse.
 """

@@ -4,7 +4,7 @@ The tasks for practice are searched with a budget of one, and trained from that 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -73,7 +73,7 @@ def _answer(spec: Spec, repeat: int) -> float:
     return search(spec.task(), steps=spec.steps, budget=1.0, seed=10 * repeat).lr
 
 
-def compared(specs: Iterator[Spec] | list[Spec]) -> pd.DataFrame:
+def compared(specs: Sequence[Spec]) -> pd.DataFrame:
     """One row per shape and factor, over the tasks that are measured.
 
     Returns:
@@ -87,7 +87,8 @@ def compared(specs: Iterator[Spec] | list[Spec]) -> pd.DataFrame:
     limit = table["task"].map(guessing)
     table = table.assign(val=table["val"].astype(float).fillna(math.inf).clip(upper=limit))
     losses = table.pivot_table("val", ["task", "repeat"], ["schedule", "factor"], sort=False)
-    logs = np.log(losses.dropna()).sub(np.log(losses.dropna()[KEPT]), axis=0)
+    logs = np.log(losses.dropna())
+    logs = logs.sub(logs[KEPT], axis=0)
     tasks = np.exp(logs.groupby(level="task").mean())
     return pd.DataFrame({
         "tasks": tasks.count(),

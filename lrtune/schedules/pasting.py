@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import accumulate
 from types import FunctionType
 from typing import Any
 
@@ -37,7 +38,8 @@ def snippet(schedule: Curve, lr: float, steps: int) -> str:
     """Python source that gives `optimizer` this schedule, for a script that does not know lrtune.
 
     Native where torch has the schedule: ConstantLR, StepLR, MultiStepLR, ExponentialLR, LinearLR,
-    PolynomialLR, and a SequentialLR for a warmup before one of them. Otherwise a LambdaLR over
+    PolynomialLR, and a SequentialLR of these for a warmup before one of them, or a straight
+    cooldown, whose phases begin at whole steps. Otherwise a LambdaLR over
     plain functions, which are the very ones that lrtune evaluates; so too where torch's own
     scheduler misbehaves after the end, such as CosineAnnealingLR, OneCycleLR and CyclicLR. A
     function of the user's own leaves as a table.
@@ -164,10 +166,30 @@ def _literal(value: object) -> str:
     return "(\n" + textwrap.indent(textwrap.fill(inside, 88), " " * 8) + "\n    )"
 
 
+Phase = tuple[str, int]
+"""One of torch's own schedulers, as code, and for how many steps."""
+
+
 def _native(curve: Any, steps: int) -> str | None:
-    """One of torch's own schedulers that equals the curve and does not climb after it, if any."""
+    """Torch's own schedulers, if some equal the curve and do not climb after it."""
+    phases = _phases(curve, steps)
+    if phases is None or len(phases) == 1:
+        return phases[0][0] if phases else None
+    borders = [*accumulate(length for _, length in phases[:-1])]
+    inside = "".join(f"        {code},\n" for code, _ in phases)
+    return f"SequentialLR(\n    optimizer,\n    [\n{inside}    ],\n    milestones={borders},\n)"
+
+
+def _phases(curve: Any, steps: int) -> list[Phase] | None:
     write = _NATIVE.get(curve.func) if _is_formula(curve) else None
-    return write(steps, **curve.keywords) if write else None
+    written = write(steps, **curve.keywords) if write else None
+    return [(written, steps)] if isinstance(written, str) else written
+
+
+def _border(place: float, steps: int) -> int | None:
+    """The step at which a phase begins; None between two steps, or without a phase before it."""
+    border = round(place * steps)
+    return border if abs(border - place * steps) < 1e-9 and 0 < border < steps else None
 
 
 def _constant(_steps: int, value: float) -> str | None:
@@ -201,26 +223,33 @@ def _milestones(steps: int, at: tuple[float, ...], factor: float) -> str:
     return f"MultiStepLR(optimizer, milestones={reached}, gamma={factor!r})"
 
 
-def _warmup(steps: int, share: float, then: Curve) -> str | None:
-    rise = round(share * steps)
-    if abs(rise - share * steps) > 1e-9 or not 0 < rise < steps:
-        return None  # torch's phases begin at whole steps
-    rest = _native(then, steps - rise)
-    if rest is None or rest.startswith("SequentialLR"):
+def _warmup(steps: int, share: float, then: Curve) -> list[Phase] | None:
+    rise = _border(share, steps)
+    rest = _phases(then, steps - rise) if rise and then(0.0) == 1 else None
+    if rise is None or rest is None:
         return None
-    return (
-        "SequentialLR(\n    optimizer,\n    [\n"
-        f"        LinearLR(optimizer, start_factor=0.01, total_iters={rise}),\n"
-        f"        {rest},\n    ],\n    milestones=[{rise}],\n)"
-    )
+    return [(f"LinearLR(optimizer, start_factor=0.01, total_iters={rise})", rise), *rest]
 
 
-_NATIVE: dict[Callable[..., float], Callable[..., str | None]] = {
+def _stable(steps: int, decay: float, cooldown: str) -> str | list[Phase] | None:
+    if cooldown != "linear":
+        return None
+    if decay == 1:
+        return _linear(steps, floor=0.0)
+    hold = _border(1 - decay, steps)
+    if hold is None:
+        return None
+    down = steps - hold
+    return [("ConstantLR(optimizer, factor=1.0)", hold), (_linear(down, floor=0.0), down)]
+
+
+_NATIVE: dict[Callable[..., float], Callable[..., str | list[Phase] | None]] = {
     formulas.constant: _constant,
     formulas.linear: _linear,
     formulas.polynomial: _polynomial,
     formulas.exponential: _exponential,
     formulas.stairs: _stairs,
     formulas.milestones: _milestones,
+    formulas.stable: _stable,
     formulas.warmup: _warmup,
 }
