@@ -104,12 +104,12 @@ def schedules() -> pd.DataFrame:
     """Each schedule at its own best rate: `ratio` to the best constant, `shift` of the rate."""
     rows = []
     for spec in measured():
-        losses = finals(spec, seeds=FEWER)
+        losses = finals(spec)
         start, best = oracle_of(losses)
         if not set(SCHEDULES) <= set(losses.index.get_level_values(0)):
             continue
         for name in SCHEDULES:
-            own = losses.loc[name].mean(axis=1)
+            own = losses.loc[name].dropna().mean(axis=1)
             own = own[own.index.map(on_grid)]  # no answers of finders
             shift = float(own.idxmin()) / start
             ratio = regret(float(own.min()), best, spec.guessing())
@@ -129,7 +129,7 @@ def crossed() -> pd.DataFrame:
     """
     rows = []
     for spec in measured():
-        losses = finals(spec, seeds=FEWER)
+        losses = finals(spec).dropna()
         losses = losses[[name in SCHEDULES and on_grid(lr) for name, lr in losses.index]]
         if set(SCHEDULES) <= set(losses.index.get_level_values(0)):
             limit = spec.guessing()

@@ -87,19 +87,24 @@ def _grown(best: int, places: Iterable[int]) -> int | None:
 def scheduled(judge: Judge, names: Sequence[str] = SCHEDULES) -> None:
     """Every schedule around the constant's best rate; more rates while the best is on the edge."""
     start = best_place(RUNS.read(), judge.spec)
-    places = {name: {min(start + k, LIMITS[1]) for k in AROUND} for name in names}
+    around = {min(start + k, LIMITS[1]) for k in AROUND}
+    places = {name: around | _tried(judge.spec, name) for name in names}
     while True:
-        pairs = [(name, rate(k)) for name, some in places.items() for k in sorted(some)]
-        judge(pairs, seeds=FEWER)
+        judge([(name, rate(k)) for name, some in places.items() for k in sorted(some)])
         table, grew = RUNS.read(), False
         for name, some in places.items():
-            some |= {place(lr) for lr in finals(table, judge.spec)[name].index if on_grid(lr)}
             more = _grown(best_place(table, judge.spec, name), some)
             if more is not None:
                 some.add(more)
                 grew = True
         if not grew:
             return
+
+
+def _tried(spec: Spec, name: str) -> set[int]:
+    """The places at which a schedule was trained before."""
+    losses = finals(RUNS.read(), spec)
+    return {place(lr) for schedule, lr in losses.index if schedule == name and on_grid(lr)}
 
 
 def compressed(judge: Judge, shares: Sequence[int] = SHORT) -> None:

@@ -24,7 +24,7 @@ SEEDS = tuple(range(100, 106))
 """The seeds that rates are judged on; no finder uses them."""
 
 FEWER = SEEDS[:3]
-"""Those that schedules are judged on, each at many rates."""
+"""Those of short runs, and of optimizers that need no rate."""
 
 HOPELESS, WINDOW = 10.0, 5
 """A run is out when so many losses in a row lie above so many times the start, or guessing."""
