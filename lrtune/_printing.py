@@ -65,8 +65,6 @@ def print_result(result: Result) -> None:
         }[result.check]
         console.print(f"{'':<15} for a training of {result.steps} steps; {held}")
         console.print(f"{'':<15} {_safe(result.confidence)}")
-        told = f"or {result.schedule} with a peak of {result.peak:.3g}, which usually ends lower"
-        console.print(f"{'':<15} {told}")
         if len(result.spending):
             spent = int(result.spending["spent"].sum())
             told = f"{spent:,} updates, {spent / result.steps:.2f} full trainings"
@@ -83,13 +81,16 @@ def print_result(result: Result) -> None:
         print_ranking(result, console)
 
 
-def print_answer(results: Sequence[Result]) -> None:
-    """The schedule of a search as code, where no comparison has named a better one."""
+def print_schedule(results: Sequence[Result]) -> None:
+    """The schedule that comes with a search, where no comparison has named one."""
     searches = [result for result in results if isinstance(result, Search)]
-    if searches and not any(isinstance(result, Comparison) for result in results):
-        console = Console(highlight=False, soft_wrap=True)
-        console.print()
-        console.print(searches[-1].snippet(), markup=False)
+    if not searches or any(isinstance(result, Comparison) for result in results):
+        return
+    found, console = searches[-1], Console(highlight=False, soft_wrap=True)
+    console.print(f"{'Schedule':<15} [bold]{found.schedule}[/] at a peak of {found.peak:.3g}")
+    console.print(f"{'':<15} none were compared, but this usually ends lower than a constant rate")
+    console.print()
+    console.print(found.snippet(), markup=False)
 
 
 def print_ranking(result: Comparison, console: Console) -> None:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lrtune._cohort import Evaluate, Evaluator
-from lrtune._printing import print_answer, print_result, summary, tell
+from lrtune._printing import print_result, print_schedule, summary, tell
 from lrtune._report import report
 from lrtune.curves import FAILED, Outcome
 from lrtune.errors import ArgumentError, LrtuneError, ResultsError, SearchError
@@ -179,7 +179,7 @@ class Session:
         if not self._as_json:
             for result in self.results:
                 print_result(result)
-            print_answer(self.results)
+            print_schedule(self.results)
         kept: list[Result] = [*self.results, *self._unfinished]
         path = None
         if self._out is not None and kept:

@@ -79,6 +79,10 @@ def test_the_same_seed_prints_the_same_answer(run):
     assert first.exit_code == 0
 
 
+def test_one_schedule_is_recommended(run):
+    assert run("search", *QUICK, "--no-study").stdout.count("Schedule ") == 1
+
+
 def test_json_is_one_object_that_a_report_is_made_of(run):
     result = run("search", *QUICK, "--json")
     answer = json.loads(result.stdout)
@@ -110,9 +114,9 @@ def test_a_budget_is_told_before_and_kept(run):
     result = run("search", *quick)
     assert result.exit_code == 0, result.output
     assert "Plan: at most 96 updates" in result.stderr
-    assert result.stdout.startswith("Learning rate")  # and neither range test nor schedule
-    assert "Schedule" not in result.stdout
-    assert "trapezoid with a peak of" in result.stdout
+    assert result.stdout.startswith("Learning rate")  # and neither range test nor comparison
+    assert "trapezoid at a peak of" in result.stdout
+    assert "none were compared" in result.stdout
     assert "not trained to that length" in result.stdout
     spent = int(re.search(r"Spent (\d+) updates", result.stdout).group(1))
     assert 0 < spent <= 96
