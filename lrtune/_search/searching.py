@@ -81,7 +81,7 @@ def search(
 
     Returns:
         A `Search`: `lr`, `interval`, `confidence`, `frame`, `scores`, `curves`, `checks`, `notes`,
-        `spending`.
+        `spending`; `schedule`, its `peak` and `snippet()`, where the rate need not be kept.
 
     Raises:
         ArgumentError: A number is out of its range; nothing has trained.
@@ -91,6 +91,8 @@ def search(
     >>> found = search(bowl(curvature=4.0), steps=100)  # fastest at 0.25, diverges above 0.5
     >>> found.lr, found.interval, found.verified
     (0.178, (0.0712, 0.445), True)
+    >>> found.schedule, found.peak
+    ('trapezoid', 0.285)
     """
     whole("steps", steps, least=1)
     asked = horizon is not None or tuple(fine) != FINE
