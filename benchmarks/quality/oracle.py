@@ -13,8 +13,9 @@ PER_DECADE = 4
 CONSTANT = range(-5 * PER_DECADE, PER_DECADE + 1)
 """Places of the constant rates: 1e-5 to 10."""
 
-AROUND = range(3)
-"""A schedule's first rates, in places above the constant's best: decaying ones stand more."""
+AROUND = range(-2, 4)
+"""A schedule's first rates, in places above the constant's best: decaying ones stand more, but the
+constant's best may be a lucky one."""
 
 LIMITS = (-6 * PER_DECADE, 2 * PER_DECADE)
 

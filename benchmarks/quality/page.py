@@ -240,11 +240,11 @@ what the snippet of that search makes: its schedule, at its peak rate. Optimizer
 nothing before it.
 """
 SCHEDULES_TEXT = """
-Final validation loss over that of the best constant rate. Rates are on the oracle's grid, from the
-constant's best upwards, and more while the best is on the edge. *rate / constant's*: the median of
-the best rate over the constant's best. *regret*: over the best schedule of each task. That is the
-lowest of many on the seeds that judge, so *regret, fair* lets all seeds but one choose (rates, and
-for the best the schedule, too), and that one judge, in turn.
+Final validation loss over that of the best constant rate. Rates are on the oracle's grid, from two
+places below the constant's best to three above it, and more while the best is on the edge. *rate /
+constant's*: the median of the best rate over the constant's best. *regret*: over the best schedule
+of each task. That is the lowest of many on the seeds that judge, so *regret, fair* lets all seeds
+but one choose (rates, and for the best the schedule, too), and that one judge, in turn.
 """
 HORIZONS_TEXT = """
 Each schedule is judged by short runs at its best rate *there*. *whole, compressed*: the complete
