@@ -242,19 +242,27 @@ def test_ctrl_c_in_any_stage_keeps_what_is_finished(run, monkeypatch, stage):
 
 def test_a_real_ctrl_c_ends_a_real_process(tmp_path):
     (tmp_path / "slow.py").write_text(SLOW)
+    # A shell's background jobs ignore interrupts, and so do their children; those of a process
+    # that handles them do not.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     child = subprocess.Popen(
         [sys.executable, "-m", "lrtune", "search", "slow.py"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     deadline, out, err = time.monotonic() + 60, "", ""
-    while not (tmp_path / "training").exists():
-        assert time.monotonic() < deadline, "it never began to train"
-        time.sleep(0.05)
-    for _ in range(3):  # Python drops an interrupt that meets a destructor
-        child.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            out, err = child.communicate(timeout=20)
-            break
+    try:
+        while not (tmp_path / "training").exists():
+            assert time.monotonic() < deadline, "it never began to train"
+            time.sleep(0.05)
+        for _ in range(3):  # Python drops an interrupt that meets a destructor
+            child.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                out, err = child.communicate(timeout=20)
+                break
+    finally:
+        child.kill()
+        child.communicate()
     assert child.returncode == 130, (out, err)
     assert "Interrupted. Nothing was finished." in " ".join(err.split())
     assert "Traceback" not in err
