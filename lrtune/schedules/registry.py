@@ -177,7 +177,7 @@ _SIMPLEST_FIRST = (
         lambda share, decay: warmup(share, then=stable_decay(decay)),
         14,
         {"share": Real(0.25, low=0.1, high=0.4), "decay": Real(0.4, low=0.2, high=0.6)},
-        "docs/decisions/0010: an octave around what did best on 24 small tasks",
+        "docs/decisions/0010: around what did best on small tasks",
     ),
     Entry(
         "cosine-restarts",
