@@ -156,6 +156,9 @@ def compare(
     steps: Steps = STEPS,
     seeds: Annotated[int, typer.Option(min=1, help="How many fresh seeds they are judged on.")] = 5,
     seed: Seed = 0,
+    samples: Annotated[
+        int, typer.Option(min=0, help="Samples of each schedule's own parameters.")
+    ] = 0,
     device: Device = None,
     engine: Engine = "loop",
     study: Study = None,
@@ -165,7 +168,7 @@ def compare(
     out: Out = Path("report.html"),
     json: Json = False,
 ) -> None:
-    """Rank schedules for the task, each at its own best peak rate.
+    """Rank schedules for the task, each at its own peak rate.
 
     Example: lrtune compare train.py:task --lr 0.05 --schedules cosine,one-cycle,step
     """
@@ -178,7 +181,16 @@ def compare(
         given = _task(task, device)
         train = session.evaluator(given, seed, engine)
         session.add(
-            compare(given, lr, schedules=names, steps=steps, seeds=seeds, seed=seed, evaluate=train)
+            compare(
+                given,
+                lr,
+                schedules=names,
+                steps=steps,
+                seeds=seeds,
+                seed=seed,
+                samples=samples,
+                evaluate=train,
+            )
         )
     raise typer.Exit(session.code)
 

@@ -76,7 +76,7 @@ RANKING = {
     "rank": "int64",  # 1 is the lowest final loss
     "schedule": "str",  # its name
     "call": "str",  # the call that makes it
-    "lr": "float64",  # its own best peak rate
+    "lr": "float64",  # its own peak rate
     "early": "float64",  # early decrease, a share of the starting loss
     "onset": "float64",  # plateau: the step it begins at; NaN without a plateau
     "level": "float64",  # plateau: its loss

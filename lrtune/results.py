@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from lrtune import figures
@@ -30,10 +29,10 @@ from lrtune.columns import (
     TRACE,
 )
 from lrtune.errors import ResultsError
+from lrtune.locating import HIGHER, higher
 from lrtune.records import framed, from_plain, to_plain
 from lrtune.schedules.pasting import snippet
 from lrtune.schedules.reading import parse
-from lrtune.schedules.schedule import multipliers
 from lrtune.suggest import Suggestion
 
 if TYPE_CHECKING:
@@ -50,12 +49,6 @@ __all__ = [
 
 FINISH = "trapezoid"
 """A schedule that does well on most tasks, for a search that compared none."""
-
-HIGHER = 1.6
-"""How far above the best constant rate the peak of a schedule that comes down may lie."""
-
-CONSTANT = 0.95
-"""A schedule that keeps more than this share of its peak, on average, hardly comes down."""
 
 
 class _Saved:
@@ -222,8 +215,8 @@ class Search(_Saved):
             ArgumentError: There is no such schedule, or it does not take these arguments.
         """
         shape = parse(schedule or self.schedule)
-        constant = np.mean(multipliers(shape, 100)) > CONSTANT
-        return snippet(shape, self.lr if constant else self.peak, self.steps)
+        peak = self.lr if higher(shape) == 1.0 else self.peak
+        return snippet(shape, peak, self.steps)
 
     def figure(self) -> "Figure":
         """Score over rate, with every seed; verdicts in colour; the interval shaded."""
@@ -241,9 +234,10 @@ class Comparison(_Saved):
     Attributes:
         winner: The schedule that beats every other; empty when it is a tie, or when the horizons
             do not agree.
-        schedule: The one recommended: the winner, or the simplest of those tied with the best.
+        schedule: The one recommended: the winner, or of those tied with the best that which did
+            best on other tasks.
         call: The call of `lrtune.schedules` that makes it, with the best parameters found.
-        lr: Its own best peak rate.
+        lr: Its own peak rate.
         because: Why this one, in a sentence.
         notes: What a reader should know: how far the ranking can be trusted, and what it needs.
         steps: The length of training that the answer is for, in optimizer updates.

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lrtune.cli import app
+from lrtune.schedules import SCHEDULES, parse
 
 QUICK = ["--steps", "24", "--seeds", "1", "--device", "cpu"]
 
@@ -89,7 +90,7 @@ def test_json_is_one_object_that_a_report_is_made_of(run):
     low, high = answer["interval"]
     assert low <= answer["lr"] <= high
     assert answer["steps"] == 24
-    assert answer["schedule"] in answer["call"].replace("_", "-")
+    assert parse(answer["call"]) == SCHEDULES[answer["schedule"]]()
     kinds = ["range-test", "search", "comparison"]
     assert [one["kind"] for one in answer["results"]] == kinds
     Path("found.json").write_text(result.stdout)

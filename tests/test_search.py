@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from lrtune import Run, Task, search, train
 from lrtune._search import COARSE, FINE, LIMITS, verdict
-from lrtune._search.locating import EARLY, REACH
 from lrtune.columns import CHECKS, CURVES, EVALUATED, RATES, RUNS, SCORES, TRACE
 from lrtune.errors import ArgumentError, LrtuneError, SearchError
+from lrtune.locating import EARLY, REACH
 from lrtune.records import table
 from lrtune.results import Trace
 from lrtune.testing import bowl

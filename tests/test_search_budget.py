@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lrtune import Search, plan, search
-from lrtune._search.locating import EARLY, REACH, leading, left, located, sound, vertex
 from lrtune.columns import EVALUATED, RUNS, TRACE
 from lrtune.errors import ArgumentError, SearchError
+from lrtune.locating import EARLY, REACH, leading, left, located, sound, vertex
 from lrtune.records import table
 from lrtune.results import Trace, read
 from lrtune.schedules.reading import parse

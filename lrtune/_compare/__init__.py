@@ -1,4 +1,4 @@
-"""The comparator: schedules x rates x seeds, each schedule at its own best rate."""
+"""The comparator: schedules x rates x seeds, each schedule at its own peak rate."""
 
 from lrtune._compare.comparing import compare
 

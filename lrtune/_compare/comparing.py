@@ -6,7 +6,7 @@ from lrtune._cohort import Evaluate, Evaluator, Progress
 from lrtune._compare.conclude import concluded
 from lrtune._compare.entrants import chosen
 from lrtune._compare.heats import Heats
-from lrtune._compare.selection import Grid, select, step_down, telling
+from lrtune._compare.selection import Grid, peaks_of, select, step_down, telling
 from lrtune.errors import ArgumentError
 from lrtune.manifest import manifest
 from lrtune.results import Comparison
@@ -14,7 +14,7 @@ from lrtune.runs import STEPS, Shape, positive, seed_list, whole
 from lrtune.task import Task
 
 RUNGS = 3
-"""Horizons on which candidates are selected; each is twice as long as the one before."""
+"""Horizons, each twice as long as the one before; the last is for the judgement."""
 
 STEPS_DOWN = 2
 """How often a schedule that fails on the fresh seeds is given a lower rate."""
@@ -31,35 +31,39 @@ def compare(
     steps: int = STEPS,
     seeds: int = 5,
     seed: int = 0,
-    samples: int = 2,
+    samples: int = 0,
     horizon: int | None = None,
     limits: tuple[float, float] = (1e-7, 10.0),
     progress: Progress | None = None,
     evaluate: Evaluate | None = None,
 ) -> Comparison:
-    """Rank schedules for this task, each at its own best peak rate, by complete short runs.
+    """Rank schedules for this task, each at its own peak rate, by complete short runs.
 
-    Candidates are each schedule's defaults at lr / sqrt(10), lr and lr sqrt(10) (the grid grows
-    while the best rate is on its edge) and `samples` of its own parameters by Optuna. They run
-    over up to three horizons, each twice the one before, on three seeds; every run is the whole
-    schedule, compressed to its horizon. After each horizon the worse half goes, but never the best
-    of a schedule. Then the best candidate of each schedule is trained on the last horizon with
-    fresh seeds, which choosing has not seen; where it diverges there, its next one at a lower rate
-    is, too. The schedules are ranked by their final losses there: validation loss, or without
-    validation data the training loss of the last fifth. A winner is named when its paired
-    difference to every other schedule excludes zero, all at once, and when the horizons agree;
-    otherwise it is a tie, and the simplest of the tied is recommended.
+    Every run is a whole schedule, compressed to one of three horizons, each twice the one before.
+    On the first, each schedule's defaults run at three peak rates a factor of sqrt(10) apart (the
+    grid grows while the best is on its edge). Its peak lies, over log rate, a third of the way
+    from where it is likely to be going by `lr` to what these runs say, read as in `search`. There,
+    its defaults, and as many samples of its own parameters by Optuna as you say, run on three seeds
+    over the horizons but the last; after each the worse half goes, but never the best of a
+    schedule. Then the best candidate of each schedule is trained on the last horizon with fresh
+    seeds, which choosing has not seen; where it diverges, it steps down. The schedules are ranked
+    by their final losses there: validation loss, or without validation data the training loss of
+    the last fifth. A winner is named when its paired difference to every other schedule excludes
+    zero, all at once, and when the horizons agree; otherwise it is a tie, and of the tied that one
+    is recommended which did best in the benchmark, or of unknown ones the simplest.
 
     Args:
         task: What is trained; it stays as it is.
-        lr: Where to look for the peak rates, such as `search` found it, > 0.
+        lr: The rate that is best when it is kept to the end of `steps`, such as `search` found it,
+            > 0; peaks are looked for around 1.6 times of it.
         schedules: Names in `schedules.SCHEDULES` or `schedules.FEEDBACK`, or a mapping of names
             to schedules of your own, any function of progress; `["all"]` is all of the registry.
             Constant, linear and cosine are always in.
         steps: The length of training that the answer is for, in optimizer updates.
         seeds: How many fresh seeds the schedules are judged on.
         seed: The first seed; the others follow it.
-        samples: Samples of each schedule's own parameters.
+        samples: Samples of each schedule's own parameters, besides its defaults. In the benchmark
+            two of them gained nothing (`docs/decisions/0011-peaks-and-ties.md`).
         horizon: The last horizon; a quarter of `steps` when None.
         limits: Rates do not leave these.
         progress: Told the stage, the updates done and the total.
@@ -91,17 +95,18 @@ def compare(
     entrants = chosen(schedules, horizons)
     judged_on = seed_list(seeds, seed + SELECTION_SEEDS)
     heats = Heats(evaluate or Evaluator(task, progress=progress), seed_list(SELECTION_SEEDS, seed))
-    horizons = telling(heats, lr, horizons)
-    grid = Grid(lr, (low, high), samples)
-    best = select(heats, entrants, grid, horizons)
+    told = telling(heats, lr, horizons)
+    grid = Grid(lr, (low, high))
+    peaks = peaks_of(heats, entrants, grid, horizons[0])
+    best = select(heats, entrants, peaks, samples, told[:-1] or told)
     final = heats.run(best, last, judged_on, "compare: fresh seeds")
     for _ in range(STEPS_DOWN):
-        if lower := step_down(heats, final):
+        if lower := step_down(final, grid.limits):
             final = final.with_(heats.run(lower, last, judged_on, "compare: stepped down"))
     return concluded(
         heats,
         final,
-        {entrant.name: entrant.rank for entrant in entrants},
+        entrants,
         steps,
         manifest(
             task.describe(),

@@ -1,10 +1,11 @@
 """What a comparison says: a winner or a tie, and how far the short horizons can be trusted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from lrtune._compare.entrants import ELSEWHERE, Entrant
 from lrtune._compare.heats import Heat, Heats
 from lrtune.agreement import tau
 from lrtune.columns import CANDIDATES, PATHS, RANKING, STABILITY
@@ -20,7 +21,7 @@ TRUST = 0.5
 
 
 def concluded(
-    heats: Heats, final: Heat, ranks: Mapping[str, int], steps: int, manifest: dict[str, str]
+    heats: Heats, final: Heat, entrants: Sequence[Entrant], steps: int, manifest: dict[str, str]
 ) -> Comparison:
     """Read all heats; `final` is on fresh seeds.
 
@@ -35,20 +36,24 @@ def concluded(
             "Give a lower lr."
         )
     stability = _stability(heats, scores)
-    ranking = _ranking(heats, final, standing, ranks)
+    known = {one.name: one for one in entrants}
+    ranking = _ranking(heats, final, standing, {name: one.rank for name, one in known.items()})
     tied = ranking[ranking["tied"]]
     before = stability[stability["horizon"] < final.horizon]
     alone = len(tied) == 1
-    simplest = min(tied["schedule"], key=lambda name: ranks[name])
-    trusted = _trusted(heats, before, simplest, alone=alone)
-    recommended = ranking.set_index("schedule").loc[simplest]
+    name = min(tied["schedule"], key=lambda one: known[one].order)
+    trusted = _trusted(heats, before, name, alone=alone)
+    recommended = ranking.set_index("schedule").loc[name]
     return Comparison(
-        winner=simplest if alone and trusted else "",
-        schedule=simplest,
+        winner=name if alone and trusted else "",
+        schedule=name,
         call=str(recommended["call"]),
         lr=float(recommended["lr"]),
-        because=_because(simplest, tied, len(ranking), scores.shape[1], trusted=trusted),
-        notes=tuple(_notes(ranking, standing, before, final.horizon, steps, trusted=trusted)),
+        because=_because(known[name], tied, len(ranking), scores.shape[1], trusted=trusted),
+        notes=(
+            *_notes(ranking, standing, before, final.horizon, steps, trusted=trusted),
+            *_stepped_down(final),
+        ),
         steps=steps,
         horizon=final.horizon,
         manifest=manifest,
@@ -57,6 +62,21 @@ def concluded(
         candidates=_candidates(heats),
         paths=_paths(final),
     )
+
+
+def _stepped_down(final: Heat) -> list[str]:
+    """Which schedules were judged at a lower rate than was selected, as that failed."""
+    first: dict[str, float] = {}
+    for one in final.candidates.values():
+        first.setdefault(one.entrant, one.lr)
+    judged = {name: final.candidates[key].lr for name, key in final.best().items()}
+    lower = [
+        f"{name} from {lr:.3g} to {judged[name]:.3g}"
+        for name, lr in first.items()
+        if judged[name] < lr
+    ]
+    told = "stepped down, as the higher rate diverged in some fresh seed: " + ", ".join(lower)
+    return [told] if lower else []
 
 
 def _trusted(heats: Heats, before: pd.DataFrame, name: str, *, alone: bool) -> bool:
@@ -158,12 +178,13 @@ def _paths(heat: Heat) -> pd.DataFrame:
     return table(frame.assign(schedule=frame["run"].str.rpartition("#")[0]), PATHS)
 
 
-def _because(name: str, tied: pd.DataFrame, schedules: int, seeds: int, *, trusted: bool) -> str:
-    among = f"of {schedules} schedules, each at its own best rate, on {seeds} fresh seeds"
+def _because(one: Entrant, tied: pd.DataFrame, schedules: int, seeds: int, *, trusted: bool) -> str:
+    among = f"of {schedules} schedules, each at its own peak rate, on {seeds} fresh seeds"
     if len(tied) > 1:
-        others = [other for other in tied["schedule"] if other != name]
+        others = [other for other in tied["schedule"] if other != one.name]
         told = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        return f"a tie with {told}, {among}; {name} is the simplest of them"
+        best = "did best of them on other tasks" if one.name in ELSEWHERE else "is the simplest"
+        return f"a tie with {told}, {among}; {one.name} {best}"
     if not trusted:
         return f"the best {among}, but the ranking changes with the horizon"
     return f"the winner {among}"

@@ -25,7 +25,7 @@ class Candidate:
     @property
     def key(self) -> str:
         """Tells it from the others."""
-        return f"{self.entrant}#{self.number}"
+        return f"{self.entrant}#{self.number}@{self.lr:g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,17 @@ class Heat:
         """
         return self.scores.fillna(np.inf).max(axis=1)
 
+    @property
+    def start(self) -> float:
+        """The loss before training."""
+        return float(self.trace.frame.groupby("run")["loss"].first().median())
+
+    def curve(self, entrant: str) -> dict[float, float]:
+        """An entrant's mean score by rate; infinite where a run failed."""
+        means = self.scores.mean(axis=1, skipna=False).fillna(np.inf)
+        mine = {key: one.lr for key, one in self.candidates.items() if one.entrant == entrant}
+        return {rate: float(means[key]) for key, rate in mine.items()}
+
     def best(self) -> dict[str, str]:
         """The key of each entrant's best candidate; failed ones only where there is no other."""
         first: dict[str, str] = {}
@@ -60,11 +71,12 @@ class Heat:
         return first
 
     def with_(self, other: "Heat") -> "Heat":
-        """Both, where they ran over the same horizon on the same seeds."""
+        """Both, where they ran over the same horizon on the same seeds; a candidate counts once."""
+        scores = pd.concat([self.scores, other.scores])
         return Heat(
             self.horizon,
             self.candidates | other.candidates,
-            pd.concat([self.scores, other.scores]),
+            scores[~scores.index.duplicated()],
             joined([self.trace, other.trace]),
         )
 
@@ -76,6 +88,7 @@ class Heats:
         """`seeds` are for selection."""
         self._evaluate, self.seeds = evaluate, list(seeds)
         self.all: list[Heat] = []
+        self.selection: list[Heat] = []
 
     def run(
         self, candidates: Sequence[Candidate], horizon: int, seeds: Sequence[int], stage: str
@@ -90,10 +103,11 @@ class Heats:
         self.all.append(heat)
         return heat
 
-    @property
-    def selection(self) -> list[Heat]:
-        """The heats on the seeds for selection."""
-        return [heat for heat in self.all if list(heat.scores.columns) == self.seeds]
+    def select(self, candidates: Sequence[Candidate], horizon: int, stage: str) -> Heat:
+        """The same on the seeds for selection: a heat that ranks schedules."""
+        heat = self.run(candidates, horizon, self.seeds, stage)
+        self.selection.append(heat)
+        return heat
 
     def over(self, horizon: int) -> Heat:
         """All heats of selection over one horizon, as one."""

@@ -1,8 +1,8 @@
-"""Selection: which parameters and which peak rate each schedule is judged with."""
+"""Selection: which peak rate and which parameters each schedule is judged with."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,14 +10,18 @@ from lrtune._compare.entrants import Entrant
 from lrtune._compare.heats import Candidate, Heat, Heats
 from lrtune.curves import end_level
 from lrtune.halving import survivors
+from lrtune.locating import NEIGHBOUR, located
 from lrtune.schedules import constant
-from lrtune.study import Proposal
-
-STEP = math.sqrt(10)
-"""Ratio of neighbouring peak rates."""
 
 GROWTHS = 3
 """How often the grid of a schedule grows while its best rate lies on the edge."""
+
+OWN = 1 / 3
+"""How much a schedule's own short runs count for its peak, over log rate; the search's rate is the
+rest."""
+
+ROUND = 4
+"""How many candidates of a schedule are trained side by side before Optuna is asked again."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,13 @@ class Grid:
     """Where candidates are looked for.
 
     Attributes:
-        lr: The middle of the grid of peak rates, whose step is sqrt(10).
+        lr: The rate that is best when it is kept constant; a schedule's own grid stands around
+            where its peak is likely to lie then.
         limits: Lowest and highest rate.
-        samples: Samples of each schedule's own parameters.
     """
 
     lr: float
     limits: tuple[float, float]
-    samples: int
 
     def within(self, rates: Sequence[float]) -> list[float]:
         """Those within the limits, in three digits."""
@@ -40,10 +43,38 @@ class Grid:
         rounded = [float(f"{rate:.3g}") for rate in rates]
         return [rate for rate in rounded if low * 0.999 <= rate <= high * 1.001]
 
-    def around(self, rate: float) -> tuple[float, float]:
-        """One step down and one step up, within the limits."""
+    def nearest(self, rate: float) -> float:
+        """The nearest rate within the limits, in three digits."""
         low, high = self.limits
-        return max(low, rate / STEP), min(high, rate * STEP)
+        return float(f"{min(max(rate, low), high):.3g}")
+
+
+def peaks_of(
+    heats: Heats, entrants: Sequence[Entrant], grid: Grid, horizon: int
+) -> dict[str, float]:
+    """Where the peak of each schedule lies, for the length that the rate was found for.
+
+    Its short runs at three rates, more while the best is on the edge, say one thing, and the rate
+    that is best when it is kept says another. They do not err alike, so between them is nearer; and
+    short runs will do, though they have learned little.
+    """
+    likely = {one.name: grid.nearest(grid.lr * one.higher) for one in entrants}
+
+    def train(rates: Mapping[str, Sequence[float]]) -> Heat:
+        asked = [Candidate(e.name, 0, e.shape, rate) for e in entrants for rate in rates[e.name]]
+        return heats.run(asked, horizon, heats.seeds, "compare: peaks")
+
+    heat = train({
+        name: grid.within([peak / NEIGHBOUR, peak, peak * NEIGHBOUR])
+        for name, peak in likely.items()
+    })  # fmt: skip
+    for _ in range(GROWTHS):
+        beyond = {name: grid.within(_beyond(heat.curve(name))) for name in likely}
+        if not any(beyond.values()):
+            break
+        heat = heat.with_(train(beyond))
+    own = {name: _own(heat.curve(name), heat.start) for name in likely}
+    return {n: grid.nearest(peak ** (1 - OWN) * own[n] ** OWN) for n, peak in likely.items()}
 
 
 def telling(heats: Heats, lr: float, horizons: Sequence[int]) -> list[int]:
@@ -64,77 +95,76 @@ def telling(heats: Heats, lr: float, horizons: Sequence[int]) -> list[int]:
 
 
 def select(
-    heats: Heats, entrants: Sequence[Entrant], grid: Grid, horizons: Sequence[int]
+    heats: Heats,
+    entrants: Sequence[Entrant],
+    peaks: Mapping[str, float],
+    samples: int,
+    horizons: Sequence[int],
 ) -> list[Candidate]:
-    """The best candidate of each schedule after all horizons, the worse half going at each."""
-    heat = _first_heat(heats, entrants, grid, horizons[0])
+    """The best candidate of each schedule after these horizons, the worse half going at each.
+
+    Candidates are its defaults, and samples of its own parameters, all at the schedule's peak.
+    """
+    heat = _sampled(heats, entrants, peaks, samples, horizons[0])
     for place, horizon in enumerate(horizons[1:], start=2):
         entrant = {key: one.entrant for key, one in heat.candidates.items()}
         kept = survivors(heat.worst.to_dict(), entrant)
         pool = [one for key, one in heat.candidates.items() if key in kept]
-        heat = heats.run(pool, horizon, heats.seeds, f"compare: horizon {place}")
+        heat = heats.select(pool, horizon, f"compare: horizon {place}")
     return [heat.candidates[key] for key in heat.best().values()]
 
 
-def step_down(heats: Heats, final: Heat) -> list[Candidate]:
-    """For each schedule that failed on the fresh seeds, its best candidate at a lower rate.
+def step_down(final: Heat, limits: tuple[float, float]) -> list[Candidate]:
+    """For each schedule that failed on the fresh seeds, its candidate at the next lower rate.
 
     A rate at the edge of stability passes a few seeds by luck; the schedule is not to blame.
     """
-    longest: dict[str, tuple[Candidate, int, float]] = {}
-    for heat in heats.selection:
-        for key, one in heat.candidates.items():
-            longest[key] = one, heat.horizon, float(heat.worst[key])
+    failed = [final.candidates[k] for k in final.best().values() if math.isinf(final.worst[k])]
     lower = []
-    for name, key in final.best().items():
-        if np.isfinite(final.worst[key]):
-            continue
-        tried = min(one.lr for one in final.candidates.values() if one.entrant == name)
-        left = [
-            (-horizon, worst, one.key, one)
-            for one, horizon, worst in longest.values()
-            if one.entrant == name and one.lr < 0.9 * tried and np.isfinite(worst)
-        ]
-        lower += [one for *_, one in sorted(left, key=lambda each: each[:3])[:1]]
+    for one in failed:
+        tried = [each for each in final.candidates.values() if each.entrant == one.entrant]
+        rate = float(f"{min(each.lr for each in tried) / NEIGHBOUR:.3g}")
+        if rate >= limits[0]:
+            lower.append(replace(one, lr=rate))
     return lower
 
 
-def _first_heat(heats: Heats, entrants: Sequence[Entrant], grid: Grid, horizon: int) -> Heat:
-    """Defaults at three rates, more while the best is on the edge, and samples around the best."""
+def _own(losses: Mapping[float, float], start: float) -> float:
+    """What a schedule's short runs say: as in a search, at the bottom of the curve or below."""
+    lowest = min(losses)
+    return lowest / NEIGHBOUR if math.isinf(losses[lowest]) else located(losses, start)
+
+
+def _beyond(losses: Mapping[float, float]) -> list[float]:
+    """The next rate on that side of the grid where the best rate is on the edge."""
+    best = min(losses, key=losses.__getitem__)
+    if math.isinf(losses[best]) or best == min(losses):
+        return [min(losses) / NEIGHBOUR]
+    return [best * NEIGHBOUR] if best == max(losses) else []
+
+
+def _sampled(
+    heats: Heats,
+    entrants: Sequence[Entrant],
+    peaks: Mapping[str, float],
+    samples: int,
+    horizon: int,
+) -> Heat:
+    """Every schedule at its peak: its defaults, and samples of its own parameters in rounds."""
     proposers = {one.name: one.proposer(heats.seeds[0]) for one in entrants}
-
-    def train(proposals: Mapping[str, list[Proposal]]) -> Heat | None:
+    heat, left = None, 1 + samples
+    while left > 0:
         asked = [
-            Candidate(name, number, shape, rate)
-            for name, each in proposals.items()
-            for number, shape, rate in each
+            Candidate(name, number, shape, peaks[name])
+            for name, proposer in proposers.items()
+            for number, shape in proposer.ask(min(left, ROUND))
         ]
-        if not asked:
-            return None
-        trained = heats.run(asked, horizon, heats.seeds, "compare: horizon 1")
-        for name, proposer in proposers.items():
-            mine = {one.number: one.key for one in asked if one.entrant == name}
-            proposer.tell({number: float(trained.worst[key]) for number, key in mine.items()})
-        return trained
-
-    rates = grid.within([grid.lr / STEP, grid.lr, grid.lr * STEP])
-    heat = train({name: proposer.ask(rates) for name, proposer in proposers.items()})
+        left -= ROUND
+        if asked:
+            more = heats.select(asked, horizon, "compare: horizon 1")
+            for name, proposer in proposers.items():
+                mine = {one.number: one.key for one in asked if one.entrant == name}
+                proposer.tell({number: float(more.worst[key]) for number, key in mine.items()})
+            heat = heat.with_(more) if heat else more
     assert heat is not None, "the baselines are always in"
-    for _ in range(GROWTHS):
-        beyond = {name: grid.within(_beyond(heat, name)) for name in proposers}
-        more = train({name: proposers[name].ask(new) for name, new in beyond.items() if new})
-        if more is None:
-            break
-        heat = heat.with_(more)
-    around = {name: grid.around(heat.candidates[key].lr) for name, key in heat.best().items()}
-    sampled = train({n: one.sample(grid.samples, *around[n]) for n, one in proposers.items()})
-    return heat if sampled is None else heat.with_(sampled)
-
-
-def _beyond(heat: Heat, entrant: str) -> list[float]:
-    """The next rate on that side of the grid where the entrant's best rate is on the edge."""
-    rates = sorted(one.lr for one in heat.candidates.values() if one.entrant == entrant)
-    best = heat.candidates[heat.best()[entrant]]
-    if not np.isfinite(heat.worst[best.key]) or best.lr == rates[0]:
-        return [rates[0] / STEP]
-    return [rates[-1] * STEP] if best.lr == rates[-1] else []
+    return heat

@@ -10,12 +10,12 @@ from lrtune._cohort import Evaluate, Evaluator, Progress
 from lrtune._search.book import Book
 from lrtune._search.climbing import climb
 from lrtune._search.confidence import confidence
-from lrtune._search.locating import left
 from lrtune._search.planning import plan
 from lrtune._search.spending import Purse, spend
 from lrtune._search.verifying import verify
 from lrtune.columns import SPENDING
 from lrtune.errors import ArgumentError
+from lrtune.locating import left
 from lrtune.manifest import manifest
 from lrtune.records import table
 from lrtune.results import Search

@@ -8,13 +8,13 @@ import pandas as pd
 
 from lrtune._cohort import Evaluate
 from lrtune._search.book import Book
-from lrtune._search.locating import NEIGHBOUR, leading, located, reach, sound
 from lrtune._search.planning import Plan
 from lrtune._search.scoring import blended, checked, retired, scored
 from lrtune._search.verifying import Answer
 from lrtune.columns import CHECKS
 from lrtune.curves import FAILED, uncertain
 from lrtune.errors import SearchError
+from lrtune.locating import NEIGHBOUR, leading, located, reach, sound
 from lrtune.records import table
 from lrtune.results import Trace, joined
 from lrtune.runs import Run, grid

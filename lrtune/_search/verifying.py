@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lrtune._search.book import Book
-from lrtune._search.locating import located, reach
+from lrtune.locating import located, reach
 
 LOWER = 2
 """An answer that is not stable to the end is divided by this."""

@@ -38,8 +38,8 @@ def path_points(paths: pd.DataFrame, column: str) -> pd.DataFrame:
 def heat_cells(candidates: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Score by schedule (rows, the best first) and rate (columns, in steps of sqrt(10)).
 
-    The scores are those of the shortest horizon, on which every candidate ran; where several
-    candidates share a cell, the best of them; NaN where none ran or all failed.
+    The scores are those of the shortest horizon; where several candidates share a cell, the best
+    of them; NaN where none ran or all failed.
 
     >>> candidates = pd.DataFrame(
     ...     {"horizon": 5, "schedule": "a", "lr": [0.1, 0.11, 0.3], "score": [2.0, 1.0, 3.0]}
@@ -207,12 +207,13 @@ def stability_figure(
     Args:
         candidates: Columns as in `lrtune.columns.CANDIDATES`.
         table: Columns as in `lrtune.columns.RANKING`.
-        stability: Columns as in `lrtune.columns.STABILITY`.
+        stability: Columns as in `lrtune.columns.STABILITY`; its horizons are shown.
 
     Returns:
         A plotly figure.
     """
-    ranks = horizon_ranks(candidates, table)
+    ranked = candidates[candidates["horizon"].isin(stability["horizon"])]
+    ranks = horizon_ranks(ranked, table)
     columns = [f"{name} steps" if name.isdigit() else name for name in ranks.columns]
     traces = []
     for place, (name, row) in enumerate(ranks.iterrows()):

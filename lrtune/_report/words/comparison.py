@@ -15,7 +15,7 @@ def comparison_section(result: Comparison) -> Section:
     if result.winner:
         headline = f"Use the schedule {name}, with a peak rate of {peak}"
     elif tied > 1:
-        headline = f"A tie: take {name}, the simplest, with a peak rate of {peak}"
+        headline = f"A tie: take {name}, with a peak rate of {peak}"
     else:
         headline = f"No winner yet; {name} with a peak rate of {peak} was ahead"
     return Section(
@@ -54,7 +54,7 @@ def _ranking(result: Comparison) -> Chart:
         draw=result.figure,
         alt=f"How far each of {count(len(result.table), 'schedule')} ends behind the best, with "
         f"intervals. The first are {ahead}.",
-        caption="How far each schedule ends behind the best one, each at its own best rate: paired "
+        caption="How far each schedule ends behind the best one, each at its own peak rate: paired "
         "differences on fresh seeds, with intervals that hold for all at once. Circles: cannot be "
         "told apart from the best. Triangles: behind it. Crosses: diverged in some seed.",
         tables=[table_of("The ranking", result.table)],
@@ -66,8 +66,8 @@ def _rates(result: Comparison) -> Chart:
     return Chart(
         title="Rates over the run",
         draw=result.rates_figure,
-        alt="The learning rate of every schedule over the steps, at its own best peak rate.",
-        caption="Every schedule at its own best peak rate, complete, and compressed to the length "
+        alt="The learning rate of every schedule over the steps, at its own peak rate.",
+        caption="Every schedule at its own peak rate, complete, and compressed to the length "
         "of the short runs.",
         tables=[table_of("Rate at some of the steps", rows)],
     )
@@ -90,8 +90,8 @@ def _heat(result: Comparison) -> Chart:
         draw=result.heat_figure,
         alt="A heat map of the lowest score of every schedule in every half decade of the rate.",
         caption="The lowest loss of every schedule in each half decade of the peak rate, on the "
-        "shortest horizon, on which every candidate ran. Dark is low, which is good; empty: not "
-        "tried, or diverged.",
+        "shortest horizon, where rates were tried. Dark is low, which is good; empty: not tried, "
+        "or diverged.",
         tables=[table_of("Every candidate", result.candidates)],
     )
 

@@ -3,6 +3,10 @@
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
+from lrtune.schedules.schedule import Schedule, multipliers
+
 NEIGHBOUR = math.sqrt(10)
 """The bottom of the curve is read from rates so far apart; nearer ones differ by noise."""
 
@@ -21,6 +25,22 @@ error, say nothing about their rates."""
 
 MOVED = 0.02
 """Nothing has been learned while the best loss is within this share of the lowest rate's."""
+
+HIGHER = 1.6
+"""How far above the best constant rate the peak of a schedule that comes down may lie."""
+
+CONSTANT = 0.95
+"""A schedule that keeps more than this share of its peak, on average, hardly comes down."""
+
+
+def higher(schedule: Schedule) -> float:
+    """How far above the best constant rate the peak of this schedule is likely to lie.
+
+    >>> from lrtune.schedules import constant, cosine
+    >>> higher(constant()), higher(cosine())
+    (1.0, 1.6)
+    """
+    return 1.0 if np.mean(multipliers(schedule, 100)) > CONSTANT else HIGHER
 
 
 def sound(losses: Mapping[float, float]) -> dict[float, float]:
