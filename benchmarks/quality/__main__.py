@@ -10,7 +10,7 @@ free        optimizers that need no rate
 probes      short linear decays at all rates, of the open tasks only: for tuning
 compressed  the schedules as whole short runs
 rivals      random search and Optuna, with as many updates as lrtune's search
-compare     lrtune's search, then its comparison of schedules
+compare     lrtune's search, then its comparison of schedules; on the tasks for practice, too
 judged      training with every answer, to the full length
 practice    other tasks: shapes and peaks, from the answers of a search; for tuning
 page        docs/quality.md, from what is measured
@@ -28,6 +28,7 @@ from benchmarks.quality import oracle, page, searches
 from benchmarks.quality.answers import ask, judge_answers
 from benchmarks.quality.finders import FINDERS
 from benchmarks.quality.practice import PRACTICE
+from benchmarks.quality.ranked import rank
 from benchmarks.quality.shapes import practise
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import Judge
@@ -48,10 +49,6 @@ def rivalled(judge: Judge, repeats: int) -> None:
         ask(judge.spec, finder, methods, repeats, budget_of)
 
 
-def compared(judge: Judge, repeats: int) -> None:
-    ask(judge.spec, searches.lrtune_compare, ("lrtune search + compare",), repeats)
-
-
 def free(judge: Judge, _: int) -> None:
     from benchmarks.quality.free import free as trained  # noqa: PLC0415  # optional packages
 
@@ -67,10 +64,12 @@ STAGES: dict[str, Callable[[Judge, int], None]] = {
     "probes": lambda judge, _: oracle.probes(judge),
     "compressed": lambda judge, _: oracle.compressed(judge),
     "rivals": rivalled,
-    "compare": compared,
+    "compare": rank,
     "judged": lambda judge, _: judge_answers(judge, searches.COMBINED),
     "practice": lambda judge, _: practise(judge.spec),
 }
+
+BY_STAGE = {"practice": PRACTICE, "compare": {**TASKS, **PRACTICE}}
 
 
 def main() -> None:
@@ -88,7 +87,7 @@ def main() -> None:
         if stage == "page":
             page.write()
             continue
-        tasks = PRACTICE if stage == "practice" else TASKS
+        tasks = BY_STAGE.get(stage, TASKS)
         for name in [name for name in given.task or tasks if name in tasks]:
             begin = time.perf_counter()
             STAGES[stage](Judge(tasks[name]), given.repeats)

@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks.quality.answers import Answer, Answers, Setup
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import lost
-from lrtune import Cohort, Run, Trace, compare, search
+from lrtune import Cohort, Run, Trace, search
 from lrtune._cohort.auto import Auto
 from lrtune.randomness import preserved
 
@@ -42,14 +42,6 @@ def lrtune_search(setup: Setup, *, method: str, **options: float) -> Answers:
         method: Answer(found.lr, "constant", *found.interval),
         f"{method} + schedule": Answer(found.peak, found.schedule),
     }
-
-
-def lrtune_compare(setup: Setup) -> Answers:
-    """Ours: the rate, then the schedule, with their defaults."""
-    task, steps, seed = setup.spec.task(), setup.spec.steps, 10 * setup.repeat
-    found = search(task, steps=steps, seed=seed)
-    ranked = compare(task, found.lr, steps=steps, seed=seed)
-    return {"lrtune search + compare": Answer(ranked.lr, ranked.call)}
 
 
 def cohort(spec: Spec, rates: list[float], seed: int, steps: int) -> Trace:
