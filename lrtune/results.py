@@ -293,7 +293,7 @@ class Comparison(_Saved):
         return figures.paths_figure(self.paths, self.table, "loss")
 
     def heat_figure(self) -> "Figure":
-        """Best score of every schedule at every rate, on the longest horizon it was tried on."""
+        """Best score of every schedule at every rate, on the shortest horizon."""
         return figures.heat_figure(self.candidates, self.table)
 
     def stability_figure(self) -> "Figure":

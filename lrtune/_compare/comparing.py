@@ -95,10 +95,10 @@ def compare(
     entrants = chosen(schedules, horizons)
     judged_on = seed_list(seeds, seed + SELECTION_SEEDS)
     heats = Heats(evaluate or Evaluator(task, progress=progress), seed_list(SELECTION_SEEDS, seed))
-    told = telling(heats, lr, horizons)
+    informative = telling(heats, lr, horizons)
     grid = Grid(lr, (low, high))
     peaks = peaks_of(heats, entrants, grid, horizons[0])
-    best = select(heats, entrants, peaks, samples, told[:-1] or told)
+    best = select(heats, entrants, peaks, samples, informative[:-1] or informative)
     final = heats.run(best, last, judged_on, "compare: fresh seeds")
     for _ in range(STEPS_DOWN):
         if lower := step_down(final, grid.limits):

@@ -183,8 +183,10 @@ def _because(one: Entrant, tied: pd.DataFrame, schedules: int, seeds: int, *, tr
     if len(tied) > 1:
         others = [other for other in tied["schedule"] if other != one.name]
         told = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        best = "did best of them on other tasks" if one.name in ELSEWHERE else "is the simplest"
-        return f"a tie with {told}, {among}; {one.name} {best}"
+        known = tied["schedule"].isin(list(ELSEWHERE))
+        best = "did best on other tasks" if known.any() else "is the simplest of them"
+        those = "" if known.all() or not known.any() else f", where {known.sum()} of them are known"
+        return f"a tie with {told}, {among}; {one.name} {best}{those}"
     if not trusted:
         return f"the best {among}, but the ranking changes with the horizon"
     return f"the winner {among}"

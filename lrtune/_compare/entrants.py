@@ -46,7 +46,8 @@ ELSEWHERE = {
     "exponential": 1.51,
 }
 """Final losses with what comparisons gave, over that of the constant rate that a search found:
-geometric means over the benchmark's open tasks and those for practice."""
+geometric means over the benchmark's open tasks and those for practice (`docs/quality.md`, the last
+column of "What a comparison is worth"; a test holds the two together)."""
 
 OWN_RANK = 1000
 """A user's own schedule counts as less simple than any of the registry."""

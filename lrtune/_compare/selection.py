@@ -81,7 +81,7 @@ def telling(heats: Heats, lr: float, horizons: Sequence[int]) -> list[int]:
     """The horizons within which the loss falls at all; the last is always one of them.
 
     A pilot at the constant rate tells when half of the fall of the longest horizon is done; before
-    that, rates and schedules would be selected on noise.
+    that, schedules and their parameters would be selected on noise.
     """
     pilot = Candidate("constant", -1, constant(), lr)
     heat = heats.run([pilot], horizons[-1], heats.seeds, "compare: pilot")
