@@ -230,5 +230,5 @@ def test_what_was_trained_is_not_trained_again(tmp_path):
     assert rows[["schedule", "seed"]].to_numpy().tolist() == [
         ["constant", 1], ["linear", 1], ["constant", 2]
     ]  # fmt: skip
-    assert rows[["val_4", "val_1", "train_1"]].notna().all(axis=None)
+    assert rows[["val_4", "val_1"]].notna().all(axis=None)
     assert (rows["outcome"] == "FINISHED").all()

@@ -13,7 +13,7 @@ from benchmarks.quality.tasks import Spec
 from lrtune import Cohort, Run, Task
 from lrtune._cohort.auto import Auto
 from lrtune._cohort.trial import Trial
-from lrtune.curves import Outcome, end_level
+from lrtune.curves import Outcome
 from lrtune.schedules import Schedule
 from lrtune.schedules.reading import parse
 
@@ -33,12 +33,12 @@ RUNS = Store(
     FOLDER / "runs.csv",
     (
         "task", "schedule", "lr", "seed", "steps", "outcome",
-        *(f"val_{share}" for share in SHARES), *(f"train_{share}" for share in SHARES),
+        *(f"val_{share}" for share in SHARES),
     ),
     ("task", "schedule", "lr", "seed", "steps"),
 )  # fmt: skip
-"""One row per run: losses on the validation data, and of the last fifth of the updates, after a
-share of `steps`; empty where the run was out."""
+"""One row per run: losses on the validation data after a share of `steps`; empty where the run was
+out."""
 
 
 def shape(name: str) -> Schedule:
@@ -118,6 +118,5 @@ class Judge:
             for share, stop in stops.items():
                 if len(losses) >= stop and (name, stop) in val.index:
                     row[f"val_{share}"] = float(val[name, stop])
-                    row[f"train_{share}"] = end_level(losses[:stop])
             rows[str(name)] = row
         return rows
