@@ -1,0 +1,22 @@
+"""Results: frozen records of frames whose columns are a contract; they show and save themselves.
+
+Nothing here needs torch, so results can be read where nothing is trained.
+"""
+
+from lrtune.results.comparison import Comparison
+from lrtune.results.reading import KINDS, Result, read
+from lrtune.results.search import FINISH, Search
+from lrtune.results.sweep import RangeTest
+from lrtune.results.trace import Trace, joined
+
+__all__ = [
+    "FINISH",
+    "KINDS",
+    "Comparison",
+    "RangeTest",
+    "Result",
+    "Search",
+    "Trace",
+    "joined",
+    "read",
+]

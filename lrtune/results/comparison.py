@@ -1,0 +1,92 @@
+"""What a comparison of schedules found."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import pandas as pd
+
+from lrtune import figures
+from lrtune.columns import CANDIDATES, PATHS, RANKING, STABILITY
+from lrtune.records import framed
+from lrtune.results.saved import Saved
+from lrtune.schedules.pasting import snippet
+from lrtune.schedules.reading import parse
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison(Saved):
+    """What a comparison of schedules found.
+
+    Attributes:
+        winner: The schedule that beats every other; empty when it is a tie, or when the horizons
+            do not agree.
+        schedule: The one recommended: the winner, or of those tied with the best that which did
+            best on other tasks.
+        call: The call of `lrtune.schedules` that makes it, with the best parameters found.
+        lr: Its own peak rate.
+        because: Why this one, in a sentence.
+        notes: What a reader should know: how far the ranking can be trusted, and what it needs.
+        steps: The length of training that the answer is for, in optimizer updates.
+        horizon: The length of the runs that it was judged by.
+        manifest: The task, the settings and the versions, as text.
+        table: One row per schedule: `rank`, `schedule`, `call`, `lr`, `early`, the plateau
+            (`onset`, `level`, `noise`, `slope`, `released`), `final`, `difference` to the best
+            with `low` and `high`, `tied`, `failed`, `cost` in updates.
+        stability: One row per horizon: `horizon`, `tau`, `low`, `high`.
+        candidates: One row per candidate and horizon: `horizon`, `schedule`, `call`, `lr`,
+            `score`.
+        paths: One row per schedule, fresh seed and step: `schedule`, `seed`, `step`, `lr`, `loss`.
+    """
+
+    kind: ClassVar[str] = "comparison"
+
+    winner: str
+    schedule: str
+    call: str
+    lr: float
+    because: str
+    notes: tuple[str, ...]
+    steps: int
+    horizon: int
+    manifest: dict[str, str]
+    table: pd.DataFrame = framed(RANKING)
+    stability: pd.DataFrame = framed(STABILITY)
+    candidates: pd.DataFrame = framed(CANDIDATES)
+    paths: pd.DataFrame = framed(PATHS)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The table, by the name that every result has."""
+        return self.table
+
+    def snippet(self) -> str:
+        """Python to paste into a training script: the recommended schedule, for `steps` steps.
+
+        Raises:
+            ArgumentError: It is a schedule of your own, or one that reacts to the loss: only you
+                have its code.
+        """
+        return snippet(parse(self.call), self.lr, self.steps)
+
+    def figure(self) -> "Figure":
+        """Final loss of every schedule against the best, with intervals; ties in one colour."""
+        return figures.ranking_figure(self.table)
+
+    def rates_figure(self) -> "Figure":
+        """Every schedule's rate over the run."""
+        return figures.paths_figure(self.paths, self.table, "lr")
+
+    def losses_figure(self) -> "Figure":
+        """Losses over steps, the mean over the fresh seeds."""
+        return figures.paths_figure(self.paths, self.table, "loss")
+
+    def heat_figure(self) -> "Figure":
+        """Best score of every schedule at every rate, on the shortest horizon."""
+        return figures.heat_figure(self.candidates, self.table)
+
+    def stability_figure(self) -> "Figure":
+        """How the ranking changes with the horizon."""
+        return figures.stability_figure(self.candidates, self.table, self.stability)

@@ -1,0 +1,42 @@
+"""Results from JSON."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lrtune.errors import ResultsError
+from lrtune.records import from_plain
+from lrtune.results.comparison import Comparison
+from lrtune.results.search import Search
+from lrtune.results.sweep import RangeTest
+from lrtune.results.trace import Trace
+
+KINDS: Mapping[str, type] = {one.kind: one for one in (Trace, RangeTest, Search, Comparison)}
+"""What a result is called in JSON."""
+
+Result = Trace | RangeTest | Search | Comparison
+
+
+def read(text: str) -> list[Result]:
+    """The results in a JSON text: one object with a kind, or one with a list `results`.
+
+    Raises:
+        ResultsError: It is not JSON, or not what `to_json` or `lrtune ... --json` wrote.
+    """
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ResultsError(f"this is no JSON ({error}). Save what --json prints.") from error
+    several = plain.get("results", [plain]) if isinstance(plain, dict) else None
+    if not isinstance(several, list) or not several:
+        raise ResultsError("expected one JSON object with results, as --json prints it.")
+    return [_one(each) for each in several]
+
+
+def _one(plain: Any) -> Result:
+    kind = plain.get("kind") if isinstance(plain, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        told = repr(kind[:40]) if isinstance(kind, str) else f"a {type(kind).__name__}"
+        raise ResultsError(f"a result is of kind {', '.join(KINDS)}; got {told}.")
+    result: Result = from_plain(KINDS[kind], plain)
+    return result

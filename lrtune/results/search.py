@@ -1,0 +1,117 @@
+"""What a search found."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import pandas as pd
+
+from lrtune import figures
+from lrtune.columns import CHECKS, CURVES, RATES, SCORES, SPENDING
+from lrtune.locating import HIGHER, higher
+from lrtune.records import framed
+from lrtune.results.saved import Saved
+from lrtune.schedules.pasting import snippet
+from lrtune.schedules.reading import parse
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+FINISH = "trapezoid"
+"""A schedule that does well on most tasks, for a search that compared none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Search(Saved):
+    """What a coarse-to-fine search found.
+
+    Attributes:
+        lr: The learning rate that is best when it is kept to the end.
+        interval: Where the best rate lies, in some nine of ten tasks.
+        because: Why this rate, in a sentence.
+        notes: What a reader should know: grown grids, steps down.
+        steps: The length of training that the answer is for, in optimizer updates.
+        horizon: The length of the short runs.
+        verified: Whether `lr` stayed stable in every run of the full length that was made with it:
+            one from a budget of 2 on, one for each seed without a limit.
+        frame: One row per rate: `lr`, `stage`, `verdict` (too low, good, high, diverged), `mean`
+            score, `low` and `high` of its paired difference to the best, `tied`, `failed` runs.
+        scores: One row per rate and seed: `lr`, `seed`, `outcome`, `start`, `train`, `val`,
+            `score`.
+        curves: One row per rate, seed and step of the short runs: `lr`, `seed`, `step`, `loss`.
+        checks: One row per seed of each longer run: `lr`, `seed`, `outcome`, `short`, `long`,
+            `passed`.
+        manifest: The task, the settings and the versions, as text.
+        confidence: How far the answer can be trusted, and what would make it surer.
+        spending: With a budget, one row per stage: `stage`, `planned`, `spent`, in updates.
+    """
+
+    kind: ClassVar[str] = "search"
+
+    lr: float
+    interval: tuple[float, float]
+    because: str
+    notes: tuple[str, ...]
+    steps: int
+    horizon: int
+    verified: bool
+    manifest: dict[str, str]
+    frame: pd.DataFrame = framed(RATES)
+    scores: pd.DataFrame = framed(SCORES)
+    curves: pd.DataFrame = framed(CURVES)
+    checks: pd.DataFrame = framed(CHECKS)
+    confidence: str = ""
+    spending: pd.DataFrame = framed(SPENDING, may_lack=True)
+
+    @property
+    def check(self) -> str:
+        """How the answer stood a run of the full length: `held`, `not held`, `not tried`."""
+        if self.verified:
+            return "held"
+        return "not held" if len(self.checks) else "not tried"
+
+    @property
+    def coarse(self) -> pd.DataFrame:
+        """The rows of `frame` that were trained on the coarse grid, and where it grew."""
+        return self.frame[self.frame["stage"] == "coarse"].reset_index(drop=True)
+
+    @property
+    def fine(self) -> pd.DataFrame:
+        """The rows of `frame` that were first trained on the fine grid, and where it grew."""
+        return self.frame[self.frame["stage"] == "fine"].reset_index(drop=True)
+
+    @property
+    def schedule(self) -> str:
+        """The schedule to train with where none was compared: a name in `schedules.SCHEDULES`."""
+        return FINISH
+
+    @property
+    def peak(self) -> float:
+        """The peak rate for a schedule that comes down: it forgives more than a constant rate."""
+        return float(f"{self.lr * HIGHER:.3g}")
+
+    def snippet(self, schedule: str | None = None) -> str:
+        """Python to paste into a training script: a schedule for `steps` steps from this answer.
+
+        A long rise to the `peak` rate, the peak, and a straight way down to 0 usually end lower
+        than the constant `lr`, and forgive a peak that is too high (`docs/quality.md`). A schedule
+        that hardly leaves its peak begins at `lr` instead.
+
+        Args:
+            schedule: A name in `schedules.SCHEDULES`, or a call such as `cosine(floor=0.1)`;
+                `self.schedule` when None.
+
+        Raises:
+            ArgumentError: There is no such schedule, or it does not take these arguments.
+        """
+        shape = parse(schedule or self.schedule)
+        peak = self.lr if higher(shape) == 1.0 else self.peak
+        return snippet(shape, peak, self.steps)
+
+    def figure(self) -> "Figure":
+        """Score over rate, with every seed; verdicts in colour; the interval shaded."""
+        return figures.rates_figure(self.frame, self.scores, self.lr, self.interval)
+
+    def curves_figure(self) -> "Figure":
+        """Losses of the short runs over steps, the mean over the seeds, verdicts in colour."""
+        return figures.curves_figure(self.curves, self.frame)

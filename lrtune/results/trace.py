@@ -1,0 +1,60 @@
+"""What a cohort recorded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import pandas as pd
+
+from lrtune import figures
+from lrtune.columns import EVALUATED, RUNS, TRACE
+from lrtune.records import framed
+from lrtune.results.saved import Saved
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Trace(Saved):
+    """What a cohort recorded.
+
+    Attributes:
+        steps: The horizon.
+        frame: One row per run and recorded step: `run`, `step`, `lr`, `loss`, `batch`.
+        runs: One row per run: `run`, `lr` (peak), `schedule`, `seed`, `outcome`, `steps`.
+        evaluated: One row per run and evaluation: `run`, `step`, `loss` (validation).
+    """
+
+    kind: ClassVar[str] = "trace"
+
+    steps: int
+    frame: pd.DataFrame = framed(TRACE)
+    runs: pd.DataFrame = framed(RUNS)
+    evaluated: pd.DataFrame = framed(EVALUATED)
+
+    def only(self, names: Sequence[str]) -> "Trace":
+        """What these runs have shown, in this order."""
+        if list(self.runs["run"]) == list(names):
+            return self
+        place = {name: index for index, name in enumerate(names)}
+
+        def chosen(frame: pd.DataFrame) -> pd.DataFrame:
+            order = frame["run"].map(place).astype("float64")
+            return frame.loc[order.dropna().sort_values(kind="stable").index].reset_index(drop=True)
+
+        return Trace(self.steps, chosen(self.frame), chosen(self.runs), chosen(self.evaluated))
+
+    def figure(self) -> "Figure":
+        """Losses over steps, one line per run."""
+        return figures.trace_figure(self.frame)
+
+
+def joined(traces: Sequence[Trace]) -> Trace:
+    """Traces of different runs over one horizon, as one."""
+    return Trace(
+        steps=traces[0].steps,
+        frame=pd.concat([trace.frame for trace in traces], ignore_index=True),
+        runs=pd.concat([trace.runs for trace in traces], ignore_index=True),
+        evaluated=pd.concat([trace.evaluated for trace in traces], ignore_index=True),
+    )
