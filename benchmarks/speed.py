@@ -35,11 +35,11 @@ from timing import header, ratio, timed, told
 from torch import Tensor
 
 from lrtune import Cohort, Run, Task, range_test, search, train
-from lrtune._cohort import Loop, Stacked
-from lrtune._cohort.auto import Auto
 from lrtune.demo import images
-from lrtune.randomness import ORDER, WEIGHTS, derive, preserved, seed_all
-from lrtune.runs import grid
+from lrtune.results.runs import grid
+from lrtune.task.random_state import ORDER, WEIGHTS, derive, preserved, seed_all
+from lrtune.training import Loop, Stacked
+from lrtune.training.engines.fastest import Auto
 
 T = 500
 """Length of the training that the search is for."""

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from lrtune import Run
-from lrtune._report import report
-from lrtune.columns import EVALUATED, RUNS, TRACE
-from lrtune.records import table
+from lrtune.reporting import report
 from lrtune.results import Trace
+from lrtune.results.schema import EVALUATED, RUNS, TRACE
+from lrtune.results.serialization import table
 from lrtune.study import Study
-from lrtune.study.reading import listed, opened
+from lrtune.study.archive import listed, opened
 from lrtune.testing import bowl
 
 

@@ -19,9 +19,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from lrtune import RangeTest, Task, range_test, suggest, train
+from lrtune import RangeTest, Task, range_test, train
+from lrtune.analysis import sweep_rules
 from lrtune.demo import SmallCNN, images
-from lrtune.runs import grid
+from lrtune.results.runs import grid
 from lrtune.testing import bowl
 
 GUESSING = math.log(10)
@@ -49,23 +50,25 @@ VARIANTS = {
 }
 
 
-def answers(sweep: RangeTest, *, twin: bool = True, risen: float = suggest.RISEN) -> dict:
+def answers(sweep: RangeTest, *, twin: bool = True, risen: float = sweep_rules.RISEN) -> dict:
     """The median over the seeds of each rule's answer, and the ensemble."""
-    before, suggest.RISEN = suggest.RISEN, risen
+    before, sweep_rules.RISEN = sweep_rules.RISEN, risen
     try:
         said = {
             rule: [
-                suggest.suggest(rule, one["lr"], one["loss"], one["untrained"] if twin else None)
+                sweep_rules.suggest(
+                    rule, one["lr"], one["loss"], one["untrained"] if twin else None
+                )
                 for _, one in sweep.frame.groupby("seed")
             ]
-            for rule in suggest.RULES
+            for rule in sweep_rules.RULES
         }
     finally:
-        suggest.RISEN = before
+        sweep_rules.RISEN = before
     medians = {
         rule: 10 ** np.median(np.log10([one.lr for one in each])) for rule, each in said.items()
     }
-    return medians | {"ensemble": suggest.ensemble(said).lr}
+    return medians | {"ensemble": sweep_rules.ensemble(said).lr}
 
 
 def bowls(steps: int, seeds: int) -> pd.DataFrame:

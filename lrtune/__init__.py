@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrtune import schedules
-    from lrtune._cohort import Cohort, Evaluator, train
-    from lrtune._compare import compare
-    from lrtune._range_test import range_test
-    from lrtune._report import report
-    from lrtune._search import plan, search
     from lrtune.errors import LrtuneError
-    from lrtune.export import from_torch, to_torch
+    from lrtune.reporting import report
     from lrtune.results import Comparison, RangeTest, Search, Trace
-    from lrtune.runs import Run
+    from lrtune.results.runs import Run
+    from lrtune.schedules.torch_schedulers import from_torch, to_torch
     from lrtune.study import Study
-    from lrtune.task import Task
+    from lrtune.task.task import Task
+    from lrtune.training import Cohort, Evaluator, train
+    from lrtune.tuning.compare import compare
+    from lrtune.tuning.planning import plan
+    from lrtune.tuning.range_test import range_test
+    from lrtune.tuning.search import search
 
 __all__ = [
     "Cohort",
@@ -48,24 +49,24 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Cohort": "lrtune._cohort",
+    "Cohort": "lrtune.training",
     "Comparison": "lrtune.results",
-    "Evaluator": "lrtune._cohort",
+    "Evaluator": "lrtune.training",
     "LrtuneError": "lrtune.errors",
     "RangeTest": "lrtune.results",
-    "Run": "lrtune.runs",
+    "Run": "lrtune.results.runs",
     "Search": "lrtune.results",
     "Study": "lrtune.study",
-    "Task": "lrtune.task",
+    "Task": "lrtune.task.task",
     "Trace": "lrtune.results",
-    "compare": "lrtune._compare",
-    "from_torch": "lrtune.export",
-    "plan": "lrtune._search",
-    "range_test": "lrtune._range_test",
-    "report": "lrtune._report",
-    "search": "lrtune._search",
-    "to_torch": "lrtune.export",
-    "train": "lrtune._cohort",
+    "compare": "lrtune.tuning.compare",
+    "from_torch": "lrtune.schedules.torch_schedulers",
+    "plan": "lrtune.tuning.planning",
+    "range_test": "lrtune.tuning.range_test",
+    "report": "lrtune.reporting",
+    "search": "lrtune.tuning.search",
+    "to_torch": "lrtune.schedules.torch_schedulers",
+    "train": "lrtune.training",
 }
 
 

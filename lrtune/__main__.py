@@ -1,6 +1,6 @@
 """`python -m lrtune` is `lrtune`."""
 
-from lrtune.cli import main
+from lrtune.cli.commands import main
 
 if __name__ == "__main__":
     main()

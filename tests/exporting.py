@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as native
 
-from lrtune.export import snippet
 from lrtune.schedules import momenta, multipliers
+from lrtune.schedules.torch_schedulers import snippet
 
 AFTER = 10
 PEAKS = [0.1, 0.003]  # of two parameter groups

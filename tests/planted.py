@@ -5,9 +5,9 @@ import zlib
 import numpy as np
 import pandas as pd
 
-from lrtune.columns import EVALUATED, RUNS, TRACE
-from lrtune.records import table
 from lrtune.results import Trace
+from lrtune.results.schema import EVALUATED, RUNS, TRACE
+from lrtune.results.serialization import table
 
 
 def planted(level, *, best=0.1, noise=0.01, start=2.0, fails=lambda run, steps: False):

@@ -6,10 +6,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 
-from lrtune import columns
-from lrtune.records import table
-from lrtune.results import Comparison, RangeTest, Search, Trace
-from lrtune.suggest import Suggestion
+from lrtune.analysis.sweep_rules import Suggestion
+from lrtune.results import Comparison, RangeTest, Search, Trace, schema
+from lrtune.results.serialization import table
 
 NAN, INF = math.nan, math.inf
 VOID = {"meta", "link", "img", "br", "hr", "input", "base", "source"}
@@ -30,13 +29,13 @@ def a_sweep(text="text"):
         notes=(text, "seed 0: the sweep diverged by 1"),
         manifest={"model": text, f"{text}!": text, "steps": "20", "low": "1e-06", "seed": text},
         frame=framed(
-            columns.SWEEP,
+            schema.SWEEP,
             lr=lr,
             loss=[2.0] * 15 + [1.0] * 3 + [INF, NAN],
             smooth=[2.0] * 18 + [NAN] * 2,
         ),
-        stops=framed(columns.STOPS, reason=[text], lr=[1.0], edge=[NAN]),
-        answers=framed(columns.ANSWERS, rule=[text, "valley"], lr=[0.02, 0.05], because=[text, ""]),
+        stops=framed(schema.STOPS, reason=[text], lr=[1.0], edge=[NAN]),
+        answers=framed(schema.ANSWERS, rule=[text, "valley"], lr=[0.02, 0.05], because=[text, ""]),
     )
 
 
@@ -54,7 +53,7 @@ def a_search(text="text", *, verified=True):
         verified=verified,
         manifest={"model": text, "steps": "400", "coarse": "0.001, 0.01, 0.1, 1", "fine": text},
         frame=framed(
-            columns.RATES,
+            schema.RATES,
             lr=rates,
             stage=[text] * 4,
             verdict=["too low", "good", text, "diverged"],
@@ -62,21 +61,21 @@ def a_search(text="text", *, verified=True):
             failed=[0, 0, 0, 1],
         ),
         scores=framed(
-            columns.SCORES,
+            schema.SCORES,
             lr=lrs,
             seed=seeds,
             outcome=["FINISHED"] * 7 + [text],
             score=[1.0] * 7 + [NAN],
         ),
         curves=framed(
-            columns.CURVES,
+            schema.CURVES,
             lr=[lr for lr in lrs for _ in range(5)],
             seed=[seed for seed in seeds for _ in range(5)],
             step=[*range(5)] * 8,
             loss=[2.0, 1.5, 1.0, 0.5, 0.4] * 7 + [2.0, 9.0, 1e30, INF, NAN],
         ),
         checks=framed(
-            columns.CHECKS,
+            schema.CHECKS,
             lr=[0.01, 0.01],
             seed=[0, 1],
             outcome=[text, "FINISHED"],
@@ -90,13 +89,13 @@ def a_trace(text="text"):
     return Trace(
         steps=4,
         frame=framed(
-            columns.TRACE,
+            schema.TRACE,
             run=[name for name in names for _ in range(4)],
             step=[*range(4)] * 3,
             loss=[2.0, 1.0, 0.5, 0.25, -2.0, -1.0, NAN, INF, 1.0, 1e300, -INF, 0.0],
         ),
-        runs=framed(columns.RUNS, run=names, schedule=[text] * 3, outcome=["FINISHED", text, text]),
-        evaluated=framed(columns.EVALUATED, run=names[:1], step=[4], loss=[0.3]),
+        runs=framed(schema.RUNS, run=names, schedule=[text] * 3, outcome=["FINISHED", text, text]),
+        evaluated=framed(schema.EVALUATED, run=names[:1], step=[4], loss=[0.3]),
     )
 
 
@@ -112,10 +111,10 @@ def a_comparison(text="text"):
         steps=400,
         horizon=4,
         manifest={"model": text},
-        table=framed(columns.RANKING, rank=[1, 2], schedule=names, call=names, released=[text, ""]),
-        stability=framed(columns.STABILITY, horizon=[2, 4], tau=[0.5, NAN]),
+        table=framed(schema.RANKING, rank=[1, 2], schedule=names, call=names, released=[text, ""]),
+        stability=framed(schema.STABILITY, horizon=[2, 4], tau=[0.5, NAN]),
         candidates=framed(
-            columns.CANDIDATES,
+            schema.CANDIDATES,
             horizon=[2, 2, 4, 4],
             schedule=names * 2,
             call=names * 2,
@@ -123,7 +122,7 @@ def a_comparison(text="text"):
             score=[1.0, 0.9, 0.5, 0.4],
         ),
         paths=framed(
-            columns.PATHS,
+            schema.PATHS,
             schedule=[name for name in names for _ in range(4)],
             step=[*range(4)] * 2,
             loss=[2.0, 1.0, 0.5, 0.4, 2.0, 1.0, INF, NAN],

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lrtune.agreement import tau
+from lrtune.analysis.ranks import tau
 
 
 def scores(levels, seeds=5, noise=0.0, seed=0):

@@ -17,8 +17,8 @@ from benchmarks.quality.regret import geometric, markdown, per_task, regret, sum
 from benchmarks.quality.store import Store
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import RUNS, Judge, lost
-from lrtune._compare.entrants import DEFAULT, ELSEWHERE
 from lrtune.schedules import SCHEDULES
+from lrtune.tuning.entrants import DEFAULT, ELSEWHERE
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lrtune.cli import app
+from lrtune.cli.commands import app
 
 QUICK = ["--steps", "24", "--seeds", "1"]
 

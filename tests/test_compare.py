@@ -6,11 +6,11 @@ import pytest
 
 import lrtune
 from lrtune import schedules
-from lrtune._compare import entrants
+from lrtune.analysis.rate_estimate import EARLY
 from lrtune.demo import digits
 from lrtune.errors import ArgumentError, ScheduleError, SearchError
-from lrtune.locating import EARLY
 from lrtune.testing import bowl
+from lrtune.tuning import entrants
 from tests.planted import planted
 
 FIVE = ["constant", "linear", "cosine", "step", "rex"]

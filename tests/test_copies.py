@@ -8,9 +8,9 @@ import zoo
 from torch import nn
 
 from lrtune import Cohort, Run, Task, train
-from lrtune.copies import twin
 from lrtune.errors import TaskError
-from lrtune.randomness import preserved
+from lrtune.task.cloning import twin
+from lrtune.task.random_state import preserved
 
 RUNS = [Run("a", 0.1), Run("b", 0.2), Run("c", 0.1, seed=1)]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lrtune.curves import WINDOW, Outcome, diverged_at, end_level, noise, smooth
+from lrtune.analysis.curves import WINDOW, Outcome, diverged_at, end_level, noise, smooth
 
 ANY = st.one_of(
     st.floats(-10, 10),

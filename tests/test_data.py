@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrtune.batch import SAMPLE, cloned, described, digest, leaves, length, moved
-from lrtune.data import Loader, as_data, stream
 from lrtune.errors import TaskError
-from lrtune.randomness import preserved
+from lrtune.task.batch import SAMPLE, cloned, described, digest, leaves, length, moved
+from lrtune.task.data import Loader, as_data, stream
+from lrtune.task.random_state import preserved
 
 EVERYTHING = zoo.DATA | zoo.ORDERED
 

@@ -11,7 +11,7 @@ import pytest
 from nbclient import NotebookClient
 from typer.testing import CliRunner
 
-from lrtune.cli import app
+from lrtune.cli.commands import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler as native
 
 from lrtune.errors import ArgumentError, ScheduleError
-from lrtune.export import MomentumLR, from_torch, set_momentum, snippet, to_torch
 from lrtune.schedules import (
     SCHEDULES,
     Schedule,
@@ -29,6 +28,13 @@ from lrtune.schedules import (
     scale,
     step,
     warmup,
+)
+from lrtune.schedules.torch_schedulers import (
+    MomentumLR,
+    from_torch,
+    set_momentum,
+    snippet,
+    to_torch,
 )
 
 LENGTHS = [1, 2, 7, 100, 1000]

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler as native
 
 from lrtune.errors import ScheduleError
-from lrtune.export import from_torch, to_torch
 from lrtune.schedules import (
     cosine,
     momenta,
     multipliers,
 )
+from lrtune.schedules.torch_schedulers import from_torch, to_torch
 
 SCHEDULERS = {
     "StepLR": lambda o: native.StepLR(o, 7),

@@ -8,7 +8,6 @@ from exporting import check, paste, sgd, walk
 from torch.optim import lr_scheduler as native
 
 from lrtune.errors import ScheduleError
-from lrtune.export import snippet, to_torch
 from lrtune.schedules import (
     SCHEDULES,
     Schedule,
@@ -25,6 +24,7 @@ from lrtune.schedules import (
     step,
     warmup,
 )
+from lrtune.schedules.torch_schedulers import snippet, to_torch
 
 NATIVE = {
     "constant": "ConstantLR",

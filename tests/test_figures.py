@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrtune import figures
+from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.figures import axes, look, rates, sweep
-from lrtune.suggest import Suggestion
 
 NAN, INF = math.nan, math.inf
 ANY_LOSS = st.floats(allow_nan=True, allow_infinity=True)

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from lrtune import figures
-from lrtune.figures import look, losses, trace
+from lrtune.figures import curves as losses
+from lrtune.figures import look, trace
 
 NAN, INF = math.nan, math.inf
 

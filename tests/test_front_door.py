@@ -23,9 +23,9 @@ def test_an_unknown_name_is_an_attribute_error():
     "code",
     [
         "import lrtune",
-        "import lrtune.schedules, lrtune.results, lrtune.suggest, lrtune.curves, lrtune.runs",
-        "import lrtune._report",
-        "import lrtune.cli, typer.testing as t; t.CliRunner().invoke(lrtune.cli.app, ['--help'])",
+        "import lrtune.schedules, lrtune.analysis, lrtune.figures, lrtune.results.runs",
+        "import lrtune.reporting",
+        "import typer.testing as t, lrtune.cli.commands as c; t.CliRunner().invoke(c.app, ['-h'])",
     ],
 )
 def test_it_imports_neither_torch_nor_optuna(code):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from lrtune.phases import early_decrease, plateau
+from lrtune.analysis.plateau import early_decrease, plateau
 
 FINITE = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
 SHARES = st.floats(0.01, 1)

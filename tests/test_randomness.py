@@ -10,7 +10,7 @@ import zoo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrtune.randomness import NOISE, ORDER, WEIGHTS, derive, preserved, reseed, seed_all
+from lrtune.task.random_state import NOISE, ORDER, WEIGHTS, derive, preserved, reseed, seed_all
 
 KEYS = st.lists(st.integers(0, 2**40), min_size=1, max_size=4)
 

@@ -10,16 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lrtune import Task, range_test
-from lrtune._cohort.retire import failed
-from lrtune._range_test import REASONS
-from lrtune.columns import ANSWERS, EVALUATED, RUNS, STOPS, SWEEP, TRACE
-from lrtune.curves import Outcome
+from lrtune.analysis.curves import Outcome
+from lrtune.analysis.sweep_rules import RULES
 from lrtune.demo import digits
 from lrtune.errors import ArgumentError
-from lrtune.records import table
 from lrtune.results import Trace
-from lrtune.suggest import RULES
+from lrtune.results.schema import ANSWERS, EVALUATED, RUNS, STOPS, SWEEP, TRACE
+from lrtune.results.serialization import table
 from lrtune.testing import bowl
+from lrtune.training.run_state import failed
+from lrtune.tuning.range_test import REASONS
 
 TASK = bowl()  # the fake evaluators below only need its description
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrtune import range_test, search, train
-from lrtune.columns import CURVES, EVALUATED, RUNS, SWEEP, TRACE
+from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.errors import LrtuneError, ResultsError
-from lrtune.records import from_plain, table, to_plain
 from lrtune.results import KINDS, Trace, read
-from lrtune.runs import Run
-from lrtune.suggest import Suggestion
+from lrtune.results.runs import Run
+from lrtune.results.schema import CURVES, EVALUATED, RUNS, SWEEP, TRACE
+from lrtune.results.serialization import from_plain, table, to_plain
 from lrtune.testing import bowl
 
 

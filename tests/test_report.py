@@ -19,9 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reporting import SAMPLES, Reader, a_search
 
-from lrtune._report import page, report, words
-from lrtune._report.parts import cell, table_of
-from lrtune._report.words.phrases import at_some_steps, call
+from lrtune.reporting import page, report
+from lrtune.reporting.sections import at_some_steps, call, cell, table_of
 from lrtune.results import KINDS, Search
 
 NAN = math.nan
@@ -44,7 +43,7 @@ def read(whole):
 
 
 def test_every_kind_of_result_has_words_and_a_sample_here():
-    assert set(words.SECTIONS) == set(KINDS.values()) == set(SAMPLES)
+    assert set(page.SECTIONS) == set(KINDS.values()) == set(SAMPLES)
 
 
 def test_the_page_is_well_formed_and_says_its_language(read):
@@ -124,18 +123,18 @@ def test_it_is_small(whole):
 def test_the_bundle_is_what_it_says_and_fits_the_plotly_that_is_installed():
     from plotly.offline import get_plotlyjs_version
 
-    packed = files("lrtune._report").joinpath(page.BUNDLE).read_bytes()
+    packed = files("lrtune.reporting").joinpath(page.BUNDLE).read_bytes()
     banner = gzip.decompress(packed).decode()[:200]
     version = re.search(r"plotly\.js \(cartesian - minified\) v([\d.]+)", banner)[1]
     assert f"plotly.js {version}" in Path(page.__file__).read_text(encoding="utf-8")
     assert version.split(".")[0] == get_plotlyjs_version().split(".")[0]
-    licence = files("lrtune._report").joinpath("plotly.LICENSE").read_text(encoding="utf-8")
+    licence = files("lrtune.reporting").joinpath("plotly.LICENSE").read_text(encoding="utf-8")
     assert licence.startswith("MIT License")
 
 
 def test_reports_are_made_without_torch_and_optuna(whole, tmp_path):
     code = (
-        "import sys, lrtune._report as r\n"
+        "import sys, lrtune.reporting as r\n"
         f"r.report(r.load({str(whole)!r}), {str(tmp_path / 'r.html')!r})\n"
         "print(sorted({'torch', 'optuna'} & set(sys.modules)))"
     )

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reporting import SAMPLES, Reader, a_search, a_sweep, a_trace, framed
 
-from lrtune import columns
-from lrtune._report import load, report
 from lrtune.errors import ArgumentError, ResultsError
-from lrtune.results import RangeTest, Search, Trace
+from lrtune.reporting import load, report
+from lrtune.results import RangeTest, Search, Trace, schema
 
 NAN = math.nan
 HOSTILE = "</script><script>alert(1)</script>\u2028\x00"
@@ -50,8 +49,8 @@ def same(back, one):
 )
 def test_whatever_comes_is_reported_and_comes_back(losses, text, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "any.html"
-    frame = framed(columns.TRACE, run=[text] * 4, step=range(4), loss=losses)
-    one = Trace(4, frame, framed(columns.RUNS, run=[text]), framed(columns.EVALUATED, run=[text]))
+    frame = framed(schema.TRACE, run=[text] * 4, step=range(4), loss=losses)
+    one = Trace(4, frame, framed(schema.RUNS, run=[text]), framed(schema.EVALUATED, run=[text]))
     same(load(report(one, path))[0], one)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrtune.errors import ArgumentError, ScheduleError
-from lrtune.runs import Run, checked_runs, grid, positive, seed_list, whole
+from lrtune.results.runs import Run, checked_runs, grid, positive, seed_list, whole
 from lrtune.schedules import constant, cosine
 
 RATES = st.floats(1e-12, 1e6)

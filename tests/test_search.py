@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrtune import Run, Task, search, train
-from lrtune._search import COARSE, FINE, LIMITS, verdict
-from lrtune.columns import CHECKS, CURVES, EVALUATED, RATES, RUNS, SCORES, TRACE
+from lrtune.analysis.rate_estimate import EARLY, REACH
 from lrtune.errors import ArgumentError, LrtuneError, SearchError
-from lrtune.locating import EARLY, REACH
-from lrtune.records import table
 from lrtune.results import Trace
+from lrtune.results.schema import CHECKS, CURVES, EVALUATED, RATES, RUNS, SCORES, TRACE
+from lrtune.results.serialization import table
 from lrtune.testing import bowl
+from lrtune.tuning.rate_history import verdict
+from lrtune.tuning.search import COARSE, FINE, LIMITS
 
 TASK = bowl()  # the fake evaluators below only need its description
 STEPS, HORIZON = 40, 10
@@ -291,7 +292,7 @@ def test_whatever_is_given_up_the_leader_is_not(salt, seeds):
 
 def test_a_search_that_gives_up_finds_what_one_that_does_not_finds(monkeypatch):
     """On the real thing, with a valley that is clear."""
-    from lrtune._search.book import Book
+    from lrtune.tuning.rate_history import Book
 
     found = search(bowl(curvature=4.0, noise=0.1), steps=200, budget=math.inf)
     monkeypatch.setattr(

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lrtune import Search, plan, search
-from lrtune.columns import EVALUATED, RUNS, TRACE
+from lrtune.analysis.rate_estimate import EARLY, REACH, leading, left, located, sound, vertex
 from lrtune.errors import ArgumentError, SearchError
-from lrtune.locating import EARLY, REACH, leading, left, located, sound, vertex
-from lrtune.records import table
 from lrtune.results import Trace, read
-from lrtune.schedules.reading import parse
+from lrtune.results.schema import EVALUATED, RUNS, TRACE
+from lrtune.results.serialization import table
+from lrtune.schedules.parsing import parse
 from lrtune.testing import bowl
 
 TASK = bowl()  # the fakes below only need its description

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrtune import Run, Task, search
-from lrtune._cohort import Evaluator
-from lrtune._cohort.batches import Shelf
-from lrtune.batch import digest
-from lrtune.memory import room
-from lrtune.randomness import preserved
-from lrtune.runs import grid
+from lrtune.results.runs import grid
+from lrtune.task.batch import digest
+from lrtune.task.random_state import preserved
+from lrtune.training import Evaluator
+from lrtune.training.batch_cache import Shelf
+from lrtune.training.memory import room
 
 
 class Counting:
@@ -71,7 +71,7 @@ def test_whoever_reads_whenever_gets_the_batches_of_the_seed(most, turns, buffer
 def test_a_search_is_the_same_with_and_without_a_shelf(buffer, monkeypatch):
     images, labels = zoo.images()
     kept = search(task(Counting(buffer=buffer), val=(images, labels)), steps=96, budget=1.0)
-    monkeypatch.setattr("lrtune._cohort.batches.SHARE", 0)
+    monkeypatch.setattr("lrtune.training.batch_cache.SHARE", 0)
     assert search(
         task(Counting(buffer=buffer), val=(images, labels)), steps=96, budget=1.0
     ).to_json() == (kept.to_json())
@@ -88,7 +88,7 @@ def test_a_search_loads_no_batch_twice():
 
 
 def test_without_room_every_cohort_loads_its_own(monkeypatch):
-    monkeypatch.setattr("lrtune._cohort.batches.SHARE", 0)
+    monkeypatch.setattr("lrtune.training.batch_cache.SHARE", 0)
     source = Counting()
     train = Evaluator(task(source))
     before = source.loaded
@@ -133,7 +133,7 @@ def test_an_error_in_validation_tells_the_run():
 
 def test_room_is_what_the_container_allows(monkeypatch, tmp_path):
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr("lrtune.memory.CONTAINER", limit)
+    monkeypatch.setattr("lrtune.training.memory.CONTAINER", limit)
     whole = room(torch.device("cpu"))
     limit.write_text("max\n")
     assert room(torch.device("cpu")) == whole

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrtune import range_test
+from lrtune.analysis.sweep_rules import BAND, FEW, HUGE, RULES, Suggestion, ensemble, read, suggest
 from lrtune.errors import ArgumentError
-from lrtune.suggest import BAND, FEW, HUGE, RULES, Suggestion, ensemble, read, suggest
 from lrtune.testing import bowl
 
 NUMBER = st.one_of(

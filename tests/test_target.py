@@ -3,8 +3,8 @@
 import pytest
 
 from lrtune import Task
+from lrtune.cli.task_file import load
 from lrtune.errors import TargetError
-from lrtune.target import load
 
 FILE = """
 import torch

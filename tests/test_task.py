@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrtune import Run, Task, train
 from lrtune.errors import LrtuneError, TaskError
-from lrtune.randomness import preserved
+from lrtune.task.random_state import preserved
 
 X, Y = zoo.vectors()
 

@@ -19,7 +19,7 @@ from benchmarks.quality.answers import FREE
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import FEWER, Judge, lost
 from lrtune import Task
-from lrtune.randomness import preserved
+from lrtune.task.random_state import preserved
 
 WARMUP = 0.05
 """Schedule-free's README recommends a warmup; this is its share of the run."""

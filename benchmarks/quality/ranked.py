@@ -10,8 +10,8 @@ from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import FEWER, SEEDS, Judge
 from lrtune import Comparison, Search, compare, search
-from lrtune._compare.entrants import DEFAULT, chosen
 from lrtune.results import FINISH
+from lrtune.tuning.entrants import DEFAULT, chosen
 
 RANKED = Store(
     FOLDER / "compared.csv",

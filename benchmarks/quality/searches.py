@@ -14,8 +14,8 @@ from benchmarks.quality.answers import Answer, Answers, Setup
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import lost
 from lrtune import Cohort, Run, Trace, search
-from lrtune._cohort.auto import Auto
-from lrtune.randomness import preserved
+from lrtune.task.random_state import preserved
+from lrtune.training.engines.fastest import Auto
 
 OURS = "lrtune search"
 

@@ -14,7 +14,7 @@ from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import SEEDS, lost, shape
 from lrtune import Cohort, Run, search
-from lrtune._cohort.auto import Auto
+from lrtune.training.engines.fastest import Auto
 
 PRACTISED = Store(
     FOLDER / "practice.csv",

@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from benchmarks.quality import data, nets
 from lrtune import Task
-from lrtune.randomness import preserved
+from lrtune.task.random_state import preserved
 
 MOMENTUM = functools.partial(SGD, momentum=0.9)
 

@@ -11,11 +11,11 @@ import numpy as np
 from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import Spec
 from lrtune import Cohort, Run, Task
-from lrtune._cohort.auto import Auto
-from lrtune._cohort.trial import Trial
-from lrtune.curves import Outcome
+from lrtune.analysis.curves import Outcome
 from lrtune.schedules import Schedule
-from lrtune.schedules.reading import parse
+from lrtune.schedules.parsing import parse
+from lrtune.training.engines.benchmark import Trial
+from lrtune.training.engines.fastest import Auto
 
 SHARES = (32, 16, 8, 4, 2, 1)
 """Losses are noted after T / 32, T / 16 ... updates."""

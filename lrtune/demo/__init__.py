@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrtune.task import Task
+from lrtune.task.task import Task
 
 __all__ = ["SmallCNN", "digits", "images"]
 

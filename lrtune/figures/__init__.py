@@ -10,7 +10,7 @@ from lrtune.figures.comparison import (
     ranking_figure,
     stability_figure,
 )
-from lrtune.figures.losses import curves_figure
+from lrtune.figures.curves import curves_figure
 from lrtune.figures.rates import rates_figure
 from lrtune.figures.sweep import sweep_figure
 from lrtune.figures.trace import trace_figure

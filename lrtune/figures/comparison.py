@@ -82,7 +82,7 @@ def ranking_figure(table: pd.DataFrame) -> "Figure":
     """How far each schedule's final loss lies behind the best, with its interval.
 
     Args:
-        table: Columns as in `lrtune.columns.RANKING`.
+        table: Columns as in `lrtune.results.schema.RANKING`.
 
     Returns:
         A plotly figure. Green circles: tied with the best; purple triangles: behind it; crosses
@@ -128,8 +128,8 @@ def paths_figure(paths: pd.DataFrame, table: pd.DataFrame, column: str) -> "Figu
     """Every schedule's rate or loss over the steps, the mean over the fresh seeds.
 
     Args:
-        paths: Columns as in `lrtune.columns.PATHS`.
-        table: Columns as in `lrtune.columns.RANKING`; the best six are told apart.
+        paths: Columns as in `lrtune.results.schema.PATHS`.
+        table: Columns as in `lrtune.results.schema.RANKING`; the best six are told apart.
         column: `lr` or `loss`.
 
     Returns:
@@ -167,8 +167,8 @@ def heat_figure(candidates: pd.DataFrame, table: pd.DataFrame) -> "Figure":
     """Score of every schedule at every rate, on the shortest horizon.
 
     Args:
-        candidates: Columns as in `lrtune.columns.CANDIDATES`.
-        table: Columns as in `lrtune.columns.RANKING`.
+        candidates: Columns as in `lrtune.results.schema.CANDIDATES`.
+        table: Columns as in `lrtune.results.schema.RANKING`.
 
     Returns:
         A plotly figure. Dark is low, which is good; empty: not tried, or diverged. The colours end
@@ -205,9 +205,9 @@ def stability_figure(
     """How the ranks change with the horizon; Kendall's tau with the last ranking above each.
 
     Args:
-        candidates: Columns as in `lrtune.columns.CANDIDATES`.
-        table: Columns as in `lrtune.columns.RANKING`.
-        stability: Columns as in `lrtune.columns.STABILITY`; its horizons are shown.
+        candidates: Columns as in `lrtune.results.schema.CANDIDATES`.
+        table: Columns as in `lrtune.results.schema.RANKING`.
+        stability: Columns as in `lrtune.results.schema.STABILITY`; its horizons are shown.
 
     Returns:
         A plotly figure.

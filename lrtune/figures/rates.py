@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lrtune.curves import Outcome
+from lrtune.analysis.curves import Outcome
 from lrtune.figures import look
 from lrtune.figures.axes import View, finite, on_log_axis, view
 
@@ -66,8 +66,8 @@ def rates_figure(
     """Score over rate, on a logarithmic axis.
 
     Args:
-        frame: Columns as in `lrtune.columns.RATES`.
-        scores: Columns as in `lrtune.columns.SCORES`.
+        frame: Columns as in `lrtune.results.schema.RATES`.
+        scores: Columns as in `lrtune.results.schema.SCORES`.
         lr: The rate that was chosen.
         interval: Where the best rate probably lies.
 

@@ -105,9 +105,9 @@ def sweep_figure(
     """Loss over rate, on a logarithmic axis.
 
     Args:
-        frame: Columns as in `lrtune.columns.SWEEP`.
-        answers: Columns as in `lrtune.columns.ANSWERS`.
-        stops: Columns as in `lrtune.columns.STOPS`.
+        frame: Columns as in `lrtune.results.schema.SWEEP`.
+        answers: Columns as in `lrtune.results.schema.ANSWERS`.
+        stops: Columns as in `lrtune.results.schema.STOPS`.
         suggestion: The ensemble of the rules.
 
     Returns:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lrtune.curves import end_level
+from lrtune.analysis.curves import end_level
 from lrtune.figures import look
 from lrtune.figures.axes import View, bounded, finite, lightly, thin, view
 
@@ -49,7 +49,7 @@ def trace_figure(frame: pd.DataFrame) -> "Figure":
     """Losses over steps, one line per run.
 
     Args:
-        frame: Columns as in `lrtune.columns.TRACE`.
+        frame: Columns as in `lrtune.results.schema.TRACE`.
 
     Returns:
         A plotly figure. Bold: lightly smoothed; thin behind: the raw losses. With more than eight

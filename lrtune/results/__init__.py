@@ -4,9 +4,9 @@ Nothing here needs torch, so results can be read where nothing is trained.
 """
 
 from lrtune.results.comparison import Comparison
+from lrtune.results.range_test import RangeTest
 from lrtune.results.reading import KINDS, Result, read
 from lrtune.results.search import FINISH, Search
-from lrtune.results.sweep import RangeTest
 from lrtune.results.trace import Trace, joined
 
 __all__ = [

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from lrtune import figures
-from lrtune.columns import CANDIDATES, PATHS, RANKING, STABILITY
-from lrtune.records import framed
-from lrtune.results.saved import Saved
-from lrtune.schedules.pasting import snippet
-from lrtune.schedules.reading import parse
+from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY
+from lrtune.results.serialization import Saved, framed
+from lrtune.schedules.parsing import parse
+from lrtune.schedules.snippets import snippet
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrtune.errors import ResultsError
-from lrtune.records import from_plain
 from lrtune.results.comparison import Comparison
+from lrtune.results.range_test import RangeTest
 from lrtune.results.search import Search
-from lrtune.results.sweep import RangeTest
+from lrtune.results.serialization import from_plain
 from lrtune.results.trace import Trace
 
 KINDS: Mapping[str, type] = {one.kind: one for one in (Trace, RangeTest, Search, Comparison)}

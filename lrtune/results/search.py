@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from lrtune import figures
-from lrtune.columns import CHECKS, CURVES, RATES, SCORES, SPENDING
-from lrtune.locating import HIGHER, higher
-from lrtune.records import framed
-from lrtune.results.saved import Saved
-from lrtune.schedules.pasting import snippet
-from lrtune.schedules.reading import parse
+from lrtune.analysis.rate_estimate import HIGHER, higher
+from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, SPENDING
+from lrtune.results.serialization import Saved, framed
+from lrtune.schedules.parsing import parse
+from lrtune.schedules.snippets import snippet
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

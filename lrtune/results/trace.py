@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from lrtune import figures
-from lrtune.columns import EVALUATED, RUNS, TRACE
-from lrtune.records import framed
-from lrtune.results.saved import Saved
+from lrtune.results.schema import EVALUATED, RUNS, TRACE
+from lrtune.results.serialization import Saved, framed
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -18,7 +18,7 @@ from lrtune.schedules.feedback import (
     equivalent_growth,
     replay,
 )
-from lrtune.schedules.reading import parse
+from lrtune.schedules.parsing import parse
 from lrtune.schedules.registry import SCHEDULES, look_up
 from lrtune.schedules.schedule import (
     Curve,

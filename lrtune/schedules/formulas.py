@@ -1,8 +1,8 @@
 """The formulas: plain functions of progress `p` and numbers, from which factories make curves.
 
-They stand on `math` and on each other alone, because `lrtune.export.snippet` pastes their very
-source into the user's script: what was compared is what is pasted. `p` runs from 0 to 1; where a
-formula jumps, 1e-9 makes a border that is met within rounding count as passed.
+They use `math` and each other and nothing else, because `snippet` copies their source into the
+user's script, so that what was compared is what is pasted. `p` runs from 0 to 1; where a formula
+jumps, 1e-9 makes a border that is met within rounding count as passed.
 """
 
 import math

@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from lrtune.errors import StudyError
 from lrtune.study import files, tables, trials
-from lrtune.study.places import Place
+from lrtune.study.location import Place
 
 MAKING, WRITING = 7265_01, 7265_02
 """Advisory locks on a PostgreSQL server: for making the tables, and for writing to them."""

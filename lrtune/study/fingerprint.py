@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrtune.batch import Batch, cloned, digest, length
-from lrtune.checks import TRIAL_RATE
-from lrtune.randomness import NOISE, derive, preserved, seed_all
 from lrtune.study.keys import digest as digest_texts
 from lrtune.study.keys import digest_of, plain
 from lrtune.study.tables import damaged
-from lrtune.task import State, Task
+from lrtune.task.batch import Batch, cloned, digest, length
+from lrtune.task.checks import TRIAL_RATE
+from lrtune.task.random_state import NOISE, derive, preserved, seed_all
+from lrtune.task.task import State, Task
 
 BATCHES = 3
 """How many first batches are looked at."""

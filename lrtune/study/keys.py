@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from lrtune.runs import Run, Shape
+from lrtune.results.runs import Run, Shape
 from lrtune.schedules import Schedule, momenta, multipliers
 from lrtune.schedules.feedback import Feedback, replay
 

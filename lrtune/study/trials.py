@@ -30,7 +30,7 @@ from sqlalchemy import (
     update,
 )
 
-from lrtune.curves import FAILED
+from lrtune.analysis.curves import FAILED
 from lrtune.schedules import FEEDBACK, SCHEDULES
 
 OPTUNA_SCHEMA = 12

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lrtune.cli import app
+from lrtune.cli.commands import app
 from tests.faults.searching import recorded
 
 TASK = """

@@ -12,7 +12,7 @@ import pytest
 
 from lrtune.errors import LrtuneError, StudyError
 from lrtune.study import Study, files
-from lrtune.study.reading import opened
+from lrtune.study.archive import opened
 from tests.faults.searching import answer, recorded
 from tests.study.tasks import a_task
 

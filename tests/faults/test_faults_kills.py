@@ -118,7 +118,7 @@ def test_a_real_command_that_is_killed_goes_on(tmp_path, tally, times):
               "compare: horizon 1", "compare: fresh seeds"],
 )  # fmt: skip
 def test_ctrl_c_in_each_stage_gives_everything_back(tmp_path, plain, tally, monkeypatch, stage):
-    from lrtune.study import remembering
+    from lrtune.study import study as remembering
 
     class Interrupted(remembering._Call):
         def _train_mine(self, wants, share):
@@ -143,7 +143,9 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, plain, tally, times, monke
     """Hours and years, forwards and backwards, while a search runs and is killed."""
     import datetime as dt
 
-    from lrtune.study import ledger, origin, trials
+    from lrtune.results import manifest as origin
+    from lrtune.study import run_records as ledger
+    from lrtune.study import trials
 
     draw = random.Random(4)
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrtune import Cohort, Run, Task, train
-from lrtune._cohort import cohort as cohort_module
-from lrtune.curves import diverged_at
-from lrtune.randomness import NOISE, derive, preserved, seed_all
+from lrtune.analysis.curves import diverged_at
 from lrtune.schedules import FEEDBACK, constant, cosine, multistep, one_cycle, warmup
+from lrtune.task.random_state import NOISE, derive, preserved, seed_all
 from lrtune.testing import bowl
+from lrtune.training import cohort as cohort_module
 
 STEPS = 12
 SHAPES = {"constant": constant(), "warmup": warmup(0.25, cosine()), "cycle": one_cycle()}

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrtune import Cohort, Evaluator, Run, Task, train
-from lrtune._cohort import stacked as stacked_module
-from lrtune._cohort.auto import Auto
-from lrtune._cohort.loop import Loop
-from lrtune._cohort.stack import Stack
-from lrtune._cohort.stacked import Stacked
-from lrtune._cohort.trial import GAIN, Trial, Way, ways
 from lrtune.errors import EngineError
 from lrtune.schedules import FEEDBACK, cosine, one_cycle
+from lrtune.training.engines import vmapped as stacked_module
+from lrtune.training.engines.benchmark import GAIN, Trial, Way, ways
+from lrtune.training.engines.fastest import Auto
+from lrtune.training.engines.loop import Loop
+from lrtune.training.engines.stack import Stack
+from lrtune.training.engines.vmapped import Stacked
 
 STEPS = 40
 TOLERANCE = 1e-4
@@ -343,7 +343,7 @@ def test_what_was_trained_is_not_trained_again(monkeypatch):
 
 
 def test_runs_that_do_not_fit_at_once_are_trained_in_parts(monkeypatch):
-    from lrtune._cohort import training
+    from lrtune.training import evaluator as training
 
     task = brought("linear")
     whole_trace = Evaluator(task, engine="loop")(RUNS, 6, stage="a")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from lrtune import range_test, search, train
-from lrtune.curves import Outcome
+from lrtune.analysis.curves import Outcome
+from lrtune.analysis.sweep_rules import RULES
 from lrtune.errors import ArgumentError
-from lrtune.runs import Run
-from lrtune.suggest import RULES
+from lrtune.results.runs import Run
 from lrtune.testing import bowl
 
 CURVATURES = [0.5, 4.0, 60.0, 1e3, 1e4]  # 2 / h lies within the default range of the sweep

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from lrtune.errors import StudyError
 from lrtune.study import files, tables
 from lrtune.study.database import Database
-from lrtune.study.places import place
+from lrtune.study.location import place
 
 
 def changed(where, *statements):

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrtune import Evaluator, Run, range_test, search
-from lrtune._cohort import stack
-from lrtune._cohort.auto import Auto
-from lrtune._cohort.trial import ROUNDS, read, ways
 from lrtune.errors import EngineError
 from lrtune.study import Study
+from lrtune.training.engines import stack
+from lrtune.training.engines.benchmark import ROUNDS, read, ways
+from lrtune.training.engines.fastest import Auto
 from tests.study.tasks import a_task
 
 NAMES = ["engine for about 3 runs", "engine for about 5 runs"]

@@ -20,12 +20,13 @@ from torch import nn
 
 from lrtune import Run
 from lrtune.errors import ArgumentError, StudyError
+from lrtune.results.manifest import commit, origin
 from lrtune.schedules import GrowUntilPlateau, ReduceOnPlateau, cosine, linear
-from lrtune.study import owners, tables
+from lrtune.study import leases as owners
+from lrtune.study import tables
 from lrtune.study.fingerprint import fingerprint, from_json, of_seed
 from lrtune.study.keys import digest, run_key, schedule_key
-from lrtune.study.origin import commit, origin
-from lrtune.study.places import FOLDER, default_name, place, shown
+from lrtune.study.location import FOLDER, default_name, place, shown
 from lrtune.study.tables import guarded, intact, packed, told, unpacked
 from lrtune.testing import bowl
 from tests.study.tasks import a_task, net, numbers

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from lrtune.schedules import SCHEDULES, cosine
-from lrtune.study import Fixed, Sampler
+from lrtune.tuning.sampler import Fixed, Sampler
 
 WITH_SPACE = [name for name, entry in SCHEDULES.items() if entry.space]
 

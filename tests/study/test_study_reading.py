@@ -17,11 +17,10 @@ from sqlalchemy import text, update
 from lrtune import Run, compare, range_test, report, results, search
 from lrtune.errors import ArgumentError, LrtuneError, ResultsError, StudyError
 from lrtune.study import Study, tables
+from lrtune.study.archive import deleted, listed, opened
 from lrtune.study.database import Database
-from lrtune.study.deleting import deleted
-from lrtune.study.exporting import export
-from lrtune.study.places import place
-from lrtune.study.reading import listed, opened
+from lrtune.study.export import export
+from lrtune.study.location import place
 from lrtune.testing import bowl
 from tests.reporting import SAMPLES, Reader
 from tests.study.tasks import a_task
@@ -90,7 +89,7 @@ def test_reading_needs_neither_torch_nor_optuna_nor_anyones_code(where, tmp_path
     code = f"""
 import sys
 from typer.testing import CliRunner
-from lrtune.cli import app
+from lrtune.cli.commands import app
 for line in (
     ["report", "--study", {where!r}, "--out", "r.html"], ["studies", "list", {where!r}],
     ["studies", "show", {where!r}], ["studies", "export", {where!r}, "--out", "r.csv"],
@@ -205,7 +204,7 @@ def test_names_from_anywhere_execute_and_overwrite_nothing(where, tmp_path, monk
     assert ",=" not in csv
     from typer.testing import CliRunner
 
-    from lrtune.cli import app
+    from lrtune.cli.commands import app
 
     for command in (["show", where], ["list", where], ["export", where, "--out", "r.json"]):
         result = CliRunner().invoke(app, ["studies", *command])
@@ -221,7 +220,7 @@ def test_a_name_of_a_study_from_anywhere_is_refused_or_stays_inside(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     from typer.testing import CliRunner
 
-    from lrtune.cli import app
+    from lrtune.cli.commands import app
 
     for command in ("show", "delete", "export"):
         more = {"delete": ["--yes"], "export": ["--out", "x.csv"]}.get(command, [])
@@ -323,7 +322,7 @@ def test_a_report_is_made_of_results_or_refused(content, ending):
     """`lrtune report` on any file."""
     import tempfile
 
-    from lrtune._report import load
+    from lrtune.reporting import load
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"x.{ending}"

@@ -19,7 +19,7 @@ from lrtune.errors import ArgumentError, OtherTaskError
 from lrtune.schedules import ReduceOnPlateau, cosine, warmup
 from lrtune.study import Study, tables
 from lrtune.study.database import Database
-from lrtune.study.places import place
+from lrtune.study.location import place
 from lrtune.testing import bowl
 from tests.study.tasks import a_task
 
@@ -173,7 +173,7 @@ def test_what_an_exception_interrupts_can_be_begun_again(where):
 def test_claims_that_could_not_be_given_back_hold_nobody_up(where, monkeypatch):
     """As on a full disk, in a notebook that lives on."""
     from lrtune.errors import StudyError
-    from lrtune.study.ledger import Ledger
+    from lrtune.study.run_records import Ledger
 
     def fails(*_arguments, **_more):
         raise StudyError("the disk is full")
@@ -181,7 +181,7 @@ def test_claims_that_could_not_be_given_back_hold_nobody_up(where, monkeypatch):
     study = Study(where, bowl(4.0))
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "record", fails)
-        patch.setattr("lrtune.study.claims.Claims.give_back", fails_at_the_end := Giving(fails))
+        patch.setattr("lrtune.study.leases.Claims.give_back", fails_at_the_end := Giving(fails))
         with pytest.raises(StudyError, match="the disk is full"):
             study.evaluate([Run("a", 0.1)], 5, stage="s")
     assert fails_at_the_end.asked
@@ -260,7 +260,7 @@ def test_a_seed_that_begins_otherwise_is_refused(where):
 
         return model
 
-    from lrtune.randomness import WEIGHTS, derive
+    from lrtune.task.random_state import WEIGHTS, derive
 
     first = derive(0, WEIGHTS)
     Study(where, a_task(model=made(0.0))).evaluate([Run("a", 0.1, seed=1)], 3, stage="s")

@@ -1,0 +1,256 @@
+"""Rules that read a learning-rate sweep: (lr, loss) to a suggestion. Pure; never without an answer.
+
+Every rule gets the rates of a sweep, increasing, and the raw loss that each of them produced, as
+an array that may hold NaN and infinities, and may be negative. Adding a constant to the losses, or
+multiplying them by a positive number, changes no answer.
+
+All rules look below the *edge*, the last rate at which the loss had not risen again, and each of
+them answers within the *band* from a tenth to a quarter of it. On a quadratic bowl the fastest
+rate is half of the largest stable one; the other factor of two is there because a sweep gives each
+rate only a few updates, and sees too late that it is too high. `docs/decisions/0002-sweeps.md`
+tells how these numbers were measured.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lrtune.analysis.curves import Floats, diverged_at, noise, smooth
+from lrtune.errors import ArgumentError
+
+WIDTH = 0.3
+"""Half the width of the smoothing window, in decades of the rate."""
+
+FEW = 5
+"""With fewer finite losses than this there is no curve to read."""
+
+HUGE = 1e100
+"""A loss beyond this is as good as infinite; products of smaller ones do not overflow."""
+
+RISEN = 0.2
+"""The loss has risen again when it is this share of its whole fall above its lowest point."""
+
+BAND = (1 / 10, 1 / 4)
+"""Where the answers lie, as shares of the edge."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A rate, the rule that gave it, and its evidence.
+
+    Attributes:
+        lr: The learning rate.
+        rule: A name in `RULES`, or `ensemble`.
+        because: What in the curve speaks for it, in a sentence.
+        interval: Lowest and highest rate that the evidence allows; (lr, lr) for a single rule.
+    """
+
+    lr: float
+    rule: str
+    because: str
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A sweep made readable: its usable part, smoothed without lag.
+
+    Attributes:
+        lr: Rates of the usable part: before the first loss that is not finite, and up to where
+            the sweep diverged.
+        decades: log10 of them.
+        curve: The smoothed losses there.
+        slope: Slope of the curve, per decade.
+        noise: Standard deviation of the raw losses around the curve.
+        start: Level of the loss before the sweep bites.
+        bottom: Index where the curve is lowest.
+        edge: Index of the last rate at which the loss had not risen again.
+    """
+
+    lr: Floats
+    decades: Floats
+    curve: Floats
+    slope: Floats
+    noise: float
+    start: float
+    bottom: int
+    edge: int
+
+    @property
+    def drop(self) -> float:
+        """How far the smoothed loss falls."""
+        return self.start - float(self.curve[self.bottom])
+
+    @property
+    def falls(self) -> bool:
+        """Whether the loss falls: by more than three times its noise, as noise alone does not."""
+        return self.drop > 3 * self.noise
+
+
+Rule = Callable[[Sweep], tuple[float, str]]
+"""A sweep to (rate, because)."""
+
+
+def read(lr: ArrayLike, loss: ArrayLike, control: ArrayLike | None = None) -> Sweep | None:
+    """The usable part of a sweep; None with fewer than five finite losses.
+
+    Args:
+        lr: Rates, increasing.
+        loss: The loss that each rate produced.
+        control: The untrained model's loss on the same batches; it takes out most of the noise.
+    """
+    rates, losses = np.asarray(lr, float), np.asarray(loss, float)
+    control = None if control is None else np.asarray(control, float)
+    usable = np.abs(losses) < HUGE
+    if control is not None:
+        usable &= np.abs(control) < HUGE
+    end = len(losses) if usable.all() else int(np.argmin(usable))
+    diverged = diverged_at(losses[:end])
+    if diverged is not None:
+        end = diverged + 1
+    if end < FEW:
+        return None
+    rates, losses = rates[:end], losses[:end]
+    untrained = losses[: max(3, end // 10)] if control is None else control[:end]
+    start = float(np.median(untrained))
+    # What blows up is bounded first, or it would bend the curve before it.
+    bounded = np.minimum(losses, untrained.max() + start - losses.min() + noise(untrained))
+    decades = np.log10(rates)
+    smoothed = smooth(decades, bounded, WIDTH, None if control is None else control[:end])
+    edge = min(_risen(smoothed.value, start), _rising(losses))
+    return Sweep(
+        rates,
+        decades,
+        smoothed.value,
+        smoothed.slope,
+        smoothed.noise,
+        start,
+        int(smoothed.value.argmin()),
+        edge,
+    )
+
+
+def _risen(curve: Floats, start: float) -> int:
+    """The last index before the smoothed curve has risen by a share of its fall."""
+    lowest = float(curve.min())
+    return int(np.flatnonzero(curve <= lowest + RISEN * max(start - lowest, 0.0))[-1])
+
+
+def _rising(losses: Floats) -> int:
+    """The last index at which the median of three is within the local noise of its lowest.
+
+    It sees a rise from 1e-20 to 1e-10, which the smoothed curve does not.
+    """
+    padded = np.concatenate([losses[:1], losses, losses[-1:]])
+    level = np.median(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1)
+    lowest = int(level.argmin())
+    near = losses[max(0, lowest - 4) : lowest + 5]
+    return int(np.flatnonzero(level <= level[lowest] + 2 * noise(near))[-1])
+
+
+def steepest(sweep: Sweep) -> tuple[float, str]:
+    """Where the loss that is left shrinks fastest per decade.
+
+    The slope against log rate is divided by what is left of the loss above its lowest point (and
+    the noise): otherwise the answer depends on how long the sweep was, as low rates at the
+    beginning of a long one use the loss up.
+    """
+    left = sweep.curve - sweep.curve[sweep.bottom]
+    floor = max(2 * sweep.noise, 0.05 * sweep.drop, np.finfo(float).tiny)
+    with np.errstate(over="ignore"):
+        speed = -sweep.slope / (left + floor)
+    band = sweep.lr[sweep.edge] * np.array(BAND)
+    low, high = np.searchsorted(sweep.lr, band)
+    best = int(low + speed[low : max(high, low + 1)].argmax())
+    spoken = f"the loss falls by {-sweep.slope[best]:.2g} per decade here"
+    return float(np.clip(sweep.lr[best], *band)), spoken
+
+
+def valley(sweep: Sweep) -> tuple[float, str]:
+    """The middle, on the logarithmic scale, of the descent from its first tenth to the edge."""
+    high = sweep.curve[: sweep.bottom + 1] > sweep.start - 0.1 * sweep.drop
+    top = int(np.flatnonzero(high)[-1]) if high.any() else 0
+    top = min(top, sweep.edge)
+    middle = 10 ** ((sweep.decades[top] + sweep.decades[sweep.edge]) / 2)
+    spoken = f"the middle of the descent from {sweep.lr[top]:.2g} to {sweep.lr[sweep.edge]:.2g}"
+    return float(np.clip(middle, *(share * sweep.lr[sweep.edge] for share in BAND))), spoken
+
+
+def minimum(sweep: Sweep) -> tuple[float, str]:
+    """A tenth of the rate at the right end of the minimum, the usual rule."""
+    edge = float(sweep.lr[sweep.edge])
+    return edge / 10, f"a tenth of {edge:.2g}, the right end of the minimum"
+
+
+def last_stable(sweep: Sweep) -> tuple[float, str]:
+    """A fifth of the last rate before the loss rises again."""
+    edge = float(sweep.lr[sweep.edge])
+    return edge / 5, f"a fifth of {edge:.2g}, the last rate before the loss rises again"
+
+
+RULES: Mapping[str, Rule] = {
+    "steepest": steepest,
+    "valley": valley,
+    "minimum/10": minimum,
+    "last stable": last_stable,
+}
+
+
+def suggest(
+    rule: str, lr: ArrayLike, loss: ArrayLike, control: ArrayLike | None = None
+) -> Suggestion:
+    """What one rule says about one sweep.
+
+    Args:
+        rule: A name in `RULES`.
+        lr: Rates, increasing.
+        loss: The loss that each rate produced; NaN and infinities are data.
+        control: The untrained model's loss on the same batches, if known.
+
+    Raises:
+        ArgumentError: There is not one rate.
+
+    >>> lr = np.geomspace(1e-5, 10, 61)
+    >>> loss = 2.3 - 2 / (1 + (0.02 / lr) ** 2) + lr**2
+    >>> suggest("minimum/10", lr, loss).because
+    'a tenth of 0.32, the right end of the minimum'
+    """
+    if not np.size(lr):
+        raise ArgumentError("a sweep has at least one rate, got none. Pass its rates and losses.")
+    sweep = read(lr, loss, control)
+    if sweep is None:
+        lowest = float(np.asarray(lr, float)[0])
+        because = (
+            f"the loss was not finite, or exploded, from the first rates on, so nothing at or "
+            f"above {lowest:.2g} is usable: sweep lower rates"
+        )
+        return Suggestion(lowest / 10, rule, because, (lowest / 10, lowest / 10))
+    rate, because = RULES[rule](sweep)
+    if not sweep.falls:
+        because += "; but the loss never fell clear of its noise: train longer, or sweep higher"
+    return Suggestion(rate, rule, because, (rate, rate))
+
+
+def ensemble(suggestions: Mapping[str, list[Suggestion]]) -> Suggestion:
+    """The middle of the rules, in log space: each rule speaks once, with its median over seeds.
+
+    Args:
+        suggestions: For each rule its suggestions, one per seed.
+
+    Returns:
+        The mean of the rules' log10 rates; its interval holds nine tenths of all the suggestions.
+    """
+    spoken = {rule: np.log10([one.lr for one in each]) for rule, each in suggestions.items()}
+    middles = [float(np.median(each)) for each in spoken.values()]
+    low, high = np.quantile(np.concatenate(list(spoken.values())), [0.05, 0.95])
+    lr = 10 ** float(np.mean(middles))
+    apart = max(middles) - min(middles)
+    seeds = max(len(each) for each in spoken.values())
+    because = f"the mean of {len(spoken)} rules over {seeds} seeds, in log space; " + (
+        f"they disagree by {apart:.1f} decades, so look at the curve"
+        if apart > 0.5
+        else f"they agree within {apart:.1f} decades"
+    )
+    return Suggestion(lr, "ensemble", because, (min(float(10**low), lr), max(float(10**high), lr)))

@@ -1,0 +1,1 @@
+"""The command line: a thin twin of the Python interface, in the same words."""

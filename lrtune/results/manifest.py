@@ -1,0 +1,78 @@
+"""The manifest: what an experiment was made of, as text, so that a report can be made again."""
+
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def manifest(task: Mapping[str, str], **settings: object) -> dict[str, str]:
+    """The task in words, every setting, and the versions that matter."""
+    told = {name: _told(value) for name, value in settings.items()}
+    versions = {name: version(name) for name in ("lrtune", "torch")}
+    return {**task, **told, **versions, "python": platform.python_version()}
+
+
+def _told(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        return ", ".join(_told(inside) for inside in value)
+    return str(value)
+
+
+_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+
+
+def origin() -> dict[str, str]:
+    """Versions, command, machine, time, and the commit of the working tree, if there is one."""
+    told = {name: _version(name) for name in ("lrtune", "torch", "numpy", "optuna", "sqlalchemy")}
+    told["python"] = platform.python_version()
+    told["platform"] = platform.platform()
+    told["command"] = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else ""
+    told["begun"] = datetime.now(UTC).isoformat(timespec="seconds")
+    told["commit"] = commit(Path.cwd())
+    return told
+
+
+def commit(folder: Path) -> str:
+    """The commit of the git tree around a folder, or nothing.
+
+    It is read, not asked of git, which would run what the tree's own settings name.
+    """
+    try:
+        tree = next(each for each in (folder, *folder.parents) if (each / ".git").exists())
+        base = tree / ".git"
+        if base.is_file():  # a work tree, or a submodule
+            base = (tree / base.read_text().removeprefix("gitdir:").strip()).resolve()
+        head = (base / "HEAD").read_text().strip()
+        common = base / "commondir"
+        root = (base / common.read_text().strip()).resolve() if common.exists() else base
+        return _resolved(root, head, {})
+    except (OSError, StopIteration, UnicodeDecodeError, ValueError):
+        return ""
+
+
+def _resolved(root: Path, head: str, packed: Mapping[str, str]) -> str:
+    if not head.startswith("ref:"):
+        return head if _HASH.fullmatch(head) else ""
+    name = head.removeprefix("ref:").strip()
+    if ".." in name or name.startswith("/"):
+        return ""
+    loose = root / name
+    if loose.is_file():
+        return _resolved(root, loose.read_text().strip()[:100], packed)
+    lines = (root / "packed-refs").read_text().splitlines()
+    found = next((line.split()[0] for line in lines if line.endswith(f" {name}")), "")
+    return found if _HASH.fullmatch(found) else ""
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"

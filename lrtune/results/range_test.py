@@ -1,0 +1,43 @@
+"""What an LR range test found."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import pandas as pd
+
+from lrtune import figures
+from lrtune.analysis.sweep_rules import Suggestion
+from lrtune.results.schema import ANSWERS, STOPS, SWEEP
+from lrtune.results.serialization import Saved, framed
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class RangeTest(Saved):
+    """What an LR range test found.
+
+    Attributes:
+        suggestion: The ensemble of all rules, with its interval and evidence.
+        notes: What a reader should know: why each sweep stopped, whether the rules disagree.
+        frame: One row per seed and rate: `seed`, `lr`, `loss` (right after the update at that
+            rate), `untrained` (the untrained model's loss on that batch), `smooth`.
+        stops: One row per seed: `seed`, `reason` (reached the end, diverged, non-finite), `lr`
+            (where), `edge` (the last rate at which the loss had not risen again).
+        answers: One row per rule and seed: `rule`, `seed`, `lr`, `because`.
+        manifest: The task, the settings and the versions, as text.
+    """
+
+    kind: ClassVar[str] = "range-test"
+
+    suggestion: Suggestion
+    notes: tuple[str, ...]
+    manifest: dict[str, str]
+    frame: pd.DataFrame = framed(SWEEP)
+    stops: pd.DataFrame = framed(STOPS)
+    answers: pd.DataFrame = framed(ANSWERS)
+
+    def figure(self) -> "Figure":
+        """Loss over rate: raw thin, smoothed bold, the rules marked, divergence shaded."""
+        return figures.sweep_figure(self.frame, self.answers, self.stops, self.suggestion)

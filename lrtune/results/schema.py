@@ -1,0 +1,113 @@
+"""What the frames of results hold: names of columns to dtypes. They are contracts."""
+
+TRACE = {
+    "run": "str",  # Run.name
+    "step": "int64",  # optimizer update, from 0
+    "lr": "float64",  # rate applied at that update
+    "loss": "float64",  # training loss of the shared batch, before the update
+    "batch": "int64",  # digest of the batch: equal for all runs of a seed
+}
+RUNS = {
+    "run": "str",  # Run.name, unique
+    "lr": "float64",  # peak rate
+    "schedule": "str",  # the call that makes it
+    "seed": "int64",
+    "outcome": "str",  # a name in lrtune.analysis.curves.Outcome
+    "steps": "int64",  # updates recorded
+}
+EVALUATED = {
+    "run": "str",
+    "step": "int64",  # updates made before
+    "loss": "float64",  # mean validation loss
+}
+SWEEP = {
+    "seed": "int64",
+    "lr": "float64",  # the rate of one update
+    "loss": "float64",  # training loss right after that update
+    "untrained": "float64",  # the untrained model's loss on the same batch
+    "smooth": "float64",  # the smoothed loss; NaN beyond the usable part
+}
+STOPS = {
+    "seed": "int64",
+    "reason": "str",  # reached the end, diverged, non-finite
+    "lr": "float64",  # the rate there
+    "edge": "float64",  # the last rate at which the loss had not risen again; NaN if unreadable
+}
+ANSWERS = {
+    "rule": "str",  # a name in lrtune.analysis.sweep_rules.RULES
+    "seed": "int64",
+    "lr": "float64",
+    "because": "str",
+}
+RATES = {
+    "lr": "float64",
+    "stage": "str",  # where it was first trained: coarse, between, longer or fine, answer
+    "verdict": "str",  # too low, good, high, diverged
+    "mean": "float64",  # mean score over the seeds; lower is better, NaN if a run failed
+    "low": "float64",  # interval of its paired difference to the best rate
+    "high": "float64",
+    "tied": "bool",  # cannot be told apart from the best
+    "failed": "int64",  # runs that diverged or became non-finite
+}
+SCORES = {
+    "lr": "float64",
+    "seed": "int64",
+    "outcome": "str",  # a name in lrtune.analysis.curves.Outcome
+    "start": "float64",  # first training loss
+    "train": "float64",  # mean training loss of the last fifth of the run
+    "val": "float64",  # validation loss at the end; NaN without validation data
+    "score": "float64",  # val where there is any, else train; NaN if the run failed
+}
+CURVES = {"lr": "float64", "seed": "int64", "step": "int64", "loss": "float64"}
+CHECKS = {
+    "lr": "float64",
+    "seed": "int64",
+    "outcome": "str",
+    "short": "float64",  # training loss at the end of the short run
+    "long": "float64",  # training loss at the end of the full length
+    "passed": "bool",
+}
+SPENDING = {
+    "stage": "str",
+    "planned": "int64",  # updates set aside before anything trained
+    "spent": "int64",  # updates made
+}
+RANKING = {
+    "rank": "int64",  # 1 is the lowest final loss
+    "schedule": "str",  # its name
+    "call": "str",  # the call that makes it
+    "lr": "float64",  # its own peak rate
+    "early": "float64",  # early decrease, a share of the starting loss
+    "onset": "float64",  # plateau: the step it begins at; NaN without a plateau
+    "level": "float64",  # plateau: its loss
+    "noise": "float64",  # plateau: standard deviation of single steps around it
+    "slope": "float64",  # plateau: per step
+    "released": "str",  # plateau: whether a lower rate let the loss fall on: yes, no, or empty
+    "final": "float64",  # mean final loss over the fresh seeds; NaN if a run failed
+    "difference": "float64",  # of it to the best schedule's, paired by seed
+    "low": "float64",  # interval of the difference, corrected for all comparisons
+    "high": "float64",
+    "tied": "bool",  # cannot be told apart from the best
+    "failed": "int64",  # fresh seeds in which it diverged or became non-finite
+    "cost": "int64",  # updates trained for it, all horizons and seeds
+}
+STABILITY = {
+    "horizon": "int64",  # its ranking, compared with that of the fresh seeds
+    "tau": "float64",  # Kendall's tau-b
+    "low": "float64",  # bootstrap interval over the seeds
+    "high": "float64",
+}
+CANDIDATES = {
+    "horizon": "int64",
+    "schedule": "str",
+    "call": "str",
+    "lr": "float64",
+    "score": "float64",  # mean over the seeds; NaN if a run failed
+}
+PATHS = {
+    "schedule": "str",
+    "seed": "int64",
+    "step": "int64",
+    "lr": "float64",
+    "loss": "float64",
+}

@@ -1,0 +1,189 @@
+"""Frozen records of frames, to JSON and back. What is read is checked, and never executed."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import secrets
+import types
+import typing
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import pandas as pd
+
+from lrtune.errors import ResultsError
+
+Record = TypeVar("Record")
+Columns = Mapping[str, str]
+"""Names of the columns of a frame to their dtypes, in order."""
+
+
+def table(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """The frame with exactly these columns, in this order, of these dtypes, and a plain index.
+
+    Raises:
+        ResultsError: A column is missing, or holds what its dtype cannot.
+
+    >>> table(pd.DataFrame({"b": [1], "a": ["x"]}), {"a": "str", "b": "float64"})
+       a    b
+    0  x  1.0
+    """
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise ResultsError(
+            f"a table needs the columns {', '.join(columns)}; {', '.join(missing)} missing."
+        )
+    try:
+        return frame[list(columns)].astype(dict(columns)).reset_index(drop=True)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ResultsError(f"a table has a value of the wrong type: {error}") from error
+
+
+def framed(columns: Columns, *, may_lack: bool = False) -> Any:
+    """A dataclass field that holds a frame with these columns; empty by default if it may lack."""
+    metadata = {"columns": columns}
+    if not may_lack:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(
+        metadata=metadata,
+        default_factory=lambda: table(pd.DataFrame(columns=list(columns)), columns),
+    )
+
+
+def to_plain(value: Any) -> Any:
+    """Dicts, lists, strings and numbers only; NaN and infinities become strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, pd.DataFrame):
+        return {str(name): to_plain(column.tolist()) for name, column in value.items()}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(inside) for key, inside in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(inside) for inside in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def from_plain(kind: type[Record], plain: Any) -> Record:
+    """The record again.
+
+    Raises:
+        ResultsError: Something is missing, or is not what its field holds.
+    """
+    if not isinstance(plain, dict):
+        raise ResultsError(
+            f"expected an object with the fields of {kind.__name__}, got {_cut(plain)}."
+        )
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if field.name not in plain:
+            if _has_default(field):
+                continue  # written before the field was there
+            raise ResultsError(f"{kind.__name__} needs a field {field.name!r}; it is missing.")
+        columns = field.metadata.get("columns")
+        inside = plain[field.name]
+        values[field.name] = (
+            _frame(inside, columns) if columns else _value(hints[field.name], inside, field.name)
+        )
+    return kind(**values)
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is not missing or field.default_factory is not missing
+
+
+def _frame(plain: Any, columns: Columns) -> pd.DataFrame:
+    if not isinstance(plain, dict) or not all(isinstance(c, list) for c in plain.values()):
+        raise ResultsError(f"expected a table of columns, got {_cut(plain)}.")
+    if len({len(column) for column in plain.values()}) > 1:
+        raise ResultsError("the columns of a table differ in length.")
+    try:
+        frame = pd.DataFrame(plain)
+    except (TypeError, ValueError, OverflowError) as error:  # such as lone surrogates, in Arrow
+        raise ResultsError(f"a table has a value of the wrong type: {error}") from error
+    return table(frame, columns)
+
+
+def _value(hint: Any, plain: Any, name: str) -> Any:  # noqa: PLR0911 - one per kind of type
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if plain is None and type(None) in arguments:
+            return None
+        return _value(next(a for a in arguments if a is not type(None)), plain, name)
+    if dataclasses.is_dataclass(hint):
+        return from_plain(typing.cast("type[Any]", hint), plain)
+    if origin is tuple and isinstance(plain, list):
+        kinds = arguments[:1] * len(plain) if arguments[-1] is ... else arguments
+        if len(kinds) == len(plain):
+            return tuple(_value(k, p, name) for k, p in zip(kinds, plain, strict=True))
+    if origin is dict and isinstance(plain, dict):
+        return {str(key): _value(arguments[1], inside, name) for key, inside in plain.items()}
+    if hint is float and (plain in ("nan", "inf", "-inf") or type(plain) in (int, float)):
+        with contextlib.suppress(OverflowError):
+            return float(plain)
+    if isinstance(hint, type) and type(plain) is hint:
+        return plain
+    raise ResultsError(f"field {name!r} cannot hold {_cut(plain)}.")
+
+
+def _cut(value: Any) -> str:
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a deeply nested {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    """Write a file atomically: a reader sees the old one or the new one.
+
+    A new file has the mode that the user's umask gives to new files.
+
+    Raises:
+        ResultsError: It cannot be written; what was there before is still there.
+    """
+    target = Path(os.path.realpath(path))  # a link stays a link
+    if target.exists() and not target.is_file():
+        raise ResultsError(f"cannot write {path}: it is no regular file. Name another one.")
+    raw = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
+    beside = target.with_name(f".lrtune-{secrets.token_hex(6)}.part")
+    try:
+        with beside.open("xb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    except OSError as error:
+        raise ResultsError(
+            f"cannot write {path}: {error.strerror or error}. Name a file in a folder that exists "
+            "and that you may write to."
+        ) from error
+    finally:
+        with suppress(OSError):  # it is gone when all went well
+            beside.unlink()
+    return path
+
+
+class Saved:
+    """A result that shows as plain data.
+
+    Attributes:
+        kind: What it is called in JSON.
+    """
+
+    kind: ClassVar[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers, with the kind of the result first."""
+        return {"kind": self.kind, **to_plain(self)}
+
+    def to_json(self) -> str:
+        """One JSON object that `lrtune.results.read` takes back; NaN and infinities as strings."""
+        return json.dumps(self.to_dict(), allow_nan=False)

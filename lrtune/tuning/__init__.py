@@ -1,0 +1,1 @@
+"""The strategies: range test, search, comparison. Each is handed what trains runs."""
