@@ -257,7 +257,7 @@ def _search(chosen: Setting, task: Task, data: Iterable, val: tuple[Tensor, Tens
     }
     times = timed({way: functools.partial(_kept, answers, way, run) for way, run in ways.items()})
     checked = train(task, grid(sorted(set(answers.values())), range(7, 15)), T, engine="auto")
-    final = checked.evaluated.merge(checked.runs[["run", "lr"]], on="run")
+    final = checked.validations.merge(checked.runs[["run", "lr"]], on="run")
     loss = final.groupby("lr")["loss"].mean()
     for way, some in times.items():
         print(

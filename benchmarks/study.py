@@ -11,7 +11,7 @@ import pandas as pd
 from lrtune import Run
 from lrtune.reporting import report
 from lrtune.results import Trace
-from lrtune.results.schema import EVALUATED, RUNS, TRACE
+from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
 from lrtune.results.serialization import table
 from lrtune.study import Study
 from lrtune.study.archive import listed, opened
@@ -31,7 +31,7 @@ def pretended(runs, steps, **_):
     return Trace(
         frame=table(pd.DataFrame(frame), TRACE),
         runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-        evaluated=table(pd.DataFrame([], columns=list(EVALUATED)), EVALUATED),
+        validations=table(pd.DataFrame([], columns=list(VALIDATIONS)), VALIDATIONS),
         steps=steps,
     )
 

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from lrtune import RangeTest, Task, range_test, train
+from lrtune import RangeTestResult, Task, range_test, train
 from lrtune.analysis import sweep_rules
 from lrtune.demo import SmallCNN, images
 from lrtune.results.runs import grid
@@ -50,7 +50,7 @@ VARIANTS = {
 }
 
 
-def answers(sweep: RangeTest, *, twin: bool = True, risen: float = sweep_rules.RISEN) -> dict:
+def answers(sweep: RangeTestResult, *, twin: bool = True, risen: float = sweep_rules.RISEN) -> dict:
     """The median over the seeds of each rule's answer, and the ensemble."""
     before, sweep_rules.RISEN = sweep_rules.RISEN, risen
     try:
@@ -84,7 +84,7 @@ def bowls(steps: int, seeds: int) -> pd.DataFrame:
 def oracle(task: Task, length: int) -> pd.Series:
     rates = [10 ** (k / 4) for k in range(-16, 5)]
     trace = train(task, grid(rates, [0, 1]), length)
-    runs = trace.runs.merge(trace.evaluated[["run", "loss"]], on="run", how="left")
+    runs = trace.runs.merge(trace.validations[["run", "loss"]], on="run", how="left")
     return runs["loss"].fillna(GUESSING).clip(upper=GUESSING).groupby(runs["lr"]).mean()
 
 

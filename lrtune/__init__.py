@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lrtune import schedules
     from lrtune.errors import LrtuneError
     from lrtune.reporting import report
-    from lrtune.results import Comparison, RangeTest, Search, Trace
+    from lrtune.results import ComparisonResult, RangeTestResult, SearchResult, Trace
     from lrtune.results.runs import Run
     from lrtune.schedules.torch_schedulers import from_torch, to_torch
     from lrtune.study import Study
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cohort",
-    "Comparison",
+    "ComparisonResult",
     "Evaluator",
     "LrtuneError",
-    "RangeTest",
+    "RangeTestResult",
     "Run",
-    "Search",
+    "SearchResult",
     "Study",
     "Task",
     "Trace",
@@ -50,12 +50,12 @@ __all__ = [
 
 _HOMES = {
     "Cohort": "lrtune.training",
-    "Comparison": "lrtune.results",
+    "ComparisonResult": "lrtune.results",
     "Evaluator": "lrtune.training",
     "LrtuneError": "lrtune.errors",
-    "RangeTest": "lrtune.results",
+    "RangeTestResult": "lrtune.results",
     "Run": "lrtune.results.runs",
-    "Search": "lrtune.results",
+    "SearchResult": "lrtune.results",
     "Study": "lrtune.study",
     "Task": "lrtune.task.task",
     "Trace": "lrtune.results",

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lrtune.results import Trace
-from lrtune.results.schema import EVALUATED, RUNS, TRACE
+from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
 from lrtune.results.serialization import table
 
 
@@ -53,7 +53,7 @@ def planted(level, *, best=0.1, noise=0.01, start=2.0, fails=lambda run, steps: 
             steps=steps,
             frame=table(pd.concat(frames, ignore_index=True), TRACE),
             runs=table(runs_frame, RUNS),
-            evaluated=table(fine.assign(step=steps), EVALUATED),
+            validations=table(fine.assign(step=steps), VALIDATIONS),
         )
 
     evaluate.calls = calls

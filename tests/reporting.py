@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lrtune.analysis.sweep_rules import Suggestion
-from lrtune.results import Comparison, RangeTest, Search, Trace, schema
+from lrtune.results import ComparisonResult, RangeTestResult, SearchResult, Trace, schema
 from lrtune.results.serialization import table
 
 NAN, INF = math.nan, math.inf
@@ -24,7 +24,7 @@ def framed(kind, **given):
 
 def a_sweep(text="text"):
     lr = np.geomspace(1e-4, 1.0, 20).tolist()
-    return RangeTest(
+    return RangeTestResult(
         suggestion=Suggestion(0.05, text, text, (0.01, 0.1)),
         notes=(text, "seed 0: the sweep diverged by 1"),
         manifest={"model": text, f"{text}!": text, "steps": "20", "low": "1e-06", "seed": text},
@@ -43,7 +43,7 @@ def a_search(text="text", *, verified=True):
     rates = [0.001, 0.01, 0.1, 1.0]
     grid = [(lr, seed) for lr in rates for seed in (0, 1)]
     lrs, seeds = [lr for lr, _ in grid], [seed for _, seed in grid]
-    return Search(
+    return SearchResult(
         lr=0.01,
         interval=(0.01, 0.1),
         because=text,
@@ -95,13 +95,13 @@ def a_trace(text="text"):
             loss=[2.0, 1.0, 0.5, 0.25, -2.0, -1.0, NAN, INF, 1.0, 1e300, -INF, 0.0],
         ),
         runs=framed(schema.RUNS, run=names, schedule=[text] * 3, outcome=["FINISHED", text, text]),
-        evaluated=framed(schema.EVALUATED, run=names[:1], step=[4], loss=[0.3]),
+        validations=framed(schema.VALIDATIONS, run=names[:1], step=[4], loss=[0.3]),
     )
 
 
 def a_comparison(text="text"):
     names = [text, "cosine()"]
-    return Comparison(
+    return ComparisonResult(
         winner=text,
         schedule=text,
         call=text,
@@ -130,7 +130,12 @@ def a_comparison(text="text"):
     )
 
 
-SAMPLES = {RangeTest: a_sweep, Search: a_search, Trace: a_trace, Comparison: a_comparison}
+SAMPLES = {
+    RangeTestResult: a_sweep,
+    SearchResult: a_search,
+    Trace: a_trace,
+    ComparisonResult: a_comparison,
+}
 
 
 class Reader(HTMLParser):

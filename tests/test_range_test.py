@@ -15,7 +15,7 @@ from lrtune.analysis.sweep_rules import RULES
 from lrtune.demo import digits
 from lrtune.errors import ArgumentError
 from lrtune.results import Trace
-from lrtune.results.schema import ANSWERS, EVALUATED, RUNS, STOPS, SWEEP, TRACE
+from lrtune.results.schema import ANSWERS, RUNS, STOPS, SWEEP, TRACE, VALIDATIONS
 from lrtune.results.serialization import table
 from lrtune.testing import bowl
 from lrtune.training.run_state import failed
@@ -48,7 +48,7 @@ def replay(swept, untrained=None, calls=None):
             steps=steps,
             frame=table(pd.concat(frames), TRACE),
             runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-            evaluated=table(pd.DataFrame(columns=list(EVALUATED)), EVALUATED),
+            validations=table(pd.DataFrame(columns=list(VALIDATIONS)), VALIDATIONS),
         )
 
     return evaluate

@@ -16,7 +16,7 @@ from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.errors import LrtuneError, ResultsError
 from lrtune.results import KINDS, Trace, read
 from lrtune.results.runs import Run
-from lrtune.results.schema import CURVES, EVALUATED, RUNS, SWEEP, TRACE
+from lrtune.results.schema import CURVES, RUNS, SWEEP, TRACE, VALIDATIONS
 from lrtune.results.serialization import from_plain, table, to_plain
 from lrtune.testing import bowl
 
@@ -61,7 +61,7 @@ def test_the_results_hold_what_is_hard_to_save():
     """Else the test above could not fail: infinities, NaN, empty tables."""
     losses = made("trace").frame["loss"]
     assert np.isinf(losses).any()
-    assert made("trace").evaluated.empty
+    assert made("trace").validations.empty
     assert made("range-test").frame["smooth"].isna().any()
     assert made("search").scores["val"].isna().all()
 
@@ -89,14 +89,14 @@ WHOLE = st.integers(-(2**63), 2**63 - 1)
 @given(
     rows=st.lists(st.tuples(NAMES, WHOLE, FLOATS, FLOATS, WHOLE), max_size=5),
     runs=st.lists(st.tuples(NAMES, FLOATS, NAMES, WHOLE, NAMES, WHOLE), max_size=3),
-    evaluated=st.lists(st.tuples(NAMES, WHOLE, FLOATS), max_size=3),
+    validations=st.lists(st.tuples(NAMES, WHOLE, FLOATS), max_size=3),
 )
-def test_any_trace_comes_back_as_it_was(rows, runs, evaluated):
+def test_any_trace_comes_back_as_it_was(rows, runs, validations):
     trace = Trace(
         steps=3,
         frame=table(pd.DataFrame(rows, columns=list(TRACE)), TRACE),
         runs=table(pd.DataFrame(runs, columns=list(RUNS)), RUNS),
-        evaluated=table(pd.DataFrame(evaluated, columns=list(EVALUATED)), EVALUATED),
+        validations=table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
     )
     (again,) = read(trace.to_json())
     assert_equal(trace, again)

@@ -21,7 +21,7 @@ from reporting import SAMPLES, Reader, a_search
 
 from lrtune.reporting import page, report
 from lrtune.reporting.sections import at_some_steps, call, cell, table_of
-from lrtune.results import KINDS, Search
+from lrtune.results import KINDS, SearchResult
 
 NAN = math.nan
 
@@ -174,7 +174,7 @@ def test_a_range_test_and_a_trace_are_told_in_plain_words(read):
 
 def test_one_seed_is_no_ground_for_confidence(tmp_path):
     found = a_search()
-    alone = Search(
+    alone = SearchResult(
         **{**vars(found), "scores": found.scores[found.scores["seed"] == 0].reset_index(drop=True)}
     )
     told = report(alone, tmp_path / "r.html").read_text(encoding="utf-8")

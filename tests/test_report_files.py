@@ -15,7 +15,7 @@ from reporting import SAMPLES, Reader, a_search, a_sweep, a_trace, framed
 
 from lrtune.errors import ArgumentError, ResultsError
 from lrtune.reporting import load, report
-from lrtune.results import RangeTest, Search, Trace, schema
+from lrtune.results import RangeTestResult, SearchResult, Trace, schema
 
 NAN = math.nan
 HOSTILE = "</script><script>alert(1)</script>\u2028\x00"
@@ -50,7 +50,7 @@ def same(back, one):
 def test_whatever_comes_is_reported_and_comes_back(losses, text, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "any.html"
     frame = framed(schema.TRACE, run=[text] * 4, step=range(4), loss=losses)
-    one = Trace(4, frame, framed(schema.RUNS, run=[text]), framed(schema.EVALUATED, run=[text]))
+    one = Trace(4, frame, framed(schema.RUNS, run=[text]), framed(schema.VALIDATIONS, run=[text]))
     same(load(report(one, path))[0], one)
 
 
@@ -78,7 +78,7 @@ def first_row(one):
 
 
 @pytest.mark.parametrize("worse", [emptied, without_numbers, first_row])
-@pytest.mark.parametrize("kind", [RangeTest, Search, Trace])
+@pytest.mark.parametrize("kind", [RangeTestResult, SearchResult, Trace])
 def test_poor_results_make_a_page_all_the_same(kind, worse, tmp_path):
     one = worse(SAMPLES[kind]())
     told = Reader(report(one, tmp_path / "r.html").read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from lrtune import Run, Task, search, train
 from lrtune.analysis.rate_estimate import EARLY, REACH
 from lrtune.errors import ArgumentError, LrtuneError, SearchError
 from lrtune.results import Trace
-from lrtune.results.schema import CHECKS, CURVES, EVALUATED, RATES, RUNS, SCORES, TRACE
+from lrtune.results.schema import CHECKS, CURVES, RATES, RUNS, SCORES, TRACE, VALIDATIONS
 from lrtune.results.serialization import table
 from lrtune.testing import bowl
 from lrtune.tuning.rate_history import verdict
@@ -47,7 +47,7 @@ class Fake:
         if steps < HORIZON:
             return self.at_the_rung(runs, steps)
         self.calls.append((stage, [(run.lr, run.seed) for run in runs], steps, validate))
-        frames, rows, evaluated = [], [], []
+        frames, rows, validations = [], [], []
         for run in runs:
             outcome = self.fails(run.lr, run.seed, steps)
             losses = np.full(steps, self.end(run))
@@ -61,12 +61,12 @@ class Fake:
             told = outcome or "FINISHED"
             rows.append((run.name, run.lr, repr(run.schedule), run.seed, told, count))
             if validate and self.val and not outcome:
-                evaluated.append((run.name, steps, self.val(run.lr)))
+                validations.append((run.name, steps, self.val(run.lr)))
         return Trace(
             steps=steps,
             frame=table(pd.concat(frames), TRACE),
             runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-            evaluated=table(pd.DataFrame(evaluated, columns=list(EVALUATED)), EVALUATED),
+            validations=table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
         )
 
     def at_the_rung(self, runs, steps):
@@ -85,7 +85,7 @@ class Fake:
             steps=STEPS,
             frame=table(pd.concat(frames), TRACE),
             runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-            evaluated=table(pd.DataFrame([], columns=list(EVALUATED)), EVALUATED),
+            validations=table(pd.DataFrame([], columns=list(VALIDATIONS)), VALIDATIONS),
         )
 
     def end(self, run):

@@ -12,11 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from lrtune import Search, plan, search
-from lrtune.analysis.rate_estimate import EARLY, REACH, leading, left, located, sound, vertex
+from lrtune import SearchResult, plan, search
+from lrtune.analysis.rate_estimate import (
+    EARLY,
+    REACH,
+    estimate_optimum,
+    leading_rate,
+    left,
+    mask_unstable,
+    vertex,
+)
 from lrtune.errors import ArgumentError, SearchError
 from lrtune.results import Trace, read
-from lrtune.results.schema import EVALUATED, RUNS, TRACE
+from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
 from lrtune.results.serialization import table
 from lrtune.schedules.parsing import parse
 from lrtune.testing import bowl
@@ -48,7 +56,7 @@ class Fake:
     def __call__(self, runs, steps, *, stage, validate=True, until=None):
         until = until or steps
         self.calls.append((stage, [run.name for run in runs], until))
-        frames, rows, evaluated = [], [], []
+        frames, rows, validations = [], [], []
         for run in runs:
             fell = 1 - np.exp(-np.arange(until) / (steps / 20))
             losses = 2 - (2 - self.end(run.lr)) * fell
@@ -61,12 +69,12 @@ class Fake:
             told = "DIVERGED" if bad else "FINISHED" if until == steps else "RUNNING"
             rows.append((run.name, run.lr, repr(run.schedule), run.seed, told, len(losses)))
             if validate and self.val and not bad:
-                evaluated.append((run.name, until, losses[-1]))
+                validations.append((run.name, until, losses[-1]))
         return Trace(
             steps=steps,
             frame=table(pd.concat(frames), TRACE),
             runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-            evaluated=table(pd.DataFrame(evaluated, columns=list(EVALUATED)), EVALUATED),
+            validations=table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
         )
 
 
@@ -262,7 +270,7 @@ def test_what_was_saved_before_there_were_budgets_is_read():
     old = found(parabola(0.01)).to_dict()
     del old["confidence"], old["spending"]
     again = read(json.dumps(old))[0]
-    assert isinstance(again, Search)
+    assert isinstance(again, SearchResult)
     assert (again.confidence, len(again.spending)) == ("", 0)
 
 
@@ -290,12 +298,12 @@ LOSSES = st.dictionaries(
 
 @given(losses=LOSSES, by=st.sampled_from([0.01, 100.0]))
 def test_a_rate_to_go_on_from_lies_below_all_that_failed(losses, by):
-    leader = leading(losses, 1.0)
-    finite = {rate: loss for rate, loss in sound(losses).items() if math.isfinite(loss)}
+    leader = leading_rate(losses, 1.0)
+    finite = {rate: loss for rate, loss in mask_unstable(losses).items() if math.isfinite(loss)}
     assert (leader is None) == (not finite)
     if finite:
         assert finite[leader] <= 1.01 * min(finite.values())
-        scaled = leading({rate: loss * by for rate, loss in losses.items()}, by)
+        scaled = leading_rate({rate: loss * by for rate, loss in losses.items()}, by)
         assert scaled == leader or abs(finite[scaled] - finite[leader]) < 1e-9
 
 
@@ -303,10 +311,10 @@ def test_a_rate_to_go_on_from_lies_below_all_that_failed(losses, by):
 def test_the_rate_to_keep_is_never_above_the_bottom_and_lower_the_less_was_learned(
     losses, start, more
 ):
-    losses = sound(losses)
+    losses = mask_unstable(losses)
     if all(map(math.isinf, losses.values())):
         return
-    bottom, answer = vertex(losses, start), located(losses, start)
+    bottom, answer = vertex(losses, start), estimate_optimum(losses, start)
     failed = [rate for rate, loss in losses.items() if math.isinf(loss)]
     assert all(answer < rate for rate in failed)
     assert EARLY * bottom * (1 - 1e-9) <= answer <= bottom
@@ -317,16 +325,16 @@ def test_the_rate_to_keep_is_never_above_the_bottom_and_lower_the_less_was_learn
 def test_where_nothing_has_moved_the_highest_rate_leads():
     """All are level with the start, and the lowest loss is an accident."""
     shelf = {10.0**power: 2.3 + 0.001 * (power % 2) for power in (-6, -5, -4, -3)}
-    assert leading(shelf, error=0.01) == 1e-3
-    assert leading(shelf | {1e-2: 2.4}, error=0.01) == 1e-3
-    assert leading(shelf | {1e-2: 2.1}, error=0.01) == 1e-2
-    assert leading(shelf, error=0.0) == 1e-4, "without noise there is no shelf"
+    assert leading_rate(shelf, error=0.01) == 1e-3
+    assert leading_rate(shelf | {1e-2: 2.4}, error=0.01) == 1e-3
+    assert leading_rate(shelf | {1e-2: 2.1}, error=0.01) == 1e-2
+    assert leading_rate(shelf, error=0.0) == 1e-4, "without noise there is no shelf"
 
 
 def test_where_high_rates_have_died_the_lowest_of_them_leads():
     shelf = {1e-4: 3.7, 1e-3: 2.304, 1e-2: 2.301, 1e-1: 2.303}
-    assert leading(shelf, error=0.01) == 1e-3
-    assert leading(shelf | {1e-4: 1.9}, error=0.01) == 1e-4
+    assert leading_rate(shelf, error=0.01) == 1e-3
+    assert leading_rate(shelf | {1e-4: 1.9}, error=0.01) == 1e-4
 
 
 def test_the_snippet_makes_the_rates_that_it_promises():

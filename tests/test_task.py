@@ -233,8 +233,8 @@ def test_data_of_every_kind_are_accepted(name):
     source = (zoo.DATA | zoo.ORDERED)[name]()
     brought = Task(zoo.model("linear"), source, val=source, **zoo.options(name))
     trace = train(brought, [Run("a", 0.05)], 4)
-    assert len(trace.evaluated) == 1
-    assert trace.evaluated["loss"].item() < 2
+    assert len(trace.validations) == 1
+    assert trace.validations["loss"].item() < 2
 
 
 class Named:
@@ -323,7 +323,7 @@ def test_arrays_are_taken_for_tensors():
 def test_validation_data_may_come_in_batches_of_their_own():
     """`batch_size` is for the data that have none; it does not forbid a loader beside them."""
     brought = task(val=DataLoader(TensorDataset(X, Y), 5))
-    assert train(brought, [Run("a", 0.05)], 2).evaluated["loss"].item() > 0
+    assert train(brought, [Run("a", 0.05)], 2).validations["loss"].item() > 0
 
 
 # --- what it does ---------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_validation_is_the_mean_over_all_examples_in_eval_mode(cut):
 
 def test_without_validation_data_there_is_none():
     assert not task().has_validation
-    assert train(task(), [Run("a", 0.1)], 2).evaluated.empty
+    assert train(task(), [Run("a", 0.1)], 2).validations.empty
     with preserved(), pytest.raises(TaskError, match=r"no validation data\. Pass val"):
         task().validate({"": task().begin(seed=0, lr=0.1)})
 

@@ -153,7 +153,7 @@ def lazy_in_place():
     return InPlace(nn.LazyLinear)
 
 
-def evaluated():
+def validations():
     return convolution().eval()
 
 
@@ -185,7 +185,7 @@ MODELS = {
         frozen,
         lazy,
         lazy_in_place,
-        evaluated,
+        validations,
         Counting,
         pending,
         weight_norm,

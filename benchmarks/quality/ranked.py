@@ -9,7 +9,7 @@ from benchmarks.quality.answers import metered
 from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import FEWER, SEEDS, Judge
-from lrtune import Comparison, Search, compare, search
+from lrtune import ComparisonResult, SearchResult, compare, search
 from lrtune.results import FINISH
 from lrtune.tuning.entrants import DEFAULT, chosen
 
@@ -50,7 +50,7 @@ def rank(judge: Judge, repeats: int) -> None:
         judge(list(pairs(some).values()), halfway=False, seeds=seeds)
 
 
-def _rows(found: Search, said: Comparison) -> list[dict[str, object]]:
+def _rows(found: SearchResult, said: ComparisonResult) -> list[dict[str, object]]:
     return [
         {"schedule": row.schedule, "call": row.call, "lr": row.lr, "tied": int(row.tied),
          "kept": found.lr, "peak": found.peak}

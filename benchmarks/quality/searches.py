@@ -70,7 +70,7 @@ def one_epoch(setup: Setup) -> Answers:
     """Two rates per decade for one epoch; the lowest validation loss is kept."""
     rates = [float(f"{10 ** (k / 2):.6g}") for k in range(-10, 3)]
     trace = cohort(setup.spec, rates, setup.repeat, epoch(setup.spec))
-    final = trace.evaluated.set_index("run")["loss"]
+    final = trace.validations.set_index("run")["loss"]
     return {"best after one epoch": Answer(lowest(final.rename(float)))}
 
 
@@ -87,7 +87,7 @@ def random_search(setup: Setup) -> Answers:
     count = max(1, round(setup.budget / setup.spec.steps))
     drawn = np.random.default_rng(setup.repeat).uniform(*np.log10(SPAN), count)
     trace = cohort(setup.spec, (10**drawn).tolist(), setup.repeat, setup.spec.steps)
-    final = trace.evaluated.set_index("run")["loss"]
+    final = trace.validations.set_index("run")["loss"]
     return {"random search": Answer(lowest(final.rename(float)))}
 
 

@@ -60,7 +60,7 @@ def practise(spec: Spec) -> None:
     if runs:
         task = spec.task()
         cohort = Cohort(task, runs, spec.steps, engine=Auto(task), retire=lost(spec.guessing()))
-        val = cohort.advance().evaluate().trace.evaluated.set_index("run")["loss"]
+        val = cohort.advance().evaluate().trace.validations.set_index("run")["loss"]
         PRACTISED.add({**key, "val": val.get(name, math.nan)} for name, key in keys.items())
 
 

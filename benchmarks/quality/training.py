@@ -111,7 +111,7 @@ class Judge:
             cohort.advance(stop).evaluate()
         trace = cohort.trace
         outcome = trace.runs.set_index("run")["outcome"]
-        val = trace.evaluated.set_index(["run", "step"])["loss"]
+        val = trace.validations.set_index(["run", "step"])["loss"]
         rows: dict[str, dict[str, object]] = {}
         for name, frame in trace.frame.groupby("run", sort=False):
             losses, row = frame["loss"].to_numpy(), {"outcome": outcome[name]}

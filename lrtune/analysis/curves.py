@@ -180,7 +180,7 @@ def end_level(losses: ArrayLike, share: float = 0.2) -> float:
     return float(losses[-max(1, round(share * len(losses))) :].mean()) if len(losses) else np.nan
 
 
-def uncertain(losses: ArrayLike, share: float = 0.2) -> float:
+def end_level_stderr(losses: ArrayLike, share: float = 0.2) -> float:
     """Standard error of `end_level`: the noise from step to step, over the root of how many.
 
     >>> round(uncertain([0.0, 1.0] * 10), 3)

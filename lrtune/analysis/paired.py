@@ -14,7 +14,7 @@ PRIOR = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Standing:
+class PairedResult:
     """Where candidates stand against the best of them.
 
     Attributes:
@@ -29,7 +29,9 @@ class Standing:
     frame: pd.DataFrame
 
 
-def stand(scores: pd.DataFrame, level: float = LEVEL, *, family: bool = False) -> Standing | None:
+def compare_paired(
+    scores: pd.DataFrame, level: float = LEVEL, *, family: bool = False
+) -> PairedResult | None:
     """Compare candidates over seeds, each with the leader, by intervals of the paired difference.
 
     They are Student's, with moderated variances: three seeds tell little about one difference, but
@@ -76,7 +78,7 @@ def stand(scores: pd.DataFrame, level: float = LEVEL, *, family: bool = False) -
         }
     )
     full = frame.reindex(scores.index)
-    return Standing(leader, full.assign(tied=full["tied"].eq(other=True)))
+    return PairedResult(leader, full.assign(tied=full["tied"].eq(other=True)))
 
 
 def seeds_needed(difference: float, spread: float, others: int, level: float = LEVEL) -> int:

@@ -33,7 +33,7 @@ CONSTANT = 0.95
 """A schedule that keeps more than this share of its peak, on average, hardly comes down."""
 
 
-def higher(schedule: Schedule) -> float:
+def peak_ratio(schedule: Schedule) -> float:
     """How far above the best constant rate the peak of this schedule is likely to lie.
 
     >>> from lrtune.schedules import constant, cosine
@@ -43,7 +43,7 @@ def higher(schedule: Schedule) -> float:
     return 1.0 if np.mean(multipliers(schedule, 100)) > CONSTANT else HIGHER
 
 
-def sound(losses: Mapping[float, float]) -> dict[float, float]:
+def mask_unstable(losses: Mapping[float, float]) -> dict[float, float]:
     """The same losses, infinite for every rate above one that failed: that it did not is luck.
 
     >>> sound({0.01: 1.0, 0.1: math.inf, 1.0: 0.9})
@@ -53,7 +53,7 @@ def sound(losses: Mapping[float, float]) -> dict[float, float]:
     return {rate: math.inf if rate >= failed else loss for rate, loss in losses.items()}
 
 
-def leading(losses: Mapping[float, float], error: float) -> float | None:
+def leading_rate(losses: Mapping[float, float], error: float) -> float | None:
     """The rate to go on from after short runs; None when all failed.
 
     It is that of the lowest loss, but for shelves. While nothing has been learned, all lower rates
@@ -69,7 +69,7 @@ def leading(losses: Mapping[float, float], error: float) -> float | None:
     >>> leading({0.001: 3.7, 0.01: 2.304, 0.1: 2.303, 1.0: 2.305}, error=0.01)
     0.01
     """
-    finite = {rate: loss for rate, loss in sound(losses).items() if math.isfinite(loss)}
+    finite = {rate: loss for rate, loss in mask_unstable(losses).items() if math.isfinite(loss)}
     if not finite:
         return None
     lowest, highest = min(finite), max(finite)
@@ -81,7 +81,7 @@ def leading(losses: Mapping[float, float], error: float) -> float | None:
     return min(level) if highest in level else best
 
 
-def located(losses: Mapping[float, float], start: float) -> float:
+def estimate_optimum(losses: Mapping[float, float], start: float) -> float:
     """The rate that is best when it is kept to the end: at the bottom of the curve, or below.
 
     The less was learned so far, the more the runs flatter high rates: while a share `left` of the
@@ -96,7 +96,7 @@ def located(losses: Mapping[float, float], start: float) -> float:
     >>> round(located({0.01: 9.0, 0.1: 8.9, 1.0: 9.0}, start=9.0), 4)
     0.0454
     """
-    losses = sound(losses)
+    losses = mask_unstable(losses)
     return vertex(losses, start) * math.pow(EARLY, left(losses, start))
 
 

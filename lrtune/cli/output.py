@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lrtune.errors import ArgumentError, LrtuneError, OtherTaskError, StudyError, TargetError
-from lrtune.results import Comparison, RangeTest, Result, Search, Trace
+from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult, Trace
 from lrtune.schedules.parsing import parse
 from lrtune.study.location import shown
 
@@ -27,8 +27,8 @@ OWN = str(Path(__file__).parents[1])
 
 def summary(results: Sequence[Result], path: Path | None) -> dict[str, Any]:
     """One object for programs: the answer first, then every result as it is."""
-    searches = [result for result in results if isinstance(result, Search)]
-    sweeps = [result for result in results if isinstance(result, RangeTest)]
+    searches = [result for result in results if isinstance(result, SearchResult)]
+    sweeps = [result for result in results if isinstance(result, RangeTestResult)]
     answer: dict[str, Any] = {}
     if searches:
         found = searches[-1]
@@ -39,7 +39,7 @@ def summary(results: Sequence[Result], path: Path | None) -> dict[str, Any]:
     elif sweeps:
         said = sweeps[-1].suggestion
         answer = {"lr": said.lr, "interval": list(said.interval)}
-    compared = [result for result in results if isinstance(result, Comparison)]
+    compared = [result for result in results if isinstance(result, ComparisonResult)]
     if compared:
         best = compared[-1]
         answer |= {"schedule": best.schedule, "call": best.call, "peak": best.lr}
@@ -51,10 +51,10 @@ def summary(results: Sequence[Result], path: Path | None) -> dict[str, Any]:
 def print_result(result: Result) -> None:
     """The answer of one result on standard output."""
     console = Console(highlight=False, soft_wrap=True)
-    if isinstance(result, RangeTest):
+    if isinstance(result, RangeTestResult):
         said = result.suggestion
         console.print(_line("Range test", said.lr, said.interval) + f"  {_safe(said.because)}")
-    elif isinstance(result, Search):
+    elif isinstance(result, SearchResult):
         console.print(
             _line("Learning rate", result.lr, result.interval) + f"  {_safe(result.because)}"
         )
@@ -69,7 +69,7 @@ def print_result(result: Result) -> None:
             spent = int(result.spending["spent"].sum())
             told = f"{spent:,} updates, {spent / result.steps:.2f} full trainings"
             console.print(f"{'':<15} Spent {told}")
-    elif isinstance(result, Comparison):
+    elif isinstance(result, ComparisonResult):
         console.print(
             f"{'Schedule':<15} [bold]{_safe(result.schedule)}[/] at a peak of {result.lr:.3g}"
         )
@@ -77,14 +77,14 @@ def print_result(result: Result) -> None:
     if not isinstance(result, Trace):
         for note in result.notes:
             console.print(f"{'':<15} - {_safe(note)}")
-    if isinstance(result, Comparison):
+    if isinstance(result, ComparisonResult):
         print_ranking(result, console)
 
 
 def print_schedule(results: Sequence[Result]) -> None:
     """The schedule that comes with a search, where no comparison has named one."""
-    searches = [result for result in results if isinstance(result, Search)]
-    if not searches or any(isinstance(result, Comparison) for result in results):
+    searches = [result for result in results if isinstance(result, SearchResult)]
+    if not searches or any(isinstance(result, ComparisonResult) for result in results):
         return
     found, console = searches[-1], Console(highlight=False, soft_wrap=True)
     console.print(f"{'Schedule':<15} [bold]{found.schedule}[/] at a peak of {found.peak:.3g}")
@@ -93,7 +93,7 @@ def print_schedule(results: Sequence[Result]) -> None:
     console.print(found.snippet(), markup=False)
 
 
-def print_ranking(result: Comparison, console: Console) -> None:
+def print_ranking(result: ComparisonResult, console: Console) -> None:
     """The table, and the recommended schedule as code."""
     ranking = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", "schedule", "peak", "loss", "behind by", "between", "early", "plateau"):
@@ -160,7 +160,7 @@ def usage() -> Iterator[None]:
         raise SystemExit(FAILED if type(error) is StudyError else USAGE) from None
 
 
-def snippet_of(result: Comparison) -> str | None:
+def snippet_of(result: ComparisonResult) -> str | None:
     """Code to paste; None for a schedule whose code only the user has."""
     try:
         return result.snippet()

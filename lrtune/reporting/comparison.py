@@ -3,10 +3,10 @@
 from lrtune.errors import LrtuneError
 from lrtune.figures.comparison import path_points
 from lrtune.reporting.sections import Chart, Section, at_some_steps, call, count, sentence, table_of
-from lrtune.results import Comparison
+from lrtune.results import ComparisonResult
 
 
-def comparison_section(result: Comparison) -> Section:
+def comparison_section(result: ComparisonResult) -> Section:
     """The schedule, why this one, the code to paste, and the charts that show it."""
     name, peak = result.schedule, f"{result.lr:.3g}"
     tied = int(result.table["tied"].sum())
@@ -39,14 +39,14 @@ def comparison_section(result: Comparison) -> Section:
     )
 
 
-def _code(result: Comparison) -> str:
+def _code(result: ComparisonResult) -> str:
     try:
         return result.snippet()
     except LrtuneError:
         return ""  # a schedule of the user's own, or one that reacts to the loss
 
 
-def _ranking(result: Comparison) -> Chart:
+def _ranking(result: ComparisonResult) -> Chart:
     ahead = ", ".join(result.table.sort_values("rank")["schedule"].head(3))
     return Chart(
         title="Final loss of every schedule",
@@ -60,7 +60,7 @@ def _ranking(result: Comparison) -> Chart:
     )
 
 
-def _rates(result: Comparison) -> Chart:
+def _rates(result: ComparisonResult) -> Chart:
     rows = at_some_steps(path_points(result.paths, "lr"), "schedule", "value")
     return Chart(
         title="Rates over the run",
@@ -72,7 +72,7 @@ def _rates(result: Comparison) -> Chart:
     )
 
 
-def _losses(result: Comparison) -> Chart:
+def _losses(result: ComparisonResult) -> Chart:
     rows = at_some_steps(path_points(result.paths, "loss"), "schedule", "value")
     return Chart(
         title="Losses over the run",
@@ -83,7 +83,7 @@ def _losses(result: Comparison) -> Chart:
     )
 
 
-def _heat(result: Comparison) -> Chart:
+def _heat(result: ComparisonResult) -> Chart:
     return Chart(
         title="Rate and schedule",
         draw=result.heat_figure,
@@ -95,7 +95,7 @@ def _heat(result: Comparison) -> Chart:
     )
 
 
-def _stable(result: Comparison) -> Chart:
+def _stable(result: ComparisonResult) -> Chart:
     return Chart(
         title="How stable the ranking is",
         draw=result.stability_figure,

@@ -22,7 +22,7 @@ from lrtune.reporting.range_test import range_test_section
 from lrtune.reporting.search import search_section
 from lrtune.reporting.sections import Chart, Section
 from lrtune.reporting.trace import trace_section
-from lrtune.results import Comparison, RangeTest, Result, Search, Trace
+from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult, Trace
 from lrtune.results.serialization import write
 
 BUNDLE = "plotly-cartesian.min.js.gz"
@@ -38,9 +38,9 @@ POLICY = (
 
 
 SECTIONS: Mapping[type, Callable[[Any], Section]] = {
-    RangeTest: range_test_section,
-    Search: search_section,
-    Comparison: comparison_section,
+    RangeTestResult: range_test_section,
+    SearchResult: search_section,
+    ComparisonResult: comparison_section,
     Trace: trace_section,
 }
 """Which function puts which kind of result into words."""

@@ -4,13 +4,13 @@ import pandas as pd
 
 from lrtune.figures.sweep import rises_from, rule_points
 from lrtune.reporting.sections import Chart, Section, Table, call, count, evenly, sentence, table_of
-from lrtune.results import RangeTest
+from lrtune.results import RangeTestResult
 
 ROWS = 60
 """Rows of the table that thins the sweeps out."""
 
 
-def range_test_section(result: RangeTest) -> Section:
+def range_test_section(result: RangeTestResult) -> Section:
     """Where to begin, why, and what the sweeps looked like."""
     rate, (low, high) = result.suggestion.lr, result.suggestion.interval
     danger = rises_from(result.stops)
@@ -37,7 +37,7 @@ def range_test_section(result: RangeTest) -> Section:
     )
 
 
-def _chart(result: RangeTest, rises: str) -> Chart:
+def _chart(result: RangeTestResult, rises: str) -> Chart:
     rules = rule_points(result.frame, result.answers)
     said = ", ".join(f"{rule.rule} {rule.lr:.2g}" for rule in rules.itertuples())
     return Chart(

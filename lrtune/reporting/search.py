@@ -12,10 +12,10 @@ from lrtune.reporting.sections import (
     spoken,
     table_of,
 )
-from lrtune.results import Search
+from lrtune.results import SearchResult
 
 
-def search_section(result: Search) -> Section:
+def search_section(result: SearchResult) -> Section:
     """The rate, why this one, and the charts that show it."""
     lr, (low, high) = result.lr, result.interval
     rates, seeds = len(result.frame), result.scores["seed"].nunique()
@@ -55,11 +55,11 @@ def search_section(result: Search) -> Section:
     )
 
 
-def _spent(result: Search) -> str:
+def _spent(result: SearchResult) -> str:
     return f"{result.spending['spent'].sum() / result.steps:.2f} full trainings"
 
 
-def _limits(result: Search, seeds: int) -> str:
+def _limits(result: SearchResult, seeds: int) -> str:
     told = f"The rates were judged by short runs of {count(result.horizon, 'step')}."
     told += (
         f" Over {result.steps:,} only the chosen one was trained, to see that it stays stable; "
@@ -71,7 +71,7 @@ def _limits(result: Search, seeds: int) -> str:
     return told + alone if seeds == 1 else told
 
 
-def _rates(result: Search, seeds: int) -> Chart:
+def _rates(result: SearchResult, seeds: int) -> Chart:
     verdicts = result.frame["verdict"].value_counts()
     told = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
     best = result.frame.dropna(subset="mean").nsmallest(1, "mean")["lr"]
@@ -96,7 +96,7 @@ def _rates(result: Search, seeds: int) -> Chart:
     )
 
 
-def _curves(result: Search, seeds: int) -> Chart:
+def _curves(result: SearchResult, seeds: int) -> Chart:
     points = curve_points(result.curves).sort_values(["lr", "step"])
     rows = at_some_steps(points, "lr", "mean")
     verdicts = dict(zip(result.frame["lr"], result.frame["verdict"], strict=True))

@@ -38,8 +38,8 @@ def trace_section(result: Trace) -> Section:
 
 def _chart(result: Trace, ends: pd.Series, alt: str) -> Chart:
     summary = spoken(result.runs).assign(end=result.runs["run"].map(ends))
-    if len(result.evaluated):
-        last = result.evaluated.groupby("run")["loss"].last()
+    if len(result.validations):
+        last = result.validations.groupby("run")["loss"].last()
         summary["validation"] = summary["run"].map(last)
     rows = at_some_steps(result.frame, "run", "loss")
     return Chart(

@@ -3,19 +3,19 @@
 Nothing here needs torch, so results can be read where nothing is trained.
 """
 
-from lrtune.results.comparison import Comparison
-from lrtune.results.range_test import RangeTest
+from lrtune.results.comparison import ComparisonResult
+from lrtune.results.range_test import RangeTestResult
 from lrtune.results.reading import KINDS, Result, read
-from lrtune.results.search import FINISH, Search
+from lrtune.results.search import FINISH, SearchResult
 from lrtune.results.trace import Trace, joined
 
 __all__ = [
     "FINISH",
     "KINDS",
-    "Comparison",
-    "RangeTest",
+    "ComparisonResult",
+    "RangeTestResult",
     "Result",
-    "Search",
+    "SearchResult",
     "Trace",
     "joined",
     "read",

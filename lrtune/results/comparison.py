@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison(Saved):
+class ComparisonResult(Saved):
     """What a comparison of schedules found.
 
     Attributes:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class RangeTest(Saved):
+class RangeTestResult(Saved):
     """What an LR range test found.
 
     Attributes:

@@ -5,16 +5,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrtune.errors import ResultsError
-from lrtune.results.comparison import Comparison
-from lrtune.results.range_test import RangeTest
-from lrtune.results.search import Search
+from lrtune.results.comparison import ComparisonResult
+from lrtune.results.range_test import RangeTestResult
+from lrtune.results.search import SearchResult
 from lrtune.results.serialization import from_plain
 from lrtune.results.trace import Trace
 
-KINDS: Mapping[str, type] = {one.kind: one for one in (Trace, RangeTest, Search, Comparison)}
+KINDS: Mapping[str, type] = {
+    one.kind: one for one in (Trace, RangeTestResult, SearchResult, ComparisonResult)
+}
 """What a result is called in JSON."""
 
-Result = Trace | RangeTest | Search | Comparison
+Result = Trace | RangeTestResult | SearchResult | ComparisonResult
 
 
 def read(text: str) -> list[Result]:

@@ -15,7 +15,7 @@ RUNS = {
     "outcome": "str",  # a name in lrtune.analysis.curves.Outcome
     "steps": "int64",  # updates recorded
 }
-EVALUATED = {
+VALIDATIONS = {
     "run": "str",
     "step": "int64",  # updates made before
     "loss": "float64",  # mean validation loss

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from lrtune import figures
-from lrtune.analysis.rate_estimate import HIGHER, higher
+from lrtune.analysis.rate_estimate import HIGHER, peak_ratio
 from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, SPENDING
 from lrtune.results.serialization import Saved, framed
 from lrtune.schedules.parsing import parse
@@ -21,7 +21,7 @@ FINISH = "trapezoid"
 
 
 @dataclass(frozen=True, eq=False)
-class Search(Saved):
+class SearchResult(Saved):
     """What a coarse-to-fine search found.
 
     Attributes:
@@ -104,7 +104,7 @@ class Search(Saved):
             ArgumentError: There is no such schedule, or it does not take these arguments.
         """
         shape = parse(schedule or self.schedule)
-        peak = self.lr if higher(shape) == 1.0 else self.peak
+        peak = self.lr if peak_ratio(shape) == 1.0 else self.peak
         return snippet(shape, peak, self.steps)
 
     def figure(self) -> "Figure":

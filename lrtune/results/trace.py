@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from lrtune import figures
-from lrtune.results.schema import EVALUATED, RUNS, TRACE
+from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
 from lrtune.results.serialization import Saved, framed
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Trace(Saved):
         steps: The horizon.
         frame: One row per run and recorded step: `run`, `step`, `lr`, `loss`, `batch`.
         runs: One row per run: `run`, `lr` (peak), `schedule`, `seed`, `outcome`, `steps`.
-        evaluated: One row per run and evaluation: `run`, `step`, `loss` (validation).
+        validations: One row per run and validation: `run`, `step`, `loss` (validation).
     """
 
     kind: ClassVar[str] = "trace"
@@ -30,7 +30,7 @@ class Trace(Saved):
     steps: int
     frame: pd.DataFrame = framed(TRACE)
     runs: pd.DataFrame = framed(RUNS)
-    evaluated: pd.DataFrame = framed(EVALUATED)
+    validations: pd.DataFrame = framed(VALIDATIONS)
 
     def only(self, names: Sequence[str]) -> "Trace":
         """What these runs have shown, in this order."""
@@ -42,7 +42,7 @@ class Trace(Saved):
             order = frame["run"].map(place).astype("float64")
             return frame.loc[order.dropna().sort_values(kind="stable").index].reset_index(drop=True)
 
-        return Trace(self.steps, chosen(self.frame), chosen(self.runs), chosen(self.evaluated))
+        return Trace(self.steps, chosen(self.frame), chosen(self.runs), chosen(self.validations))
 
     def figure(self) -> "Figure":
         """Losses over steps, one line per run."""
@@ -55,5 +55,5 @@ def joined(traces: Sequence[Trace]) -> Trace:
         steps=traces[0].steps,
         frame=pd.concat([trace.frame for trace in traces], ignore_index=True),
         runs=pd.concat([trace.runs for trace in traces], ignore_index=True),
-        evaluated=pd.concat([trace.evaluated for trace in traces], ignore_index=True),
+        validations=pd.concat([trace.validations for trace in traces], ignore_index=True),
     )

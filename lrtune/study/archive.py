@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, distinct, func, select
 from lrtune.analysis.curves import end_level
 from lrtune.errors import LrtuneError, StudyError
 from lrtune.results import KINDS, Result, Trace, read
-from lrtune.results.schema import EVALUATED, RUNS, TRACE
+from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
 from lrtune.results.serialization import table
 from lrtune.study import files, tables, trials
 from lrtune.study.database import Database
@@ -261,7 +261,7 @@ def _measured(rows: list[Mapping[Any, Any]]) -> pd.DataFrame:
 
 def _trace(rows: list[Mapping[Any, Any]]) -> Trace:
     """The trace of runs of one stage."""
-    frames, runs, evaluated = [], [], []
+    frames, runs, validations = [], [], []
     names: dict[str, int] = {}
     for row in rows:
         rung, count = from_row(row), row["count"]
@@ -271,11 +271,11 @@ def _trace(rows: list[Mapping[Any, Any]]) -> Trace:
         frames.append(pd.DataFrame({"run": name, "step": np.arange(count), **part}))
         told = [row[each] for each in ("lr", "schedule", "seed", "outcome", "count")]
         runs.append((name, *told))
-        evaluated += [(name, row["until"], float(val)) for val in rung.val]
+        validations += [(name, row["until"], float(val)) for val in rung.val]
     return Trace(
         frame=table(pd.concat(frames, ignore_index=True), TRACE),
         runs=table(pd.DataFrame(runs, columns=list(RUNS)), RUNS),
-        evaluated=table(pd.DataFrame(evaluated, columns=list(EVALUATED)), EVALUATED),
+        validations=table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
         steps=rows[0]["steps"],
     )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lrtune.analysis.curves import Outcome, end_level
 from lrtune.results import Trace
 from lrtune.results.runs import Run
-from lrtune.results.schema import EVALUATED, RUNS, TRACE
+from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
 from lrtune.results.serialization import table
 from lrtune.study import tables
 
@@ -84,7 +84,7 @@ def from_trace(trace: Trace, until: int) -> dict[str, Rung]:
     step, loss, rate, batch = (
         trace.frame[name].to_numpy() for name in ("step", "loss", "lr", "batch")
     )
-    there = trace.evaluated[trace.evaluated["step"] == until]
+    there = trace.validations[trace.validations["step"] == until]
     vals = dict(zip(there["run"], there["loss"], strict=True))
     made = {}
     for name, outcome in zip(trace.runs["run"], trace.runs["outcome"], strict=True):
@@ -122,6 +122,6 @@ def to_trace(
     return Trace(
         frame=table(frame, TRACE),
         runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-        evaluated=table(pd.DataFrame(vals, columns=list(EVALUATED)), EVALUATED),
+        validations=table(pd.DataFrame(vals, columns=list(VALIDATIONS)), VALIDATIONS),
         steps=steps,
     )

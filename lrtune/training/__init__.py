@@ -5,7 +5,7 @@ from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop
 from lrtune.training.engines.vmapped import Stacked
 from lrtune.training.evaluator import ENGINES, Evaluate, Evaluator, train
-from lrtune.training.run_state import pace_of
+from lrtune.training.run_state import step_settings
 
 __all__ = [
     "ENGINES",
@@ -16,6 +16,6 @@ __all__ = [
     "Loop",
     "Progress",
     "Stacked",
-    "pace_of",
+    "step_settings",
     "train",
 ]

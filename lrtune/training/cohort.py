@@ -14,14 +14,22 @@ from lrtune.analysis.curves import Outcome
 from lrtune.errors import ArgumentError
 from lrtune.results import Trace
 from lrtune.results.runs import Run, checked_runs, whole
-from lrtune.results.schema import EVALUATED
+from lrtune.results.schema import VALIDATIONS
 from lrtune.results.serialization import table
 from lrtune.task.random_state import NOISE, derive, preserved
 from lrtune.task.task import Task
 from lrtune.training.batch_cache import Shelf, Streams
 from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop, named
-from lrtune.training.run_state import BLOCK, Record, Retire, failed, pace_of, run_rows, trace_rows
+from lrtune.training.run_state import (
+    BLOCK,
+    Record,
+    Retire,
+    failed,
+    run_rows,
+    step_settings,
+    trace_rows,
+)
 
 Progress = Callable[[str, int, int], None]
 """Told the stage, how many updates (of one run each) are done, and how many there are in all."""
@@ -83,7 +91,7 @@ class Cohort:
         self._engine: Engine = Loop(task) if engine is None else engine
         self._retire, self._stage, self._progress = retire, stage, progress
         runs = checked_runs(runs)
-        self._all = {run.name: Record(run, pace_of(run, steps), 0) for run in runs}
+        self._all = {run.name: Record(run, step_settings(run, steps), 0) for run in runs}
         self._step, self._goal, self._broken, self._told = 0, steps, False, 0.0
         self._evaluated: list[tuple[str, int, float]] = []
         seeds = list(dict.fromkeys(run.seed for run in runs))
@@ -154,7 +162,7 @@ class Cohort:
                     f"the batches of its seed, {parent.run.seed}. Use that seed."
                 )
         step = self._step
-        begun = {run.name: Record(run, pace_of(run, self.steps, step), step) for run in runs}
+        begun = {run.name: Record(run, step_settings(run, self.steps, step), step) for run in runs}
         with self._training():
             for run in runs:
                 self._engine.begin(run, like=name)
@@ -179,7 +187,9 @@ class Cohort:
         return Trace(
             frame=trace_rows(records, self._streams.digests),
             runs=run_rows(records, otherwise),
-            evaluated=table(pd.DataFrame(self._evaluated, columns=list(EVALUATED)), EVALUATED),
+            validations=table(
+                pd.DataFrame(self._evaluated, columns=list(VALIDATIONS)), VALIDATIONS
+            ),
             steps=self.steps,
         )
 

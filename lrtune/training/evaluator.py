@@ -149,7 +149,8 @@ class Evaluator:
             cohort.evaluate()
         trace = cohort.trace.only(names)
         return dataclasses.replace(
-            trace, evaluated=trace.evaluated[trace.evaluated["step"] == end].reset_index(drop=True)
+            trace,
+            validations=trace.validations[trace.validations["step"] == end].reset_index(drop=True),
         )
 
 
@@ -175,7 +176,7 @@ def train(
         progress: Told the stage, the updates done and the total.
 
     Returns:
-        The trace: `frame`, `runs`, `evaluated`.
+        The trace: `frame`, `runs`, `validations`.
 
     Raises:
         ArgumentError, ScheduleError: Before anything trains.

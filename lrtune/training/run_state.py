@@ -58,7 +58,7 @@ class Reacting:
         return rate
 
 
-def pace_of(run: Run, steps: int, first: int = 0) -> Planned | Reacting:
+def step_settings(run: Run, steps: int, first: int = 0) -> Planned | Reacting:
     """How the run is paced from step `first` of `steps` on."""
     if isinstance(run.schedule, Schedule):
         return Planned(run.schedule, steps)

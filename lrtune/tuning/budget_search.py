@@ -6,8 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lrtune.analysis.curves import FAILED, uncertain
-from lrtune.analysis.rate_estimate import NEIGHBOUR, leading, located, reach, sound
+from lrtune.analysis.curves import FAILED, end_level_stderr
+from lrtune.analysis.rate_estimate import (
+    NEIGHBOUR,
+    estimate_optimum,
+    leading_rate,
+    mask_unstable,
+    reach,
+)
 from lrtune.errors import SearchError
 from lrtune.results import Trace, joined
 from lrtune.results.runs import Run, grid
@@ -64,7 +70,9 @@ class Purse(Book):
             if math.isnan(self._start):
                 losses = trace.frame.groupby("run")["loss"]
                 self._start = float(losses.first().median())
-                self._error = float(losses.agg(uncertain).median()) / math.sqrt(len(self.seeds))
+                self._error = float(losses.agg(end_level_stderr).median()) / math.sqrt(
+                    len(self.seeds)
+                )
         return True
 
     def go_on(self, rates: Sequence[float], stage: str) -> bool:
@@ -106,7 +114,7 @@ class Purse(Book):
 
     def leads(self) -> float | None:
         """The same; None when all of them failed."""
-        return leading(self.levels, self._error)
+        return leading_rate(self.levels, self._error)
 
     def nearest(self, rate: float) -> float:
         """The rate as it was trained, where it was, up to rounding."""
@@ -173,7 +181,7 @@ def spend(purse: Purse, coarse: Sequence[float], limits: tuple[float, float]) ->
                 "rate may lie beyond, give a larger budget"
             )
             break
-        losses = sound(purse.longer)
+        losses = mask_unstable(purse.longer)
         leader = min(around, key=losses.__getitem__)
         if math.isinf(losses[leader]):
             notes.append(f"from {around[0]:.3g} on, rates failed within {purse.plan.long} steps")
@@ -216,7 +224,7 @@ def _grow(purse: Purse, limits: tuple[float, float]) -> list[str]:
 
 def _answer(purse: Purse, limits: tuple[float, float], notes: list[str]) -> Answer:
     """Somewhat below the bottom of the curve; trained as far as there is money."""
-    lr = located(purse.curve, purse.start)
+    lr = estimate_optimum(purse.curve, purse.start)
     if math.isinf(purse.curve[min(purse.curve)]):  # all failed, and no money to go on below
         lr = min(purse.curve) / NEIGHBOUR
     lr = float(f"{min(max(lr, limits[0]), limits[1]):.3g}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from lrtune.errors import ArgumentError
-from lrtune.results import Comparison
+from lrtune.results import ComparisonResult
 from lrtune.results.manifest import manifest
 from lrtune.results.runs import STEPS, Shape, positive, seed_list, whole
 from lrtune.task.task import Task
@@ -36,7 +36,7 @@ def compare(
     limits: tuple[float, float] = (1e-7, 10.0),
     progress: Progress | None = None,
     evaluate: Evaluate | None = None,
-) -> Comparison:
+) -> ComparisonResult:
     """Rank schedules for this task, each at its own peak rate, by complete short runs.
 
     Every run is a whole schedule, compressed to one of three horizons, each twice the one before.
@@ -70,7 +70,7 @@ def compare(
         evaluate: What trains runs and returns their trace; an `Evaluator` of the task when None.
 
     Returns:
-        A `Comparison`: `winner` or a tie, `table`, `snippet()`, `stability`, `notes`.
+        A `ComparisonResult`: `winner` or a tie, `table`, `snippet()`, `stability`, `notes`.
 
     Raises:
         ArgumentError: A number or a name is out of its range; nothing has trained.

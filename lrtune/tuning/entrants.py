@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from lrtune.analysis.rate_estimate import higher
+from lrtune.analysis.rate_estimate import peak_ratio
 from lrtune.errors import ArgumentError
 from lrtune.results.runs import Run, Shape
 from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, look_up
-from lrtune.training import pace_of
+from lrtune.training import step_settings
 from lrtune.tuning.sampler import Fixed, Proposer, Sampler
 
 BASELINES = ("constant", "linear", "cosine")
@@ -75,10 +75,10 @@ class Entrant:
         return ELSEWHERE.get(self.name, math.inf), self.rank
 
     @property
-    def higher(self) -> float:
+    def peak_ratio(self) -> float:
         """How far above the best constant rate its peak is likely to lie."""
         schedule = Run(self.name, 1.0, self.shape).schedule
-        return higher(schedule) if isinstance(schedule, Schedule) else 1.0
+        return peak_ratio(schedule) if isinstance(schedule, Schedule) else 1.0
 
 
 def chosen(
@@ -104,7 +104,7 @@ def chosen(
     entrants = list({one.name: one for one in (*known, *own)}.values())
     for entrant in entrants:
         for steps in horizons:
-            pace_of(Run(entrant.name, 1.0, entrant.shape), steps)
+            step_settings(Run(entrant.name, 1.0, entrant.shape), steps)
     return entrants
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lrtune.analysis.rate_estimate import located, reach
+from lrtune.analysis.rate_estimate import estimate_optimum, reach
 from lrtune.tuning.rate_history import Book
 
 
@@ -86,7 +86,7 @@ class Answer:
 def verify(book: Book, limits: tuple[float, float]) -> Answer:
     """Train the answer for the full length; go down while it is unstable there."""
     book.leader()  # or the search ends here
-    lr = float(f"{min(max(located(book.curve, book.start), limits[0]), limits[1]):.3g}")
+    lr = float(f"{min(max(estimate_optimum(book.curve, book.start), limits[0]), limits[1]):.3g}")
     checks: list[pd.DataFrame] = []
     notes: list[str] = []
     while True:

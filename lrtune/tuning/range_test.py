@@ -6,7 +6,7 @@ import pandas as pd
 from lrtune.analysis.curves import Outcome
 from lrtune.analysis.sweep_rules import RULES, Suggestion, ensemble, read, suggest
 from lrtune.errors import ArgumentError
-from lrtune.results import RangeTest, Trace
+from lrtune.results import RangeTestResult, Trace
 from lrtune.results.manifest import manifest
 from lrtune.results.runs import Run, positive, seed_list, whole
 from lrtune.results.schema import ANSWERS, STOPS, SWEEP
@@ -33,7 +33,7 @@ def range_test(
     seed: int = 0,
     progress: Progress | None = None,
     evaluate: Evaluate | None = None,
-) -> RangeTest:
+) -> RangeTestResult:
     """Raise the rate exponentially from `low` towards `high`, and see when the loss stops falling.
 
     What is swept is the multiplier of the rates, so parameter groups keep their ratios. Each seed
@@ -54,7 +54,7 @@ def range_test(
         evaluate: What trains runs and returns their trace; an `Evaluator` of the task when None.
 
     Returns:
-        A `RangeTest`: `suggestion`, `frame`, `answers`, `stops`, `notes`.
+        A `RangeTestResult`: `suggestion`, `frame`, `answers`, `stops`, `notes`.
 
     Raises:
         ArgumentError: A number is out of its range; nothing has trained.
@@ -86,7 +86,7 @@ def range_test(
             for rule, each in answers.groupby("rule", sort=False)
         }
     )
-    return RangeTest(
+    return RangeTestResult(
         suggestion=suggestion,
         notes=_notes(suggestion, stops, steps / np.log10(high / low)),
         manifest=manifest(task.describe(), low=low, high=high, steps=steps, seeds=seeds, seed=seed),

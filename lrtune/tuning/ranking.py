@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from lrtune.analysis.curves import FAILED
-from lrtune.analysis.paired import Standing, seeds_needed, stand
+from lrtune.analysis.paired import PairedResult, compare_paired, seeds_needed
 from lrtune.analysis.plateau import early_decrease, plateau
 from lrtune.analysis.ranks import tau
 from lrtune.errors import SearchError
-from lrtune.results import Comparison
+from lrtune.results import ComparisonResult
 from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY
 from lrtune.results.serialization import table
 from lrtune.tuning.entrants import ELSEWHERE, Entrant
@@ -22,14 +22,14 @@ TRUST = 0.5
 
 def concluded(
     heats: Heats, final: Heat, entrants: Sequence[Entrant], steps: int, manifest: dict[str, str]
-) -> Comparison:
+) -> ComparisonResult:
     """Read all heats; `final` is on fresh seeds.
 
     Raises:
         SearchError: Every schedule failed there.
     """
     scores = by_entrant(final)
-    standing = stand(scores, family=True)
+    standing = compare_paired(scores, family=True)
     if standing is None:
         raise SearchError(
             f"each of {len(scores)} schedules diverged in some seed within {final.horizon} steps. "
@@ -44,7 +44,7 @@ def concluded(
     name = min(tied["schedule"], key=lambda one: known[one].order)
     trusted = _trusted(heats, before, name, alone=alone)
     recommended = ranking.set_index("schedule").loc[name]
-    return Comparison(
+    return ComparisonResult(
         winner=name if alone and trusted else "",
         schedule=name,
         call=str(recommended["call"]),
@@ -89,7 +89,7 @@ def _trusted(heats: Heats, before: pd.DataFrame, name: str, *, alone: bool) -> b
         return True
     if before["high"].iloc[-1] < TRUST:
         return False
-    standing = stand(by_entrant(heats.over(before["horizon"].iloc[-1])), family=True)
+    standing = compare_paired(by_entrant(heats.over(before["horizon"].iloc[-1])), family=True)
     return not alone or standing is None or bool(standing.frame.loc[name, "tied"])
 
 
@@ -107,7 +107,7 @@ def _stability(heats: Heats, final: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ranking(
-    heats: Heats, final: Heat, standing: Standing, ranks: Mapping[str, int]
+    heats: Heats, final: Heat, standing: PairedResult, ranks: Mapping[str, int]
 ) -> pd.DataFrame:
     candidates = {name: final.candidates[key] for name, key in final.best().items()}
     cost = pd.Series(0, index=list(candidates))
@@ -194,7 +194,7 @@ def _because(one: Entrant, tied: pd.DataFrame, schedules: int, seeds: int, *, tr
 
 def _notes(
     ranking: pd.DataFrame,
-    standing: Standing,
+    standing: PairedResult,
     before: pd.DataFrame,
     horizon: int,
     steps: int,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lrtune.analysis.curves import FAILED, Outcome, end_level, noise
-from lrtune.analysis.paired import Standing, stand
+from lrtune.analysis.paired import PairedResult, compare_paired
 from lrtune.errors import SearchError
 from lrtune.results import Trace
 from lrtune.results.runs import grid
@@ -89,7 +89,7 @@ class Book:
         for rate in rates:
             self._early[rate] = [levels[run.name] for run in grid([rate], self.seeds)]
         scores = pd.DataFrame.from_dict(self._early, orient="index", columns=self.seeds)
-        standing = stand(scores, SURE, family=True)
+        standing = compare_paired(scores, SURE, family=True)
         if standing is None:
             return set()
         leader = float(cast("float", standing.leader))
@@ -139,9 +139,9 @@ class Book:
         levels = levels.mask(scores["outcome"].isin(FAILED), math.inf)
         return {float(rate): loss for rate, loss in levels.groupby(scores["lr"]).mean().items()}
 
-    def standing(self) -> Standing | None:
+    def standing(self) -> PairedResult | None:
         """How the rates stand against their best; None when all of them failed."""
-        return stand(self.scores.pivot_table("score", "lr", "seed", dropna=False))
+        return compare_paired(self.scores.pivot_table("score", "lr", "seed", dropna=False))
 
     def leader(self) -> float:
         """The rate with the best mean score."""
@@ -190,7 +190,7 @@ def verdict(rate: float, interval: tuple[float, float], *, lost: bool = False) -
 def scored(trace: Trace) -> pd.DataFrame:
     """One row per run: its outcome and its score, NaN where it failed or was given up."""
     rows = []
-    val = trace.evaluated.set_index("run")["loss"]
+    val = trace.validations.set_index("run")["loss"]
     losses = trace.frame.groupby("run", sort=False)["loss"]
     for run in trace.runs.itertuples():
         loss = losses.get_group(run.run).to_numpy()
@@ -211,7 +211,7 @@ def blended(traces: Sequence[Trace]) -> pd.Series:
     for trace in traces:
         losses = trace.frame.groupby("run", sort=False)["loss"].agg(end_level)
         losses = losses.mask(trace.runs.set_index("run")["outcome"].isin(FAILED))
-        val = trace.evaluated.set_index("run")["loss"]
+        val = trace.validations.set_index("run")["loss"]
         levels.append((losses + val.reindex(losses.index)) / 2 if len(val) else losses)
     mean = pd.concat(levels, axis=1).mean(axis=1, skipna=False)
     return mean.fillna(math.inf)

@@ -117,7 +117,7 @@ class Heats:
 def scored(trace: Trace) -> pd.Series:
     """The score of each run, in the order of `trace.runs`; NaN where it failed."""
     runs = trace.runs.set_index("run")
-    validated = trace.evaluated.set_index("run")["loss"]
+    validated = trace.validations.set_index("run")["loss"]
     if len(validated):
         scores = validated.reindex(runs.index)
     else:

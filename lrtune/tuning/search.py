@@ -8,7 +8,7 @@ import pandas as pd
 
 from lrtune.analysis.rate_estimate import left
 from lrtune.errors import ArgumentError
-from lrtune.results import Search
+from lrtune.results import SearchResult
 from lrtune.results.manifest import manifest
 from lrtune.results.runs import STEPS, positive, seed_list, whole
 from lrtune.results.schema import SPENDING
@@ -43,7 +43,7 @@ def search(
     budget: float | None = None,
     progress: Progress | None = None,
     evaluate: Evaluate | None = None,
-) -> Search:
+) -> SearchResult:
     """Find the initial learning rate: a coarse grid, then closer around its best, then verified.
 
     Every rate is trained for a while with the same seeds, hence weights and batches. The coarse
@@ -78,8 +78,9 @@ def search(
         evaluate: What trains runs and returns their trace; an `Evaluator` of the task when None.
 
     Returns:
-        A `Search`: `lr`, `interval`, `confidence`, `frame`, `scores`, `curves`, `checks`, `notes`,
-        `spending`; `schedule`, its `peak` and `snippet()`, where the rate need not be kept.
+        A `SearchResult`: `lr`, `interval`, `confidence`, `frame`, `scores`, `curves`, `checks`,
+        `notes`, `spending`; `schedule`, its `peak` and `snippet()`, where the rate need not be
+        kept.
 
     Raises:
         ArgumentError: A number is out of its range; nothing has trained.
@@ -132,7 +133,7 @@ def search(
         settings = {"budget": meant.budget}
     if book.given_up:
         notes.append(_given_up(book))
-    return Search(
+    return SearchResult(
         lr=answer.lr,
         interval=answer.interval,
         because=_because(book),

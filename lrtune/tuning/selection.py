@@ -8,7 +8,7 @@ import numpy as np
 
 from lrtune.analysis.curves import end_level
 from lrtune.analysis.ranks import survivors
-from lrtune.analysis.rate_estimate import NEIGHBOUR, located
+from lrtune.analysis.rate_estimate import NEIGHBOUR, estimate_optimum
 from lrtune.schedules import constant
 from lrtune.tuning.entrants import Entrant
 from lrtune.tuning.rounds import Candidate, Heat, Heats
@@ -58,7 +58,7 @@ def peaks_of(
     that is best when it is kept says another. They do not err alike, so between them is nearer; and
     short runs will do, though they have learned little.
     """
-    likely = {one.name: grid.nearest(grid.lr * one.higher) for one in entrants}
+    likely = {one.name: grid.nearest(grid.lr * one.peak_ratio) for one in entrants}
 
     def train(rates: Mapping[str, Sequence[float]]) -> Heat:
         asked = [Candidate(e.name, 0, e.shape, rate) for e in entrants for rate in rates[e.name]]
@@ -132,7 +132,7 @@ def step_down(final: Heat, limits: tuple[float, float]) -> list[Candidate]:
 def _own(losses: Mapping[float, float], start: float) -> float:
     """What a schedule's short runs say: as in a search, at the bottom of the curve or below."""
     lowest = min(losses)
-    return lowest / NEIGHBOUR if math.isinf(losses[lowest]) else located(losses, start)
+    return lowest / NEIGHBOUR if math.isinf(losses[lowest]) else estimate_optimum(losses, start)
 
 
 def _beyond(losses: Mapping[float, float]) -> list[float]:

@@ -162,8 +162,8 @@ def test_validation_is_no_neighbour_either():
     for step in range(0, STEPS, 3):
         cohort.advance(step).evaluate()
     assert_undisturbed(cohort.advance().trace, runs)
-    measured = cohort.trace.evaluated
-    single = Cohort(task(), runs[:1], STEPS).advance(6).evaluate().trace.evaluated
+    measured = cohort.trace.validations
+    single = Cohort(task(), runs[:1], STEPS).advance(6).evaluate().trace.validations
     assert measured[(measured["run"] == runs[0].name) & (measured["step"] == 6)][
         "loss"
     ].tolist() == (single["loss"].tolist())
@@ -348,14 +348,14 @@ def test_runs_that_fail_change_nothing_whatever_the_block(block, monkeypatch):
     wild = train(task(), [bad[0], good[0], bad[1], bad[2], good[1], bad[3]], steps)
     for run in good:
         assert_same(rows(wild.frame, run.name), rows(calm.frame, run.name))
-        assert rows(wild.evaluated, run.name).equals(rows(calm.evaluated, run.name))
+        assert rows(wild.validations, run.name).equals(rows(calm.validations, run.name))
     told = wild.runs.set_index("run")
     assert told.loc[["bad/1e+30/0", "bad/1e+30/1"], "outcome"].tolist() == ["NONFINITE"] * 2
     for run in bad:
         assert len(rows(wild.frame, run.name)) == told.loc[run.name, "steps"] < steps
         if told.loc[run.name, "outcome"] == "NONFINITE":
             assert not np.isfinite(rows(wild.frame, run.name)["loss"].iloc[-1])
-    assert not set(wild.evaluated["run"]) & {run.name for run in bad}
+    assert not set(wild.validations["run"]) & {run.name for run in bad}
 
 
 @pytest.mark.parametrize("block", [1, 5, 1000])

@@ -80,7 +80,7 @@ def test_stack_and_loop_are_twins(name, optimizer):
     if name not in ("convolution", "evaluated"):
         # A bias in front of BatchNorm has no gradient: Adam walks at random there, and only the
         # statistics of batches, not the running ones, take that out again.
-        np.testing.assert_allclose(one.evaluated["loss"], other.evaluated["loss"], 1e-3)
+        np.testing.assert_allclose(one.validations["loss"], other.validations["loss"], 1e-3)
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
@@ -323,8 +323,8 @@ def test_training_in_rungs_equals_training_at_once(engine, rungs, kept):
         trace = evaluator(RUNS if rung < max(rungs) else kept, 12, stage="rung", until=rung)
     at_once = Evaluator(dropping(), engine=engine)(RUNS, 12, stage="once", until=max(rungs))
     assert_twins(trace, at_once.only(names), 1e-5)
-    assert trace.evaluated["run"].tolist() == names
-    assert set(trace.evaluated["step"]) == {max(rungs)}
+    assert trace.validations["run"].tolist() == names
+    assert set(trace.validations["step"]) == {max(rungs)}
 
 
 def test_what_was_trained_is_not_trained_again(monkeypatch):

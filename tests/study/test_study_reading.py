@@ -61,7 +61,10 @@ def test_a_report_of_the_study_is_the_report_of_the_results(where, tmp_path):
 
 def test_what_has_led_to_nothing_yet_is_reported_as_traces(where):
     study, _ = measured(where)
-    assert [type(one).__name__ for one in opened(where).reported] == ["RangeTest", "Search"]
+    assert [type(one).__name__ for one in opened(where).reported] == [
+        "RangeTestResult",
+        "SearchResult",
+    ]
     for stage in ("compare: pilot", "compare: horizon 1"):
         runs = [Run(f"{stage}/{seed}", 0.123, seed=seed) for seed in range(2)]
         trace = study.evaluate(runs, 8, stage=stage)
@@ -239,7 +242,7 @@ def a_database():
     with tempfile.TemporaryDirectory() as folder:
         study = Study(f"sqlite:///{folder}/x.db", bowl())
         study.evaluate([Run("a", 0.1)], 5, stage="s")
-        study.record(SAMPLES[results.Search]("text"))
+        study.record(SAMPLES[results.SearchResult]("text"))
         study.decide("a", lambda: "b")
         return Path(folder, "x.db").read_bytes()
 
@@ -308,7 +311,7 @@ def resummed(table, row, **other):
 def test_a_hostile_row_with_a_fitting_sum_is_refused_in_a_sentence(where, table, other):
     study = Study(where, bowl())
     study.evaluate([Run("a", 0.1)], 5, stage="s")
-    study.record(SAMPLES[results.Search]("text"))
+    study.record(SAMPLES[results.SearchResult]("text"))
     with Database(place(where), make=False).write() as link:
         row = dict(link.execute(table.select()).mappings().first())
         link.execute(update(table).values(resummed(table, row, **other)))

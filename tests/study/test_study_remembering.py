@@ -313,7 +313,7 @@ def test_optunas_own_tools_read_every_run(where):
     outcomes = [one.user_attrs["name"] for one in trials if one.state.name == "FAIL"]
     failed = trace.runs[trace.runs["outcome"].isin(["DIVERGED", "NONFINITE"])]["run"]
     assert outcomes == failed.tolist() != []
-    vals = dict(zip(trace.evaluated["run"], trace.evaluated["loss"], strict=True))
+    vals = dict(zip(trace.validations["run"], trace.validations["loss"], strict=True))
     assert {o.user_attrs["name"]: o.value for o in trials if o.value is not None} == vals
     with optunas(where) as loaded:
         assert loaded.direction.name == "MINIMIZE"
