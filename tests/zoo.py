@@ -173,7 +173,7 @@ def spectral_norm():
     return nn.Sequential(parametrizations.spectral_norm(nn.Linear(3, 8)), nn.Linear(8, 3))
 
 
-PICTURED = {"convolution", "evaluated"}
+PICTURED = {"convolution", "validations"}
 MODELS = {
     make.__name__: make
     for make in (

@@ -72,7 +72,7 @@ def test_what_has_led_to_nothing_yet_is_reported_as_traces(where):
             pilot = trace
     assert len(opened(where).reported) == 3  # the same runs under other names are known
     again = opened(where).reported[-1]
-    for part in ("frame", "runs", "evaluated"):
+    for part in ("frame", "runs", "validations"):
         pd.testing.assert_frame_equal(getattr(again, part), getattr(pilot, part))
 
 

@@ -35,7 +35,7 @@ RUNS = [
 def same(one, two):
     """Frames, dtypes, order, index: everything."""
     assert one.steps == two.steps
-    for part in ("frame", "runs", "evaluated"):
+    for part in ("frame", "runs", "validations"):
         left, right = getattr(one, part), getattr(two, part)
         pd.testing.assert_frame_equal(left, right, check_exact=True, obj=part)
 
