@@ -153,7 +153,7 @@ def lazy_in_place():
     return InPlace(nn.LazyLinear)
 
 
-def validations():
+def evaluated():
     return convolution().eval()
 
 
@@ -173,7 +173,7 @@ def spectral_norm():
     return nn.Sequential(parametrizations.spectral_norm(nn.Linear(3, 8)), nn.Linear(8, 3))
 
 
-PICTURED = {"convolution", "validations"}
+PICTURED = {"convolution", "evaluated"}
 MODELS = {
     make.__name__: make
     for make in (
@@ -185,7 +185,7 @@ MODELS = {
         frozen,
         lazy,
         lazy_in_place,
-        validations,
+        evaluated,
         Counting,
         pending,
         weight_norm,
