@@ -46,7 +46,10 @@ def a_search(text="text", *, verified=True):
     return SearchResult(
         lr=0.01,
         interval=(0.01, 0.1),
+        schedule="trapezoid",
+        peak=0.016,
         because=text,
+        confidence=text,
         notes=(text,),
         steps=400,
         horizon=5,
@@ -81,6 +84,7 @@ def a_search(text="text", *, verified=True):
             outcome=[text, "FINISHED"],
             passed=[True, verified],
         ),
+        spending=framed(schema.SPENDING, stage=["coarse"]).iloc[:0],
     )
 
 

@@ -1,8 +1,8 @@
 """search(budget=): never more than was said, and an answer that does not depend on units."""
 
-import json
 import logging
 import math
+import sys
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from lrtune import SearchResult, plan, search
+from lrtune import plan, search
 from lrtune.analysis.rate_estimate import (
     EARLY,
     REACH,
@@ -266,12 +266,19 @@ def test_it_is_saved_and_read_with_its_spending():
     assert list(again.spending["stage"]) == ["coarse", "between", "longer", "answer"]
 
 
-def test_what_was_saved_before_there_were_budgets_is_read():
-    old = found(parabola(0.01)).to_dict()
-    del old["confidence"], old["spending"]
-    again = read(json.dumps(old))[0]
-    assert isinstance(again, SearchResult)
-    assert (again.confidence, len(again.spending)) == ("", 0)
+def test_a_saved_result_recommends_the_same_under_other_constants(monkeypatch):
+    """What a search recommends is stored; no constant is consulted when it is read."""
+    one = found(parabola(0.01))
+    saved, recommended = one.to_json(), (one.schedule, one.peak, one.snippet())
+    modules = [module for name, module in sys.modules.items() if name.startswith("lrtune.")]
+    for module in modules:
+        for name, value in list(vars(module).items()):
+            if name.isupper() and isinstance(value, float):
+                monkeypatch.setattr(module, name, value * 0.6)
+            if name.isupper() and value == one.schedule:
+                monkeypatch.setattr(module, name, "cosine")
+    (again,) = read(saved)
+    assert (again.schedule, again.peak, again.snippet()) == recommended
 
 
 @given(

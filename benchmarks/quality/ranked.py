@@ -10,8 +10,8 @@ from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import FEWER, SEEDS, Judge
 from lrtune import ComparisonResult, SearchResult, compare, search
-from lrtune.results import FINISH
 from lrtune.tuning.entrants import DEFAULT, chosen
+from lrtune.tuning.search import SCHEDULE
 
 RANKED = Store(
     FOLDER / "compared.csv",
@@ -66,7 +66,7 @@ def pairs(table: pd.DataFrame) -> dict[str, tuple[str, float]]:
     some = table.iloc[0]
     return ways | {
         KEPT: ("constant", float(some["kept"])),
-        SEARCHED: (FINISH, float(some["peak"])),
+        SEARCHED: (SCHEDULE, float(some["peak"])),
         RECOMMENDED: ways[min(tied, key=lambda name: ENTRANTS[name].order)],
         LOWEST: ways[str(table.index[0])],
         SIMPLEST: ways[min(tied, key=lambda name: ENTRANTS[name].rank)],

@@ -6,11 +6,10 @@ Nothing here needs torch, so results can be read where nothing is trained.
 from lrtune.results.comparison import ComparisonResult
 from lrtune.results.range_test import RangeTestResult
 from lrtune.results.reading import KINDS, Result, read
-from lrtune.results.search import FINISH, SearchResult
+from lrtune.results.search import SearchResult
 from lrtune.results.trace import Trace, joined
 
 __all__ = [
-    "FINISH",
     "KINDS",
     "ComparisonResult",
     "RangeTestResult",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from lrtune import figures
-from lrtune.analysis.rate_estimate import HIGHER, peak_ratio
+from lrtune.analysis.rate_estimate import peak_ratio
 from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, SPENDING
 from lrtune.results.serialization import Saved, framed
 from lrtune.schedules.parsing import parse
@@ -16,17 +16,15 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-FINISH = "trapezoid"
-"""A schedule that does well on most tasks, for a search that compared none."""
-
-
 @dataclass(frozen=True, eq=False)
 class SearchResult(Saved):
     """What a coarse-to-fine search found.
 
     Attributes:
         lr: The learning rate that is best when it is kept to the end.
-        interval: Where the best rate lies, in some nine of ten tasks.
+        interval: 90 % interval of the best rate.
+        schedule: The recommended schedule, a name in `schedules.SCHEDULES`.
+        peak: The peak rate for that schedule.
         because: Why this rate, in a sentence.
         notes: What a reader should know: grown grids, steps down.
         steps: The length of training that the answer is for, in optimizer updates.
@@ -49,7 +47,10 @@ class SearchResult(Saved):
 
     lr: float
     interval: tuple[float, float]
+    schedule: str
+    peak: float
     because: str
+    confidence: str
     notes: tuple[str, ...]
     steps: int
     horizon: int
@@ -59,8 +60,7 @@ class SearchResult(Saved):
     scores: pd.DataFrame = framed(SCORES)
     curves: pd.DataFrame = framed(CURVES)
     checks: pd.DataFrame = framed(CHECKS)
-    confidence: str = ""
-    spending: pd.DataFrame = framed(SPENDING, may_lack=True)
+    spending: pd.DataFrame = framed(SPENDING)
 
     @property
     def check(self) -> str:
@@ -79,22 +79,11 @@ class SearchResult(Saved):
         """The rows of `frame` that were first trained on the fine grid, and where it grew."""
         return self.frame[self.frame["stage"] == "fine"].reset_index(drop=True)
 
-    @property
-    def schedule(self) -> str:
-        """The schedule to train with where none was compared: a name in `schedules.SCHEDULES`."""
-        return FINISH
-
-    @property
-    def peak(self) -> float:
-        """The peak rate for a schedule that comes down: it forgives more than a constant rate."""
-        return float(f"{self.lr * HIGHER:.3g}")
-
     def snippet(self, schedule: str | None = None) -> str:
-        """Python to paste into a training script: a schedule for `steps` steps from this answer.
+        """Python code of a schedule for `steps` steps, to paste into a training script.
 
-        A long rise to the `peak` rate, the peak, and a straight way down to 0 usually end lower
-        than the constant `lr`, and forgive a peak that is too high (`docs/quality.md`). A schedule
-        that hardly leaves its peak begins at `lr` instead.
+        The recommended schedule starts at `peak`. So does any other that decays; one that hardly
+        leaves its peak, such as `constant`, starts at `lr`.
 
         Args:
             schedule: A name in `schedules.SCHEDULES`, or a call such as `cosine(floor=0.1)`;
@@ -104,8 +93,8 @@ class SearchResult(Saved):
             ArgumentError: There is no such schedule, or it does not take these arguments.
         """
         shape = parse(schedule or self.schedule)
-        peak = self.lr if peak_ratio(shape) == 1.0 else self.peak
-        return snippet(shape, peak, self.steps)
+        decays = schedule is None or peak_ratio(shape) > 1.0
+        return snippet(shape, self.peak if decays else self.lr, self.steps)
 
     def figure(self) -> "Figure":
         """Score over rate, with every seed; verdicts in colour; the interval shaded."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lrtune.analysis.rate_estimate import left
+from lrtune.analysis.rate_estimate import HIGHER, left
 from lrtune.errors import ArgumentError
 from lrtune.results import SearchResult
 from lrtune.results.manifest import manifest
@@ -25,6 +25,9 @@ FINE = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0)
 LIMITS = (1e-7, 10.0)
 SHORT = 1 / 4
 """Length of the short runs, as a share of the full one, where no budget plans it."""
+
+SCHEDULE = "trapezoid"
+"""The recommended schedule: it had the lowest losses in the benchmark (`docs/quality.md`)."""
 
 LITTLE = 0.05
 """The share of the initial loss below which a word about it is not worth while."""
@@ -136,6 +139,8 @@ def search(
     return SearchResult(
         lr=answer.lr,
         interval=answer.interval,
+        schedule=SCHEDULE,
+        peak=float(f"{answer.lr * HIGHER:.3g}"),
         because=_because(book),
         notes=(*notes, *answer.notes),
         steps=steps,
