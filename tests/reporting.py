@@ -34,7 +34,7 @@ def a_sweep(text="text"):
             loss=[2.0] * 15 + [1.0] * 3 + [INF, NAN],
             smooth=[2.0] * 18 + [NAN] * 2,
         ),
-        stops=framed(schema.STOPS, reason=[text], lr=[1.0], edge=[NAN]),
+        stops=framed(schema.STOPS, outcome=[text], lr=[1.0], edge=[NAN]),
         answers=framed(schema.ANSWERS, rule=[text, "valley"], lr=[0.02, 0.05], because=[text, ""]),
     )
 

@@ -72,7 +72,7 @@ def swept(*, seeds=2, blowup=1e9):
         for s in range(seeds)
     ]
     stops = pd.DataFrame(
-        {"seed": range(seeds), "reason": "diverged", "lr": 1.0, "edge": [0.4, 0.6][:seeds]}
+        {"seed": range(seeds), "outcome": "DIVERGED", "lr": 1.0, "edge": [0.4, 0.6][:seeds]}
     )
     answers = pd.DataFrame(
         [("steepest", 0, 0.01, "a"), ("steepest", 1, 0.1, "b"), ("valley", 0, 1e-6, "c")],
@@ -108,7 +108,7 @@ def test_a_rule_speaks_with_its_median_over_the_seeds_at_the_height_of_the_curve
 def test_where_the_loss_rises_again():
     _, _, stops = swept()
     assert sweep.rises_from(stops) == pytest.approx(math.sqrt(0.4 * 0.6))
-    assert math.isnan(sweep.rises_from(stops.assign(reason="reached the end")))
+    assert math.isnan(sweep.rises_from(stops.assign(outcome="FINISHED")))
     assert sweep.rises_from(stops.assign(edge=NAN)) == pytest.approx(1.0)
 
 
@@ -116,8 +116,8 @@ def test_a_sweep_that_ended_early_is_marked_whatever_it_is_called():
     frame, _, stops = swept()
     assert len(sweep.broken_sweeps(frame, stops)) == 2
     frame.loc[frame.index[7], "loss"] = NAN
-    told = sweep.broken_sweeps(frame, stops.assign(reason="reached the end"))
-    assert told[["seed", "reason"]].to_numpy().tolist() == [[0, "non-finite"]]
+    told = sweep.broken_sweeps(frame, stops.assign(outcome="FINISHED"))
+    assert told[["seed", "outcome"]].to_numpy().tolist() == [[0, "NONFINITE"]]
     assert told["lr"].tolist() == [frame["lr"].iloc[7]]
 
 
@@ -263,7 +263,7 @@ LR = st.sampled_from([1e-4, 0.01, 0.1, 1.0, 0.0, -1.0, NAN, INF])
 def test_no_sweep_is_too_ugly(rows, said, ends, suggested):
     frame = pd.DataFrame(rows, columns=["seed", "lr", "loss", "untrained", "smooth"])
     answers = pd.DataFrame(said, columns=["rule", "seed", "lr"]).assign(because="")
-    stops = pd.DataFrame(ends, columns=["seed", "reason", "lr", "edge"])
+    stops = pd.DataFrame(ends, columns=["seed", "outcome", "lr", "edge"])
     suggestion = Suggestion(suggested[0], "ensemble", "", suggested[1:])
     drawable(figures.sweep_figure(typed(frame), typed(answers), typed(stops), suggestion))
 
@@ -310,7 +310,7 @@ def test_no_trace_is_too_ugly(rows):
 
 def typed(frame):
     """The dtypes that results have, also when there are no rows."""
-    text = {"rule", "reason", "because", "verdict", "outcome", "run"}
+    text = {"rule", "because", "verdict", "outcome", "run"}
     whole = {"seed", "step"}
     kinds = {c: "str" if c in text else "int64" if c in whole else "float64" for c in frame}
     return frame.astype(kinds)

@@ -19,7 +19,7 @@ from lrtune.results.schema import ANSWERS, RUNS, STOPS, SWEEP, TRACE, VALIDATION
 from lrtune.results.serialization import table
 from lrtune.testing import bowl
 from lrtune.training.run_state import failed
-from lrtune.tuning.range_test import REASONS
+from lrtune.tuning.range_test import STOPPED
 
 TASK = bowl()  # the fake evaluators below only need its description
 
@@ -134,28 +134,28 @@ def known(kind):
     def respond(before):
         rate = before[-1] if len(before) else 0.0
         loss = 2.3 - 2 / (1 + (0.002 / max(rate, 1e-30)) ** 2)
-        if kind == "diverged" and rate > 0.1:
+        if kind == "DIVERGED" and rate > 0.1:
             return loss + 100 * rate
-        return np.inf if kind == "non-finite" and rate > 0.1 else loss
+        return np.inf if kind == "NONFINITE" and rate > 0.1 else loss
 
     return range_test(TASK, seeds=2, evaluate=replay(after_each_update(respond)))
 
 
-@pytest.mark.parametrize("kind", ["reached the end", "diverged", "non-finite"])
-def test_the_reason_of_a_stop_is_exact(kind):
+@pytest.mark.parametrize("kind", ["FINISHED", "DIVERGED", "NONFINITE"])
+def test_the_outcome_of_a_sweep_is_exact(kind):
     stops = known(kind).stops
-    assert stops["reason"].tolist() == [kind] * 2
-    first = known("reached the end").frame["lr"]
-    after = 10.0 if kind == "reached the end" else first[first > 0.1].iloc[0]
+    assert stops["outcome"].tolist() == [kind] * 2
+    first = known("FINISHED").frame["lr"]
+    after = 10.0 if kind == "FINISHED" else first[first > 0.1].iloc[0]
     step = 10 ** (7 / 201)
-    lag = {"reached the end": -2, "diverged": 2, "non-finite": 0}[kind]  # the third of five is high
+    lag = {"FINISHED": -2, "DIVERGED": 2, "NONFINITE": 0}[kind]  # the third of five is high
     assert stops["lr"].tolist() == pytest.approx([after * step**lag] * 2, rel=0.01)
-    assert all("seed 0: the sweep" in known(kind).notes[0] for _ in stops)
+    assert known(kind).notes[0] == f"seed 0: {STOPPED[Outcome[kind]]} {stops['lr'][0]:.2g}"
     assert (stops["edge"] < stops["lr"] * 1.001).all()
 
 
 def test_a_sweep_that_stops_keeps_every_loss_up_to_there():
-    frame = known("non-finite").frame
+    frame = known("NONFINITE").frame
     first = frame[frame["seed"] == 0]
     assert np.isinf(first["loss"].iloc[-1])
     assert np.isfinite(first["loss"].iloc[:-1]).all()
@@ -190,7 +190,7 @@ def test_whatever_the_losses_there_is_an_answer_and_a_reason(series, other, cont
     assert sweep.suggestion.lr > 0
     low, high = sweep.suggestion.interval
     assert 0 < low <= sweep.suggestion.lr <= high
-    assert sweep.stops["reason"].isin(["reached the end", "diverged", "non-finite"]).all()
+    assert sweep.stops["outcome"].isin([outcome.name for outcome in STOPPED]).all()
     assert np.isfinite(sweep.answers["lr"]).all()
     assert (sweep.answers["lr"] > 0).all()
     for columns, frame in ((SWEEP, sweep.frame), (STOPS, sweep.stops), (ANSWERS, sweep.answers)):
@@ -204,11 +204,11 @@ def test_on_the_real_thing_too(curvature):
     """The whole range is too low, or stable and unstable, or too high from the first rate on."""
     sweep = range_test(bowl(curvature, 0.01), low=1e-4, high=10.0, steps=60, seeds=2)
     assert 0 < sweep.suggestion.lr < 10
-    assert sweep.stops["reason"].isin(REASONS.values()).all()
+    assert sweep.stops["outcome"].isin([outcome.name for outcome in STOPPED]).all()
     if curvature == 1e-3:
-        assert sweep.stops["reason"].tolist() == ["reached the end"] * 2
+        assert sweep.stops["outcome"].tolist() == ["FINISHED"] * 2
     if curvature == 1e6:
-        assert sweep.stops["reason"].tolist() == ["diverged"] * 2
+        assert sweep.stops["outcome"].tolist() == ["DIVERGED"] * 2
         assert sweep.suggestion.lr < 1e-4
 
 
@@ -218,25 +218,26 @@ def test_on_the_real_thing_too(curvature):
 def test_a_sweep_that_ends_too_early_is_said_to_do_so():
     """On real images, whose batches differ by more than the sweep gains: the twin tells."""
     sweep = range_test(digits("cpu"), low=1e-8, high=1e-3, steps=100)
-    assert sweep.stops["reason"].tolist() == ["reached the end"] * 3
+    assert sweep.stops["outcome"].tolist() == ["FINISHED"] * 3
     assert (sweep.stops["edge"] > 1e-4).all()
-    assert any(
-        "the loss was still at its lowest at the last rate: raise `high`" in note
-        for note in sweep.notes
-    )
+    assert "the loss was lowest at the last rate in 3 of 3 sweeps: raise `high`" in sweep.notes
     assert sweep.suggestion.lr > 2e-5
 
 
 def test_a_sweep_that_is_too_coarse_is_said_to_be_so():
     for steps, said in ((60, True), (80, False)):
         notes = range_test(bowl(4.0), steps=steps, seeds=1).notes
-        assert any("steps per decade; below 10" in note for note in notes) == said
+        assert any("steps per decade, and needs 10" in note for note in notes) == said
 
 
-def test_disagreement_is_said():
+def test_disagreement_is_said(monkeypatch):
     fast = range_test(bowl(4.0), seeds=1)
+    assert fast.suggestion.agree
     assert not any("disagree" in note for note in fast.notes)
-    assert "agree within" in fast.suggestion.because
+    monkeypatch.setattr("lrtune.analysis.sweep_rules.AGREEMENT", 0.0)
+    strict = range_test(bowl(4.0), seeds=1)
+    assert not strict.suggestion.agree
+    assert "the rules disagree: look at the curve" in strict.notes
     assert set(fast.answers["rule"]) == set(RULES)
     assert fast.answers["because"].str.len().min() > 20
 
@@ -314,7 +315,3 @@ def test_a_number_out_of_range_is_refused_before_anything_trains(wrong):
     name, value = next(iter(wrong.items()))
     assert name in str(caught.value)
     assert repr(value) in str(caught.value) or f"{value:g}" in str(caught.value)
-
-
-def test_every_outcome_of_a_sweep_has_a_reason():
-    assert sorted(REASONS.values()) == ["diverged", "non-finite", "reached the end"]

@@ -32,6 +32,9 @@ HUGE = 1e100
 RISEN = 0.2
 """The loss has risen again when it is this share of its whole fall above its lowest point."""
 
+AGREEMENT = 0.5
+"""Rules agree when their rates lie within this many decades."""
+
 BAND = (1 / 10, 1 / 4)
 """Where the answers lie, as shares of the edge."""
 
@@ -45,12 +48,14 @@ class Suggestion:
         rule: A name in `RULES`, or `ensemble`.
         because: What in the curve speaks for it, in a sentence.
         interval: Lowest and highest rate that the evidence allows; (lr, lr) for a single rule.
+        agree: Whether the rules agree within half a decade; True for a single rule.
     """
 
     lr: float
     rule: str
     because: str
     interval: tuple[float, float]
+    agree: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +255,8 @@ def ensemble(suggestions: Mapping[str, list[Suggestion]]) -> Suggestion:
     seeds = max(len(each) for each in spoken.values())
     because = f"the mean of {len(spoken)} rules over {seeds} seeds, in log space; " + (
         f"they disagree by {apart:.1f} decades, so look at the curve"
-        if apart > 0.5
+        if apart > AGREEMENT
         else f"they agree within {apart:.1f} decades"
     )
-    return Suggestion(lr, "ensemble", because, (min(float(10**low), lr), max(float(10**high), lr)))
+    interval = min(float(10**low), lr), max(float(10**high), lr)
+    return Suggestion(lr, "ensemble", because, interval, agree=apart <= AGREEMENT)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import pandas as pd
 
+from lrtune.analysis.curves import Outcome
 from lrtune.figures import look
 from lrtune.figures.axes import View, bounded, finite, on_log_axis, thin, view
 
@@ -73,10 +74,10 @@ def rises_from(stops: pd.DataFrame) -> float:
 
     NaN where every sweep reached its end; where a curve could not be read, its end counts.
 
-    >>> rises_from(pd.DataFrame({"reason": ["diverged"], "lr": [0.9], "edge": [0.4]}))
+    >>> rises_from(pd.DataFrame({"outcome": ["DIVERGED"], "lr": [0.9], "edge": [0.4]}))
     0.4
     """
-    failed = on_log_axis(stops[stops["reason"] != "reached the end"])
+    failed = on_log_axis(stops[stops["outcome"] != Outcome.FINISHED.name])
     edges = failed["edge"].where((failed["edge"] > 0) & np.isfinite(failed["edge"]), failed["lr"])
     return float(10 ** np.median(np.log10(edges))) if len(edges) else math.nan
 
@@ -85,15 +86,17 @@ def broken_sweeps(frame: pd.DataFrame, stops: pd.DataFrame) -> pd.DataFrame:
     """Where sweeps ended before their time.
 
     Returns:
-        One row per such sweep: `seed`, `lr`, `reason`.
+        One row per such sweep: `seed`, `lr`, `outcome`.
     """
-    early = on_log_axis(stops[stops["reason"] != "reached the end"])
+    early = on_log_axis(stops[stops["outcome"] != Outcome.FINISHED.name])
     lost = frame[~np.isfinite(frame["loss"]) & ~frame["seed"].isin(early["seed"])]
     rest = on_log_axis(lost).groupby("seed")["lr"].min().reset_index()
-    columns = ["seed", "lr", "reason"]
+    columns = ["seed", "lr", "outcome"]
     if rest.empty:
         return early[columns].reset_index(drop=True)
-    return pd.concat([early[columns], rest.assign(reason="non-finite")], ignore_index=True)
+    return pd.concat(
+        [early[columns], rest.assign(outcome=Outcome.NONFINITE.name)], ignore_index=True
+    )
 
 
 # --- the figure
@@ -203,7 +206,8 @@ def _ends(broken: pd.DataFrame, shown: View) -> list[look.Trace]:
     if broken.empty:
         return []
     told = [
-        f"seed {end.seed}: {look.name(end.reason)} by {end.lr:.3g}" for end in broken.itertuples()
+        f"seed {end.seed}: {look.name(end.outcome.lower())} at lr = {end.lr:.3g}"
+        for end in broken.itertuples()
     ]
     return [
         look.marks(

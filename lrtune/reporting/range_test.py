@@ -3,7 +3,17 @@
 import pandas as pd
 
 from lrtune.figures.sweep import rises_from, rule_points
-from lrtune.reporting.sections import Chart, Section, Table, call, count, evenly, sentence, table_of
+from lrtune.reporting.sections import (
+    Chart,
+    Section,
+    Table,
+    call,
+    count,
+    evenly,
+    sentence,
+    spoken,
+    table_of,
+)
 from lrtune.results import RangeTestResult
 
 ROWS = 60
@@ -15,8 +25,8 @@ def range_test_section(result: RangeTestResult) -> Section:
     rate, (low, high) = result.suggestion.lr, result.suggestion.interval
     danger = rises_from(result.stops)
     rises = f"from {danger:.2g} on" if danger > 0 else "nowhere below the last rate"
-    reasons = result.stops["reason"].value_counts()
-    ended = [f"{reason} in {n} of {len(result.stops)}" for reason, n in reasons.items()]
+    outcomes = spoken(result.stops)["outcome"].value_counts()
+    ended = [f"{outcome} in {n} of {len(result.stops)}" for outcome, n in outcomes.items()]
     return Section(
         kind="LR range test",
         headline=f"Begin with a learning rate of about {rate:.2g}",
@@ -50,7 +60,7 @@ def _chart(result: RangeTestResult, rises: str) -> Chart:
         "rules together, and nine tenths of their answers. Red: the loss has risen again.",
         tables=[
             table_of("What the rules say", result.answers),
-            table_of("Where the sweeps ended", result.stops),
+            table_of("Where the sweeps ended", spoken(result.stops)),
             _sweeps(result.frame),
         ],
     )

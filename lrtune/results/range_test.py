@@ -20,11 +20,11 @@ class RangeTestResult(Saved):
 
     Attributes:
         suggestion: The ensemble of all rules, with its interval and evidence.
-        notes: What a reader should know: why each sweep stopped, whether the rules disagree.
+        notes: What a reader should know: where each sweep ended, whether the rules disagree.
         frame: One row per seed and rate: `seed`, `lr`, `loss` (right after the update at that
             rate), `untrained` (the untrained model's loss on that batch), `smooth`.
-        stops: One row per seed: `seed`, `reason` (reached the end, diverged, non-finite), `lr`
-            (where), `edge` (the last rate at which the loss had not risen again).
+        stops: One row per seed: `seed`, `outcome` (a name in `Outcome`), `lr` (the last
+            rate), `edge` (the last rate at which the loss had not risen again).
         answers: One row per rule and seed: `rule`, `seed`, `lr`, `because`.
         manifest: The task, the settings and the versions, as text.
     """

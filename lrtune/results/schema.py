@@ -29,7 +29,7 @@ SWEEP = {
 }
 STOPS = {
     "seed": "int64",
-    "reason": "str",  # reached the end, diverged, non-finite
+    "outcome": "str",  # a name in lrtune.analysis.curves.Outcome
     "lr": "float64",  # the rate there
     "edge": "float64",  # the last rate at which the loss had not risen again; NaN if unreadable
 }

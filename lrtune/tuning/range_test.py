@@ -15,11 +15,14 @@ from lrtune.schedules import Schedule, growth
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
 
-REASONS = {
-    Outcome.FINISHED: "reached the end",
-    Outcome.DIVERGED: "diverged",
-    Outcome.NONFINITE: "non-finite",
+STOPPED = {
+    Outcome.FINISHED: "reached the last rate, lr =",
+    Outcome.DIVERGED: "diverged at lr =",
+    Outcome.NONFINITE: "the loss was not finite at lr =",
 }
+LEAST_DENSITY = 10
+"""Steps per decade; with fewer a sweep notices too late that a rate is too high."""
+
 UNTRAINED = Schedule("untrained()", lambda _progress: 0.0)
 
 
@@ -36,22 +39,20 @@ def range_test(
 ) -> RangeTestResult:
     """Raise the rate exponentially from `low` towards `high`, and see when the loss stops falling.
 
-    What is swept is the multiplier of the rates, so parameter groups keep their ratios. Each seed
-    sweeps a model of its own, beside a twin that never learns and sees the same batches: the
-    twin's loss tells which batches were hard, and takes that noise out. Each loss is paired with
-    the rate that produced it, that of the update before it. Read the answer as a place to begin:
-    `search` judges rates by training with them.
+    Each seed trains one sweep, beside a control run that never learns: the control's loss tells how
+    hard each batch is, and is subtracted as noise. Each loss is paired with the rate of the update
+    before it. The sweep scales all rates, so parameter groups keep their ratios. The answer is a
+    place to begin; `search` trains with the rates.
 
     Args:
         task: What is trained; it stays as it is.
         low: First rate, > 0.
         high: The rate that the sweep approaches, > low.
-        steps: Updates of each sweep, >= 2. Below ten per decade a sweep sees too late that a rate
-            is too high.
+        steps: Updates of each sweep, >= 2; use at least ten per decade.
         seeds: How many sweeps.
         seed: The first seed; the others follow it.
-        progress: Told the stage, the updates done and the total.
-        evaluate: What trains runs and returns their trace; an `Evaluator` of the task when None.
+        progress: Called with the stage, the updates done and the total.
+        evaluate: The function that trains runs; an `Evaluator` of the task when None.
 
     Returns:
         A `RangeTestResult`: `suggestion`, `frame`, `answers`, `stops`, `notes`.
@@ -61,8 +62,8 @@ def range_test(
 
     >>> from lrtune.testing import bowl
     >>> sweep = range_test(bowl(curvature=4.0))  # diverges above 0.5
-    >>> print(f"{sweep.suggestion.lr:.1g}", sweep.stops["reason"].unique().tolist())
-    0.07 ['diverged']
+    >>> print(f"{sweep.suggestion.lr:.1g}", sweep.stops["outcome"].unique().tolist())
+    0.07 ['DIVERGED']
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
@@ -70,14 +71,18 @@ def range_test(
     if low >= high:
         raise ArgumentError(f"low={low:g} must lie below high={high:g}. Swap them.")
     whole("steps", steps, least=2)
-    chosen = seed_list(seeds, seed)
-    sweep = growth(low / high)
-    runs = [Run(f"sweep/{s}", high, sweep, s) for s in chosen]
-    twins = [Run(f"untrained/{s}", high, UNTRAINED, s) for s in chosen]
+    chosen, growing = seed_list(seeds, seed), growth(low / high)
+    sweeps = {s: Run(f"sweep/{s}", high, growing, s) for s in chosen}
+    controls = {s: Run(f"untrained/{s}", high, UNTRAINED, s) for s in chosen}
     evaluate = evaluate or Evaluator(task, progress=progress)
-    trace = evaluate([*runs, *twins], steps + 1, stage="range test", validate=False)
-    frame = pd.concat([_paired(trace, s) for s in chosen], ignore_index=True)
-    answers, stops = _answers(frame), _stops(trace, frame)
+    runs = [*sweeps.values(), *controls.values()]
+    trace = evaluate(runs, steps + 1, stage="range test", validate=False)
+    frame = pd.concat(
+        [_pair_losses(trace, s, sweeps[s].name, controls[s].name) for s in chosen],
+        ignore_index=True,
+    )
+    answers = _answers(frame)
+    stops = _stops(trace, frame, sweeps)
     suggestion = ensemble(
         {
             str(rule): [
@@ -96,67 +101,61 @@ def range_test(
     )
 
 
-def _paired(trace: Trace, seed: int) -> pd.DataFrame:
-    """Each rate with the loss right after its update; and the twin's loss on the same batch."""
+def _pair_losses(trace: Trace, seed: int, sweep: str, control: str) -> pd.DataFrame:
+    """Pair each rate with the loss right after its update, and with the control's loss."""
     by_run = trace.frame.groupby("run", sort=False)
-    swept = by_run.get_group(f"sweep/{seed}")
-    untrained = by_run.get_group(f"untrained/{seed}")["loss"].to_numpy()
+    swept = by_run.get_group(sweep)
+    untrained = by_run.get_group(control)["loss"].to_numpy()
     rates, losses = swept["lr"].to_numpy()[:-1], swept["loss"].to_numpy()[1:]
     if not len(losses):  # not even the untrained model has a finite loss on this seed's batch
         rates, losses = swept["lr"].to_numpy()[:1], np.array([np.nan])
-    control = np.full(len(losses), np.nan)
-    seen = untrained[1 : len(losses) + 1]
-    control[: len(seen)] = seen
-    sweep = read(rates, losses, control)
+    batch_losses = np.full(len(losses), np.nan)
+    known = untrained[1 : len(losses) + 1]
+    batch_losses[: len(known)] = known
+    readable = read(rates, losses, batch_losses)
     smooth = np.full(len(losses), np.nan)
-    if sweep is not None:
-        smooth[: len(sweep.curve)] = sweep.curve
+    if readable is not None:
+        smooth[: len(readable.curve)] = readable.curve
     return pd.DataFrame(
-        {"seed": seed, "lr": rates, "loss": losses, "untrained": control, "smooth": smooth}
+        {"seed": seed, "lr": rates, "loss": losses, "untrained": batch_losses, "smooth": smooth}
     )
 
 
 def _answers(frame: pd.DataFrame) -> pd.DataFrame:
     rows = [
-        (one.rule, seed, one.lr, one.because)
+        (answer.rule, seed, answer.lr, answer.because)
         for seed, sweep in frame.groupby("seed")
-        for one in (suggest(rule, sweep["lr"], sweep["loss"], sweep["untrained"]) for rule in RULES)
+        for rule in RULES
+        for answer in [suggest(rule, sweep["lr"], sweep["loss"], sweep["untrained"])]
     ]
     return table(pd.DataFrame(rows, columns=list(ANSWERS)), ANSWERS)
 
 
-def _stops(trace: Trace, frame: pd.DataFrame) -> pd.DataFrame:
+def _stops(trace: Trace, frame: pd.DataFrame, sweeps: dict[int, Run]) -> pd.DataFrame:
+    """Where the sweep of each seed ended, and how."""
     outcomes = trace.runs.set_index("run")["outcome"]
     rows = []
     for seed, swept in frame.groupby("seed"):
         sweep = read(swept["lr"], swept["loss"], swept["untrained"])
         edge = np.nan if sweep is None else sweep.lr[sweep.edge]
-        reason = REASONS[Outcome[outcomes[f"sweep/{seed}"]]]
-        rows.append((seed, reason, swept["lr"].iloc[-1], edge))
+        rows.append((seed, outcomes[sweeps[seed].name], swept["lr"].iloc[-1], edge))
     return table(pd.DataFrame(rows, columns=list(STOPS)), STOPS)
 
 
 def _notes(suggestion: Suggestion, stops: pd.DataFrame, density: float) -> tuple[str, ...]:
-    notes = [f"seed {s.seed}: the sweep {_stopped(s.reason, s.lr)}" for s in stops.itertuples()]
-    if "disagree" in suggestion.because:
-        notes.append(suggestion.because)
-    ends = stops[(stops["reason"] == "reached the end") & (stops["edge"] >= 0.9 * stops["lr"])]
-    if len(ends):
+    notes = [f"seed {s.seed}: {STOPPED[Outcome[s.outcome]]} {s.lr:.2g}" for s in stops.itertuples()]
+    if not suggestion.agree:
+        notes.append("the rules disagree: look at the curve")
+    finished = stops["outcome"] == Outcome.FINISHED.name
+    falling = int((finished & (stops["edge"] >= 0.9 * stops["lr"])).sum())
+    if falling:
         notes.append(
-            f"in {len(ends)} of {len(stops)} sweeps the loss was still at its lowest at the last "
-            "rate: raise `high`"
+            f"the loss was lowest at the last rate in {falling} of {len(stops)} sweeps: raise "
+            "`high`"
         )
-    if density < 10:
+    if density < LEAST_DENSITY:
         notes.append(
-            f"the sweep has {density:.1f} steps per decade; below 10 it sees too late that a rate "
-            "is too high: raise `steps`"
+            f"the sweep has {density:.1f} steps per decade, and needs {LEAST_DENSITY} to notice in "
+            "time that a rate is too high: raise `steps`"
         )
     return tuple(notes)
-
-
-def _stopped(reason: str, lr: float) -> str:
-    return {
-        "reached the end": f"reached the end at {lr:.2g}",
-        "diverged": f"diverged by {lr:.2g}",
-        "non-finite": f"met a loss that is not finite at {lr:.2g}",
-    }[reason]

@@ -51,11 +51,11 @@ def test_the_answers_follow_the_curvature():
 
 def test_the_sweep_says_why_it_stopped():
     stops = swept(4.0, 0.0).stops
-    assert stops["reason"].tolist() == ["diverged"] * 3
+    assert stops["outcome"].tolist() == ["DIVERGED"] * 3
     assert (stops["lr"] > 0.5).all()
     assert (stops["edge"] < stops["lr"]).all()
     gentle = range_test(bowl(4.0), high=0.1, steps=40, seeds=1)
-    assert gentle.stops["reason"].tolist() == ["reached the end"]
+    assert gentle.stops["outcome"].tolist() == ["FINISHED"]
     assert any("raise `high`" in note for note in gentle.notes)
 
 
