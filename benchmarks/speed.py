@@ -37,7 +37,13 @@ from torch import Tensor
 from lrtune import Cohort, Run, Task, range_test, search, train
 from lrtune.demo import images
 from lrtune.results.runs import grid
-from lrtune.task.random_state import ORDER, WEIGHTS, derive, preserved, seed_all
+from lrtune.task.random_state import (
+    ORDER,
+    WEIGHTS,
+    derive_seed,
+    preserve_random_state,
+    seed_everything,
+)
 from lrtune.training import Loop, Stacked
 from lrtune.training.engines.fastest import Auto
 
@@ -63,13 +69,13 @@ def brought(name: str, **options: object) -> Task:
 def by_hand(chosen: Setting, steps: int, turn: int) -> Iterator[list[float]]:
     """The loop that a user writes; pauses every `turn` steps, and ends with its losses."""
     inputs, targets = chosen.data
-    seed_all(derive(0, WEIGHTS))
+    seed_everything(derive_seed(0, WEIGHTS))
     model = chosen.model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     losses: list[Tensor] = []
     yield []
     for epoch in itertools.count():
-        order = torch.Generator().manual_seed(derive(0, ORDER, epoch))
+        order = torch.Generator().manual_seed(derive_seed(0, ORDER, epoch))
         rows = torch.randperm(len(targets), generator=order)
         for start in range(0, len(targets) - chosen.batch + 1, chosen.batch):
             batch = rows[start : start + chosen.batch]
@@ -103,7 +109,7 @@ def overhead() -> None:
             pass
         ways = [by_hand(setting(name), steps, turn), by_cohort(name, steps, turn)]
         times: list[list[float]] = [[], []]
-        with preserved():
+        with preserve_random_state():
             for position in range(steps // turn + 2):
                 ends = []
                 for way in (0, 1) if position % 2 else (1, 0):
@@ -175,7 +181,7 @@ def one_by_one(chosen: Setting, train_data: object, val: tuple[Tensor, Tensor]) 
     """Seventeen trainings: four rates, then thirteen around the best; the last loss decides."""
 
     def final(lr: float) -> float:
-        seed_all(0)
+        seed_everything(0)
         model = chosen.model()
         optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
         for _, (inputs, targets) in zip(range(T), endless(train_data), strict=False):
@@ -198,7 +204,7 @@ def by_optuna(chosen: Setting, train_data: object, val: tuple[Tensor, Tensor]) -
 
     def objective(trial: optuna.Trial) -> float:
         lr = trial.suggest_float("lr", 1e-4, 1.0, log=True)
-        seed_all(0)
+        seed_everything(0)
         model = chosen.model()
         optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
         for step, (inputs, targets) in zip(range(T), endless(train_data), strict=False):

@@ -9,8 +9,8 @@ from torch import nn
 
 from lrtune import Cohort, Run, Task, train
 from lrtune.errors import TaskError
-from lrtune.task.cloning import twin
-from lrtune.task.random_state import preserved
+from lrtune.task.cloning import deepcopy_module
+from lrtune.task.random_state import preserve_random_state
 
 RUNS = [Run("a", 0.1), Run("b", 0.2), Run("c", 0.1, seed=1)]
 
@@ -34,7 +34,7 @@ def test_what_hangs_on_a_parameter_comes_along(frozen):
     weight.register_post_accumulate_grad_hook(seen := Seen())
     weight.group, weight.layer = "slow", model[0]
     weight.requires_grad_(requires_grad=not frozen)
-    made = twin(model)[0].weight
+    made = deepcopy_module(model)[0].weight
     assert (made.group, made.requires_grad) == ("slow", not frozen)
     assert made.layer.weight is made
     made.requires_grad_()
@@ -82,7 +82,7 @@ def test_lazy_buffers_are_copied_though_torch_refuses_to():
 def test_bound_methods_and_partials_are_bound_to_the_copy():
     model = zoo.model("linear")
     model.forward = functools.partial(doubled, model.forward)
-    made = twin(model)
+    made = deepcopy_module(model)
     with torch.no_grad():
         made.weight.zero_()
         made.bias.zero_()
@@ -228,8 +228,8 @@ def test_what_the_models_of_a_function_share_stays_as_it_is():
 
     with zoo.untouched(act, norm, table, bias):
         brought = task(make)
-        with preserved():
-            one, other = (brought.begin(0, 0.1).model for _ in range(2))
+        with preserve_random_state():
+            one, other = (brought.init_state(0, 0.1).model for _ in range(2))
         assert one[0][1] is one[2] is not act
         assert one[0][0] is not other[0][0]
         assert one[1].weight.data_ptr() != other[1].weight.data_ptr()
@@ -247,7 +247,7 @@ def test_frozen_memory_may_be_shared_as_nobody_writes_into_it():
         return model
 
     brought = task(make)
-    with preserved():
-        assert brought.begin(0, 0.1).model[0].weight.data_ptr() == table.data_ptr()
+    with preserve_random_state():
+        assert brought.init_state(0, 0.1).model[0].weight.data_ptr() == table.data_ptr()
     with zoo.untouched(table):
         train(brought, RUNS, 9, engine="stacked")

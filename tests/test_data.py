@@ -13,9 +13,17 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrtune.errors import TaskError
-from lrtune.task.batch import SAMPLE, cloned, described, digest, leaves, length, moved
-from lrtune.task.data import Loader, as_data, stream
-from lrtune.task.random_state import preserved
+from lrtune.task.batch import (
+    DIGEST_NUMBERS,
+    clone_batch,
+    count_examples,
+    describe_batch,
+    digest,
+    leaves,
+    to_device,
+)
+from lrtune.task.data import LoaderData, as_data, endless_batches
+from lrtune.task.random_state import preserve_random_state
 
 EVERYTHING = zoo.DATA | zoo.ORDERED
 
@@ -27,8 +35,8 @@ def data_of(name, source=None):
 
 def taken(data, seed, batches=9):
     """The digests of the first batches of a stream."""
-    with preserved():
-        return [digest(batch) for batch in islice(stream(data, seed), batches)]
+    with preserve_random_state():
+        return [digest(batch) for batch in islice(endless_batches(data, seed), batches)]
 
 
 def rows_of(batch):
@@ -56,8 +64,8 @@ def test_another_seed_or_epoch_is_another_order(name):
 @pytest.mark.parametrize("name", sorted(set(EVERYTHING) - {"augmented"}))
 def test_every_epoch_holds_every_example_once(name):
     data = data_of(name)
-    with preserved():
-        batches = list(islice(stream(data, 0), 9))
+    with preserve_random_state():
+        batches = list(islice(endless_batches(data, 0), 9))
     every = sorted(zoo.vectors()[0][:, 0].tolist())
     for epoch in (batches[:3], batches[3:6], batches[6:]):
         assert sorted(row for batch in epoch for row in rows_of(batch)) == every
@@ -69,8 +77,8 @@ def test_every_epoch_holds_every_example_once(name):
 def test_what_runs_between_two_batches_does_not_matter(name, draws):
     data = data_of(name)
     seen = []
-    with preserved():
-        for batch, count in zip(stream(data, 0), draws, strict=False):
+    with preserve_random_state():
+        for batch, count in zip(endless_batches(data, 0), draws, strict=False):
             seen.append(digest(batch))
             torch.rand(count), np.random.random(count), [random.random() for _ in range(count)]
     assert seen == taken(data, 0, 6)
@@ -79,8 +87,8 @@ def test_what_runs_between_two_batches_does_not_matter(name, draws):
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_two_streams_side_by_side_do_not_mix(name):
     data = data_of(name)
-    with preserved():
-        streams = [stream(data, seed) for seed in (0, 1)]
+    with preserve_random_state():
+        streams = [endless_batches(data, seed) for seed in (0, 1)]
         pairs = [[digest(next(one)) for one in streams] for _ in range(7)]
     assert [list(one) for one in zip(*pairs, strict=True)] == [taken(data, s, 7) for s in (0, 1)]
 
@@ -91,7 +99,7 @@ def test_workers_are_seeded_too(persistent):
     options = {"num_workers": 2, "persistent_workers": persistent, "shuffle": True}
     loader = DataLoader(zoo.Augmented(), zoo.BATCH, **options)
     before = zoo.photograph(loader)
-    one, again, other = (taken(Loader(loader), seed, 5) for seed in (0, 0, 1))
+    one, again, other = (taken(LoaderData(loader), seed, 5) for seed in (0, 0, 1))
     assert one == again
     assert not set(one) & set(other)
     assert zoo.photograph(loader) == before
@@ -103,7 +111,7 @@ def test_what_the_user_draws_from_a_loader_meanwhile_does_not_matter(name):
     data = data_of(name, source)
     first = taken(data, 0)
     if name not in zoo.UNCUT:
-        with preserved():
+        with preserve_random_state():
             list(source)
     assert taken(data, 0) == first
 
@@ -113,9 +121,9 @@ def test_what_the_user_draws_from_a_loader_meanwhile_does_not_matter(name):
 
 def sizes(source, batch_size=None, *, whole=False, batches=None):
     data = as_data(source, batch_size, what="train", whole=whole)
-    with preserved():
-        epoch = data.epoch(0, 0) if batches is None else islice(stream(data, 0), batches)
-        return [length(batch) for batch in epoch]
+    with preserve_random_state():
+        epoch = data.epoch(0, 0) if batches is None else islice(endless_batches(data, 0), batches)
+        return [count_examples(batch) for batch in epoch]
 
 
 @settings(max_examples=50)
@@ -190,8 +198,11 @@ def test_wrong_data_are_refused_with_the_way_out(name):
 def test_data_without_a_batch_are_refused():
     short = (DataLoader(source, 64, drop_last=True) for source in (zoo.Augmented(), zoo.Streamed()))
     for source in ([], *short):
-        with preserved(), pytest.raises(TaskError, match="no batch in epoch 0") as caught:
-            next(stream(as_data(source, None, what="train"), 0))
+        with (
+            preserve_random_state(),
+            pytest.raises(TaskError, match="no batch in epoch 0") as caught,
+        ):
+            next(endless_batches(as_data(source, None, what="train"), 0))
         assert "drop_last=True and fewer examples than one batch" in str(caught.value)
 
 
@@ -202,10 +213,10 @@ def test_a_sampler_that_cannot_be_copied_is_refused():
 
     loader = DataLoader(TensorDataset(X, Y), 8, sampler=Bound())
     with (
-        preserved(),
+        preserve_random_state(),
         pytest.raises(TaskError, match=r"cannot be copied \(RuntimeError: I am bound"),
     ):
-        next(stream(Loader(loader), 0))
+        next(endless_batches(LoaderData(loader), 0))
 
 
 # --- batches --------------------------------------------------------------------------------------
@@ -226,14 +237,14 @@ FORMS = {
 @pytest.mark.parametrize("name", FORMS)
 def test_a_batch_of_any_form_can_be_told_moved_and_cloned(name):
     batch = FORMS[name]
-    there = moved(batch, torch.device("cpu"))
+    there = to_device(batch, torch.device("cpu"))
     assert type(there) is type(batch)
-    assert digest(there) == digest(cloned(batch)) == digest(batch)
-    assert described(there) == described(batch)
+    assert digest(there) == digest(clone_batch(batch)) == digest(batch)
+    assert describe_batch(there) == describe_batch(batch)
     for one, other in zip(leaves(batch), leaves(there), strict=True):
         assert one is other, "it is there already"
     if name != "user dict":
-        own = [leaf for leaf in leaves(cloned(batch)) if isinstance(leaf, torch.Tensor)]
+        own = [leaf for leaf in leaves(clone_batch(batch)) if isinstance(leaf, torch.Tensor)]
         assert not {id(leaf) for leaf in own} & {id(leaf) for leaf in leaves(batch)}
 
 
@@ -251,7 +262,13 @@ def test_a_digest_does_not_see_where_an_object_lives():
 
 @pytest.mark.parametrize(
     ("count", "every"),
-    [(SAMPLE - 1, 1), (SAMPLE, 1), (SAMPLE + 1, 2), (2 * SAMPLE, 2), (2 * SAMPLE + 1, 3)],
+    [
+        (DIGEST_NUMBERS - 1, 1),
+        (DIGEST_NUMBERS, 1),
+        (DIGEST_NUMBERS + 1, 2),
+        (2 * DIGEST_NUMBERS, 2),
+        (2 * DIGEST_NUMBERS + 1, 3),
+    ],
 )
 def test_a_digest_reads_at_most_so_many_numbers(count, every):
     nothing = digest(torch.zeros(count))
@@ -261,4 +278,4 @@ def test_a_digest_reads_at_most_so_many_numbers(count, every):
 
 def test_the_length_of_a_batch_is_that_of_its_first_tensor():
     batches = (X, Y), {"a": 3, "b": X[:4]}, ("a", torch.tensor(1.0)), ()
-    assert [length(batch) for batch in batches] == [24, 4, 1, 1]
+    assert [count_examples(batch) for batch in batches] == [24, 4, 1, 1]

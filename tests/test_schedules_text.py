@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from lrtune.errors import ArgumentError, ScheduleError
 from lrtune.schedules import (
     SCHEDULES,
-    Entry,
-    Real,
+    FloatRange,
     Schedule,
+    ScheduleEntry,
     as_schedule,
     cosine,
     cycle,
@@ -44,7 +44,7 @@ def test_an_entry_refuses_a_parameter_it_does_not_have():
 
 
 def test_a_schedule_of_your_own_is_one_line_more():
-    mine = Entry("mine", "Falls.", "me", linear, 99, {"floor": Real(0.1, 0.0, 0.2)})
+    mine = ScheduleEntry("mine", "Falls.", "me", linear, 99, {"floor": FloatRange(0.1, 0.0, 0.2)})
     assert mine() == linear(0.1)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from lrtune import Run, Task, search
 from lrtune.results.runs import grid
 from lrtune.task.batch import digest
-from lrtune.task.random_state import preserved
+from lrtune.task.random_state import preserve_random_state
 from lrtune.training import Evaluator
 from lrtune.training.batch_cache import Shelf
 from lrtune.training.memory import room
@@ -56,8 +56,8 @@ def test_whoever_reads_whenever_gets_the_batches_of_the_seed(most, turns, buffer
     """Three readers in turns; whatever there is room for, and whatever the loader's memory."""
     brought = task(Counting(buffer=buffer))
     size = sum(leaf.nbytes for leaf in next(iter(Counting())))
-    with preserved():
-        alone = [known for _, known in itertools.islice(brought.drawn(seed), 48)]
+    with preserve_random_state():
+        alone = [known for _, known in itertools.islice(brought.device_batches(seed), 48)]
         shelf = Shelf(brought, most=most * size)
         readers = [shelf.read(seed) for _ in range(3)]
         at = [0, 0, 0]

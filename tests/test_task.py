@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrtune import Run, Task, train
 from lrtune.errors import LrtuneError, TaskError
-from lrtune.task.random_state import preserved
+from lrtune.task.random_state import preserve_random_state
 
 X, Y = zoo.vectors()
 
@@ -281,8 +281,8 @@ def test_optimizers_of_every_kind_are_accepted(name):
 
 
 def test_an_optimizer_gets_only_what_is_to_be_trained():
-    with preserved():
-        state = task(model=zoo.model("frozen"), optimizer=AdamW).begin(seed=0, lr=0.1)
+    with preserve_random_state():
+        state = task(model=zoo.model("frozen"), optimizer=AdamW).init_state(seed=0, lr=0.1)
     held = [p for group in state.optimizer.param_groups for p in group["params"]]
     assert {id(p) for p in held} == {id(p) for p in state.model.parameters() if p.requires_grad}
 
@@ -335,8 +335,8 @@ def test_validation_is_the_mean_over_all_examples_in_eval_mode(cut):
     images, labels = zoo.images()
     model = zoo.model("convolution")
     brought = task(model=model, train=(images, labels), val=(images, labels), batch_size=cut)
-    with preserved():
-        state = brought.begin(seed=0, lr=0.1)
+    with preserve_random_state():
+        state = brought.init_state(seed=0, lr=0.1)
         before = zoo.photograph(state.model)
         measured = brought.validate({"": state})[""]
         assert zoo.photograph(state.model) == before
@@ -348,14 +348,14 @@ def test_validation_is_the_mean_over_all_examples_in_eval_mode(cut):
 def test_without_validation_data_there_is_none():
     assert not task().has_validation
     assert train(task(), [Run("a", 0.1)], 2).validations.empty
-    with preserved(), pytest.raises(TaskError, match=r"no validation data\. Pass val"):
-        task().validate({"": task().begin(seed=0, lr=0.1)})
+    with preserve_random_state(), pytest.raises(TaskError, match=r"no validation data\. Pass val"):
+        task().validate({"": task().init_state(seed=0, lr=0.1)})
 
 
 def modes(model):
     brought = task(model=model)
-    with preserved():
-        return [part.training for part in brought.begin(seed=0, lr=0.1).model.modules()]
+    with preserve_random_state():
+        return [part.training for part in brought.init_state(seed=0, lr=0.1).model.modules()]
 
 
 def test_a_model_in_eval_mode_is_trained_in_train_mode():
@@ -369,11 +369,11 @@ def test_a_model_in_train_mode_keeps_the_modes_of_its_parts():
 
 
 def test_a_frozen_batch_norm_stays_frozen():
-    with preserved():
+    with preserve_random_state():
         brought = task(model=zoo.model("frozen"))
-        state = brought.begin(seed=0, lr=0.1)
+        state = brought.init_state(seed=0, lr=0.1)
         for batch, _ in zip(brought.batches(0), range(5), strict=False):
-            brought.loss(state, brought.place(batch)).backward()
+            brought.loss(state, brought.to_device(batch)).backward()
             state.optimizer.step()
     fresh = zoo.model("frozen")
     assert torch.equal(state.model[1].running_mean, fresh[1].running_mean)
@@ -384,43 +384,43 @@ def test_a_frozen_batch_norm_stays_frozen():
 def test_every_run_of_a_seed_begins_alike_and_shares_nothing():
     for model in (zoo.model("Tied"), zoo.Tied, zoo.model("lazy"), zoo.MODELS["lazy"]):
         brought = task(model=model)
-        with preserved():
-            one, other = (brought.begin(seed=4, lr=0.1).model for _ in range(2))
+        with preserve_random_state():
+            one, other = (brought.init_state(seed=4, lr=0.1).model for _ in range(2))
         for ours, theirs in zip(one.parameters(), other.parameters(), strict=True):
             assert torch.equal(ours, theirs)
             assert ours.data_ptr() != theirs.data_ptr()
 
 
 def test_a_factory_makes_other_weights_for_every_seed_and_a_model_keeps_its_own():
-    with preserved():
+    with preserve_random_state():
         own, made = task(), task(model=zoo.MODELS["linear"])
-        mine = [own.begin(seed, 0.1).model.weight for seed in (0, 1)]
-        new = [made.begin(seed, 0.1).model.weight for seed in (0, 1)]
+        mine = [own.init_state(seed, 0.1).model.weight for seed in (0, 1)]
+        new = [made.init_state(seed, 0.1).model.weight for seed in (0, 1)]
     assert torch.equal(*mine)
     assert torch.equal(mine[0], zoo.model("linear").weight)
     assert not torch.equal(*new)
 
 
 def test_tied_weights_stay_tied():
-    with preserved():
-        model = task(model=zoo.model("Tied")).begin(0, 0.1).model
+    with preserve_random_state():
+        model = task(model=zoo.model("Tied")).init_state(0, 0.1).model
     assert model.there.weight is model.back.weight
 
 
 def test_a_batch_stays_as_it_is_though_the_model_overwrites_it():
     brought = task(model=zoo.model("InPlace"))
-    with preserved():
+    with preserve_random_state():
         batch = next(brought.batches(0))
         before = batch[0].clone()
-        state = brought.begin(0, 0.1)
+        state = brought.init_state(0, 0.1)
         assert brought.loss(state, batch) == brought.loss(state, batch)
     assert torch.equal(batch[0], before)
 
 
 def test_a_copy_goes_on_like_the_original_and_shares_nothing():
     brought = task(optimizer=AdamW)
-    with preserved():
-        state = brought.begin(0, 0.1)
+    with preserve_random_state():
+        state = brought.init_state(0, 0.1)
         batch = next(brought.batches(0))
 
         def step(state):
@@ -429,7 +429,7 @@ def test_a_copy_goes_on_like_the_original_and_shares_nothing():
             state.optimizer.step()
 
         step(state)
-        twin, faster = brought.copy_of(state, 0.1), brought.copy_of(state, 0.7)
+        twin, faster = brought.copy_state(state, 0.1), brought.copy_state(state, 0.7)
         before = zoo.photograph(faster.model)
         step(state), step(twin)
     assert torch.equal(state.model.weight, twin.model.weight)

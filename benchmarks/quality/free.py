@@ -19,7 +19,7 @@ from benchmarks.quality.answers import FREE
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import FEWER, Judge, lost
 from lrtune import Task
-from lrtune.task.random_state import preserved
+from lrtune.task.random_state import preserve_random_state
 
 WARMUP = 0.05
 """Schedule-free's README recommends a warmup; this is its share of the run."""
@@ -56,14 +56,14 @@ def free(judge: Judge) -> None:
         if (spec.name, method, seed) in known:
             continue
         begin, row = time.process_time(), {"task": spec.name, "method": method, "seed": seed}
-        with preserved(), warnings.catch_warnings():
+        with preserve_random_state(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             row |= _trained(spec, task, method, seed)
         FREE.add([row | {"seconds": time.process_time() - begin}])
 
 
 def _trained(spec: Spec, task: Task, method: str, seed: int) -> dict[str, object]:
-    state = task.begin(seed, 1.0)
+    state = task.init_state(seed, 1.0)
     optimizer = METHODS[method](state.model.parameters(), spec.steps)
     state.optimizer = optimizer
     averaging = hasattr(optimizer, "eval")

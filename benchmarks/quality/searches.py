@@ -14,7 +14,7 @@ from benchmarks.quality.answers import Answer, Answers, Setup
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import lost
 from lrtune import Cohort, Run, Trace, search
-from lrtune.task.random_state import preserved
+from lrtune.task.random_state import preserve_random_state
 from lrtune.training.engines.fastest import Auto
 
 OURS = "lrtune search"
@@ -128,7 +128,7 @@ def _by_hand(setup: Setup, lr: float, spent: list[int]) -> Iterator[float]:
     spec = setup.spec
     (inputs, targets), val = spec.data
     stops = {round(spec.steps * (k + 1) / RUNGS) for k in range(RUNGS)}
-    with preserved():
+    with preserve_random_state():
         model = setup.model()
         optimizer = setup.optimizer(model, lr)
         random = torch.Generator().manual_seed(setup.repeat)

@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from benchmarks.quality import data, nets
 from lrtune import Task
-from lrtune.task.random_state import preserved
+from lrtune.task.random_state import preserve_random_state
 
 MOMENTUM = functools.partial(SGD, momentum=0.9)
 
@@ -91,7 +91,7 @@ class Spec:
 def _trained(steps: int = 400) -> dict[str, Tensor]:
     """LeNet after some training on the digits as they are: where the fine-tuning begins."""
     (inputs, labels), _ = data.mnist()
-    with preserved():
+    with preserve_random_state():
         torch.manual_seed(0)
         model = nets.lenet()
         optimizer = Adam(model.parameters(), lr=2e-3)

@@ -9,7 +9,7 @@ from lrtune.schedules.cycles import (
     triangular,
     triangular2,
 )
-from lrtune.schedules.entry import Choice, Entry, Real, Whole
+from lrtune.schedules.entry import Choice, FloatRange, IntRange, ScheduleEntry
 from lrtune.schedules.feedback import (
     FEEDBACK,
     Feedback,
@@ -47,13 +47,13 @@ __all__ = [
     "SCHEDULES",
     "Choice",
     "Curve",
-    "Entry",
     "Feedback",
+    "FloatRange",
     "GrowUntilPlateau",
-    "Real",
+    "IntRange",
     "ReduceOnPlateau",
     "Schedule",
-    "Whole",
+    "ScheduleEntry",
     "as_schedule",
     "constant",
     "cosine",

@@ -6,11 +6,11 @@ from itertools import pairwise
 from lrtune.errors import ScheduleError
 
 
-def inside(interval: str, call: str, hint: str, **named: float) -> None:
+def check_range(interval: str, call: str, hint: str, **named: float) -> None:
     """Refuse numbers outside an interval, written as in mathematics: ``[`` is in, ``(`` is out.
 
-    >>> inside("[0, 1)", "warmup", "a share of the run, such as 0.05", share=0.1)
-    >>> inside("[0, 1)", "warmup", "a share of the run, such as 0.05", share=1)
+    >>> check_range("[0, 1)", "warmup", "a share of the run, such as 0.05", share=0.1)
+    >>> check_range("[0, 1)", "warmup", "a share of the run, such as 0.05", share=1)
     Traceback (most recent call last):
     ...
     lrtune.errors.ScheduleError: warmup(share=1): expected a share of the run, such as 0.05, in [0, 1).
@@ -23,10 +23,10 @@ def inside(interval: str, call: str, hint: str, **named: float) -> None:
             raise ScheduleError(f"{call}({name}={value!r}): expected {hint}, in {interval}.")
 
 
-def increasing(call: str, hint: str, at: Iterable[float]) -> None:
+def check_increasing(call: str, hint: str, at: Iterable[float]) -> None:
     """Refuse positions that do not rise strictly within the run.
 
-    >>> increasing("join", "one border less than pieces", (0.5, 0.75))
+    >>> check_increasing("join", "one border less than pieces", (0.5, 0.75))
     """
     positions = (0.0, *at, 1.0)
     if not all(a < b for a, b in pairwise(positions)):
@@ -35,10 +35,10 @@ def increasing(call: str, hint: str, at: Iterable[float]) -> None:
         )
 
 
-def one_of(call: str, options: tuple[str, ...], **named: str) -> None:
+def check_choice(call: str, options: tuple[str, ...], **named: str) -> None:
     """Refuse a word that is not among the options.
 
-    >>> one_of("one_cycle", ("cosine", "linear"), anneal="linear")
+    >>> check_choice("one_cycle", ("cosine", "linear"), anneal="linear")
     """
     for name, value in named.items():
         if value not in options:

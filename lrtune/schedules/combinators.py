@@ -8,7 +8,7 @@ from functools import partial
 
 from lrtune.errors import ScheduleError
 from lrtune.schedules import formulas
-from lrtune.schedules.arguments import increasing, inside
+from lrtune.schedules.arguments import check_increasing, check_range
 from lrtune.schedules.schedule import Curve, Schedule, as_schedule, factory
 
 _LAST = math.nextafter(1.0, 0.0)  # the end of a run belongs to no step of it
@@ -38,7 +38,7 @@ def warmup(share: float, then: Curve) -> tuple[Curve, Curve | None]:
     Source: Goyal et al. 2017, arXiv:1706.02677, section 2.2; the hundredth is the
     `--lr-warmup-decay` of torchvision's reference recipes.
     """
-    inside("[0, 1)", "warmup", "a share of the run, such as 0.05", share=share)
+    check_range("[0, 1)", "warmup", "a share of the run, such as 0.05", share=share)
     after = as_schedule(then)
     if share > 0 and not after(0.0) > 0:
         raise ScheduleError(
@@ -77,7 +77,7 @@ def join(pieces: tuple[Curve, ...], at: tuple[float, ...]) -> tuple[Curve, Curve
             f"join: got {len(pieces)} pieces and {len(at)} borders; expected two pieces or more, "
             "and one border less, such as join([constant(), linear()], at=[0.8])."
         )
-    increasing("join", "borders between the pieces, such as (0.8,)", at)
+    check_increasing("join", "borders between the pieces, such as (0.8,)", at)
     schedules = [as_schedule(piece) for piece in pieces]
     rate = partial(formulas.join, pieces=tuple(piece.rate for piece in schedules), at=at)
     moving = _joined_momenta(schedules)
@@ -109,9 +109,9 @@ def cycle(
 
     Source: Loshchilov & Hutter 2017, arXiv:1608.03983, section 3, for any shape.
     """
-    inside("[1, 100]", "cycle", "how often to run it, such as 3", times=times)
-    inside("[0.1, 10]", "cycle", "a ratio of lengths, such as 2", stretch=stretch)
-    inside("(0, 1]", "cycle", "a ratio of heights, such as 0.5", decay=decay)
+    check_range("[1, 100]", "cycle", "how often to run it, such as 3", times=times)
+    check_range("[0.1, 10]", "cycle", "a ratio of lengths, such as 2", stretch=stretch)
+    check_range("(0, 1]", "cycle", "a ratio of heights, such as 0.5", decay=decay)
     once = as_schedule(of)
     again = partial(formulas.cycle, times=times, stretch=stretch)
     rate = partial(again, of=once.rate, decay=decay)
@@ -138,7 +138,7 @@ def scale(of: Curve, by: Curve | float) -> tuple[Curve, Curve | None]:
     Source: Smith 2017, arXiv:1506.01186, section 3.1, where a decay scales the cycles.
     """
     if not callable(by):
-        inside("(0, 1]", "scale", "a share of the peak rate, such as 0.5", by=by)
+        check_range("(0, 1]", "scale", "a share of the peak rate, such as 0.5", by=by)
         by = partial(formulas.constant, value=float(by))
     one, other = as_schedule(of), as_schedule(by)
     return partial(formulas.scale, of=one.rate, by=other.rate), one.momentum or other.momentum

@@ -3,7 +3,7 @@
 from functools import partial
 
 from lrtune.schedules import formulas
-from lrtune.schedules.arguments import inside, one_of
+from lrtune.schedules.arguments import check_choice, check_range
 from lrtune.schedules.schedule import Curve, factory
 
 Band = tuple[float, float] | None
@@ -36,9 +36,9 @@ def cosine_restarts(cycles: int = 3, stretch: float = 2.0, decay: float = 1.0) -
     Source: Loshchilov & Hutter 2017, arXiv:1608.03983, section 3 and table 1 (T_mult 1 and 2);
     the decay of the peaks is timm's `cycle_decay`.
     """
-    inside("[1, 100]", "cosine_restarts", _CYCLES, cycles=cycles)
-    inside("[0.1, 10]", "cosine_restarts", "a ratio of lengths, such as 2", stretch=stretch)
-    inside("(0, 1]", "cosine_restarts", "a ratio of heights, such as 0.5", decay=decay)
+    check_range("[1, 100]", "cosine_restarts", _CYCLES, cycles=cycles)
+    check_range("[0.1, 10]", "cosine_restarts", "a ratio of lengths, such as 2", stretch=stretch)
+    check_range("(0, 1]", "cosine_restarts", "a ratio of heights, such as 0.5", decay=decay)
     of = partial(formulas.cosine, floor=0.0)
     return partial(formulas.cycle, of=of, times=cycles, stretch=stretch, decay=decay)
 
@@ -120,7 +120,7 @@ def exp_range(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.1.
     """
-    inside("(0, 1]", "exp_range", "what is left of the height, such as 0.1", end=end)
+    check_range("(0, 1]", "exp_range", "what is left of the height, such as 0.1", end=end)
     height = partial(formulas.exp_triangle, cycles=cycles, end=end)
     return _cyclic("exp_range", height, cycles, base, momentum)
 
@@ -157,7 +157,7 @@ def one_cycle(
     Source: Smith & Topin 2018, arXiv:1708.07120; in two phases as fastai and torch's OneCycleLR,
     which comes to its last rate a step before the end where this one does at the end.
     """
-    inside("(0, 1)", "one_cycle", "a share of the run, such as 0.3", share=share)
+    check_range("(0, 1)", "one_cycle", "a share of the run, such as 0.3", share=share)
     return _one_cycle("one_cycle", (0.0, share, 1.0), (start, 1.0, end), anneal, momentum)
 
 
@@ -189,7 +189,9 @@ def one_cycle_three_phase(
 
     Source: Smith 2018, arXiv:1803.09820, section 4; Smith & Topin 2018, arXiv:1708.07120.
     """
-    inside("(0, 0.5)", "one_cycle_three_phase", "a share of the run, such as 0.45", share=share)
+    check_range(
+        "(0, 0.5)", "one_cycle_three_phase", "a share of the run, such as 0.45", share=share
+    )
     at, levels = (0.0, share, 2 * share, 1.0), (start, 1.0, start, end)
     return _one_cycle("one_cycle_three_phase", at, levels, anneal, momentum)
 
@@ -197,8 +199,8 @@ def one_cycle_three_phase(
 def _cyclic(
     call: str, height: Curve, cycles: int, base: float, momentum: Band
 ) -> tuple[Curve, Curve | None]:
-    inside("[1, 100]", call, _CYCLES, cycles=cycles)
-    inside("[0, 1]", call, _BASE, base=base)
+    check_range("[1, 100]", call, _CYCLES, cycles=cycles)
+    check_range("[0, 1]", call, _BASE, base=base)
     rate = partial(formulas.between, start=base, end=1.0, height=height)
     if momentum is None:
         return rate, None
@@ -209,9 +211,9 @@ def _cyclic(
 def _one_cycle(
     call: str, at: tuple[float, ...], levels: tuple[float, ...], anneal: str, momentum: Band
 ) -> tuple[Curve, Curve | None]:
-    one_of(call, ("cosine", "linear"), anneal=anneal)
-    inside("[0, 1]", call, "a share of the peak rate, such as 0.04", start=levels[0])
-    inside("[0, 1]", call, "a share of the peak rate, such as 4e-6", end=levels[-1])
+    check_choice(call, ("cosine", "linear"), anneal=anneal)
+    check_range("[0, 1]", call, "a share of the peak rate, such as 0.04", start=levels[0])
+    check_range("[0, 1]", call, "a share of the peak rate, such as 4e-6", end=levels[-1])
     rate = partial(formulas.phases, at=at, levels=levels, anneal=anneal)
     if momentum is None:
         return rate, None
@@ -222,5 +224,7 @@ def _one_cycle(
 
 def _band(call: str, momentum: tuple[float, float]) -> tuple[float, float]:
     low, high = momentum
-    inside("[0, 1)", f"{call}: momentum", "two numbers, such as (0.85, 0.95)", low=low, high=high)
+    check_range(
+        "[0, 1)", f"{call}: momentum", "two numbers, such as (0.85, 0.95)", low=low, high=high
+    )
     return low, high

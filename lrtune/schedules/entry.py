@@ -11,7 +11,7 @@ from lrtune.errors import ScheduleError
 from lrtune.schedules.schedule import Schedule
 
 
-class Trial(Protocol):
+class OptunaTrial(Protocol):
     """What a dimension needs of an Optuna trial."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
@@ -25,7 +25,7 @@ class Trial(Protocol):
 
 
 @dataclass(frozen=True)
-class Real:
+class FloatRange:
     """A number within [low, high]; with `log`, evenly on a logarithmic scale."""
 
     default: float
@@ -38,13 +38,13 @@ class Real:
         """The default, as the factory takes it."""
         return self.default
 
-    def suggest(self, trial: Trial, name: str) -> float:
+    def suggest(self, trial: OptunaTrial, name: str) -> float:
         """Ask a trial for a value."""
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
 
 @dataclass(frozen=True)
-class Whole:
+class IntRange:
     """A whole number within [low, high]."""
 
     default: int
@@ -56,7 +56,7 @@ class Whole:
         """The default, as the factory takes it."""
         return self.default
 
-    def suggest(self, trial: Trial, name: str) -> int:
+    def suggest(self, trial: OptunaTrial, name: str) -> int:
         """Ask a trial for a value."""
         return trial.suggest_int(name, self.low, self.high)
 
@@ -73,16 +73,16 @@ class Choice:
         """The default, as the factory takes it."""
         return self.options[self.default]
 
-    def suggest(self, trial: Trial, name: str) -> object:
+    def suggest(self, trial: OptunaTrial, name: str) -> object:
         """Ask a trial for a value."""
         return self.options[trial.suggest_categorical(name, list(self.options))]
 
 
-Dimension = Real | Whole | Choice
+Dimension = FloatRange | IntRange | Choice
 
 
 @dataclass(frozen=True)
-class Entry:
+class ScheduleEntry:
     """A schedule by name: how to make it, where it is from, and what there is to search.
 
     Called without arguments it makes the schedule with the defaults of its space.
@@ -97,7 +97,8 @@ class Entry:
         ranges: Where the ranges of the space are from.
 
     >>> from lrtune.schedules import cosine
-    >>> entry = Entry("mine", "Falls.", "me", cosine, 99, {"floor": Real(0.1, low=0.0, high=0.5)})
+    >>> space = {"floor": FloatRange(0.1, low=0.0, high=0.5)}
+    >>> entry = ScheduleEntry("mine", "Falls.", "me", cosine, 99, space)
     >>> entry(), entry(floor=0.2)
     (cosine(floor=0.1), cosine(floor=0.2))
     """
@@ -121,7 +122,7 @@ class Entry:
         defaults = {parameter: dimension.value for parameter, dimension in self.space.items()}
         return self.make(**{**defaults, **given})
 
-    def suggest(self, trial: Trial) -> dict[str, object]:
+    def suggest(self, trial: OptunaTrial) -> dict[str, object]:
         """Parameters that an Optuna trial suggests, to call this entry with.
 
         In the trial they are called ``"<name>.<parameter>"``, so that all schedules fit into one

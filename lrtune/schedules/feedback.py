@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from lrtune.errors import ArgumentError
-from lrtune.schedules.arguments import inside
+from lrtune.schedules.arguments import check_range
 
 S = TypeVar("S")
 
@@ -28,7 +28,7 @@ class Feedback(Protocol[S]):
 
 
 @dataclass(frozen=True)
-class Watch:
+class PlateauWatch:
     """What is remembered to see a plateau: the mean of the open window, and the best so far.
 
     Attributes:
@@ -49,18 +49,18 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Held:
+class ReduceOnPlateauState:
     """State of `ReduceOnPlateau`: the watch, and the drops so far."""
 
-    watch: Watch
+    watch: PlateauWatch
     drops: int = 0
 
 
 @dataclass(frozen=True)
-class Grown:
+class GrowUntilPlateauState:
     """State of `GrowUntilPlateau`: the watch, log of the multiplier, its rise per step."""
 
-    watch: Watch
+    watch: PlateauWatch
     height: float
     rise: float
 
@@ -96,15 +96,15 @@ class ReduceOnPlateau:
         """Check the numbers."""
         _check("ReduceOnPlateau", self.factor, self.patience, self.threshold)
 
-    def start(self, steps: int) -> Held:
+    def start(self, steps: int) -> ReduceOnPlateauState:
         """At the peak rate."""
-        return Held(_watch(steps, self.patience))
+        return ReduceOnPlateauState(_watch(steps, self.patience))
 
-    def next(self, state: Held, loss: float) -> tuple[float, Held]:
+    def next(self, state: ReduceOnPlateauState, loss: float) -> tuple[float, ReduceOnPlateauState]:
         """The multiplier for the update that follows this loss, and the next state."""
         watch, plateau = _look(state.watch, loss, self.threshold)
         drops = state.drops + plateau
-        return math.pow(self.factor, drops), Held(watch, drops)
+        return math.pow(self.factor, drops), ReduceOnPlateauState(watch, drops)
 
 
 @dataclass(frozen=True)
@@ -139,18 +139,24 @@ class GrowUntilPlateau:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        inside("(1, 1e30]", "GrowUntilPlateau", "a multiplier above 1, such as 10", end=self.end)
+        check_range(
+            "(1, 1e30]", "GrowUntilPlateau", "a multiplier above 1, such as 10", end=self.end
+        )
         _check("GrowUntilPlateau", self.factor, self.patience, self.threshold)
 
-    def start(self, steps: int) -> Grown:
+    def start(self, steps: int) -> GrowUntilPlateauState:
         """At the rate given, growing at full speed."""
-        return Grown(_watch(steps, self.patience), height=0.0, rise=math.log(self.end) / steps)
+        return GrowUntilPlateauState(
+            _watch(steps, self.patience), height=0.0, rise=math.log(self.end) / steps
+        )
 
-    def next(self, state: Grown, loss: float) -> tuple[float, Grown]:
+    def next(
+        self, state: GrowUntilPlateauState, loss: float
+    ) -> tuple[float, GrowUntilPlateauState]:
         """The multiplier for the update that follows this loss, and the next state."""
         watch, plateau = _look(state.watch, loss, self.threshold)
         rise = state.rise * self.factor if plateau else state.rise
-        return math.exp(state.height), Grown(watch, state.height + rise, rise)
+        return math.exp(state.height), GrowUntilPlateauState(watch, state.height + rise, rise)
 
 
 FEEDBACK: dict[str, Callable[[], Feedback[Any]]] = {
@@ -214,18 +220,18 @@ def equivalent_growth(rate: float, weight_decay: float, momentum: float = 0.0) -
 
 
 def _check(call: str, factor: float, patience: float, threshold: float) -> None:
-    inside("(0, 1)", call, "what a plateau leaves, such as 0.1", factor=factor)
-    inside("(0, 1]", call, "a share of the run, such as 0.1", patience=patience)
-    inside("[0, 1)", call, "a share of the decrease so far, such as 0.01", threshold=threshold)
+    check_range("(0, 1)", call, "what a plateau leaves, such as 0.1", factor=factor)
+    check_range("(0, 1]", call, "a share of the run, such as 0.1", patience=patience)
+    check_range("[0, 1)", call, "a share of the decrease so far, such as 0.01", threshold=threshold)
 
 
-def _watch(steps: int, patience: float) -> Watch:
+def _watch(steps: int, patience: float) -> PlateauWatch:
     if steps < 1:
         raise ArgumentError(f"steps={steps!r}: a run has at least one step; pass its length.")
-    return Watch(length=max(1, round(patience * steps / _WINDOWS)))
+    return PlateauWatch(length=max(1, round(patience * steps / _WINDOWS)))
 
 
-def _look(watch: Watch, loss: float, threshold: float) -> tuple[Watch, bool]:
+def _look(watch: PlateauWatch, loss: float, threshold: float) -> tuple[PlateauWatch, bool]:
     """Take one loss in; True when the patience is over, and then it begins anew."""
     count = watch.count + 1
     mean = watch.mean + (loss - watch.mean) / count
@@ -239,7 +245,7 @@ def _look(watch: Watch, loss: float, threshold: float) -> tuple[Watch, bool]:
     return replace(closed, idle=0 if plateau else watch.idle + 1), plateau
 
 
-def _better(watch: Watch, mean: float, threshold: float) -> bool:
+def _better(watch: PlateauWatch, mean: float, threshold: float) -> bool:
     if not math.isfinite(mean):
         return False
     return watch.first is None or watch.best - mean > threshold * (watch.first - watch.best)

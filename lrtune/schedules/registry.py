@@ -2,7 +2,7 @@
 
 What stands here inherits every law of the tests. To add your own, write one line more::
 
-    SCHEDULES["mine"] = Entry("mine", "What it does.", "where it is from", make=mine, rank=99)
+    SCHEDULES["mine"] = ScheduleEntry("mine", "What it does.", "its source", make=mine, rank=99)
 """
 
 import difflib
@@ -17,7 +17,7 @@ from lrtune.schedules.cycles import (
     triangular,
     triangular2,
 )
-from lrtune.schedules.entry import Choice, Entry, Real, Whole
+from lrtune.schedules.entry import Choice, FloatRange, IntRange, ScheduleEntry
 from lrtune.schedules.shapes import (
     constant,
     cosine,
@@ -32,7 +32,7 @@ from lrtune.schedules.shapes import (
 )
 
 
-def look_up(name: str) -> Entry:
+def look_up(name: str) -> ScheduleEntry:
     """The entry of that name; underscores will do for hyphens.
 
     Raises:
@@ -55,13 +55,13 @@ _FLOORS = {"0": 0.0, "0.001": 0.001, "0.01": 0.01}
 _FACTORS = {"0.1": 0.1, "0.2": 0.2, "0.5": 0.5}
 _STAIRS = {"1/2": 1 / 2, "1/3": 1 / 3, "1/4": 1 / 4, "1/5": 1 / 5}
 _MILESTONES = {"50/75": (0.5, 0.75), "30/60/80": (0.3, 0.6, 0.8), "33/67/89": (1 / 3, 2 / 3, 8 / 9)}
-_RISE = Real(0.05, low=0.01, high=0.1, log=True)
-_CYCLES = Whole(4, low=3, high=8)
-_BASE = Real(0.25, low=0.1, high=1 / 3)
+_RISE = FloatRange(0.05, low=0.01, high=0.1, log=True)
+_CYCLES = IntRange(4, low=3, high=8)
+_BASE = FloatRange(0.25, low=0.1, high=1 / 3)
 
 _SIMPLEST_FIRST = (
-    Entry("constant", "The peak rate to the end.", "the baseline", constant, 0),
-    Entry(
+    ScheduleEntry("constant", "The peak rate to the end.", "the baseline", constant, 0),
+    ScheduleEntry(
         "linear",
         "A straight line down.",
         "arXiv:1905.04753, section 3; arXiv:2310.07831",
@@ -70,44 +70,44 @@ _SIMPLEST_FIRST = (
         {"floor": Choice("0", _FLOORS)},
         f"{_ALGOPERF}: end_factor 0, 1e-3, 1e-2",
     ),
-    Entry(
+    ScheduleEntry(
         "cosine",
         "Half a cosine down.",
         "arXiv:1608.03983, section 3",
         cosine,
         2,
-        {"floor": Real(0.0, low=0.0, high=0.1)},
+        {"floor": FloatRange(0.0, low=0.0, high=0.1)},
         "end ratios of published recipes: 0 to 0.1",
     ),
-    Entry("rex", "Slow down at first, steep at the end.", "arXiv:2107.04197", rex, 3),
-    Entry(
+    ScheduleEntry("rex", "Slow down at first, steep at the end.", "arXiv:2107.04197", rex, 3),
+    ScheduleEntry(
         "exponential",
         "The same share of itself at each step.",
         "torch's ExponentialLR",
         exponential,
         4,
-        {"end": Real(0.01, low=1e-3, high=0.1, log=True)},
+        {"end": FloatRange(0.01, low=1e-3, high=0.1, log=True)},
         "two decades, the ends of published step recipes",
     ),
-    Entry(
+    ScheduleEntry(
         "polynomial",
         "A power of what is left of the run.",
         "arXiv:1606.00915, section 4.1; arXiv:1708.03888",
         polynomial,
         5,
-        {"power": Real(2.0, low=0.5, high=4.0, log=True)},
+        {"power": FloatRange(2.0, low=0.5, high=4.0, log=True)},
         "0.9 in DeepLab, 2 in LARS, and an octave around them",
     ),
-    Entry(
+    ScheduleEntry(
         "inverse-sqrt",
         "One over the root of time.",
         "arXiv:1706.03762, section 5.3; arXiv:2106.04560, section 3.5",
         inverse_sqrt,
         6,
-        {"tau": Real(0.05, low=0.005, high=0.1, log=True)},
+        {"tau": FloatRange(0.05, low=0.005, high=0.1, log=True)},
         "warmups of transformers as a share of their runs",
     ),
-    Entry(
+    ScheduleEntry(
         "step",
         "Divided by ten in equal stairs.",
         "arXiv:1512.03385, section 3.4; torchvision's reference recipe",
@@ -116,7 +116,7 @@ _SIMPLEST_FIRST = (
         {"every": Choice("1/3", _STAIRS), "factor": Choice("0.1", _FACTORS)},
         "30 of 90 epochs; factors of arXiv:1512.03385 (0.1) and arXiv:1605.07146 (0.2)",
     ),
-    Entry(
+    ScheduleEntry(
         "multistep",
         "Divided by ten at chosen places.",
         "arXiv:1512.03385, section 4.2",
@@ -125,7 +125,7 @@ _SIMPLEST_FIRST = (
         {"at": Choice("50/75", _MILESTONES), "factor": Choice("0.1", _FACTORS)},
         "arXiv:1512.03385 (50/75), arXiv:1605.07146 (30/60/80), arXiv:1706.02677 (33/67/89)",
     ),
-    Entry(
+    ScheduleEntry(
         "warmup-linear",
         "A short rise, then a straight line down.",
         "arXiv:1706.02677, section 2.2; arXiv:2310.07831",
@@ -134,65 +134,65 @@ _SIMPLEST_FIRST = (
         {"share": _RISE, "floor": Choice("0", _FLOORS)},
         _PLAYBOOK,
     ),
-    Entry(
+    ScheduleEntry(
         "warmup-cosine",
         "A short rise, then half a cosine down.",
         "arXiv:1706.02677, section 2.2; arXiv:1608.03983",
         lambda share, floor: warmup(share, then=cosine(floor)),
         10,
-        {"share": _RISE, "floor": Real(0.0, low=0.0, high=0.1)},
+        {"share": _RISE, "floor": FloatRange(0.0, low=0.0, high=0.1)},
         _PLAYBOOK,
     ),
-    Entry(
+    ScheduleEntry(
         "warmup-inverse-sqrt",
         "A short rise, then one over the root of time.",
         "arXiv:1706.03762, section 5.3",
         lambda share, tau: warmup(share, then=inverse_sqrt(tau)),
         11,
-        {"share": _RISE, "tau": Real(0.05, low=0.005, high=0.1, log=True)},
+        {"share": _RISE, "tau": FloatRange(0.05, low=0.005, high=0.1, log=True)},
         _PLAYBOOK,
     ),
-    Entry(
+    ScheduleEntry(
         "wsd",
         "A short rise, the peak for long, and a straight cooldown.",
         "arXiv:2404.06395; arXiv:2405.18392",
         lambda share, decay: warmup(share, then=stable_decay(decay)),
         12,
-        {"share": _RISE, "decay": Real(0.2, low=0.05, high=0.4)},
+        {"share": _RISE, "decay": FloatRange(0.2, low=0.05, high=0.4)},
         "arXiv:2405.18392: cooldowns of 5 to 40 %, 10 to 20 % suffice",
     ),
-    Entry(
+    ScheduleEntry(
         "wsd-sqrt",
         "A short rise, the peak for long, and a cooldown by 1 - sqrt.",
         "arXiv:2405.18392",
         lambda share, decay: warmup(share, then=stable_decay(decay, "1-sqrt")),
         13,
-        {"share": _RISE, "decay": Real(0.2, low=0.05, high=0.4)},
+        {"share": _RISE, "decay": FloatRange(0.2, low=0.05, high=0.4)},
         "arXiv:2405.18392: cooldowns of 5 to 40 %, 10 to 20 % suffice",
     ),
-    Entry(
+    ScheduleEntry(
         "trapezoid",
         "A long rise, the peak for as long, and a straight way down.",
         "arXiv:2405.18392 (the shape); arXiv:2110.04369 (why the rise)",
         lambda share, decay: warmup(share, then=stable_decay(decay)),
         14,
-        {"share": Real(0.25, low=0.1, high=0.4), "decay": Real(0.4, low=0.2, high=0.6)},
+        {"share": FloatRange(0.25, low=0.1, high=0.4), "decay": FloatRange(0.4, low=0.2, high=0.6)},
         "docs/decisions/0010: around what did best on small tasks",
     ),
-    Entry(
+    ScheduleEntry(
         "cosine-restarts",
         "Cosines down, each longer than the one before (SGDR).",
         "arXiv:1608.03983, section 3",
         cosine_restarts,
         15,
         {
-            "cycles": Whole(3, low=2, high=5),
+            "cycles": IntRange(3, low=2, high=5),
             "stretch": Choice("2", {"1": 1.0, "2": 2.0}),
-            "decay": Real(1.0, low=0.5, high=1.0),
+            "decay": FloatRange(1.0, low=0.5, high=1.0),
         },
         "T_mult 1 and 2 of arXiv:1608.03983; timm's cycle_decay",
     ),
-    Entry(
+    ScheduleEntry(
         "triangular",
         "Up and down in equal cycles.",
         "arXiv:1506.01186, section 3.1",
@@ -201,7 +201,7 @@ _SIMPLEST_FIRST = (
         {"cycles": _CYCLES, "base": _BASE},
         _SMITH,
     ),
-    Entry(
+    ScheduleEntry(
         "triangular2",
         "Up and down in cycles, each half as high.",
         "arXiv:1506.01186, section 3.1",
@@ -210,16 +210,16 @@ _SIMPLEST_FIRST = (
         {"cycles": _CYCLES, "base": _BASE},
         _SMITH,
     ),
-    Entry(
+    ScheduleEntry(
         "exp-range",
         "Up and down in cycles under an exponential.",
         "arXiv:1506.01186, section 3.1",
         exp_range,
         18,
-        {"cycles": _CYCLES, "base": _BASE, "end": Real(0.1, low=0.01, high=0.5, log=True)},
+        {"cycles": _CYCLES, "base": _BASE, "end": FloatRange(0.1, low=0.01, high=0.5, log=True)},
         _SMITH,
     ),
-    Entry(
+    ScheduleEntry(
         "decay-cyclic",
         "Up and down in cycles under a straight line to 0.",
         "arXiv:1506.01186, section 3.1",
@@ -228,28 +228,31 @@ _SIMPLEST_FIRST = (
         {"cycles": _CYCLES, "base": _BASE},
         _SMITH,
     ),
-    Entry(
+    ScheduleEntry(
         "one-cycle",
         "Up to the peak and down to almost nothing, with the momentum in the mirror.",
         "arXiv:1708.07120; torch's OneCycleLR",
         one_cycle,
         20,
-        {"share": Real(0.3, low=0.1, high=0.4), "start": Real(0.04, low=0.01, high=0.1, log=True)},
+        {
+            "share": FloatRange(0.3, low=0.1, high=0.4),
+            "start": FloatRange(0.04, low=0.01, high=0.1, log=True),
+        },
         "pct_start and div_factor of torch and fastai, and around them",
     ),
-    Entry(
+    ScheduleEntry(
         "one-cycle-three-phase",
         "Up to the peak, as long down again, and a last short fall to almost nothing.",
         "arXiv:1803.09820, section 4; arXiv:1708.07120",
         one_cycle_three_phase,
         21,
         {
-            "share": Real(0.45, low=0.3, high=0.475),
-            "start": Real(0.04, low=0.01, high=0.1, log=True),
+            "share": FloatRange(0.45, low=0.3, high=0.475),
+            "start": FloatRange(0.04, low=0.01, high=0.1, log=True),
         },
         "a last phase of 5 to 40 % of the run; a tenth in arXiv:1803.09820",
     ),
 )
 
-SCHEDULES: dict[str, Entry] = {entry.name: entry for entry in _SIMPLEST_FIRST}
+SCHEDULES: dict[str, ScheduleEntry] = {entry.name: entry for entry in _SIMPLEST_FIRST}
 """Name to factory, simplest first; each works without arguments."""

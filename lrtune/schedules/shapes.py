@@ -3,7 +3,7 @@
 from functools import partial
 
 from lrtune.schedules import formulas
-from lrtune.schedules.arguments import increasing, inside, one_of
+from lrtune.schedules.arguments import check_choice, check_increasing, check_range
 from lrtune.schedules.schedule import Curve, factory
 
 _FLOOR = "a share of the peak rate, such as 0.01"
@@ -38,7 +38,7 @@ def growth(start: float = 1e-8) -> Curve:
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3 (there linear in the rate).
     """
-    inside("(0, 1)", "growth", "the multiplier at the first step, such as 1e-8", start=start)
+    check_range("(0, 1)", "growth", "the multiplier at the first step, such as 1e-8", start=start)
     return partial(formulas.growth, start=start)
 
 
@@ -58,7 +58,7 @@ def linear(floor: float = 0.0) -> Curve:
     Source: Li, Yumer, Ramanan 2020, arXiv:1905.04753, section 3; Defazio et al. 2023,
     arXiv:2310.07831.
     """
-    inside("[0, 1]", "linear", _FLOOR, floor=floor)
+    check_range("[0, 1]", "linear", _FLOOR, floor=floor)
     return partial(formulas.linear, floor=floor)
 
 
@@ -79,8 +79,8 @@ def polynomial(power: float = 2.0, floor: float = 0.0) -> Curve:
     Source: the "poly" policy, power 0.9 in Chen et al. 2016, arXiv:1606.00915, section 4.1;
     power 2 in You et al. 2017, arXiv:1708.03888.
     """
-    inside("(0, 10]", "polynomial", "an exponent, such as 2", power=power)
-    inside("[0, 1]", "polynomial", _FLOOR, floor=floor)
+    check_range("(0, 10]", "polynomial", "an exponent, such as 2", power=power)
+    check_range("[0, 1]", "polynomial", _FLOOR, floor=floor)
     return partial(formulas.polynomial, power=power, floor=floor)
 
 
@@ -99,7 +99,7 @@ def cosine(floor: float = 0.0) -> Curve:
 
     Source: Loshchilov & Hutter 2017, arXiv:1608.03983, section 3, without restarts.
     """
-    inside("[0, 1]", "cosine", _FLOOR, floor=floor)
+    check_range("[0, 1]", "cosine", _FLOOR, floor=floor)
     return partial(formulas.cosine, floor=floor)
 
 
@@ -119,7 +119,7 @@ def exponential(end: float = 0.01) -> Curve:
 
     Source: torch's ExponentialLR with gamma = end ** (1 / steps).
     """
-    inside("(0, 1]", "exponential", "the multiplier at the end, such as 0.01", end=end)
+    check_range("(0, 1]", "exponential", "the multiplier at the end, such as 0.01", end=end)
     return partial(formulas.exponential, end=end)
 
 
@@ -140,8 +140,8 @@ def step(every: float = 1 / 3, factor: float = 0.1) -> Curve:
     Source: He et al. 2015, arXiv:1512.03385, section 3.4 ("divided by 10"); the stairs of 30
     epochs in 90 are those of torchvision's reference recipe.
     """
-    inside("(0, 1]", "step", "a share of the run, such as 1/3", every=every)
-    inside("(0, 1)", "step", _FACTOR, factor=factor)
+    check_range("(0, 1]", "step", "a share of the run, such as 1/3", every=every)
+    check_range("(0, 1)", "step", _FACTOR, factor=factor)
     return partial(formulas.stairs, every=every, factor=factor)
 
 
@@ -161,8 +161,8 @@ def multistep(at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1) -> Curve
 
     Source: He et al. 2015, arXiv:1512.03385, section 4.2 (after 32k and 48k of 64k updates).
     """
-    increasing("multistep", "positions in the run, such as (0.5, 0.75)", at)
-    inside("(0, 1)", "multistep", _FACTOR, factor=factor)
+    check_increasing("multistep", "positions in the run, such as (0.5, 0.75)", at)
+    check_range("(0, 1)", "multistep", _FACTOR, factor=factor)
     return partial(formulas.milestones, at=at, factor=factor)
 
 
@@ -184,7 +184,7 @@ def inverse_sqrt(tau: float = 0.05) -> Curve:
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 5.3; Zhai et al. 2021,
     arXiv:2106.04560, section 3.5.
     """
-    inside("(0, 1]", "inverse_sqrt", "a share of the run, such as 0.05", tau=tau)
+    check_range("(0, 1]", "inverse_sqrt", "a share of the run, such as 0.05", tau=tau)
     return partial(formulas.inverse_sqrt, tau=tau)
 
 
@@ -222,6 +222,6 @@ def stable_decay(decay: float = 0.2, cooldown: str = "linear") -> Curve:
     Source: Hägele et al. 2024, arXiv:2405.18392 (1-sqrt, 10 to 20 % of the run); Hu et al.
     2024, arXiv:2404.06395 (WSD).
     """
-    inside("(0, 1]", "stable_decay", "a share of the run, such as 0.2", decay=decay)
-    one_of("stable_decay", ("linear", "1-sqrt"), cooldown=cooldown)
+    check_range("(0, 1]", "stable_decay", "a share of the run, such as 0.2", decay=decay)
+    check_choice("stable_decay", ("linear", "1-sqrt"), cooldown=cooldown)
     return partial(formulas.stable, decay=decay, cooldown=cooldown)

@@ -22,10 +22,10 @@ from torch.optim import Optimizer
 from lrtune.study.keys import digest as digest_texts
 from lrtune.study.keys import digest_of, plain
 from lrtune.study.tables import damaged
-from lrtune.task.batch import Batch, cloned, digest, length
-from lrtune.task.checks import TRIAL_RATE
-from lrtune.task.random_state import NOISE, derive, preserved, seed_all
-from lrtune.task.task import State, Task
+from lrtune.task.batch import Batch, clone_batch, count_examples, digest
+from lrtune.task.checks import TRIAL_LR
+from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
+from lrtune.task.task import Task, TrainState
 
 BATCHES = 3
 """How many first batches are looked at."""
@@ -108,8 +108,13 @@ def from_json(text: str) -> Fingerprint:
 
 def fingerprint(task: Task) -> Fingerprint:
     """Take the fingerprint; the task, and the global random states, stay as they are."""
-    with _looking("the task"), preserved(), torch.inference_mode(mode=False), torch.enable_grad():
-        state = task.begin(seed=0, lr=TRIAL_RATE)
+    with (
+        _looking("the task"),
+        preserve_random_state(),
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+    ):
+        state = task.init_state(seed=0, lr=TRIAL_LR)
         told = task.describe()
         first = next(task.batches(seed=0))
         parts = {
@@ -130,8 +135,8 @@ def fingerprint(task: Task) -> Fingerprint:
 
 def of_seed(task: Task, seed: int) -> str:
     """What one seed begins with: its weights and its first batches, as one digest each, in JSON."""
-    with _looking(f"seed {seed}"), preserved(), torch.inference_mode(mode=False):
-        weights = _weights(task.begin(seed, TRIAL_RATE).model)
+    with _looking(f"seed {seed}"), preserve_random_state(), torch.inference_mode(mode=False):
+        weights = _weights(task.init_state(seed, TRIAL_LR).model)
         return json.dumps({"weights": weights, "data": _batches(task, seed)})
 
 
@@ -184,7 +189,7 @@ def _optimizer(made: Optimizer) -> tuple[str, str]:
         settings = {
             k: plain(v) for k, v in group.items() if k not in ("params", "lr", "initial_lr")
         }
-        rate = f"{float(group['lr']) / TRIAL_RATE:.9g}"
+        rate = f"{float(group['lr']) / TRIAL_LR:.9g}"
         groups.append({**settings, "lr": rate, "tensors": str(len(group["params"]))})
     name = type(made).__name__
     usual = {k: v for k, v in made.defaults.items() if k != "lr" and v not in (None, False, 0)}
@@ -223,7 +228,7 @@ def _validation(task: Task) -> tuple[str, str]:
     data = task._val  # noqa: SLF001 - nobody else has to know it
     assert data is not None
     first = list(itertools.islice(data.epoch(0, 0), BATCHES))
-    told = f"batches of {length(first[0])}" if first else "no batch"
+    told = f"batches of {count_examples(first[0])}" if first else "no batch"
     return told, digest_texts([str(digest(batch)) for batch in first])
 
 
@@ -233,10 +238,10 @@ def _device(device: torch.device) -> str:
     return f"cuda ({torch.cuda.get_device_name(device)})"
 
 
-def _first_loss(task: Task, state: State, batch: Batch) -> float:
+def _first_loss(task: Task, state: TrainState, batch: Batch) -> float:
     """The loss of the first batch; NaN where it cannot be had: then training will say why."""
-    seed_all(derive(0, NOISE, 0))
+    seed_everything(derive_seed(0, NOISE, 0))
     with suppress(Exception), torch.no_grad():
-        loss = float(task.loss(copy.copy(state), task.place(cloned(batch))))
+        loss = float(task.loss(copy.copy(state), task.to_device(clone_batch(batch))))
         return loss if math.isfinite(loss) else math.nan
     return math.nan

@@ -11,10 +11,10 @@ from torch import Tensor
 Batch = Any
 """What one step takes: usually a tuple of tensors, the target last; or a dict; or anything."""
 
-SAMPLE = 256
+DIGEST_NUMBERS = 256
 """A digest reads at most so many numbers of a tensor: it tells batches apart, it proves nothing."""
 
-PLAIN = {torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool}
+NUMPY_DTYPES = {torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool}
 """What numpy knows as it is; the rest, such as bfloat16, is read as bytes."""
 
 
@@ -30,11 +30,11 @@ def leaves(batch: Batch) -> Iterator[Any]:
         yield batch
 
 
-def moved(batch: Batch, device: torch.device) -> Batch:
+def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch on the device; what has no `to` stays as it is."""
     if _flat(batch):
-        return tuple([placed(leaf, device) for leaf in batch])
-    return _mapped(batch, lambda leaf: placed(leaf, device))
+        return tuple([tensor_to_device(leaf, device) for leaf in batch])
+    return _mapped(batch, lambda leaf: tensor_to_device(leaf, device))
 
 
 def _flat(batch: Batch) -> bool:
@@ -42,12 +42,12 @@ def _flat(batch: Batch) -> bool:
     return type(batch) is tuple and all([type(leaf) is Tensor for leaf in batch])  # noqa: C419
 
 
-def cloned(batch: Batch) -> Batch:
+def clone_batch(batch: Batch) -> Batch:
     """The batch with tensors of its own, for a model that works in place."""
     return _mapped(batch, lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)
 
 
-def placed(leaf: Any, device: torch.device) -> Any:
+def tensor_to_device(leaf: Any, device: torch.device) -> Any:
     """One tensor, or whatever has a `to`, on the device."""
     if not isinstance(leaf, Tensor):
         return leaf.to(device) if hasattr(leaf, "to") else leaf
@@ -93,15 +93,15 @@ def _shape(shape: torch.Size) -> bytes:
 
 def _sample(tensor: Tensor) -> bytes | memoryview:
     """Up to so many numbers, evenly spread, as bytes."""
-    if tensor.is_cpu and tensor.dtype in PLAIN and tensor.layout is torch.strided:
+    if tensor.is_cpu and tensor.dtype in NUMPY_DTYPES and tensor.layout is torch.strided:
         # numpy's views cost a fraction of torch's
         flat = (tensor.detach() if tensor.requires_grad else tensor).numpy().reshape(-1)
-        return flat[:: max(1, -(-flat.size // SAMPLE))].tobytes()
+        return flat[:: max(1, -(-flat.size // DIGEST_NUMBERS))].tobytes()
     numbers = tensor.detach()
     if numbers.layout is not torch.strided:
         numbers = (numbers.coalesce() if numbers.is_sparse else numbers).values()
-    if numbers.numel() > SAMPLE:
-        numbers = numbers.reshape(-1)[:: -(-numbers.numel() // SAMPLE)]
+    if numbers.numel() > DIGEST_NUMBERS:
+        numbers = numbers.reshape(-1)[:: -(-numbers.numel() // DIGEST_NUMBERS)]
     numbers = numbers.cpu().contiguous()
     return numbers.reshape(-1).view(torch.uint8).numpy().data if numbers.numel() else b""
 
@@ -111,23 +111,25 @@ def nbytes(batch: Batch) -> int:
     return sum(leaf.nbytes for leaf in leaves(batch) if isinstance(leaf, Tensor))
 
 
-def length(batch: Batch) -> int:
+def count_examples(batch: Batch) -> int:
     """How many examples a batch holds: the rows of its first tensor; 1 if it has none."""
     sizes = (len(leaf) for leaf in leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim)
     return next(sizes, 1)
 
 
-def described(batch: Batch) -> str:
+def describe_batch(batch: Batch) -> str:
     """Types and shapes, for messages.
 
-    >>> described((torch.zeros(2, 3), torch.tensor([1, 2])))
+    >>> describe_batch((torch.zeros(2, 3), torch.tensor([1, 2])))
     '(float32[2, 3], int64[2])'
     """
     if isinstance(batch, Tensor):
         return f"{str(batch.dtype).removeprefix('torch.')}{list(batch.shape)}"
     if isinstance(batch, Mapping):
-        return "{" + ", ".join(f"{key}: {described(value)}" for key, value in batch.items()) + "}"
+        return (
+            "{" + ", ".join(f"{key}: {describe_batch(value)}" for key, value in batch.items()) + "}"
+        )
     if isinstance(batch, (tuple, list)):
-        inside = ", ".join(described(value) for value in batch)
+        inside = ", ".join(describe_batch(value) for value in batch)
         return f"({inside})" if isinstance(batch, tuple) else f"[{inside}]"
     return type(batch).__name__

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrtune.errors import TaskError
-from lrtune.task.batch import Batch, described, leaves
-from lrtune.task.data import Data, Tensors
+from lrtune.task.batch import Batch, describe_batch, leaves
+from lrtune.task.data import Data, TensorData
 
-TRIAL_RATE = 1e-3
+TRIAL_LR = 1e-3
 
 
-def device(wanted: str | torch.device) -> torch.device:
+def resolve_device(wanted: str | torch.device) -> torch.device:
     """The device meant; `auto` is CUDA, else MPS, else the CPU."""
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
@@ -36,7 +36,7 @@ def device(wanted: str | torch.device) -> torch.device:
     return chosen
 
 
-def loss(given: object) -> None:
+def check_loss(given: object) -> None:
     """A function or an instance of a loss module, not the class."""
     if isinstance(given, type):
         raise TaskError(
@@ -49,7 +49,7 @@ def loss(given: object) -> None:
         )
 
 
-def objective(given: object) -> None:
+def check_objective(given: object) -> None:
     """A function of a model and a batch."""
     if isinstance(given, type) or not callable(given):
         raise TaskError(
@@ -58,7 +58,7 @@ def objective(given: object) -> None:
         )
 
 
-def fresh_models(make: Callable[[], object]) -> tuple[nn.Module, nn.Module]:
+def make_two_models(make: Callable[[], object]) -> tuple[nn.Module, nn.Module]:
     """A model factory has to make a new module at each call; two of them."""
     try:
         inspect.signature(make).bind()
@@ -83,11 +83,11 @@ def fresh_models(make: Callable[[], object]) -> tuple[nn.Module, nn.Module]:
             "other's weights. Make a new model at each call, or pass the model itself: it is "
             "copied."
         )
-    trainable(first)
+    check_trainable(first)
     return first, second
 
 
-def trainable(model: nn.Module) -> None:
+def check_trainable(model: nn.Module) -> None:
     """At least one parameter asks for a gradient."""
     total = len(list(model.parameters()))
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -97,7 +97,7 @@ def trainable(model: nn.Module) -> None:
         )
 
 
-def optimizer_factory(given: object) -> None:
+def check_optimizer_factory(given: object) -> None:
     """A class, a partial of one, or a function; not an optimizer that is made already."""
     if isinstance(given, Optimizer):
         name = type(given).__name__
@@ -113,9 +113,9 @@ def optimizer_factory(given: object) -> None:
         )
 
 
-def optimizer(make: Callable[[nn.Module, float], object], model: nn.Module) -> Optimizer:
+def check_optimizer(make: Callable[[nn.Module, float], object], model: nn.Module) -> Optimizer:
     """The factory returns an optimizer over this model's parameters, and obeys lr."""
-    made = make(model, TRIAL_RATE)
+    made = make(model, TRIAL_LR)
     if not isinstance(made, Optimizer):
         raise TaskError(
             f"the optimizer factory returned {made!r}; expected a torch.optim.Optimizer. "
@@ -133,7 +133,7 @@ def optimizer(make: Callable[[nn.Module, float], object], model: nn.Module) -> O
             f"{type(made).__name__} needs a closure at each step, as it searches its step size "
             "itself; there is no rate to find. Use SGD, Adam or another first-order optimizer."
         )
-    twice = make(model, 2 * TRIAL_RATE)
+    twice = make(model, 2 * TRIAL_LR)
     if not isinstance(twice, Optimizer) or _rates(made) == _rates(twice):
         raise TaskError(
             f"the optimizer's rates are {_rates(made)} whatever lr is; expected them to follow "
@@ -151,17 +151,17 @@ def _required(function: Callable[..., object]) -> list[str]:
     return [p.name for p in parameters if p.default is p.empty]
 
 
-def batch(first: Batch) -> None:
+def check_batch(first: Batch) -> None:
     """Without an objective, a batch is (*inputs, target)."""
     if not (isinstance(first, (tuple, list)) and len(first) >= 2):
         raise TaskError(
-            f"a batch is {described(first)}; expected a tuple (*inputs, target). Batches of any "
-            "other form need an objective: "
+            f"a batch is {describe_batch(first)}; expected a tuple (*inputs, target). Batches of "
+            "any other form need an objective: "
             "Task(..., objective=lambda model, batch: model(**batch).loss)."
         )
 
 
-def labels(outputs: object, loss: object, targets: object, *, where: str) -> None:
+def check_labels(outputs: object, loss: object, targets: object, *, where: str) -> None:
     """For cross-entropy: class indices lie in 0 ... outputs - 1."""
     names = (nn.CrossEntropyLoss, nn.NLLLoss)
     of_classes = isinstance(loss, names) or loss in (
@@ -184,15 +184,15 @@ def labels(outputs: object, loss: object, targets: object, *, where: str) -> Non
         )
 
 
-def all_labels(outputs: object, loss: object, data: Data, first: Batch) -> None:
+def check_all_labels(outputs: object, loss: object, data: Data, first: Batch) -> None:
     """Every label where the data are tensors; otherwise those of the first batch."""
-    if isinstance(data, Tensors):
-        labels(outputs, loss, data.tensors[-1], where="the training data")
+    if isinstance(data, TensorData):
+        check_labels(outputs, loss, data.tensors[-1], where="the training data")
     else:
-        labels(outputs, loss, first[-1], where="the first batch")
+        check_labels(outputs, loss, first[-1], where="the first batch")
 
 
-def value(given: object) -> Tensor:
+def check_loss_value(given: object) -> Tensor:
     """A loss is one finite number that depends on trainable parameters."""
     if not isinstance(given, Tensor):
         raise TaskError(
@@ -217,13 +217,13 @@ def value(given: object) -> Tensor:
     return given
 
 
-def versions(batch: Batch) -> list[int]:
+def tensor_versions(batch: Batch) -> list[int]:
     """How often each tensor of the batch was changed in place."""
     return [leaf._version for leaf in leaves(batch) if isinstance(leaf, Tensor)]  # noqa: SLF001
 
 
 @contextmanager
-def trying(what: str, batch: Batch) -> Iterator[None]:
+def explain_errors(what: str, batch: Batch) -> Iterator[None]:
     """Whatever the user's code raises here becomes a sentence about the first batch."""
     try:
         yield
@@ -231,12 +231,13 @@ def trying(what: str, batch: Batch) -> Iterator[None]:
         raise
     except Exception as error:
         raise TaskError(
-            f"{what} fails on the first batch, {described(batch)}: {type(error).__name__}: {error}"
+            f"{what} fails on the first batch, {describe_batch(batch)}: "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 
 @contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
+def eval_mode(*models: nn.Module) -> Iterator[None]:
     """Eval mode inside; afterwards every part of the models is in the mode it was in."""
     modes = [(part, part.training) for model in models for part in model.modules()]
     try:

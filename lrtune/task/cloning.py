@@ -9,13 +9,13 @@ from torch import Tensor, nn, strided
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from lrtune.errors import TaskError
-from lrtune.task.ownership import borrowing, hooks, post_hooks, tensors
+from lrtune.task.ownership import find_leaks, gradient_hooks, named_tensors, post_gradient_hooks
 
 T = TypeVar("T")
 MakeModel = Callable[[], nn.Module]
 
 
-def twin(thing: T) -> T:
+def deepcopy_module(thing: T) -> T:
     """A deep copy of a module, or of a tuple with modules, and of what torch forgets.
 
     That is what their owner has hung onto the parameters, hooks of gradients and attributes; and
@@ -55,10 +55,10 @@ def _hang(module: nn.Module, made: nn.Module, memo: dict[int, Any]) -> None:
         if other is None or other is parameter:
             continue
         vars(other).update(copy.deepcopy(vars(parameter), memo))
-        for hook in hooks(parameter):
+        for hook in gradient_hooks(parameter):
             with _unfrozen(other):
                 other.register_hook(copy.deepcopy(hook, memo))  # type: ignore[no-untyped-call]
-        for hook in post_hooks(parameter):
+        for hook in post_gradient_hooks(parameter):
             with _unfrozen(other):
                 own = copy.deepcopy(hook, memo)
                 other.register_post_accumulate_grad_hook(own)  # type: ignore[no-untyped-call]
@@ -73,7 +73,7 @@ def _unfrozen(parameter: Tensor) -> Iterator[None]:
     parameter.requires_grad = asks
 
 
-def model_copy(model: nn.Module) -> nn.Module:
+def copy_model(model: nn.Module) -> nn.Module:
     """A copy of the user's model that cannot reach the model itself.
 
     Raises:
@@ -82,7 +82,7 @@ def model_copy(model: nn.Module) -> nn.Module:
     kind = type(model).__name__
     way_out = f"Pass a function that makes it: Task(lambda: {kind}(...), ...)."
     try:
-        made = twin(model)
+        made = deepcopy_module(model)
     except TaskError as error:
         raise TaskError(f"{error} {way_out}") from error
     except Exception as error:
@@ -97,7 +97,7 @@ def model_copy(model: nn.Module) -> nn.Module:
             f"the {kind} cannot be copied ({why}), and training yours would change it. "
             f"{drop}{way_out.removeprefix('Pass')}"
         ) from error
-    borrowed = next(borrowing(model, made), None)
+    borrowed = next(find_leaks(model, made), None)
     if borrowed:
         raise TaskError(
             f"{borrowed} of the {kind}, and Python does not copy functions, so a copy would use "
@@ -129,22 +129,22 @@ def _shared(model: nn.Module, made: nn.Module) -> Iterator[str]:
     parts = {id(part) for part in model.modules()}
     shared = (name for name, part in made.named_modules() if id(part) in parts)
     yield from (f"the part {name}" if name else "everything" for name in shared)
-    mine = {id(tensor) for _, tensor in tensors(model)}
-    places = {_place(tensor) for _, tensor in tensors(model)} - {0}
-    for name, tensor in tensors(made):
+    mine = {id(tensor) for _, tensor in named_tensors(model)}
+    places = {_place(tensor) for _, tensor in named_tensors(model)} - {0}
+    for name, tensor in named_tensors(made):
         if id(tensor) in mine or _place(tensor) in places:
             yield name
 
 
-def owning(make: MakeModel, first: nn.Module, second: nn.Module) -> MakeModel:
+def unshare(make: MakeModel, first: nn.Module, second: nn.Module) -> MakeModel:
     """A factory like `make`, two of whose models are given, but no two models share anything.
 
     Parts without parameters (a ReLU that is a default argument), and the memory of weights and
     buffers (those that were loaded once for all), belong to the user: each model gets its own.
     """
     parts = {id(part) for part in first.modules()} & {id(part) for part in second.modules()}
-    places = {_place(tensor) for _, tensor in tensors(first)}
-    places &= {_place(tensor) for _, tensor in tensors(second)} - {0}
+    places = {_place(tensor) for _, tensor in named_tensors(first)}
+    places &= {_place(tensor) for _, tensor in named_tensors(second)} - {0}
 
     def made() -> nn.Module:
         model = make()

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrtune.errors import TaskError
-from lrtune.task.batch import Batch, digest, moved, placed
-from lrtune.task.random_state import ORDER, derive, reseed, seed_all
+from lrtune.task.batch import Batch, digest, tensor_to_device, to_device
+from lrtune.task.random_state import ORDER, derive_seed, reseed_generator, seed_everything
 
 DEFAULT_BATCH_SIZE = 64
-Drawn = tuple[Batch, int]
+DigestedBatch = tuple[Batch, int]
 """A batch on the device where it is needed, and its digest."""
 
 
@@ -26,7 +26,7 @@ class Data(Protocol):
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """One pass over the data, as they are."""
 
-    def drawn(self, seed: int, epoch: int, device: torch.device) -> Iterator[Drawn]:
+    def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
         """The same pass, on the device."""
 
 
@@ -48,23 +48,23 @@ def as_data(source: object, batch_size: int | None, *, what: str, whole: bool = 
                 f"batch_size={batch_size} goes with a Dataset or tensors, but {what} is a "
                 f"{type(source).__name__} that makes its own batches. Leave batch_size out."
             )
-        return Loader(source) if isinstance(source, DataLoader) else Batches(source, what)
+        return LoaderData(source) if isinstance(source, DataLoader) else IterableData(source, what)
     size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise TaskError(f"batch_size must be a whole number >= 1, got {size!r}.")
     if isinstance(source, IterableDataset):
-        return Loader(DataLoader(source, batch_size=size))
+        return LoaderData(DataLoader(source, batch_size=size))
     if isinstance(source, Dataset):
         count = len(cast("Any", source))
         if not count:
             raise TaskError(f"{what} is an empty {type(source).__name__}. Check the path or split.")
-        return Loader(
+        return LoaderData(
             DataLoader(source, size, shuffle=not whole, drop_last=not whole and count >= size)
         )
-    return Tensors(source, size, what, whole=whole)
+    return TensorData(source, size, what, whole=whole)
 
 
-class Tensors:
+class TensorData:
     """Tensors with one row per example, cut into shuffled batches; a short last one is dropped.
 
     With `whole` they are neither shuffled nor is anything dropped.
@@ -97,7 +97,7 @@ class Tensors:
         for rows in self._cut(self._order(seed, epoch)):
             yield tuple(tensor[rows] for tensor in self.tensors)
 
-    def drawn(self, seed: int, epoch: int, device: torch.device) -> Iterator[Drawn]:
+    def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
         """The same; the tensors move to the device once, where a quarter of it holds them.
 
         A digest is of the numbers of the rows.
@@ -115,7 +115,7 @@ class Tensors:
         """The numbers of the rows of one pass, one batch after the other."""
         if self.whole:
             return torch.arange(self.rows)
-        generator = torch.Generator().manual_seed(derive(seed, ORDER, epoch))
+        generator = torch.Generator().manual_seed(derive_seed(seed, ORDER, epoch))
         order = torch.randperm(self.rows, generator=generator)
         return order[: self.rows - self.rows % self.size or self.rows]
 
@@ -127,7 +127,9 @@ class Tensors:
         if device not in self._resident:
             if sum(tensor.nbytes for tensor in self.tensors) > _room(device):
                 return None
-            self._resident[device] = tuple(placed(tensor, device) for tensor in self.tensors)
+            self._resident[device] = tuple(
+                tensor_to_device(tensor, device) for tensor in self.tensors
+            )
         return self._resident[device]
 
 
@@ -137,16 +139,16 @@ def _room(device: torch.device) -> float:
 
 
 def _placed_all(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    return (moved(batch, device) for batch in batches)
+    return (to_device(batch, device) for batch in batches)
 
 
-def _digested(batches: Iterator[Batch], device: torch.device) -> Iterator[Drawn]:
+def _digested(batches: Iterator[Batch], device: torch.device) -> Iterator[DigestedBatch]:
     for batch in batches:
         known = digest(batch)
-        yield moved(batch, device), known
+        yield to_device(batch, device), known
 
 
-class Loader:
+class LoaderData:
     """A user's DataLoader; each pass goes over a copy with its own sampler and generators."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
@@ -155,9 +157,9 @@ class Loader:
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """In the order that the seed gives to the loader's generators, or to the global ones."""
-        return _reseeded(self._copy(derive(seed, ORDER, epoch)), seed, epoch)
+        return _reseeded(self._copy(derive_seed(seed, ORDER, epoch)), seed, epoch)
 
-    def drawn(self, seed: int, epoch: int, device: torch.device) -> Iterator[Drawn]:
+    def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
         """The same, on the device."""
         return _digested(self.epoch(seed, epoch), device)
 
@@ -176,7 +178,7 @@ class Loader:
                 "Pass the data set itself, or a sampler that copy.deepcopy can copy."
             ) from error
         for copied in list(memo.values()):  # among them every generator, however deep inside
-            reseed(copied, seed)
+            reseed_generator(copied, seed)
         sampler, batch_sampler = samplers
         twin = copy.copy(loader)
         # DataLoader forbids setting these after its construction; on a copy it does no harm.
@@ -186,7 +188,7 @@ class Loader:
         return twin
 
 
-class Batches:
+class IterableData:
     """Any re-iterable of batches; what shuffles from the global generators obeys the seed."""
 
     def __init__(self, source: object, what: str) -> None:
@@ -208,18 +210,18 @@ class Batches:
         """One pass."""
         return _reseeded(self.source, seed, epoch)
 
-    def drawn(self, seed: int, epoch: int, device: torch.device) -> Iterator[Drawn]:
+    def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
         """The same, on the device."""
         return _digested(self.epoch(seed, epoch), device)
 
 
 def _reseeded(source: Iterable[Batch], seed: int, epoch: int) -> Iterator[Batch]:
     """Draw each batch under its own seed: what runs between two batches does not matter."""
-    seed_all(derive(seed, ORDER, epoch))
+    seed_everything(derive_seed(seed, ORDER, epoch))
     batches, position = iter(source), 0
     while True:
         position += 1
-        seed_all(derive(seed, ORDER, epoch, position))
+        seed_everything(derive_seed(seed, ORDER, epoch, position))
         try:
             batch = next(batches)
         except StopIteration:
@@ -227,14 +229,14 @@ def _reseeded(source: Iterable[Batch], seed: int, epoch: int) -> Iterator[Batch]
         yield batch
 
 
-def stream(data: Data, seed: int) -> Iterator[Batch]:
+def endless_batches(data: Data, seed: int) -> Iterator[Batch]:
     """The batches of one seed, endlessly: at the end of the data it begins the next epoch."""
     return _endless(lambda epoch: data.epoch(seed, epoch))
 
 
-def draw(data: Data, seed: int, device: torch.device) -> Iterator[Drawn]:
+def endless_device_batches(data: Data, seed: int, device: torch.device) -> Iterator[DigestedBatch]:
     """The same, each on the device and with its digest."""
-    return _endless(lambda epoch: data.drawn(seed, epoch, device))
+    return _endless(lambda epoch: data.device_epoch(seed, epoch, device))
 
 
 def _endless(passes: Callable[[int], Iterator[Any]]) -> Iterator[Any]:

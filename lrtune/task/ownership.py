@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from lrtune.errors import TaskError
 
 
-def tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Parameters, buffers, and attributes that are tensors."""
     yield from (*model.named_parameters(), *model.named_buffers())
     for name, part in model.named_modules():
@@ -23,21 +23,21 @@ def tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield f"{name}.{key}", value
 
 
-def hooks(parameter: Tensor) -> list[Any]:
+def gradient_hooks(parameter: Tensor) -> list[Any]:
     """What is called with the gradient of a parameter."""
     return list((parameter._backward_hooks or {}).values())  # noqa: SLF001
 
 
-def post_hooks(parameter: Tensor) -> list[Any]:
+def post_gradient_hooks(parameter: Tensor) -> list[Any]:
     """What is called with a parameter once it has its gradient."""
     hooked = parameter._post_accumulate_grad_hooks  # noqa: SLF001
     return list((hooked or {}).values())
 
 
-def borrowing(model: nn.Module, made: nn.Module) -> Iterator[str]:
+def find_leaks(model: nn.Module, made: nn.Module) -> Iterator[str]:
     """Functions in the copy that hold a part of the model, and what they hold."""
     parts = {id(part): name or "the whole" for name, part in model.named_modules()}
-    owned: dict[int, str] = {id(tensor): name for name, tensor in tensors(model)} | parts
+    owned: dict[int, str] = {id(tensor): name for name, tensor in named_tensors(model)} | parts
     for name, part in model.named_modules():
         for key, value in vars(part).items():
             if isinstance(value, (list, dict, set)) and key not in vars(nn.Module()):
@@ -58,7 +58,7 @@ def _functions(model: nn.Module) -> Iterator[tuple[str, object]]:
             if key not in ("_parameters", "_buffers", "_modules"):
                 yield from ((where, one) for one in inside)
     for name, parameter in model.named_parameters():
-        for hook in (*hooks(parameter), *post_hooks(parameter)):
+        for hook in (*gradient_hooks(parameter), *post_gradient_hooks(parameter)):
             yield f"a hook of {name}", hook
 
 
@@ -101,7 +101,7 @@ def _globals(code: CodeType) -> Iterator[str]:
 
 
 @contextmanager
-def watched(model: object) -> Iterator[None]:
+def guard_model(model: object) -> Iterator[None]:
     """What happens to the user's model in here, by the code of loss or objective, is undone.
 
     Raises:
@@ -118,7 +118,7 @@ def watched(model: object) -> Iterator[None]:
         touched = [_undone(now, before) for now, before in kept]
         touched += [_written(buffer, before) for buffer, before in numbers]
     if any(touched):
-        raise TaskError(f"the loss changes your {type(model).__name__} itself. {USE_THE_ARGUMENT}")
+        raise TaskError(f"the loss changes your {type(model).__name__} itself. {OBJECTIVE_HINT}")
 
 
 def _undone(now: dict[str, Any], before: dict[str, Any]) -> bool:
@@ -139,13 +139,13 @@ def _written(buffer: Tensor, before: Tensor) -> bool:
     return not same
 
 
-USE_THE_ARGUMENT = (
+OBJECTIVE_HINT = (
     "Each run trains a copy of it; expected a loss that uses that one. Hand it over as an "
     "objective, and use its argument: Task(..., objective=lambda model, batch: ...)."
 )
 
 
-def own_loss(loss: Tensor, model: object) -> None:
+def check_loss_uses_copy(loss: Tensor, model: object) -> None:
     """The loss depends on the copy that is trained, and not on the user's own model.
 
     Raises:
@@ -158,7 +158,7 @@ def own_loss(loss: Tensor, model: object) -> None:
         if id(leaf) in names:
             raise TaskError(
                 f"the loss depends on {names[id(leaf)]} of your {type(model).__name__} itself. "
-                f"{USE_THE_ARGUMENT}"
+                f"{OBJECTIVE_HINT}"
             )
 
 

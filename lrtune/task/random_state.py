@@ -12,10 +12,10 @@ WEIGHTS, ORDER, NOISE = 1, 2, 3
 """What a seed is used for: initial weights, order (and augmentation) of the data, random layers."""
 
 
-def derive(*keys: int) -> int:
+def derive_seed(*keys: int) -> int:
     """A 32-bit seed that depends on every key and on their order (splitmix64's finaliser).
 
-    >>> derive(0, NOISE, 7), derive(0, NOISE, 8)
+    >>> derive_seed(0, NOISE, 7), derive_seed(0, NOISE, 8)
     (510651633, 2656734333)
     """
     state = 0
@@ -27,7 +27,7 @@ def derive(*keys: int) -> int:
     return state >> 32
 
 
-def seed_all(seed: int) -> None:
+def seed_everything(seed: int) -> None:
     """Set torch's (CPU, CUDA, MPS), numpy's and Python's global generators to a 32-bit seed.
 
     It spares `torch.manual_seed`, which costs more, as this is called at every step.
@@ -45,7 +45,7 @@ _has_cuda = functools.cache(torch.cuda.is_available)
 _has_mps = functools.cache(torch.backends.mps.is_available)
 
 
-def reseed(one: object, seed: int) -> None:
+def reseed_generator(one: object, seed: int) -> None:
     """Set a generator of torch, numpy or Python to a 32-bit seed; leave anything else alone."""
     if isinstance(one, torch.Generator):
         one.manual_seed(seed)
@@ -56,7 +56,7 @@ def reseed(one: object, seed: int) -> None:
 
 
 @contextlib.contextmanager
-def preserved() -> Iterator[None]:
+def preserve_random_state() -> Iterator[None]:
     """Give back the global random states exactly as they were, whatever happens inside."""
     python, cpu = random.getstate(), torch.get_rng_state()
     numpy = np.random.get_state(legacy=False)  # of whatever kind its global generator is

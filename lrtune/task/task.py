@@ -14,12 +14,24 @@ from torch.utils.data import Dataset
 
 from lrtune.errors import TaskError
 from lrtune.task import checks
-from lrtune.task.batch import Batch, cloned, described, length, moved
-from lrtune.task.checks import evaluating, trying
-from lrtune.task.cloning import MakeModel, model_copy, owning, twin
-from lrtune.task.data import Drawn, Tensors, as_data, draw, stream
-from lrtune.task.ownership import own_loss, watched
-from lrtune.task.random_state import NOISE, WEIGHTS, derive, preserved, seed_all
+from lrtune.task.batch import Batch, clone_batch, count_examples, describe_batch, to_device
+from lrtune.task.checks import eval_mode, explain_errors
+from lrtune.task.cloning import MakeModel, copy_model, deepcopy_module, unshare
+from lrtune.task.data import (
+    DigestedBatch,
+    TensorData,
+    as_data,
+    endless_batches,
+    endless_device_batches,
+)
+from lrtune.task.ownership import check_loss_uses_copy, guard_model
+from lrtune.task.random_state import (
+    NOISE,
+    WEIGHTS,
+    derive_seed,
+    preserve_random_state,
+    seed_everything,
+)
 
 Loss = Callable[..., Tensor]
 MakeOptimizer = Callable[[nn.Module, float], Optimizer]
@@ -27,7 +39,7 @@ Objective = Callable[[Any, Batch], Tensor]
 
 
 @dataclass
-class State:
+class TrainState:
     """What training changes: one run's model, its loss (which may have buffers), its optimizer."""
 
     model: nn.Module
@@ -84,28 +96,28 @@ class Task:
         """Copy what the user brings, and try it on the first batch."""
         if loss is not None and objective is not None:
             raise TaskError("got loss and objective; an objective contains the loss. Pass one.")
-        self.device = checks.device(device)
+        self.device = checks.resolve_device(device)
         self._has_objective = objective is not None
         self._loss: Loss = nn.CrossEntropyLoss() if loss is None else loss
-        checks.loss(self._loss)
+        checks.check_loss(self._loss)
         if objective is not None:
-            checks.objective(objective)
+            checks.check_objective(objective)
             self._loss = objective
         self._make_optimizer = _optimizer_maker(optimizer)
         self._train = as_data(train, batch_size, what="train")
         size = batch_size if isinstance(val, (tuple, Dataset)) else None
         self._val = None if val is None else as_data(val, size, what="val", whole=True)
         self._works_in_place = False
-        with preserved(), torch.inference_mode(mode=False), torch.enable_grad():
+        with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
             self._make_model = _model_maker(model)
             self._first = next(self.batches(seed=0))
-            with watched(model):
+            with guard_model(model):
                 self._try(model)
 
     @property
-    def loads(self) -> bool:
+    def uses_loader(self) -> bool:
         """Whether batches come from a loader, which may take its time; tensors are at hand."""
-        return not isinstance(self._train, Tensors)
+        return not isinstance(self._train, TensorData)
 
     @property
     def has_validation(self) -> bool:
@@ -115,7 +127,7 @@ class Task:
     def on(self, device: str | torch.device) -> "Task":
         """The same task on another device; `auto` as in `Task`."""
         twin = copy.copy(self)
-        twin.device = checks.device(device)
+        twin.device = checks.resolve_device(device)
         twin._described = {**self._described, "device": str(twin.device)}  # noqa: SLF001
         return twin
 
@@ -124,47 +136,47 @@ class Task:
 
         Draw from it inside `randomness.preserved()`: it seeds the global generators.
         """
-        return stream(self._train, seed)
+        return endless_batches(self._train, seed)
 
-    def drawn(self, seed: int) -> Iterator[Drawn]:
+    def device_batches(self, seed: int) -> Iterator[DigestedBatch]:
         """The same batches on the task's device, each with its digest."""
-        return draw(self._train, seed, self.device)
+        return endless_device_batches(self._train, seed, self.device)
 
-    def begin(self, seed: int, lr: float) -> State:
+    def init_state(self, seed: int, lr: float) -> TrainState:
         """A fresh model with the seed's weights, its loss, and its optimizer with peak rate `lr`.
 
         Call it inside `randomness.preserved()`.
         """
-        seed_all(derive(seed, WEIGHTS))
+        seed_everything(derive_seed(seed, WEIGHTS))
         model = self._make_model().to(self.device)
         if any(map(is_lazy, [*model.parameters(), *model.buffers()])):
-            with torch.no_grad(), evaluating(model):  # in eval mode no statistics move
-                self._forward(model, self._own_loss(), self.place(cloned(self._first)))
+            with torch.no_grad(), eval_mode(model):  # in eval mode no statistics move
+                self._forward(model, self._own_loss(), self.to_device(clone_batch(self._first)))
         if not model.training:
             model.train()
-        return State(model, self._own_loss(), self._make_optimizer(model, lr))
+        return TrainState(model, self._own_loss(), self._make_optimizer(model, lr))
 
-    def copy_of(self, state: State, lr: float) -> State:
+    def copy_state(self, state: TrainState, lr: float) -> TrainState:
         """The same weights, buffers and optimizer state, with peak rate `lr`, as a twin."""
-        model, loss = twin((state.model, state.loss))
+        model, loss = deepcopy_module((state.model, state.loss))
         optimizer = self._make_optimizer(model, lr)
         rates = [group["lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(copy.deepcopy(state.optimizer.state_dict()))
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-        return State(model, loss, optimizer)
+        return TrainState(model, loss, optimizer)
 
-    def place(self, batch: Batch) -> Batch:
+    def to_device(self, batch: Batch) -> Batch:
         """The batch on the task's device, once for all runs."""
-        return moved(batch, self.device)
+        return to_device(batch, self.device)
 
-    def loss(self, state: State, batch: Batch) -> Tensor:
+    def loss(self, state: TrainState, batch: Batch) -> Tensor:
         """The loss of a placed batch, which stays as it is even where the model works in place."""
         if self._works_in_place:
-            batch = cloned(batch)
+            batch = clone_batch(batch)
         return self._forward(state.model, state.loss, batch)
 
-    def validate(self, states: Mapping[str, State]) -> dict[str, float]:
+    def validate(self, states: Mapping[str, TrainState]) -> dict[str, float]:
         """Mean loss over the validation data, in eval mode, each batch weighted by its size.
 
         The data are gone through once for all states; an error tells the name of the one it ended.
@@ -172,18 +184,18 @@ class Task:
         if self._val is None:
             raise TaskError("this task has no validation data. Pass val=... to Task.")
         totals, count = {name: torch.zeros((), dtype=torch.float64) for name in states}, 0
-        with torch.no_grad(), evaluating(*(state.model for state in states.values())):
+        with torch.no_grad(), eval_mode(*(state.model for state in states.values())):
             for batch in self._val.epoch(0, 0):
-                placed = self.place(batch)
+                placed = self.to_device(batch)
                 for name, state in states.items():
-                    seed_all(derive(0, NOISE, count))
+                    seed_everything(derive_seed(0, NOISE, count))
                     try:
                         loss = self.loss(state, placed)
                     except Exception as error:
                         error.add_note(f"while validating {name}")
                         raise
-                    totals[name] += loss.double().cpu() * length(batch)
-                count += length(batch)
+                    totals[name] += loss.double().cpu() * count_examples(batch)
+                count += count_examples(batch)
         if not count:
             raise TaskError("the validation data gave no batch. Pass data, or leave val out.")
         return {name: float(total / count) for name, total in totals.items()}
@@ -204,36 +216,36 @@ class Task:
     def _own_loss(self) -> Loss:
         if not isinstance(self._loss, nn.Module):
             return self._loss
-        return twin(self._loss).to(self.device)
+        return deepcopy_module(self._loss).to(self.device)
 
     def _try(self, brought: object) -> None:
         """Make one update on a copy of what was brought, and see whether it works in place."""
         if not self._has_objective:
-            checks.batch(self._first)
-        batch = moved(cloned(self._first), self.device)
-        with trying("making the model and its optimizer", self._first):
-            model = self.begin(seed=0, lr=checks.TRIAL_RATE).model
-        with trying("making the optimizer", self._first):
-            optimizer = checks.optimizer(self._make_optimizer, model)
-        state = State(model, self._own_loss(), optimizer)
-        before = checks.versions(batch)
-        seed_all(derive(0, NOISE))
+            checks.check_batch(self._first)
+        batch = to_device(clone_batch(self._first), self.device)
+        with explain_errors("making the model and its optimizer", self._first):
+            model = self.init_state(seed=0, lr=checks.TRIAL_LR).model
+        with explain_errors("making the optimizer", self._first):
+            optimizer = checks.check_optimizer(self._make_optimizer, model)
+        state = TrainState(model, self._own_loss(), optimizer)
+        before = checks.tensor_versions(batch)
+        seed_everything(derive_seed(0, NOISE))
         if not self._has_objective:
-            with trying("the model", self._first):
+            with explain_errors("the model", self._first):
                 outputs = model(*batch[:-1])
-            checks.all_labels(outputs, self._loss, self._train, batch)
-            with trying("the loss", self._first):
+            checks.check_all_labels(outputs, self._loss, self._train, batch)
+            with explain_errors("the loss", self._first):
                 loss = state.loss(outputs, batch[-1])
         else:
-            with trying("the objective", self._first):
+            with explain_errors("the objective", self._first):
                 loss = state.loss(model, batch)
-        own_loss(checks.value(loss), brought)
-        with trying("the update", self._first):
+        check_loss_uses_copy(checks.check_loss_value(loss), brought)
+        with explain_errors("the update", self._first):
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        self._works_in_place = checks.versions(batch) != before
+        self._works_in_place = checks.tensor_versions(batch) != before
         if self._val is not None:
-            with trying("validation", next(self._val.epoch(0, 0), None)):
+            with explain_errors("validation", next(self._val.epoch(0, 0), None)):
                 self.validate({"the model": state})
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.nbytes = sum(one.nbytes for one in [*model.parameters(), *model.buffers()])
@@ -241,27 +253,27 @@ class Task:
             "model": f"{type(model).__name__} with {parameters:,} parameters",
             "optimizer": type(optimizer).__name__,
             "loss": "an objective of its own" if self._has_objective else _name(self._loss),
-            "batch": described(self._first),
+            "batch": describe_batch(self._first),
             "device": str(self.device),
         }
 
 
 def _model_maker(model: object) -> MakeModel:
     if isinstance(model, nn.Module):
-        pristine = model_copy(model)
-        checks.trainable(pristine)
-        return lambda: twin(pristine)
+        pristine = copy_model(model)
+        checks.check_trainable(pristine)
+        return lambda: deepcopy_module(pristine)
     if not callable(model):
         raise TaskError(
             f"model is a {type(model).__name__}; expected an nn.Module, or a function without "
             "arguments that makes one."
         )
-    return owning(model, *checks.fresh_models(model))
+    return unshare(model, *checks.make_two_models(model))
 
 
 def _optimizer_maker(given: Callable[..., Optimizer] | None) -> MakeOptimizer:
     make = functools.partial(SGD, momentum=0.9) if given is None else given
-    checks.optimizer_factory(make)
+    checks.check_optimizer_factory(make)
     kind = make.func if isinstance(make, functools.partial) else make
     if not isinstance(kind, type):
         return make

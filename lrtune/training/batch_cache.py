@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lrtune.task.batch import Batch, digest, nbytes
-from lrtune.task.data import Drawn
+from lrtune.task.data import DigestedBatch
 from lrtune.task.task import Task
 from lrtune.training.memory import room
 
@@ -17,8 +17,8 @@ SHARE = 1 / 8
 class _Kept:
     """The first batches of a seed; their source goes to the reader that leaves them behind."""
 
-    source: Iterator[Drawn] | None
-    batches: list[Drawn] = field(default_factory=list)
+    source: Iterator[DigestedBatch] | None
+    batches: list[DigestedBatch] = field(default_factory=list)
     changed: bool = False
 
 
@@ -44,14 +44,14 @@ class Shelf:
         self._left = SHARE * room(task.device) if most is None else most
         self._kept: dict[int, _Kept] = {}
 
-    def read(self, seed: int) -> Iterator[Drawn]:
+    def read(self, seed: int) -> Iterator[DigestedBatch]:
         """The batches of a seed, from its first one on, each with its digest; endless."""
-        if not self._task.loads:
-            return self._task.drawn(seed)
-        kept = self._kept.setdefault(seed, _Kept(self._task.drawn(seed)))
+        if not self._task.uses_loader:
+            return self._task.device_batches(seed)
+        kept = self._kept.setdefault(seed, _Kept(self._task.device_batches(seed)))
         return self._read(seed, kept)
 
-    def _read(self, seed: int, kept: _Kept) -> Iterator[Drawn]:
+    def _read(self, seed: int, kept: _Kept) -> Iterator[DigestedBatch]:
         for step in itertools.count():
             known = step < len(kept.batches)
             if self._changed(kept, step) if known else not self._add(seed, kept):
@@ -60,7 +60,7 @@ class Shelf:
         if step == len(kept.batches) and kept.source is not None:
             source, kept.source = kept.source, None
         else:  # somebody else is further on
-            source = itertools.islice(self._task.drawn(seed), step, None)
+            source = itertools.islice(self._task.device_batches(seed), step, None)
         yield from source
 
     def _add(self, seed: int, kept: _Kept) -> bool:

@@ -16,7 +16,7 @@ from lrtune.results import Trace
 from lrtune.results.runs import Run, checked_runs, whole
 from lrtune.results.schema import VALIDATIONS
 from lrtune.results.serialization import table
-from lrtune.task.random_state import NOISE, derive, preserved
+from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state
 from lrtune.task.task import Task
 from lrtune.training.batch_cache import Shelf, Streams
 from lrtune.training.engines import Engine
@@ -97,7 +97,9 @@ class Cohort:
         seeds = list(dict.fromkeys(run.seed for run in runs))
         self._streams = Streams(shelf or Shelf(task, most=0), seeds)
         # Counted out here, where the processor has nothing else in mind, they cost next to nothing.
-        self._noise = {seed: [derive(seed, NOISE, step) for step in range(steps)] for seed in seeds}
+        self._noise = {
+            seed: [derive_seed(seed, NOISE, step) for step in range(steps)] for seed in seeds
+        }
         with self._training():
             for run in runs:
                 self._engine.begin(run)
@@ -201,7 +203,7 @@ class Cohort:
                 "this cohort was interrupted within a step, so its runs are no longer in lockstep. "
                 "Its trace is good up to there; make a new Cohort to train on."
             )
-        with preserved(), torch.inference_mode(mode=False), torch.enable_grad():
+        with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
             try:
                 yield
             except BaseException as error:

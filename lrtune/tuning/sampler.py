@@ -10,7 +10,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from lrtune.results.runs import Shape
-from lrtune.schedules import Entry
+from lrtune.schedules import ScheduleEntry
 
 Proposal = tuple[int, Shape]
 """A number to tell its score under, and the schedule."""
@@ -34,7 +34,7 @@ class Sampler:
         seed: Decides the samples.
     """
 
-    def __init__(self, entry: Entry, seed: int) -> None:
+    def __init__(self, entry: ScheduleEntry, seed: int) -> None:
         """A study in memory, that begins with the defaults."""
         self._entry = entry
         with _quietly():

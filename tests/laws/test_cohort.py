@@ -16,7 +16,7 @@ from torch import nn
 from lrtune import Cohort, Run, Task, train
 from lrtune.analysis.curves import diverged_at
 from lrtune.schedules import FEEDBACK, constant, cosine, multistep, one_cycle, warmup
-from lrtune.task.random_state import NOISE, derive, preserved, seed_all
+from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
 from lrtune.testing import bowl
 from lrtune.training import cohort as cohort_module
 
@@ -250,7 +250,7 @@ def by_hand(model, batches, optimizer, schedule, *, steps, seed=0):
     losses, peaks = [], [group["lr"] for group in optimizer.param_groups]
     for step in range(steps):
         inputs, labels = batches[step % len(batches)]
-        seed_all(derive(seed, NOISE, step))
+        seed_everything(derive_seed(seed, NOISE, step))
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * schedule(step / steps)
         optimizer.zero_grad()
@@ -285,7 +285,7 @@ def test_a_cohort_of_one_is_a_plain_loop(name, optimizer, seed):
     brought = Task(model, batches_of(name), optimizer=None if make is default else make)
     cohort = Cohort(brought, [Run("solo", 0.07, schedule, seed)], 40).advance()
     mine = copy.deepcopy(model)
-    with preserved():
+    with preserve_random_state():
         losses = by_hand(mine, batches_of(name), make(mine, 0.07), schedule, steps=40, seed=seed)
     frame = cohort.trace.frame
     assert frame["loss"].tolist() == losses
@@ -469,7 +469,7 @@ def test_the_state_of_the_world_does_not_matter():
     brought = Task(zoo.model("Noisy"), zoo.Shuffled())
     frames = []
     for seed in (0, 1):
-        with preserved():
+        with preserve_random_state():
             torch.manual_seed(seed)
             np.random.seed(seed)
             random.seed(seed)

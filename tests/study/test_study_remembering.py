@@ -260,9 +260,9 @@ def test_a_seed_that_begins_otherwise_is_refused(where):
 
         return model
 
-    from lrtune.task.random_state import WEIGHTS, derive
+    from lrtune.task.random_state import WEIGHTS, derive_seed
 
-    first = derive(0, WEIGHTS)
+    first = derive_seed(0, WEIGHTS)
     Study(where, a_task(model=made(0.0))).evaluate([Run("a", 0.1, seed=1)], 3, stage="s")
     study = Study(where, a_task(model=made(1.0)))
     study.evaluate([Run("a", 0.1, seed=0)], 3, stage="s")

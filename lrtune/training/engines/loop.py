@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lrtune.results.runs import Run
 from lrtune.schedules.torch_schedulers import set_momentum
 from lrtune.task.batch import Batch, leaves
-from lrtune.task.random_state import seed_all
-from lrtune.task.task import State, Task
+from lrtune.task.random_state import seed_everything
+from lrtune.task.task import Task, TrainState
 from lrtune.training.engines import Pace
 
 
@@ -19,7 +19,7 @@ from lrtune.training.engines import Pace
 class Held:
     """What training one run changes, and the peak rate of each of its parameter groups."""
 
-    state: State
+    state: TrainState
     peaks: list[float]
 
     def set(self, pace: Pace, loss: Tensor) -> None:
@@ -46,9 +46,9 @@ class Loop:
         """Hold a fresh state for the run, or one that goes on from the state of run `like`."""
         try:
             if like is None:
-                state = self._task.begin(run.seed, run.lr)
+                state = self._task.init_state(run.seed, run.lr)
             else:
-                state = self._task.copy_of(self._held[like].state, run.lr)
+                state = self._task.copy_state(self._held[like].state, run.lr)
         except Exception as error:
             note(error, "starting", run)
             raise
@@ -63,7 +63,7 @@ class Loop:
         for run, pace in zip(runs, paces, strict=True):
             held = self._held[run.name]
             try:
-                seed_all(noise)
+                seed_everything(noise)
                 held.state.optimizer.zero_grad()
                 loss = self._loss(held.state, batch, backward=pace.learns)
                 if pace.learns:
@@ -75,7 +75,7 @@ class Loop:
             losses.append(loss)
         return losses[0] if len(losses) == 1 else torch.cat(losses)
 
-    def _loss(self, state: State, batch: Batch, *, backward: bool) -> Tensor:
+    def _loss(self, state: TrainState, batch: Batch, *, backward: bool) -> Tensor:
         """The loss, shape [1]; NaN where overflowing layers made it raise."""
         try:
             loss = self._task.loss(state, batch)
@@ -107,7 +107,7 @@ def named(run: Run) -> str:
     return f"run {run.name!r} (peak rate {run.lr:g}, seed {run.seed})"
 
 
-def _overflows(task: Task, state: State, batch: Batch) -> bool:
+def _overflows(task: Task, state: TrainState, batch: Batch) -> bool:
     """Whether a layer gives numbers that are not finite.
 
     Some losses, such as BCELoss, refuse them with an error: the end of one run, not of all.

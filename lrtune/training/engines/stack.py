@@ -10,9 +10,9 @@ from torch.func import functional_call
 
 from lrtune.errors import EngineError
 from lrtune.task.batch import Batch
-from lrtune.task.cloning import twin
-from lrtune.task.random_state import seed_all
-from lrtune.task.task import State, Task
+from lrtune.task.cloning import deepcopy_module
+from lrtune.task.random_state import seed_everything
+from lrtune.task.task import Task, TrainState
 from lrtune.training.memory import Saved
 
 Tensors = dict[str, Tensor]
@@ -38,7 +38,7 @@ class Step(NamedTuple):
 class _Whole(nn.Module):
     """Model and loss of one run as one module, which takes a batch."""
 
-    def __init__(self, task: Task, state: State) -> None:
+    def __init__(self, task: Task, state: TrainState) -> None:
         super().__init__()
         self.model = state.model
         if isinstance(state.loss, nn.Module):
@@ -65,7 +65,7 @@ class Stack:
         EngineError: The models cannot be stacked; the message says why.
     """
 
-    def __init__(self, task: Task, states: Sequence[State]) -> None:
+    def __init__(self, task: Task, states: Sequence[TrainState]) -> None:
         """Stack."""
         wholes = [_Whole(task, state) for state in states]
         self._whole, self._task, self._states = wholes[0], task, list(states)
@@ -85,7 +85,7 @@ class Stack:
 
     def step(self, batch: Batch, noise: int) -> Step:
         """Losses and gradients of every run on the batch; nothing of the runs changes yet."""
-        seed_all(noise)
+        seed_everything(noise)
         before = {name: buffer.clone() for name, buffer in self._buffers.items()}
         of_one = torch.func.vmap(lambda w, f, b: self._loss(w, f, b, batch), randomness="same")
         losses, buffers = of_one(self._weights, self._frozen, before)
@@ -203,11 +203,11 @@ class Alone(NamedTuple):
     nbytes: int
 
 
-def alone(task: Task, state: State, batch: Batch, noise: int) -> Alone:
+def alone(task: Task, state: TrainState, batch: Batch, noise: int) -> Alone:
     """Loss and gradients of one run, on a copy of it."""
-    model, loss_of = twin((state.model, state.loss))
-    whole = _Whole(task, State(model, loss_of, state.optimizer))
-    seed_all(noise)
+    model, loss_of = deepcopy_module((state.model, state.loss))
+    whole = _Whole(task, TrainState(model, loss_of, state.optimizer))
+    seed_everything(noise)
     with Saved() as saved:
         loss = whole(batch)
     weights = [one for one in whole.parameters() if one.requires_grad]

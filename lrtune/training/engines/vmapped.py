@@ -8,7 +8,7 @@ from torch import Tensor
 from lrtune.errors import EngineError
 from lrtune.results.runs import Run
 from lrtune.task.batch import Batch
-from lrtune.task.task import State, Task
+from lrtune.task.task import Task, TrainState
 from lrtune.training.engines import Pace
 from lrtune.training.engines.loop import Loop, note
 from lrtune.training.engines.stack import Alone, Stack, alone
@@ -105,7 +105,7 @@ class Stacked(Loop):
             self._stacks[runs[0].seed] = names, stacks
         return stacks
 
-    def _made(self, states: list[State], batch: Batch, noise: int) -> list[Stack]:
+    def _made(self, states: list[TrainState], batch: Batch, noise: int) -> list[Stack]:
         """Stacks of as many states as fit; the first time, checked against a run alone."""
         checked: dict[int, Alone] = {}
         if not self._checked:
