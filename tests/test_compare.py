@@ -1,5 +1,6 @@
 """The comparator on planted curves, where the truth is known, and on a real task."""
 
+import json
 import math
 
 import pytest
@@ -10,8 +11,8 @@ from lrtune.analysis.rate_estimate import EARLY
 from lrtune.demo import digits
 from lrtune.errors import ArgumentError, ScheduleError, SearchError
 from lrtune.testing import bowl
-from lrtune.tuning import entrants
-from tests.planted import planted
+from lrtune.tuning import candidates
+from tests.planted import hashed_run, planted
 
 FIVE = ["constant", "linear", "cosine", "step", "rex"]
 
@@ -41,7 +42,7 @@ def test_a_schedule_that_is_truly_better_is_named_in_95_of_100_seeds(task):
     ("known", "recommended"), [({}, "constant"), ({"rex": 0.9, "cosine": 0.8}, "cosine")]
 )
 def test_equal_schedules_are_a_tie_in_95_of_100_seeds(task, monkeypatch, known, recommended):
-    monkeypatch.setattr(entrants, "ELSEWHERE", known)
+    monkeypatch.setattr(candidates, "BENCHMARK_LOSS_RATIO", known)
     evaluate = planted(better("none", by=0.0))
     ranked = [compare(task, evaluate, seed=100 * k) for k in range(100)]
     assert [one.winner for one in ranked].count("") >= 95
@@ -53,11 +54,11 @@ def test_of_ties_the_one_that_did_best_elsewhere_is_recommended_and_that_is_said
     evaluate = planted(better("none", by=0.0))
     ranked = compare(task, evaluate, schedules=["trapezoid"])
     assert ranked.schedule == "trapezoid"
-    assert "a tie with" in ranked.because
-    assert ranked.because.endswith("; trapezoid did best on other tasks")
+    assert ranked.because.startswith("Tied with ")
+    assert ranked.because.endswith("; trapezoid had the lowest loss of them in the benchmark.")
     ranked = compare(task, evaluate, schedules=["trapezoid", "multistep"])
     assert ranked.table["tied"].all()
-    assert ranked.because.endswith("trapezoid did best on other tasks, where 4 of them are known")
+    assert "of the 4 that are in the benchmark, trapezoid had the lowest loss" in ranked.because
 
 
 def test_the_truth_is_within_the_corrected_intervals_in_85_of_100_seeds(task):
@@ -135,7 +136,7 @@ def test_what_diverges_on_the_fresh_seeds_steps_down_but_not_below_the_limits(ta
     final = tried[tried["horizon"] == 8]["lr"].tolist()
     assert final == pytest.approx([final[0], final[0] / math.sqrt(10)], rel=0.01)
     assert min(final) >= 0.02 > min(final) / math.sqrt(10)
-    assert not any("stepped down" in note for note in ranked.notes), "it failed at both"
+    assert not any("lowered" in note for note in ranked.notes), "it failed at both"
 
 
 def test_a_step_down_that_holds_is_told(task):
@@ -146,7 +147,7 @@ def test_a_step_down_that_holds_is_told(task):
     ranked = compare(task, planted(better("linear", by=0.05), fails=fails))
     row = ranked.table.set_index("schedule").loc["step"]
     assert (row["failed"], row["lr"] < 0.1) == (0, True)
-    (told,) = [note for note in ranked.notes if "stepped down" in note]
+    (told,) = [note for note in ranked.notes if "lowered" in note]
     assert f"step from {row['lr'] * math.sqrt(10):.2g}" in told
     assert told.endswith(f"to {row['lr']:.3g}")
 
@@ -208,7 +209,7 @@ def test_horizons_that_disagree_leave_no_winner(task):
     ranked = compare(task, planted(level))
     assert ranked.winner == ""
     assert ranked.stability["tau"].iloc[0] < 0
-    assert any("no winner can be named at this budget" in note for note in ranked.notes)
+    assert any("no winner is named" in note for note in ranked.notes)
     assert any("horizon of 16 steps or more" in note for note in ranked.notes)
 
 
@@ -227,6 +228,30 @@ def test_a_schedule_that_fails_is_last_and_costs_nobody_else_the_race(task):
 def test_when_every_schedule_fails_that_is_said(task):
     with pytest.raises(SearchError, match="Give a lower lr"):
         compare(task, planted(better("", by=0.0), fails=lambda run, steps: True))
+
+
+@pytest.mark.parametrize("names", [("b#0@0.1/3", "b/a@", "#/@ 1"), ("c", "b", "a")])
+@pytest.mark.parametrize("hashed", [False, True])
+def test_names_of_schedules_and_runs_are_only_labels(task, monkeypatch, names, hashed):
+    """Whatever they are, the table, the curves and the recommendation stay the same."""
+    shapes = [schedules.cosine(floor=0.1), schedules.rex(), lambda progress: 1 - progress**3]
+
+    def fails(run, steps):
+        return run.seed == 4 and steps == 8 and "lambda" in repr(run.schedule)
+
+    def ranked(names):
+        own = dict(zip(names, shapes, strict=True))
+        result = compare(task, planted(better("cosine(floor", by=0.05), fails=fails), schedules=own)
+        return {k: v for k, v in result.to_dict().items() if k not in texts}
+
+    texts = {"because", "notes", "manifest"}
+    expected = ranked(["mine/1", "mine/2", "mine/3"])
+    if hashed:
+        monkeypatch.setattr("lrtune.tuning.rounds.Run", hashed_run)
+    renamed = json.dumps(ranked(names))
+    for place, name in enumerate(names, start=1):
+        renamed = renamed.replace(json.dumps(name), f'"mine/{place}"')
+    assert json.loads(renamed) == expected
 
 
 def test_the_baselines_are_always_in(task):

@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import FEWER, RUNS, SEEDS, Judge
-from lrtune.tuning.entrants import DEFAULT
+from lrtune.tuning.candidates import DEFAULT
 
 PER_DECADE = 4
 CONSTANT = range(-5 * PER_DECADE, PER_DECADE + 1)

@@ -10,7 +10,7 @@ from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import FEWER, SEEDS, Judge
 from lrtune import ComparisonResult, SearchResult, compare, search
-from lrtune.tuning.entrants import DEFAULT, chosen
+from lrtune.tuning.candidates import DEFAULT, resolve_schedules
 from lrtune.tuning.search import SCHEDULE
 
 RANKED = Store(
@@ -29,7 +29,7 @@ LOWEST = "the lowest loss of its short runs"
 SIMPLEST = "the simplest of the tied"
 WAYS = (KEPT, SEARCHED, RECOMMENDED, LOWEST, SIMPLEST)
 
-ENTRANTS = {one.name: one for one in chosen(None, [1])}
+COMPARED = {schedule.name: schedule for schedule in resolve_schedules(None, [1])}
 
 
 def rank(judge: Judge, repeats: int) -> None:
@@ -67,7 +67,7 @@ def pairs(table: pd.DataFrame) -> dict[str, tuple[str, float]]:
     return ways | {
         KEPT: ("constant", float(some["kept"])),
         SEARCHED: (SCHEDULE, float(some["peak"])),
-        RECOMMENDED: ways[min(tied, key=lambda name: ENTRANTS[name].order)],
+        RECOMMENDED: ways[min(tied, key=lambda name: COMPARED[name].tie_order)],
         LOWEST: ways[str(table.index[0])],
-        SIMPLEST: ways[min(tied, key=lambda name: ENTRANTS[name].rank)],
+        SIMPLEST: ways[min(tied, key=lambda name: COMPARED[name].complexity)],
     }

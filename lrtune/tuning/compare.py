@@ -1,26 +1,43 @@
-"""compare(): entrants, heats, selection, and a judgement on fresh seeds."""
+"""compare(): find each schedule's peak rate, select parameters, rank with fresh seeds."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
+
+from lrtune.analysis.curves import end_level
+from lrtune.analysis.ranks import survivors
+from lrtune.analysis.rate_estimate import NEIGHBOUR, estimate_optimum
 from lrtune.errors import ArgumentError
 from lrtune.results import ComparisonResult
 from lrtune.results.manifest import manifest
 from lrtune.results.runs import STEPS, Shape, positive, seed_list, whole
+from lrtune.schedules import constant
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
-from lrtune.tuning.entrants import chosen
-from lrtune.tuning.ranking import concluded
-from lrtune.tuning.rounds import Heats
-from lrtune.tuning.selection import Grid, peaks_of, select, step_down, telling
+from lrtune.tuning.candidates import ComparedSchedule, resolve_schedules
+from lrtune.tuning.ranking import summarize
+from lrtune.tuning.rounds import Candidate, Round, Rounds
 
-RUNGS = 3
-"""Horizons, each twice as long as the one before; the last is for the judgement."""
+HORIZONS = 3
+"""Each horizon is twice as long as the one before; the last one ranks the schedules."""
 
 STEPS_DOWN = 2
-"""How often a schedule that fails on the fresh seeds is given a lower rate."""
+"""How often a schedule that fails with the fresh seeds is tried at a lower rate."""
 
 SELECTION_SEEDS = 3
-"""How many seeds the candidates are selected on; fewer select rates that diverge in the next."""
+"""Seeds that candidates are selected with; fewer select rates that diverge with the next seed."""
+
+GROWTHS = 3
+"""How often the grid of a schedule grows while its best rate is at the edge."""
+
+MEASURED_WEIGHT = 1 / 3
+"""Weight of a schedule's own short runs in its peak, over log rate; the rest is the search's rate
+(`docs/decisions/0011-peaks-and-ties.md`)."""
+
+BATCH = 4
+"""Candidates of a schedule that are trained side by side before Optuna proposes the next."""
 
 
 def compare(
@@ -40,34 +57,36 @@ def compare(
     """Rank schedules for this task, each at its own peak rate, by complete short runs.
 
     Every run is a whole schedule, compressed to one of three horizons, each twice the one before.
-    On the first, each schedule's defaults run at three peak rates a factor of sqrt(10) apart (the
-    grid grows while the best is on its edge). Its peak lies, over log rate, a third of the way
-    from where it is likely to be going by `lr` to what these runs say, read as in `search`. There,
-    its defaults, and as many samples of its own parameters by Optuna as you say, run on three seeds
-    over the horizons but the last; after each the worse half goes, but never the best of a
-    schedule. Then the best candidate of each schedule is trained on the last horizon with fresh
-    seeds, which choosing has not seen; where it diverges, it steps down. The schedules are ranked
-    by their final losses there: validation loss, or without validation data the training loss of
-    the last fifth. A winner is named when its paired difference to every other schedule excludes
-    zero, all at once, and when the horizons agree; otherwise it is a tie, and of the tied that one
-    is recommended which did best in the benchmark, or of unknown ones the simplest.
+
+    1. Peaks, on the first horizon: the defaults of each schedule at three rates a factor of
+       sqrt(10) apart; the grid grows while the best rate is at its edge. The peak is a weighted
+       mean of what these runs and what `lr` say.
+    2. Selection, with three seeds: the defaults and `samples` of each schedule's parameters run at
+       its peak over the horizons but the last. After each the worse half is dropped, but never the
+       best of a schedule.
+    3. Ranking, on the last horizon, with seeds that no selection has used: the best candidate of
+       each schedule; one that diverges is tried at a lower rate.
+
+    Schedules are ranked by validation loss, or without validation data by the training loss of the
+    last fifth. A winner's paired difference to every other schedule excludes zero, all at once, and
+    the horizons agree. Otherwise it is a tie, and of the tied schedules the one with the lowest
+    loss in the benchmark is recommended.
 
     Args:
         task: What is trained; it stays as it is.
-        lr: The rate that is best when it is kept to the end of `steps`, such as `search` found it,
-            > 0; peaks are looked for around 1.6 times of it.
+        lr: The best constant rate for `steps`, such as `search` found it, > 0.
         schedules: Names in `schedules.SCHEDULES` or `schedules.FEEDBACK`, or a mapping of names
-            to schedules of your own, any function of progress; `["all"]` is all of the registry.
+            to schedules of your own, any function of progress; `["all"]` is the whole registry.
             Constant, linear and cosine are always in.
         steps: The length of training that the answer is for, in optimizer updates.
-        seeds: How many fresh seeds the schedules are judged on.
+        seeds: How many fresh seeds the ranking uses.
         seed: The first seed; the others follow it.
         samples: Samples of each schedule's own parameters, besides its defaults. In the benchmark
             two of them gained nothing (`docs/decisions/0011-peaks-and-ties.md`).
         horizon: The last horizon; a quarter of `steps` when None.
-        limits: Rates do not leave these.
-        progress: Told the stage, the updates done and the total.
-        evaluate: What trains runs and returns their trace; an `Evaluator` of the task when None.
+        limits: The lowest and the highest rate to try.
+        progress: Called with the stage, the updates done and the total.
+        evaluate: The function that trains runs; an `Evaluator` of the task when None.
 
     Returns:
         A `ComparisonResult`: `winner` or a tie, `table`, `snippet()`, `stability`, `notes`.
@@ -91,31 +110,164 @@ def compare(
     low, high = (positive("a limit", limit) for limit in limits)
     if not low <= lr <= high:
         raise ArgumentError(f"lr={lr:g} lies outside the limits {low:g} ... {high:g}. Widen them.")
-    horizons = sorted({max(1, round(last / 2**rung)) for rung in range(RUNGS)})
-    entrants = chosen(schedules, horizons)
-    judged_on = seed_list(seeds, seed + SELECTION_SEEDS)
-    heats = Heats(evaluate or Evaluator(task, progress=progress), seed_list(SELECTION_SEEDS, seed))
-    informative = telling(heats, lr, horizons)
+    horizons = sorted({max(1, round(last / 2**halvings)) for halvings in range(HORIZONS)})
+    compared = resolve_schedules(schedules, horizons)
+    fresh = seed_list(seeds, seed + SELECTION_SEEDS)
+    evaluate = evaluate or Evaluator(task, progress=progress)
+    rounds = Rounds(evaluate, seed_list(SELECTION_SEEDS, seed))
+    informative = informative_horizons(rounds, lr, horizons)
     grid = Grid(lr, (low, high))
-    peaks = peaks_of(heats, entrants, grid, horizons[0])
-    best = select(heats, entrants, peaks, samples, informative[:-1] or informative)
-    final = heats.run(best, last, judged_on, "compare: fresh seeds")
+    peaks = find_peaks(rounds, compared, grid, horizons[0])
+    best = select(rounds, compared, peaks, samples, informative[:-1] or informative)
+    final = rounds.train(best, last, fresh, "compare: fresh seeds")
     for _ in range(STEPS_DOWN):
-        if lower := step_down(final, grid.limits):
-            final = final.with_(heats.run(lower, last, judged_on, "compare: stepped down"))
-    return concluded(
-        heats,
-        final,
-        entrants,
-        steps,
-        manifest(
-            task.describe(),
-            lr=lr,
-            schedules=tuple(entrant.name for entrant in entrants),
-            steps=steps,
-            horizon=last,
-            seeds=seeds,
-            seed=seed,
-            samples=samples,
-        ),
-    )
+        if lower := lower_failed(final, grid.limits):
+            final = final.merged(rounds.train(lower, last, fresh, "compare: stepped down"))
+    names = tuple(schedule.name for schedule in compared)
+    settings = {"lr": lr, "schedules": names, "steps": steps, "horizon": last, "seeds": seeds}
+    made = manifest(task.describe(), **settings, seed=seed, samples=samples)
+    return summarize(rounds, final, compared, steps, made)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where peak rates are looked for.
+
+    Attributes:
+        lr: The best constant rate.
+        limits: Lowest and highest rate.
+    """
+
+    lr: float
+    limits: tuple[float, float]
+
+    def within(self, rates: Sequence[float]) -> list[float]:
+        """Those of the rates that lie within the limits, rounded to three digits."""
+        low, high = self.limits
+        rounded = [float(f"{rate:.3g}") for rate in rates]
+        return [rate for rate in rounded if low * 0.999 <= rate <= high * 1.001]
+
+    def clip(self, rate: float) -> float:
+        """The nearest rate within the limits, rounded to three digits."""
+        low, high = self.limits
+        return float(f"{min(max(rate, low), high):.3g}")
+
+
+def find_peaks(
+    rounds: Rounds, schedules: Sequence[ComparedSchedule], grid: Grid, horizon: int
+) -> dict[str, float]:
+    """Estimate the peak rate of each schedule, for the length that `grid.lr` was found for.
+
+    It lies between two estimates whose errors are independent: the peak that usually goes with the
+    best constant rate, and the best of short runs at three rates, or more while the best of them is
+    at the edge. These runs are short, but even so they say more about the schedule at hand.
+    """
+    likely = {s.name: grid.clip(grid.lr * s.peak_ratio) for s in schedules}
+
+    def train(rates: Mapping[str, Sequence[float]]) -> Round:
+        candidates = [Candidate(s.name, 0, s.shape, lr) for s in schedules for lr in rates[s.name]]
+        return rounds.train(candidates, horizon, rounds.seeds, "compare: peaks")
+
+    trained = train({
+        name: grid.within([peak / NEIGHBOUR, peak, peak * NEIGHBOUR])
+        for name, peak in likely.items()
+    })  # fmt: skip
+    for _ in range(GROWTHS):
+        beyond = {name: grid.within(_beyond_edge(trained.loss_by_rate(name))) for name in likely}
+        if not any(beyond.values()):
+            break
+        trained = trained.merged(train(beyond))
+    peaks = {}
+    for name, peak in likely.items():
+        losses = trained.loss_by_rate(name)
+        lowest = min(losses)
+        failed = math.isinf(losses[lowest])
+        measured = lowest / NEIGHBOUR if failed else estimate_optimum(losses, trained.start)
+        peaks[name] = grid.clip(peak ** (1 - MEASURED_WEIGHT) * measured**MEASURED_WEIGHT)
+    return peaks
+
+
+def _beyond_edge(losses: Mapping[float, float]) -> list[float]:
+    """The next rate beyond the grid, where the best rate is at its edge."""
+    best = min(losses, key=losses.__getitem__)
+    if math.isinf(losses[best]) or best == min(losses):
+        return [min(losses) / NEIGHBOUR]
+    return [best * NEIGHBOUR] if best == max(losses) else []
+
+
+def informative_horizons(rounds: Rounds, lr: float, horizons: Sequence[int]) -> list[int]:
+    """The horizons by which half of the loss's fall is done, and the last one in any case.
+
+    A pilot run at the constant rate measures it. Before that point noise would select the
+    schedules and their parameters.
+    """
+    pilot = Candidate("constant", -1, constant(), lr)
+    trained = rounds.train([pilot], horizons[-1], rounds.seeds, "compare: pilot")
+    if not np.isfinite(trained.worst[0]):
+        return list(horizons)
+    losses = trained.trace.frame.groupby("step")["loss"].mean()
+    level = losses.rolling(max(1, len(losses) // 20), center=True, min_periods=1).mean()
+    middle = (losses.iloc[0] + end_level(losses)) / 2
+    half = int((level <= middle).to_numpy().argmax())
+    return [horizon for horizon in horizons if horizon >= half or horizon == horizons[-1]]
+
+
+def select(
+    rounds: Rounds,
+    schedules: Sequence[ComparedSchedule],
+    peaks: Mapping[str, float],
+    samples: int,
+    horizons: Sequence[int],
+) -> list[Candidate]:
+    """The best candidate of each schedule; after each horizon the worse half is dropped.
+
+    The candidates of a schedule are its default parameters and samples of them, all at its peak.
+    """
+    trained = _train_samples(rounds, schedules, peaks, samples, horizons[0])
+    for number, horizon in enumerate(horizons[1:], start=2):
+        groups = {row: c.schedule for row, c in enumerate(trained.candidates)}
+        kept = survivors(trained.worst.to_dict(), groups)
+        candidates = [c for row, c in enumerate(trained.candidates) if row in kept]
+        trained = rounds.select(candidates, horizon, f"compare: horizon {number}")
+    return [trained.candidates[row] for row in trained.best().values()]
+
+
+def _train_samples(
+    rounds: Rounds,
+    schedules: Sequence[ComparedSchedule],
+    peaks: Mapping[str, float],
+    samples: int,
+    horizon: int,
+) -> Round:
+    """Train every schedule at its peak: the defaults and `samples` of its parameters."""
+    proposers = {s.name: s.proposer(rounds.seeds[0]) for s in schedules}
+    for first in range(0, 1 + samples, BATCH):
+        count = min(1 + samples - first, BATCH)
+        candidates = [
+            Candidate(name, number, shape, peaks[name])
+            for name, proposer in proposers.items()
+            for number, shape in proposer.ask(count)
+        ]
+        if not candidates:
+            break
+        trained = rounds.select(candidates, horizon, "compare: horizon 1")
+        scores: dict[str, dict[int, float]] = {name: {} for name in proposers}
+        for candidate, score in zip(candidates, trained.worst, strict=True):
+            scores[candidate.schedule][candidate.number] = float(score)
+        for name, proposer in proposers.items():
+            proposer.tell(scores[name])
+    return rounds.selection_at(horizon)
+
+
+def lower_failed(final: Round, limits: tuple[float, float]) -> list[Candidate]:
+    """For each schedule that failed with the fresh seeds, its candidate at the next lower rate.
+
+    A rate at the edge of stability passes with a few seeds by luck: the rate failed, not the
+    schedule.
+    """
+    lower = []
+    for name, row in final.best().items():
+        lr = float(f"{min(c.lr for c in final.candidates if c.schedule == name) / NEIGHBOUR:.3g}")
+        if math.isinf(final.worst[row]) and lr >= limits[0]:
+            lower.append(replace(final.candidates[row], lr=lr))
+    return lower

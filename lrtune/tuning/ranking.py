@@ -1,6 +1,7 @@
-"""What a comparison says: a winner or a tie, and how far the short horizons can be trusted."""
+"""The result of a comparison: a winner or a tie, and whether the horizons agree."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,138 +14,117 @@ from lrtune.errors import SearchError
 from lrtune.results import ComparisonResult
 from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY
 from lrtune.results.serialization import table
-from lrtune.tuning.entrants import ELSEWHERE, Entrant
-from lrtune.tuning.rounds import Heat, Heats
+from lrtune.tuning.candidates import BENCHMARK_LOSS_RATIO, ComparedSchedule
+from lrtune.tuning.rounds import Round, Rounds
 
-TRUST = 0.5
-"""Horizons disagree where Kendall's tau surely lies below this."""
+LEAST_TAU = 0.5
+"""Two horizons disagree where the whole interval of Kendall's tau lies below this."""
 
 
-def concluded(
-    heats: Heats, final: Heat, entrants: Sequence[Entrant], steps: int, manifest: dict[str, str]
+def summarize(
+    rounds: Rounds,
+    final: Round,
+    compared: Sequence[ComparedSchedule],
+    steps: int,
+    manifest: dict[str, str],
 ) -> ComparisonResult:
-    """Read all heats; `final` is on fresh seeds.
+    """Rank the schedules by the last round, which ran with fresh seeds.
 
     Raises:
         SearchError: Every schedule failed there.
     """
-    scores = by_entrant(final)
-    standing = compare_paired(scores, family=True)
-    if standing is None:
+    scores = final.best_scores()
+    paired = compare_paired(scores, family=True)
+    if paired is None:
         raise SearchError(
             f"each of {len(scores)} schedules diverged in some seed within {final.horizon} steps. "
             "Give a lower lr."
         )
-    stability = _stability(heats, scores)
-    known = {one.name: one for one in entrants}
-    ranking = _ranking(heats, final, standing, {name: one.rank for name, one in known.items()})
-    tied = ranking[ranking["tied"]]
-    before = stability[stability["horizon"] < final.horizon]
-    alone = len(tied) == 1
-    name = min(tied["schedule"], key=lambda one: known[one].order)
-    trusted = _trusted(heats, before, name, alone=alone)
+    stability = _stability(rounds, scores)
+    ranking = _ranking(rounds, final, paired, compared)
+    shorter = stability[stability["horizon"] < final.horizon]
+    tied = ranking.loc[ranking["tied"], "schedule"].tolist()
+    by_name = {schedule.name: schedule for schedule in compared}
+    name = min(tied, key=lambda tied_name: by_name[tied_name].tie_order)
+    agree = _horizons_agree(rounds, shorter, name, alone=len(tied) == 1)
     recommended = ranking.set_index("schedule").loc[name]
     return ComparisonResult(
-        winner=name if alone and trusted else "",
+        winner=name if len(tied) == 1 and agree else "",
         schedule=name,
         call=str(recommended["call"]),
         lr=float(recommended["lr"]),
-        because=_because(known[name], tied, len(ranking), scores.shape[1], trusted=trusted),
+        because=_because(name, tied, scores.shape, agree=agree),
         notes=(
-            *_notes(ranking, standing, before, final.horizon, steps, trusted=trusted),
-            *_stepped_down(final),
+            *_noise_notes(ranking, paired, shorter, final.horizon),
+            *_horizon_notes(ranking, final.horizon, steps, agree=agree),
+            *_lowered(final),
         ),
         steps=steps,
         horizon=final.horizon,
         manifest=manifest,
         table=ranking,
         stability=stability,
-        candidates=_candidates(heats),
+        candidates=_candidates(rounds),
         paths=_paths(final),
     )
 
 
-def _stepped_down(final: Heat) -> list[str]:
-    """Which schedules were judged at a lower rate than was selected, as that failed."""
-    first: dict[str, float] = {}
-    for one in final.candidates.values():
-        first.setdefault(one.entrant, one.lr)
-    judged = {name: final.candidates[key].lr for name, key in final.best().items()}
-    lower = [
-        f"{name} from {lr:.3g} to {judged[name]:.3g}"
-        for name, lr in first.items()
-        if judged[name] < lr
-    ]
-    told = "stepped down, as the higher rate diverged in some fresh seed: " + ", ".join(lower)
-    return [told] if lower else []
+def _horizons_agree(rounds: Rounds, shorter: pd.DataFrame, name: str, *, alone: bool) -> bool:
+    """Whether the horizon before the last contradicts neither the ranking nor the winner.
 
-
-def _trusted(heats: Heats, before: pd.DataFrame, name: str, *, alone: bool) -> bool:
-    """Whether the horizon before the last says nothing against the ranking, or the winner.
-
-    Equal schedules rank by chance, so a low tau alone means nothing; one that is surely low does.
-    And a winner must not have been clearly behind half as long a run ago.
+    A low tau alone means nothing, as equal schedules rank by chance; its whole interval must be
+    low. And a winner must not have been clearly behind with runs half as long.
     """
-    if before.empty:
+    if shorter.empty:
         return True
-    if before["high"].iloc[-1] < TRUST:
+    if shorter["high"].iloc[-1] < LEAST_TAU:
         return False
-    standing = compare_paired(by_entrant(heats.over(before["horizon"].iloc[-1])), family=True)
-    return not alone or standing is None or bool(standing.frame.loc[name, "tied"])
+    before = rounds.selection_at(shorter["horizon"].iloc[-1]).best_scores()
+    paired = compare_paired(before, family=True)
+    return not alone or paired is None or bool(paired.frame.loc[name, "tied"])
 
 
-def by_entrant(heat: Heat) -> pd.DataFrame:
-    """The scores of each schedule's best candidate: schedules as index, seeds as columns."""
-    best = heat.best()
-    return heat.scores.loc[list(best.values())].set_axis(list(best), axis=0)
-
-
-def _stability(heats: Heats, final: pd.DataFrame) -> pd.DataFrame:
+def _stability(rounds: Rounds, final: pd.DataFrame) -> pd.DataFrame:
     """Kendall's tau of each horizon's ranking with that of the fresh seeds."""
-    horizons = sorted({heat.horizon for heat in heats.selection})
-    rows = [(horizon, *tau(by_entrant(heats.over(horizon)), final)) for horizon in horizons]
+    horizons = sorted({selected.horizon for selected in rounds.selection})
+    rows = [(h, *tau(rounds.selection_at(h).best_scores(), final)) for h in horizons]
     return table(pd.DataFrame(rows, columns=list(STABILITY)), STABILITY)
 
 
 def _ranking(
-    heats: Heats, final: Heat, standing: PairedResult, ranks: Mapping[str, int]
+    rounds: Rounds, final: Round, paired: PairedResult, compared: Sequence[ComparedSchedule]
 ) -> pd.DataFrame:
-    candidates = {name: final.candidates[key] for name, key in final.best().items()}
-    cost = pd.Series(0, index=list(candidates))
-    for heat in heats.all:
-        keys = heat.trace.runs["run"].str.rpartition("/")[0]
-        entrants = keys.map(lambda key, heat=heat: heat.candidates[key].entrant)
-        cost = cost.add(heat.trace.runs["steps"].groupby(entrants).sum(), fill_value=0)
+    cost = dict.fromkeys(paired.frame.index, 0)
+    for trained in rounds.trained:
+        for run in trained.trace.runs.itertuples():
+            cost[trained.candidates[trained.rows[run.run]].schedule] += run.steps
     runs = final.trace.runs
-    failed = runs["outcome"].isin(FAILED).groupby(runs["run"].str.rpartition("/")[0]).sum()
-    rows = []
-    for name, row in standing.frame.iterrows():
-        one = candidates[str(name)]
-        rows.append(
-            {
-                "schedule": name,
-                "call": repr(one.shape),
-                "lr": one.lr,
-                "final": row["mean"],
-                "difference": row["difference"],
-                "low": row["low"],
-                "high": row["high"],
-                "tied": row["tied"],
-                **_phases(final, one.key),
-                "failed": failed[one.key],
-                "cost": cost[name],
-                "simple": ranks[str(name)],
-            }
-        )
-    frame = pd.DataFrame(rows).sort_values(["final", "simple"], kind="stable", na_position="last")
+    failed = runs["outcome"].isin(FAILED).groupby(runs["run"].map(final.rows)).sum()
+    complexity = {schedule.name: schedule.complexity for schedule in compared}
+    rows = [
+        {
+            "schedule": name,
+            "call": repr(final.candidates[row].shape),
+            "lr": final.candidates[row].lr,
+            "final": paired.frame.loc[name, "mean"],
+            **paired.frame.loc[name, ["difference", "low", "high", "tied"]],
+            **_phases(final, row),
+            "failed": failed[row],
+            "cost": cost[name],
+            "complexity": complexity[name],
+        }
+        for name, row in final.best().items()
+    ]
+    order = ["final", "complexity"]
+    frame = pd.DataFrame(rows).sort_values(order, kind="stable", na_position="last")
     return table(frame.assign(rank=range(1, len(frame) + 1)), RANKING)
 
 
-def _phases(heat: Heat, key: str) -> dict[str, object]:
+def _phases(final: Round, row: int) -> dict[str, object]:
     """Early decrease, the mean over the seeds; and the plateau of the mean curve."""
-    frame = heat.trace.frame[heat.trace.frame["run"].str.rpartition("/")[0] == key]
+    frame = final.trace.frame[final.trace.frame["run"].map(final.rows) == row]
     early = [
-        early_decrease(run["loss"].to_numpy(), steps=heat.horizon)
+        early_decrease(run["loss"].to_numpy(), steps=final.horizon)
         for _, run in frame.groupby("run")
     ]
     by_step = frame.groupby("step")[["loss", "lr"]].mean()
@@ -160,80 +140,105 @@ def _phases(heat: Heat, key: str) -> dict[str, object]:
     }
 
 
-def _candidates(heats: Heats) -> pd.DataFrame:
+def _candidates(rounds: Rounds) -> pd.DataFrame:
     rows = [
-        (heat.horizon, one.entrant, repr(one.shape), one.lr, mean)
-        for heat in heats.all
-        for one, mean in zip(
-            heat.candidates.values(), heat.scores.mean(axis=1, skipna=False), strict=False
+        (trained.horizon, candidate.schedule, repr(candidate.shape), candidate.lr, mean)
+        for trained in rounds.trained
+        for candidate, mean in zip(
+            trained.candidates, trained.scores.mean(axis=1, skipna=False), strict=True
         )
     ]
     return table(pd.DataFrame(rows, columns=list(CANDIDATES)), CANDIDATES)
 
 
-def _paths(heat: Heat) -> pd.DataFrame:
-    """The curves of each schedule's candidate."""
-    chosen = heat.trace.frame["run"].str.rpartition("/")[0].isin(heat.best().values())
-    frame = heat.trace.frame[chosen].merge(heat.trace.runs[["run", "seed"]], on="run")
-    return table(frame.assign(schedule=frame["run"].str.rpartition("#")[0]), PATHS)
+def _paths(final: Round) -> pd.DataFrame:
+    """The curves of each schedule's best candidate."""
+    names = {row: name for name, row in final.best().items()}
+    seeds = final.trace.runs.set_index("run")["seed"]
+    frame = final.trace.frame.assign(
+        schedule=final.trace.frame["run"].map(final.rows).map(names),
+        seed=final.trace.frame["run"].map(seeds),
+    )
+    return table(frame.dropna(subset="schedule"), PATHS)
 
 
-def _because(one: Entrant, tied: pd.DataFrame, schedules: int, seeds: int, *, trusted: bool) -> str:
-    among = f"of {schedules} schedules, each at its own peak rate, on {seeds} fresh seeds"
-    if len(tied) > 1:
-        others = [other for other in tied["schedule"] if other != one.name]
-        told = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        known = tied["schedule"].isin(list(ELSEWHERE))
-        best = "did best on other tasks" if known.any() else "is the simplest of them"
-        those = "" if known.all() or not known.any() else f", where {known.sum()} of them are known"
-        return f"a tie with {told}, {among}; {one.name} {best}{those}"
-    if not trusted:
-        return f"the best {among}, but the ranking changes with the horizon"
-    return f"the winner {among}"
+def _because(name: str, tied: Sequence[str], shape: tuple[int, int], *, agree: bool) -> str:
+    schedules, seeds = shape
+    among = f"{schedules} schedules, each at its own peak rate, with {seeds} fresh seeds"
+    if len(tied) == 1:
+        unsure = "" if agree else ", but the ranking changes with the horizon"
+        return f"{'The winner' if agree else 'The best'} of {among}{unsure}."
+    others = [other for other in tied if other != name]
+    listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    known = sum(other in BENCHMARK_LOSS_RATIO for other in tied)
+    if not known:
+        preferred = f"{name} is the simplest of them"
+    elif known == len(tied):
+        preferred = f"{name} had the lowest loss of them in the benchmark"
+    else:
+        preferred = f"of the {known} that are in the benchmark, {name} had the lowest loss there"
+    return f"Tied with {listed} (of {among}); {preferred}."
 
 
-def _notes(
-    ranking: pd.DataFrame,
-    standing: PairedResult,
-    before: pd.DataFrame,
-    horizon: int,
-    steps: int,
-    *,
-    trusted: bool,
+def _noise_notes(
+    ranking: pd.DataFrame, paired: PairedResult, shorter: pd.DataFrame, horizon: int
 ) -> list[str]:
+    """How many seeds a tie needs, and how well the horizons agree."""
     notes = []
-    tied = ranking[ranking["tied"]]
+    tied = ranking.loc[ranking["tied"], "schedule"]
     if len(tied) > 1:
-        second = standing.frame.loc[tied["schedule"].iloc[1]]
+        second = paired.frame.loc[tied.iloc[1]]
         needed = seeds_needed(second["difference"], second["spread"], len(ranking) - 1)
-        more = f"some {needed} seeds" if needed <= 1000 else "more than 1,000 seeds"
-        notes.append(f"to tell the first two apart, if they differ, would take {more}")
-    if len(before):
-        last = before.iloc[-1]
-        told = f"{last['tau']:.2f} (from {last['low']:.2f} to {last['high']:.2f})"
+        seeds = f"about {needed}" if needed <= 1000 else "more than 1,000"
+        notes.append(f"to tell the first two apart takes {seeds} seeds, if they differ at all")
+    if shorter.empty:
         notes.append(
-            "all schedules end alike, so there is no ranking to speak of"
-            if np.isnan(last["tau"])
-            else f"the rankings at {int(last['horizon'])} and {horizon} steps agree with Kendall's "
-            f"tau {told}"
+            f"within {horizon} steps the loss has only begun to fall, so no shorter horizon was "
+            "compared: choose a longer one"
         )
+        return notes
+    last = shorter.iloc[-1]
+    if math.isnan(last["tau"]):
+        notes.append("all schedules end with the same loss, so there is no ranking")
     else:
         notes.append(
-            f"within {horizon} steps the loss has only begun to fall, so there is no shorter "
-            "horizon to compare with: a longer one would say more"
+            f"Kendall's tau between the rankings at {int(last['horizon'])} and {horizon} steps: "
+            f"{last['tau']:.2f} (90 % interval {last['low']:.2f} to {last['high']:.2f})"
         )
-    if not trusted:
+    return notes
+
+
+def _horizon_notes(ranking: pd.DataFrame, horizon: int, steps: int, *, agree: bool) -> list[str]:
+    """What the ranking says about the full length, and which schedules diverged."""
+    notes = []
+    if not agree:
         notes.append(
-            "no winner can be named at this budget, as the ranking changes with the horizon: "
-            f"compare again with a horizon of {min(2 * horizon, steps)} steps or more"
+            "the ranking changes with the horizon, so no winner is named: compare again with a "
+            f"horizon of {min(2 * horizon, steps)} steps or more"
         )
-    failed = ranking[ranking["failed"] > 0]["schedule"].tolist()
+    failed = ranking.loc[ranking["failed"] > 0, "schedule"].tolist()
     if failed:
-        notes.append(f"diverged in some fresh seed: {', '.join(failed)}")
+        notes.append(f"diverged with some fresh seed: {', '.join(failed)}")
     notes.append(
-        f"judged by complete runs of {horizon} steps, for a training of {steps}; whether the "
-        "ranking holds over the full length this cannot tell"
+        f"ranked by complete runs of {horizon} steps, for a training of {steps}: whether the "
+        "ranking holds for that length was not measured"
         if horizon < steps
-        else f"judged by complete runs of the full length, {steps} steps"
+        else f"ranked by complete runs of the full length, {steps} steps"
     )
     return notes
+
+
+def _lowered(final: Round) -> list[str]:
+    """A note on the schedules that are ranked at a lower rate than the selected one."""
+    selected: dict[str, float] = {}
+    for candidate in final.candidates:
+        selected.setdefault(candidate.schedule, candidate.lr)
+    ranked = {name: final.candidates[row].lr for name, row in final.best().items()}
+    lowered = [
+        f"{name} from {lr:.3g} to {ranked[name]:.3g}"
+        for name, lr in selected.items()
+        if ranked[name] < lr
+    ]
+    if not lowered:
+        return []
+    return [f"lowered, as the higher rate diverged with some fresh seed: {', '.join(lowered)}"]

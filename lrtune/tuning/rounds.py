@@ -1,4 +1,4 @@
-"""Heats: candidates trained over one horizon, all as one cohort."""
+"""Rounds: the candidates of a comparison, trained over one horizon as one cohort."""
 
 import functools
 from collections.abc import Sequence
@@ -13,42 +13,47 @@ from lrtune.results.runs import Run, Shape
 from lrtune.training import Evaluate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
-    """One schedule with one set of parameters at one peak rate."""
+    """One schedule with one set of parameters at one peak rate.
 
-    entrant: str
+    Attributes:
+        schedule: The name of the schedule.
+        number: Which of its sets of parameters; 0 is the default.
+        shape: The schedule with these parameters.
+        lr: The peak rate.
+    """
+
+    schedule: str
     number: int
     shape: Shape
     lr: float
 
-    @property
-    def key(self) -> str:
-        """Tells it from the others."""
-        return f"{self.entrant}#{self.number}@{self.lr:g}"
-
 
 @dataclass(frozen=True, eq=False)
-class Heat:
-    """Candidates trained over one horizon.
+class Round:
+    """Candidates trained over one horizon with the same seeds.
 
     Attributes:
-        horizon: In steps.
-        candidates: By key.
-        scores: Keys as index, seeds as columns; NaN where a run failed.
-        trace: What was recorded.
+        horizon: Steps of each run.
+        candidates: One per row of `scores`.
+        scores: Final losses, one row per candidate, one column per seed; NaN where a run failed.
+        trace: The recorded losses.
+        rows: The name of each run to the row of its candidate.
     """
 
     horizon: int
-    candidates: dict[str, Candidate]
+    candidates: list[Candidate]
     scores: pd.DataFrame
     trace: Trace
+    rows: dict[str, int]
 
     @property
     def worst(self) -> pd.Series:
-        """Each candidate's score in its worst seed, by which it is selected; infinite if it failed.
+        """The score of each candidate in its worst seed; infinite where a run failed.
 
-        The mean would select rates that are fast in most seeds and diverge in the next.
+        Candidates are selected by it: the mean would select rates that are fast with most seeds
+        and diverge with the next.
         """
         return self.scores.fillna(np.inf).max(axis=1)
 
@@ -57,69 +62,89 @@ class Heat:
         """The loss before training."""
         return float(self.trace.frame.groupby("run")["loss"].first().median())
 
-    def curve(self, entrant: str) -> dict[float, float]:
-        """An entrant's mean score by rate; infinite where a run failed."""
+    def loss_by_rate(self, schedule: str) -> dict[float, float]:
+        """The mean score of a schedule at each rate; infinite where a run failed."""
         means = self.scores.mean(axis=1, skipna=False).fillna(np.inf)
-        mine = {key: one.lr for key, one in self.candidates.items() if one.entrant == entrant}
-        return {rate: float(means[key]) for key, rate in mine.items()}
+        return {
+            candidate.lr: float(means[row])
+            for row, candidate in enumerate(self.candidates)
+            if candidate.schedule == schedule
+        }
 
-    def best(self) -> dict[str, str]:
-        """The key of each entrant's best candidate; failed ones only where there is no other."""
-        first: dict[str, str] = {}
-        for key in self.worst.sort_values(kind="stable").index:
-            first.setdefault(self.candidates[key].entrant, key)
-        return first
+    def best(self) -> dict[str, int]:
+        """The row of each schedule's best candidate, the best schedule first."""
+        best: dict[str, int] = {}
+        for row in self.worst.sort_values(kind="stable").index:
+            best.setdefault(self.candidates[row].schedule, row)
+        return best
 
-    def with_(self, other: "Heat") -> "Heat":
-        """Both, where they ran over the same horizon on the same seeds; a candidate counts once."""
-        scores = pd.concat([self.scores, other.scores])
-        return Heat(
+    def best_scores(self) -> pd.DataFrame:
+        """The scores of each schedule's best candidate: one row per schedule."""
+        best = self.best()
+        return self.scores.loc[list(best.values())].set_axis(list(best), axis=0)
+
+    def merged(self, other: "Round") -> "Round":
+        """Both rounds as one; they share horizon and seeds, and no candidate."""
+        shift = len(self.candidates)
+        return Round(
             self.horizon,
-            self.candidates | other.candidates,
-            scores[~scores.index.duplicated()],
+            [*self.candidates, *other.candidates],
+            pd.concat([self.scores, other.scores], ignore_index=True),
             joined([self.trace, other.trace]),
+            self.rows | {name: row + shift for name, row in other.rows.items()},
         )
 
 
-class Heats:
-    """Trains candidates, and remembers every heat and what it cost."""
+class Rounds:
+    """Trains candidates, and keeps every round.
+
+    Args:
+        evaluate: The function that trains runs.
+        seeds: The seeds that candidates are selected with.
+
+    Attributes:
+        trained: All rounds, in order.
+        selection: Those of them that select candidates.
+    """
 
     def __init__(self, evaluate: Evaluate, seeds: Sequence[int]) -> None:
-        """`seeds` are for selection."""
+        """Keep what trains the runs; no round has been trained yet."""
         self._evaluate, self.seeds = evaluate, list(seeds)
-        self.all: list[Heat] = []
-        self.selection: list[Heat] = []
+        self.trained: list[Round] = []
+        self.selection: list[Round] = []
 
-    def run(
+    def train(
         self, candidates: Sequence[Candidate], horizon: int, seeds: Sequence[int], stage: str
-    ) -> Heat:
-        """Train every candidate with every seed, as one cohort."""
-        pairs = [(one, seed) for one in candidates for seed in seeds]
-        runs = [Run(f"{one.key}/{seed}", one.lr, one.shape, seed) for one, seed in pairs]
+    ) -> Round:
+        """Train every candidate with every seed, all as one cohort."""
+        runs = [
+            Run(f"{c.schedule}#{c.number}@{c.lr:g}/{seed}", c.lr, c.shape, seed)
+            for c in candidates
+            for seed in seeds
+        ]
+        rows = {run.name: place // len(seeds) for place, run in enumerate(runs)}
         trace = self._evaluate(runs, horizon, stage=stage)
-        scores = scored(trace).to_numpy().reshape(len(candidates), len(seeds))
-        by_key = pd.DataFrame(scores, index=[one.key for one in candidates], columns=list(seeds))
-        heat = Heat(horizon, {one.key: one for one in candidates}, by_key, trace)
-        self.all.append(heat)
-        return heat
+        losses = final_losses(trace).loc[list(rows)].to_numpy()
+        scores = pd.DataFrame(losses.reshape(len(candidates), len(seeds)), columns=list(seeds))
+        trained = Round(horizon, list(candidates), scores, trace, rows)
+        self.trained.append(trained)
+        return trained
 
-    def select(self, candidates: Sequence[Candidate], horizon: int, stage: str) -> Heat:
-        """The same on the seeds for selection: a heat that ranks schedules."""
-        heat = self.run(candidates, horizon, self.seeds, stage)
-        self.selection.append(heat)
-        return heat
+    def select(self, candidates: Sequence[Candidate], horizon: int, stage: str) -> Round:
+        """Train candidates with the seeds for selection."""
+        trained = self.train(candidates, horizon, self.seeds, stage)
+        self.selection.append(trained)
+        return trained
 
-    def over(self, horizon: int) -> Heat:
-        """All heats of selection over one horizon, as one."""
-        return functools.reduce(Heat.with_, (h for h in self.selection if h.horizon == horizon))
+    def selection_at(self, horizon: int) -> Round:
+        """All rounds of the selection over this horizon, as one."""
+        return functools.reduce(Round.merged, (r for r in self.selection if r.horizon == horizon))
 
 
-def scored(trace: Trace) -> pd.Series:
-    """The score of each run, in the order of `trace.runs`; NaN where it failed."""
+def final_losses(trace: Trace) -> pd.Series:
+    """The validation loss of each run, or its training loss at the end; NaN where it failed."""
     runs = trace.runs.set_index("run")
-    validated = trace.validations.set_index("run")["loss"]
-    if len(validated):
-        scores = validated.reindex(runs.index)
-    else:
-        scores = trace.frame.groupby("run", sort=False)["loss"].agg(end_level).reindex(runs.index)
-    return scores.mask(runs["outcome"].isin(FAILED))
+    losses = trace.validations.set_index("run")["loss"]
+    if losses.empty:
+        losses = trace.frame.groupby("run", sort=False)["loss"].agg(end_level)
+    return losses.reindex(runs.index).mask(runs["outcome"].isin(FAILED))

@@ -1,4 +1,4 @@
-"""What Optuna is asked for, and what it is told."""
+"""The proposers of parameters: Optuna over a search space, or one fixed schedule."""
 
 import logging
 
@@ -6,21 +6,21 @@ import optuna
 import pytest
 
 from lrtune.schedules import SCHEDULES, cosine
-from lrtune.tuning.sampler import Fixed, Sampler
+from lrtune.tuning.candidates import FixedProposer, OptunaProposer
 
 WITH_SPACE = [name for name, entry in SCHEDULES.items() if entry.space]
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_defaults_come_first(name):
-    (number, shape), *_ = Sampler(SCHEDULES[name], seed=0).ask(3)
+    (number, shape), *_ = OptunaProposer(SCHEDULES[name], seed=0).ask(3)
     assert (number, shape) == (0, SCHEDULES[name]())
 
 
 @pytest.mark.parametrize("name", WITH_SPACE)
 def test_the_seed_decides_the_samples(name):
     def sampled(seed):
-        sampler = Sampler(SCHEDULES[name], seed)
+        sampler = OptunaProposer(SCHEDULES[name], seed)
         asked = sampler.ask(4)
         sampler.tell(
             {number: score for (number, _), score in zip(asked, (2, 1, 3, 4), strict=True)}
@@ -34,14 +34,14 @@ def test_the_seed_decides_the_samples(name):
 
 
 def test_a_score_that_is_not_finite_is_a_failure():
-    sampler = Sampler(SCHEDULES["cosine"], seed=0)
+    sampler = OptunaProposer(SCHEDULES["cosine"], seed=0)
     sampler.ask(3)
     sampler.tell({0: 1.0, 1: float("nan"), 2: float("inf")})
     assert [trial.state.name for trial in sampler._study.trials] == ["COMPLETE", "FAIL", "FAIL"]
 
 
 def test_samples_move_towards_what_was_good():
-    sampler = Sampler(SCHEDULES["polynomial"], seed=0)
+    sampler = OptunaProposer(SCHEDULES["polynomial"], seed=0)
     for _ in range(6):
         scores = {
             n: abs(float(repr(s).split("power=")[1].split(",")[0].rstrip(")")) - 1)
@@ -58,7 +58,7 @@ def test_optunas_log_is_left_as_it_was(caplog):
     optuna.logging.enable_propagation()
     try:
         with caplog.at_level(logging.INFO):
-            Sampler(SCHEDULES["cosine"], seed=0).ask(2)
+            OptunaProposer(SCHEDULES["cosine"], seed=0).ask(2)
         assert caplog.text == ""
         assert optuna.logging.get_verbosity() == optuna.logging.INFO
     finally:
@@ -66,7 +66,7 @@ def test_optunas_log_is_left_as_it_was(caplog):
 
 
 def test_a_schedule_of_ones_own_is_proposed_once_as_it_is():
-    own = Fixed(cosine())
+    own = FixedProposer(cosine())
     assert own.ask(3) == [(0, cosine())]
     own.tell({0: 1.0})
     assert own.ask(3) == []

@@ -1,0 +1,195 @@
+"""Which schedules a comparison ranks, and which of their parameters it tries."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import optuna
+from optuna.samplers import TPESampler
+from optuna.trial import TrialState
+
+from lrtune.analysis.rate_estimate import peak_ratio
+from lrtune.errors import ArgumentError
+from lrtune.results.runs import Run, Shape
+from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, ScheduleEntry, look_up
+from lrtune.training import step_settings
+
+BASELINES = ("constant", "linear", "cosine")
+"""Always in the ranking."""
+
+DEFAULT = (
+    *BASELINES,
+    "exponential",
+    "step",
+    "warmup-linear",
+    "warmup-cosine",
+    "wsd",
+    "trapezoid",
+    "cosine-restarts",
+    "triangular",
+    "decay-cyclic",
+    "one-cycle",
+)
+"""The schedules of the lecture, and those that published practice has added since."""
+
+BENCHMARK_LOSS_RATIO = {
+    "wsd": 0.83,
+    "trapezoid": 0.84,
+    "one-cycle": 0.95,
+    "warmup-linear": 0.96,
+    "linear": 0.97,
+    "warmup-cosine": 0.97,
+    "triangular": 0.99,
+    "constant": 1.0,
+    "decay-cyclic": 1.01,
+    "cosine-restarts": 1.01,
+    "cosine": 1.02,
+    "step": 1.34,
+    "exponential": 1.51,
+}
+"""Final loss with each schedule over that with a constant rate, in the benchmark: the last column
+of "What a comparison is worth" in `docs/quality.md`; a test holds the two together."""
+
+MOST_COMPLEX = 1000
+"""Complexity of a user's own schedule: higher than that of any in the registry."""
+
+
+class Proposer(Protocol):
+    """Proposes parameters of one schedule, and takes their scores."""
+
+    def ask(self, count: int) -> list[tuple[int, Shape]]:
+        """At most `count` numbered schedules to train side by side, the defaults first."""
+
+    def tell(self, scores: Mapping[int, float]) -> None:
+        """Take the score of each numbered schedule; NaN and infinity are failures."""
+
+
+class OptunaProposer:
+    """Proposes parameters with Optuna's tree-structured Parzen estimator.
+
+    Args:
+        entry: A schedule of the registry, with its search space.
+        seed: Decides the samples.
+    """
+
+    def __init__(self, entry: ScheduleEntry, seed: int) -> None:
+        """Make an Optuna study in memory that begins with the default parameters."""
+        self._entry = entry
+        with _quiet_optuna():
+            sampler = TPESampler(seed=seed, n_startup_trials=4)
+            self._study = optuna.create_study(study_name=entry.name, sampler=sampler)
+            self._study.enqueue_trial(entry.defaults())
+
+    def ask(self, count: int) -> list[tuple[int, Shape]]:
+        """`count` numbered schedules; the first of all has the default parameters."""
+        with _quiet_optuna():
+            trials = [self._study.ask() for _ in range(count)]
+            return [(trial.number, self._entry(**self._entry.suggest(trial))) for trial in trials]
+
+    def tell(self, scores: Mapping[int, float]) -> None:
+        """Take the score of each numbered schedule; NaN and infinity are failures."""
+        with _quiet_optuna():
+            for number, score in scores.items():
+                if math.isfinite(score):
+                    self._study.tell(number, score)
+                else:
+                    self._study.tell(number, state=TrialState.FAIL)
+
+
+class FixedProposer:
+    """Proposes one schedule, once: a user's own, or one without parameters to search."""
+
+    def __init__(self, shape: Shape) -> None:
+        """Keep the schedule until it is asked for."""
+        self._unasked = [(0, shape)]
+
+    def ask(self, count: int) -> list[tuple[int, Shape]]:
+        """The schedule at the first call, nothing afterwards."""
+        asked, self._unasked = self._unasked[:count], self._unasked[count:]
+        return asked
+
+    def tell(self, scores: Mapping[int, float]) -> None:
+        """Ignore the scores."""
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Silence Optuna's log: its level belongs to the user, who may use Optuna himself."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+@dataclass(frozen=True)
+class ComparedSchedule:
+    """A schedule that takes part in a comparison.
+
+    Attributes:
+        name: Its name in the table.
+        complexity: Its place in the order from the simplest schedule to the most complex.
+        shape: The schedule with its default parameters.
+        proposer: Makes the proposer of its parameters from a seed.
+    """
+
+    name: str
+    complexity: int
+    shape: Shape
+    proposer: Callable[[int], Proposer]
+
+    @property
+    def tie_order(self) -> tuple[float, int]:
+        """Of tied schedules the lowest wins: first by benchmark loss, then by complexity."""
+        return BENCHMARK_LOSS_RATIO.get(self.name, math.inf), self.complexity
+
+    @property
+    def peak_ratio(self) -> float:
+        """Its likely best peak rate over the best constant rate."""
+        schedule = Run(self.name, 1.0, self.shape).schedule
+        return peak_ratio(schedule) if isinstance(schedule, Schedule) else 1.0
+
+
+def resolve_schedules(
+    schedules: Sequence[str] | Mapping[str, Shape] | None, horizons: Sequence[int]
+) -> list[ComparedSchedule]:
+    """The schedules to compare, the baselines first; each is checked on every horizon.
+
+    Raises:
+        ArgumentError: No schedule has such a name.
+        ScheduleError: A schedule gives a multiplier that is negative or not finite.
+    """
+    if isinstance(schedules, str):
+        raise ArgumentError(
+            f"schedules={schedules!r} is one string; expected a list: [{schedules!r}]."
+        )
+    own: list[ComparedSchedule] = []
+    names: Sequence[str] = ()
+    if isinstance(schedules, Mapping):
+        own = [_without_parameters(name, MOST_COMPLEX, s) for name, s in schedules.items()]
+    else:
+        names = DEFAULT if schedules is None else schedules
+    names = tuple(SCHEDULES) if "all" in names else names
+    known = [_registered(name) for name in dict.fromkeys((*BASELINES, *names))]
+    compared = list({schedule.name: schedule for schedule in (*known, *own)}.values())
+    for schedule in compared:
+        for steps in horizons:
+            step_settings(Run(schedule.name, 1.0, schedule.shape), steps)
+    return compared
+
+
+def _registered(name: str) -> ComparedSchedule:
+    if name in FEEDBACK:
+        return _without_parameters(name, MOST_COMPLEX - 1, FEEDBACK[name]())
+    entry = look_up(name)
+    if not entry.space:
+        return _without_parameters(entry.name, entry.rank, entry())
+    return ComparedSchedule(entry.name, entry.rank, entry(), partial(OptunaProposer, entry))
+
+
+def _without_parameters(name: str, complexity: int, shape: Shape) -> ComparedSchedule:
+    return ComparedSchedule(name, complexity, shape, lambda _seed: FixedProposer(shape))
