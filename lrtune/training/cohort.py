@@ -174,9 +174,11 @@ class Cohort:
         return self
 
     def evaluate(self) -> "Cohort":
-        """Measure every living run on the validation data, into the trace; returns itself."""
+        """Measure every living run on the validation data, once a step; returns itself."""
+        done = {name for name, step, _ in self._evaluated if step == self._step}
+        runs = [run for run in self.live if run.name not in done]
         with self._training():
-            for run, loss in zip(self.live, self._engine.validate(self.live), strict=True):
+            for run, loss in zip(runs, self._engine.validate(runs), strict=True):
                 self._evaluated.append((run.name, self._step, loss))
         return self
 

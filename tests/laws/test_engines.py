@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -317,6 +317,7 @@ ACTIVATIONS = 8 * (3 * 4 + 3 * 4 + 12) * 4
     rungs=st.lists(st.integers(1, 12), min_size=1, max_size=4),
     kept=st.lists(st.sampled_from(RUNS), min_size=1, unique=True),
 )
+@example(rungs=[3, 3], kept=RUNS[:2])
 def test_training_in_rungs_equals_training_at_once(engine, rungs, kept):
     evaluator, names = Evaluator(dropping(), engine=engine), [run.name for run in kept]
     for rung in sorted(rungs):
