@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as native
 
-from lrtune.schedules import momenta, multipliers
-from lrtune.schedules.torch_schedulers import snippet
+from lrtune.schedules import momenta, multipliers, snippet
 
 AFTER = 10
 PEAKS = [0.1, 0.003]  # of two parameter groups

@@ -188,11 +188,14 @@ def test_warmup_stable_decay_is_what_the_style_guide_writes_by_hand():
     [
         (lambda: warmup(1.0, cosine()), r"warmup\(share=1.0\).*\[0, 1\)"),
         (lambda: warmup(math.nan, cosine()), r"warmup\(share=nan\)"),
-        (lambda: warmup(0.1, 0.5), "a schedule is a function of progress"),
+        (lambda: warmup(0.1, 0.5), "expected a schedule, that is a function"),
         (lambda: join([cosine()], []), "got 1 pieces and 0 borders"),
         (lambda: join([cosine(), rex()], [0.3, 0.6]), "got 2 pieces and 2 borders"),
         (lambda: join([cosine(), rex(), rex()], [0.6, 0.3]), r"at=\(0.6, 0.3\)"),
-        (lambda: join([cosine(), 1.0], [0.5]), "a schedule is a function of progress"),
+        (
+            lambda: join([cosine(), 1.0], [0.5]),
+            "expected a schedule, that is a function",
+        ),
         (lambda: cycle(cosine(), 0), r"cycle\(times=0\)"),
         (lambda: cycle(cosine(), 2, 0.0), r"cycle\(stretch=0.0\)"),
         (lambda: cycle(cosine(), 2, 1.0, 1.5), r"cycle\(decay=1.5\)"),

@@ -1,14 +1,8 @@
-"""Schedules: pure functions of progress, made by factories, listed in one registry."""
+"""Learning-rate schedules: pure functions of progress, made by factories, listed in a registry."""
 
-from lrtune.schedules.combinators import cycle, join, scale, warmup
-from lrtune.schedules.cycles import (
-    cosine_restarts,
-    exp_range,
-    one_cycle,
-    one_cycle_three_phase,
-    triangular,
-    triangular2,
-)
+from lrtune.schedules import combinators, cycles, shapes
+from lrtune.schedules.combinators import *
+from lrtune.schedules.cycles import *
 from lrtune.schedules.entry import Choice, FloatRange, IntRange, ScheduleEntry
 from lrtune.schedules.feedback import (
     FEEDBACK,
@@ -28,19 +22,8 @@ from lrtune.schedules.schedule import (
     momenta,
     multipliers,
 )
-from lrtune.schedules.shapes import (
-    constant,
-    cosine,
-    exponential,
-    growth,
-    inverse_sqrt,
-    linear,
-    multistep,
-    polynomial,
-    rex,
-    stable_decay,
-    step,
-)
+from lrtune.schedules.shapes import *
+from lrtune.schedules.snippets import snippet
 
 __all__ = [
     "FEEDBACK",
@@ -55,32 +38,16 @@ __all__ = [
     "Schedule",
     "ScheduleEntry",
     "as_schedule",
-    "constant",
-    "cosine",
-    "cosine_restarts",
-    "cycle",
     "equivalent_growth",
-    "exp_range",
-    "exponential",
     "factory",
-    "growth",
-    "inverse_sqrt",
-    "join",
-    "linear",
     "look_up",
     "momenta",
     "multipliers",
-    "multistep",
-    "one_cycle",
-    "one_cycle_three_phase",
     "parse",
-    "polynomial",
     "replay",
-    "rex",
-    "scale",
-    "stable_decay",
-    "step",
-    "triangular",
-    "triangular2",
-    "warmup",
+    "snippet",
 ]
+# The modules of factories list their own names, so that a new schedule needs no line here.
+__all__ += combinators.__all__
+__all__ += cycles.__all__
+__all__ += shapes.__all__

@@ -1,34 +1,39 @@
-"""The combinators: schedules made of schedules, which carry the momentum along.
-
-Wherever a schedule is expected, any function of progress will do.
-"""
+"""Schedules made from other schedules, or any function of progress; they keep the momentum."""
 
 import math
 from functools import partial
 
 from lrtune.errors import ScheduleError
 from lrtune.schedules import formulas
-from lrtune.schedules.arguments import check_increasing, check_range
-from lrtune.schedules.schedule import Curve, Schedule, as_schedule, factory
+from lrtune.schedules.schedule import (
+    Curve,
+    Schedule,
+    as_schedule,
+    check_increasing,
+    check_range,
+    factory,
+)
 
-_LAST = math.nextafter(1.0, 0.0)  # the end of a run belongs to no step of it
+__all__ = ["cycle", "join", "scale", "warmup"]
+
+_LAST = math.nextafter(1.0, 0.0)  # the largest progress below 1, which no step reaches
 
 
 @factory
 def warmup(share: float, then: Curve) -> tuple[Curve, Curve | None]:
-    """Rise straight during the first `share` of the run, then run all of `then`.
+    """Rise in a straight line during the first `share` of the run, then run all of `then`.
 
-    From a hundredth of where `then` starts: then(0) (0.01 + 0.99 p / share), then
-    then((p - share) / (1 - share)). A rise from 0 would waste the first update. The momentum
-    waits at where `then` starts it.
+    The rise goes from a hundredth of the first value of `then` to that value, as
+    then(0) (0.01 + 0.99 p / share); a rise from 0 would waste the first update. Afterwards the
+    multiplier is then((p - share) / (1 - share)). The momentum keeps its first value during the
+    rise.
 
     Args:
         share: Length of the rise as a share of the run, in [0, 1).
-        then: The schedule to run afterwards, compressed into what is left.
+        then: The schedule to run afterwards, compressed into the rest of the run.
 
     Raises:
-        ScheduleError: `share` is outside its range, or `then` starts at 0, so that there is
-            nothing to rise to.
+        ScheduleError: `share` is outside its range, or `then` starts at 0.
 
     >>> from lrtune.schedules.shapes import linear
     >>> warm = warmup(0.5, then=linear())
@@ -42,8 +47,8 @@ def warmup(share: float, then: Curve) -> tuple[Curve, Curve | None]:
     after = as_schedule(then)
     if share > 0 and not after(0.0) > 0:
         raise ScheduleError(
-            f"warmup(then={after}): expected a schedule that starts above 0, for the warmup rises "
-            f"to where it starts, and it starts at {after(0.0)!r}. Leave the warmup out."
+            f"warmup(then={after}): expected a schedule that starts above 0, because the warmup "
+            f"rises to its first value; it starts at {after(0.0)!r}. Leave the warmup out."
         )
     rate = partial(formulas.warmup, share=share, then=after.rate)
     if after.momentum is None:
@@ -53,24 +58,25 @@ def warmup(share: float, then: Curve) -> tuple[Curve, Curve | None]:
 
 @factory
 def join(pieces: tuple[Curve, ...], at: tuple[float, ...]) -> tuple[Curve, Curve | None]:
-    """All of each piece, one after the other, each compressed between its borders.
+    """Run several schedules one after the other, each compressed between its borders.
 
-    Between the borders b and c a piece runs as piece((p - b) / (c - b)). A piece that leaves the
-    momentum alone gets the last value of the piece before it, or else the first of the next.
+    Between the borders b and c a piece runs as piece((p - b) / (c - b)). A piece without momentum
+    holds the last momentum of the piece before it; the first pieces hold the first momentum there
+    is.
 
     Args:
         pieces: Two schedules or more.
-        at: The borders between them, rising within (0, 1); one less than pieces.
+        at: The borders between them, increasing within (0, 1); one fewer than pieces.
 
     Raises:
-        ScheduleError: The numbers of pieces and borders do not fit, or `at` does not rise.
+        ScheduleError: The number of borders is wrong, or `at` does not increase.
 
     >>> from lrtune.schedules.shapes import constant, linear
     >>> tail = join([constant(), linear()], at=[0.5])
     >>> tail, tail(0.4), tail(0.75)
     (join(pieces=(constant(), linear(floor=0.0)), at=(0.5,)), 1.0, 0.5)
 
-    Source: optax's `join_schedules`, with shares of the run for step counts.
+    Source: optax's `join_schedules`, with shares of the run instead of step counts.
     """
     if len(pieces) < 2 or len(at) != len(pieces) - 1:
         raise ScheduleError(
@@ -88,14 +94,14 @@ def join(pieces: tuple[Curve, ...], at: tuple[float, ...]) -> tuple[Curve, Curve
 def cycle(
     of: Curve, times: int = 2, stretch: float = 1.0, decay: float = 1.0
 ) -> tuple[Curve, Curve | None]:
-    """All of `of`, `times` times over, within one run.
+    """Repeat all of a schedule several times within one run.
 
-    Cycle k is stretch ** k as long and decay ** k as high as the first; the last one is complete.
-    The momentum is repeated too, without decay.
+    Cycle k is stretch ** k times as long and decay ** k times as high as the first; the last cycle
+    is complete. The momentum is repeated too, without decay.
 
     Args:
         of: The schedule to repeat.
-        times: How often, in [1, 100].
+        times: Number of cycles, in [1, 100].
         stretch: Length of a cycle relative to the one before, in [0.1, 10].
         decay: Height of a cycle relative to the one before, in (0, 1].
 
@@ -107,20 +113,20 @@ def cycle(
     >>> [saw(p) for p in (0.0, 0.25, 0.5, 0.75)]
     [1.0, 0.5, 0.5, 0.25]
 
-    Source: Loshchilov & Hutter 2017, arXiv:1608.03983, section 3, for any shape.
+    Source: Loshchilov & Hutter 2017, arXiv:1608.03983, section 3, for any schedule.
     """
-    check_range("[1, 100]", "cycle", "how often to run it, such as 3", times=times)
+    check_range("[1, 100]", "cycle", "a number of cycles, such as 3", times=times)
     check_range("[0.1, 10]", "cycle", "a ratio of lengths, such as 2", stretch=stretch)
     check_range("(0, 1]", "cycle", "a ratio of heights, such as 0.5", decay=decay)
     once = as_schedule(of)
-    again = partial(formulas.cycle, times=times, stretch=stretch)
-    rate = partial(again, of=once.rate, decay=decay)
-    return rate, partial(again, of=once.momentum, decay=1.0) if once.momentum else None
+    repeated = partial(formulas.cycle, times=times, stretch=stretch)
+    rate = partial(repeated, of=once.rate, decay=decay)
+    return rate, partial(repeated, of=once.momentum, decay=1.0) if once.momentum else None
 
 
 @factory
 def scale(of: Curve, by: Curve | float) -> tuple[Curve, Curve | None]:
-    """One schedule times another, or times a number: of(p) by(p).
+    """Multiply a schedule by another schedule or by a number: of(p) by(p).
 
     The momentum is that of `of`, or else that of `by`.
 
@@ -129,7 +135,7 @@ def scale(of: Curve, by: Curve | float) -> tuple[Curve, Curve | None]:
         by: Another schedule, or a number in (0, 1].
 
     Raises:
-        ScheduleError: `by` is a number outside its range; to go higher, raise the peak rate.
+        ScheduleError: `by` is a number outside its range. For more, raise the peak rate.
 
     >>> from lrtune.schedules.shapes import cosine, linear
     >>> scale(cosine(), by=0.5)(0.0), scale(linear(), by=linear())(0.5)
@@ -145,7 +151,7 @@ def scale(of: Curve, by: Curve | float) -> tuple[Curve, Curve | None]:
 
 
 def _joined_momenta(pieces: list[Schedule]) -> tuple[Curve, ...]:
-    """One momentum curve for each piece, or none at all where no piece has one."""
+    """Return one momentum curve for each piece, or no curve at all if no piece has one."""
     first = next((piece.momentum for piece in pieces if piece.momentum), None)
     if first is None:
         return ()

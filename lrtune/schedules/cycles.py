@@ -1,28 +1,36 @@
-"""The shapes that rise: cycles, restarts and the one-cycle, with the momentum that mirrors them."""
+"""Factories of cyclic schedules; triangular and one-cycle ones move the momentum the other way."""
 
 from functools import partial
 
 from lrtune.schedules import formulas
-from lrtune.schedules.arguments import check_choice, check_range
-from lrtune.schedules.schedule import Curve, factory
+from lrtune.schedules.schedule import Curve, check_choice, check_range, factory
 
-Band = tuple[float, float] | None
-"""The momentum (low, high) between which it cycles; None leaves the optimizer's alone."""
+__all__ = [
+    "cosine_restarts",
+    "exp_range",
+    "one_cycle",
+    "one_cycle_three_phase",
+    "triangular",
+    "triangular2",
+]
+
+MomentumRange = tuple[float, float] | None
+"""(lowest, highest) momentum of a cycle; None keeps the optimizer's own momentum."""
 
 _BASE = "the low end as a share of the peak rate, such as 0.25"
-_CYCLES = "how many cycles the run has, such as 4"
+_CYCLES = "a number of cycles, such as 4"
 
 
 @factory
 def cosine_restarts(cycles: int = 3, stretch: float = 2.0, decay: float = 1.0) -> Curve:
     """Cosines to 0, each `stretch` times as long and `decay` times as high as the one before.
 
-    SGDR's T_mult is `stretch`; its T_0 follows from the number of cycles, so that the last one is
-    complete at every horizon: (stretch - 1) / (stretch ** cycles - 1) of the run. The same as
-    ``cycle(cosine(), times=cycles, stretch=stretch, decay=decay)``.
+    It equals ``cycle(cosine(), times=cycles, stretch=stretch, decay=decay)``. `stretch` is SGDR's
+    T_mult. Its T_0 follows from the number of cycles, so that the last cycle is complete at every
+    horizon: T_0 is (stretch - 1) / (stretch ** cycles - 1) of the run.
 
     Args:
-        cycles: How many cosines the run has, in [1, 100].
+        cycles: Number of cosines in the run, in [1, 100].
         stretch: Length of a cosine relative to the one before, in [0.1, 10].
         decay: Height of a cosine relative to the one before, in (0, 1].
 
@@ -45,16 +53,16 @@ def cosine_restarts(cycles: int = 3, stretch: float = 2.0, decay: float = 1.0) -
 
 @factory
 def triangular(
-    cycles: int = 4, base: float = 0.25, momentum: Band = (0.8, 0.9)
+    cycles: int = 4, base: float = 0.25, momentum: MomentumRange = (0.8, 0.9)
 ) -> tuple[Curve, Curve | None]:
     """Straight up from `base` to 1 and down again: base + (1 - base) (1 - |2 x - 1|).
 
-    x = cycles p mod 1 is the position in the cycle. The momentum is high where the rate is low.
+    x = cycles p mod 1 is the position in the cycle. The momentum mirrors the rate.
 
     Args:
-        cycles: How many cycles the run has, in [1, 100]; 3 at least are advised.
+        cycles: Number of cycles in the run, in [1, 100]; the paper advises 3 or more.
         base: Multiplier at the ends of a cycle, in [0, 1].
-        momentum: (low, high) momentum within [0, 1), or None to leave it alone.
+        momentum: (lowest, highest) momentum in [0, 1), or None for the optimizer's own.
 
     Raises:
         ScheduleError: A number is outside its range.
@@ -66,7 +74,7 @@ def triangular(
     0.8
 
     Source: Smith 2017, arXiv:1506.01186, sections 3.1 to 3.3 (base a third or a quarter of the
-    peak); the momentum band is that of torch's CyclicLR.
+    peak); the momentum range is that of torch's CyclicLR.
     """
     height = partial(formulas.triangle, cycles=cycles)
     return _cyclic("triangular", height, cycles, base, momentum)
@@ -74,16 +82,16 @@ def triangular(
 
 @factory
 def triangular2(
-    cycles: int = 4, base: float = 0.25, momentum: Band = (0.8, 0.9)
+    cycles: int = 4, base: float = 0.25, momentum: MomentumRange = (0.8, 0.9)
 ) -> tuple[Curve, Curve | None]:
     """Triangles above `base`, each half as high: base + (1 - base) (1 - |2 x - 1|) / 2 ** k.
 
     k = floor(cycles p) counts the cycles, x = cycles p mod 1.
 
     Args:
-        cycles: How many cycles the run has, in [1, 100].
+        cycles: Number of cycles in the run, in [1, 100].
         base: Multiplier at the ends of a cycle, in [0, 1].
-        momentum: (low, high) momentum within [0, 1), or None to leave it alone.
+        momentum: (lowest, highest) momentum in [0, 1), or None for the optimizer's own.
 
     Raises:
         ScheduleError: A number is outside its range.
@@ -100,16 +108,16 @@ def triangular2(
 
 @factory
 def exp_range(
-    cycles: int = 4, base: float = 0.25, end: float = 0.1, momentum: Band = (0.8, 0.9)
+    cycles: int = 4, base: float = 0.25, end: float = 0.1, momentum: MomentumRange = (0.8, 0.9)
 ) -> tuple[Curve, Curve | None]:
     """Triangles under an exponential: base + (1 - base) (1 - |2 x - 1|) end ** p.
 
     Args:
-        cycles: How many cycles the run has, in [1, 100].
+        cycles: Number of cycles in the run, in [1, 100].
         base: Multiplier at the ends of a cycle, in [0, 1].
-        end: What is left of the height at the end of the run, in (0, 1]; torch's gamma is
+        end: Height of the triangles at the end of the run, in (0, 1]; torch's gamma is
             end ** (1 / steps).
-        momentum: (low, high) momentum within [0, 1), or None to leave it alone.
+        momentum: (lowest, highest) momentum in [0, 1), or None for the optimizer's own.
 
     Raises:
         ScheduleError: A number is outside its range.
@@ -120,7 +128,7 @@ def exp_range(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.1.
     """
-    check_range("(0, 1]", "exp_range", "what is left of the height, such as 0.1", end=end)
+    check_range("(0, 1]", "exp_range", "the height at the end, such as 0.1", end=end)
     height = partial(formulas.exp_triangle, cycles=cycles, end=end)
     return _cyclic("exp_range", height, cycles, base, momentum)
 
@@ -131,22 +139,23 @@ def one_cycle(
     start: float = 0.04,  # 1 / 25, torch's div_factor
     end: float = 4e-6,  # start / 10^4, torch's final_div_factor
     anneal: str = "cosine",
-    momentum: Band = (0.85, 0.95),
+    momentum: MomentumRange = (0.85, 0.95),
 ) -> tuple[Curve, Curve | None]:
     """Up from `start` to 1 over the first `share` of the run, then down towards `end`.
 
-    From a to b it goes as a + (b - a) w, w = x ("linear") or (1 - cos(pi x)) / 2 ("cosine"), x
-    being the position in the phase. The momentum goes from high to low and back, likewise.
+    Within a phase from a to b the multiplier is a + (b - a) w, with w = x ("linear") or
+    (1 - cos(pi x)) / 2 ("cosine"), where x is the position in the phase. The momentum mirrors
+    it: from high to low, then back to high.
 
     Args:
         share: Length of the rise as a share of the run, in (0, 1).
         start: Multiplier at the first step, in [0, 1].
         end: Multiplier that the end approaches, in [0, 1].
         anneal: ``"cosine"`` or ``"linear"``.
-        momentum: (low, high) momentum within [0, 1), or None to leave it alone.
+        momentum: (lowest, highest) momentum in [0, 1), or None for the optimizer's own.
 
     Raises:
-        ScheduleError: A number is outside its range, or `anneal` is another word.
+        ScheduleError: A number is outside its range, or `anneal` is neither of the two.
 
     >>> cycle = one_cycle()
     >>> [round(cycle(p), 6) for p in (0.0, 0.15, 0.3, 0.65, 1.0)]
@@ -154,8 +163,8 @@ def one_cycle(
     >>> [round(cycle.momentum(p), 6) for p in (0.0, 0.3, 0.65)]
     [0.95, 0.85, 0.9]
 
-    Source: Smith & Topin 2018, arXiv:1708.07120; in two phases as fastai and torch's OneCycleLR,
-    which comes to its last rate a step before the end where this one does at the end.
+    Source: Smith & Topin 2018, arXiv:1708.07120; in two phases, as in fastai and torch. torch's
+    OneCycleLR reaches its last rate one step before the end of the run, this schedule at the end.
     """
     check_range("(0, 1)", "one_cycle", "a share of the run, such as 0.3", share=share)
     return _one_cycle("one_cycle", (0.0, share, 1.0), (start, 1.0, end), anneal, momentum)
@@ -163,13 +172,13 @@ def one_cycle(
 
 @factory
 def one_cycle_three_phase(
-    share: float = 0.45,  # two equal slopes, and a tenth of the run to annihilate the rate
+    share: float = 0.45,  # leaves a tenth of the run for the last phase, as in the paper
     start: float = 0.04,
     end: float = 4e-6,
     anneal: str = "linear",
-    momentum: Band = (0.85, 0.95),
+    momentum: MomentumRange = (0.85, 0.95),
 ) -> tuple[Curve, Curve | None]:
-    """Up from `start` to 1, as long down to `start` again, then down towards `end`.
+    """Up from `start` to 1, down to `start` in the same time, then down towards `end`.
 
     The momentum mirrors the first two phases and stays high in the third.
 
@@ -178,10 +187,10 @@ def one_cycle_three_phase(
         start: Multiplier at the first step, in [0, 1].
         end: Multiplier that the end approaches, in [0, 1].
         anneal: ``"linear"`` or ``"cosine"``.
-        momentum: (low, high) momentum within [0, 1), or None to leave it alone.
+        momentum: (lowest, highest) momentum in [0, 1), or None for the optimizer's own.
 
     Raises:
-        ScheduleError: A number is outside its range, or `anneal` is another word.
+        ScheduleError: A number is outside its range, or `anneal` is neither of the two.
 
     >>> cycle = one_cycle_three_phase()
     >>> [round(cycle(p), 6) for p in (0.0, 0.45, 0.9, 0.95)]
@@ -197,19 +206,23 @@ def one_cycle_three_phase(
 
 
 def _cyclic(
-    call: str, height: Curve, cycles: int, base: float, momentum: Band
+    call: str, height: Curve, cycles: int, base: float, momentum: MomentumRange
 ) -> tuple[Curve, Curve | None]:
     check_range("[1, 100]", call, _CYCLES, cycles=cycles)
     check_range("[0, 1]", call, _BASE, base=base)
     rate = partial(formulas.between, start=base, end=1.0, height=height)
     if momentum is None:
         return rate, None
-    low, high = _band(call, momentum)
+    low, high = _checked(call, momentum)
     return rate, partial(formulas.between, start=high, end=low, height=height)
 
 
 def _one_cycle(
-    call: str, at: tuple[float, ...], levels: tuple[float, ...], anneal: str, momentum: Band
+    call: str,
+    at: tuple[float, ...],
+    levels: tuple[float, ...],
+    anneal: str,
+    momentum: MomentumRange,
 ) -> tuple[Curve, Curve | None]:
     check_choice(call, ("cosine", "linear"), anneal=anneal)
     check_range("[0, 1]", call, "a share of the peak rate, such as 0.04", start=levels[0])
@@ -217,14 +230,14 @@ def _one_cycle(
     rate = partial(formulas.phases, at=at, levels=levels, anneal=anneal)
     if momentum is None:
         return rate, None
-    low, high = _band(call, momentum)
+    low, high = _checked(call, momentum)
+    # The momentum is low at the peak of the rate only: it stays high in a third phase.
     mirrored = (high, low, *(high for _ in levels[2:]))
     return rate, partial(formulas.phases, at=at, levels=mirrored, anneal=anneal)
 
 
-def _band(call: str, momentum: tuple[float, float]) -> tuple[float, float]:
+def _checked(call: str, momentum: tuple[float, float]) -> tuple[float, float]:
     low, high = momentum
-    check_range(
-        "[0, 1)", f"{call}: momentum", "two numbers, such as (0.85, 0.95)", low=low, high=high
-    )
+    hint = "two numbers, such as (0.85, 0.95)"
+    check_range("[0, 1)", f"{call}: momentum", hint, low=low, high=high)
     return low, high

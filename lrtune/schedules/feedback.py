@@ -1,7 +1,7 @@
-"""Feedback schedules: they look at the loss, so they have a state, which is explicit and immutable.
+"""Schedules that react to the loss, with an explicit, immutable state.
 
-One is asked once per step, with the loss of the batch before the update, for the multiplier of
-that very update. Nothing here knows torch; a plain `Schedule` pays nothing for these.
+A training loop calls `next` once per step, with the loss of the batch before the update, and gets
+the multiplier for that update. Nothing here imports torch.
 """
 
 import math
@@ -10,34 +10,35 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from lrtune.errors import ArgumentError
-from lrtune.schedules.arguments import check_range
+from lrtune.schedules.schedule import check_range, check_steps
 
 S = TypeVar("S")
 
-_WINDOWS = 2  # to a patience; more of them are noisier, and take a slow decrease for a plateau
+# With more windows in a patience their means are noisier, and a slow decrease looks like a plateau.
+_WINDOWS = 2
 
 
 class Feedback(Protocol[S]):
-    """A schedule that reacts to the loss: pure functions of a state that the caller keeps."""
+    """A schedule that reacts to the loss: two pure functions of a state that the caller keeps."""
 
     def start(self, steps: int) -> S:
-        """The state before the first step of a run of `steps`."""
+        """Return the state before the first step of a run of `steps`."""
 
     def next(self, state: S, loss: float) -> tuple[float, S]:
-        """The multiplier for the update that follows this loss, and the next state."""
+        """Return the multiplier for the update after this loss, and the next state."""
 
 
 @dataclass(frozen=True)
 class PlateauWatch:
-    """What is remembered to see a plateau: the mean of the open window, and the best so far.
+    """Detects plateaus: the mean loss of the current window, and the best window so far.
 
     Attributes:
         length: Steps in a window.
-        count: Losses in the open window.
-        mean: Their mean.
-        first: Mean of the first window with a finite one.
-        best: Mean of the window that was last found better.
-        idle: Windows closed since then.
+        count: Losses in the current window.
+        mean: Mean of these losses.
+        first: Mean of the first window whose mean was finite.
+        best: Mean of the best window.
+        idle: Windows since the best one.
     """
 
     length: int
@@ -47,10 +48,31 @@ class PlateauWatch:
     best: float = math.inf
     idle: int = 0
 
+    @classmethod
+    def over(cls, steps: int, patience: float) -> "PlateauWatch":
+        """Return a new watch, whose patience is this share of a run of `steps`."""
+        return cls(length=max(1, round(patience * check_steps(steps) / _WINDOWS)))
+
+    def add(self, loss: float, threshold: float) -> tuple["PlateauWatch", bool]:
+        """Return the watch after one more loss, and whether a plateau is found just now."""
+        count = self.count + 1
+        mean = self.mean + (loss - self.mean) / count
+        if count < self.length:
+            return replace(self, count=count, mean=mean), False
+        closed = replace(self, count=0, mean=0.0)
+        # Compared with the decrease so far, an improvement depends on no scale or sign of the loss.
+        if math.isfinite(mean) and (
+            self.first is None or self.best - mean > threshold * (self.first - self.best)
+        ):
+            first = mean if self.first is None else self.first
+            return replace(closed, first=first, best=mean, idle=0), False
+        plateau = self.idle + 1 == _WINDOWS
+        return replace(closed, idle=0 if plateau else self.idle + 1), plateau
+
 
 @dataclass(frozen=True)
 class ReduceOnPlateauState:
-    """State of `ReduceOnPlateau`: the watch, and the drops so far."""
+    """State of `ReduceOnPlateau`: the plateau watch, and the number of drops so far."""
 
     watch: PlateauWatch
     drops: int = 0
@@ -58,26 +80,25 @@ class ReduceOnPlateauState:
 
 @dataclass(frozen=True)
 class GrowUntilPlateauState:
-    """State of `GrowUntilPlateau`: the watch, log of the multiplier, its rise per step."""
+    """State of `GrowUntilPlateau`: the plateau watch, the log multiplier, its rise per step."""
 
     watch: PlateauWatch
-    height: float
+    log_multiplier: float
     rise: float
 
 
 @dataclass(frozen=True)
 class ReduceOnPlateau:
-    """Times `factor` whenever the loss has not improved for the share `patience` of the run.
+    """Multiplies the rate by `factor` whenever the loss has not improved for `patience`.
 
-    Losses are averaged over windows of half the patience, which evens out the noise of single
-    steps. A window is better when its mean is below the best one's by more than `threshold` of the
-    whole decrease so far; so neither the scale nor the sign of the loss matters. NaN and infinity
-    are no improvement.
+    Losses are averaged over windows of half the patience, because the loss of a single step is
+    noisy. A window improves if its mean is below the best one by more than `threshold` of the
+    whole decrease so far. NaN and infinity are no improvement.
 
     Attributes:
-        factor: What each drop leaves of the rate, in (0, 1).
+        factor: Factor of each drop, in (0, 1).
         patience: How long the loss may stand still, as a share of the run, in (0, 1].
-        threshold: Least improvement, as a share of the decrease so far, in [0, 1).
+        threshold: Smallest improvement, as a share of the decrease so far, in [0, 1).
 
     Raises:
         ScheduleError: A number is outside its range.
@@ -97,30 +118,30 @@ class ReduceOnPlateau:
         _check("ReduceOnPlateau", self.factor, self.patience, self.threshold)
 
     def start(self, steps: int) -> ReduceOnPlateauState:
-        """At the peak rate."""
-        return ReduceOnPlateauState(_watch(steps, self.patience))
+        """Return the state before the first step: no drop yet."""
+        return ReduceOnPlateauState(PlateauWatch.over(steps, self.patience))
 
     def next(self, state: ReduceOnPlateauState, loss: float) -> tuple[float, ReduceOnPlateauState]:
-        """The multiplier for the update that follows this loss, and the next state."""
-        watch, plateau = _look(state.watch, loss, self.threshold)
+        """Return the multiplier for the update after this loss, and the next state."""
+        watch, plateau = state.watch.add(loss, self.threshold)
         drops = state.drops + plateau
         return math.pow(self.factor, drops), ReduceOnPlateauState(watch, drops)
 
 
 @dataclass(frozen=True)
 class GrowUntilPlateau:
-    """Grow exponentially, and `factor` times as fast after each plateau; it never falls.
+    """Grows the rate exponentially; each plateau multiplies the exponent by `factor`.
 
-    Without a plateau it is end ** p. The multiplier starts at 1 and exceeds it: the rate given to
-    the run is the rate it starts with, 0.1 in the paper. For networks whose weights stand before a
-    normalisation this is training at a constant rate with weight decay, see `equivalent_growth`;
-    hence train it without weight decay, and mind that the weights grow with the rate.
+    Without a plateau the multiplier is end ** p. It starts at 1 and exceeds it, so the `lr` of the
+    run is the rate it starts with (0.1 in the paper). Where a normalisation follows the weights,
+    this equals training at a constant rate with weight decay, see `equivalent_growth`; so train
+    without weight decay, and expect the weights to grow.
 
     Attributes:
-        end: Multiplier that a run without a plateau would end with, > 1, at most 1e30.
-        factor: What each plateau leaves of the exponent, in (0, 1).
+        end: Multiplier at the end of a run without a plateau, in (1, 1e30].
+        factor: Factor of the exponent at each plateau, in (0, 1).
         patience: How long the loss may stand still, as a share of the run, in (0, 1].
-        threshold: Least improvement, as a share of the decrease so far, in [0, 1).
+        threshold: Smallest improvement, as a share of the decrease so far, in [0, 1).
 
     Raises:
         ScheduleError: A number is outside its range.
@@ -128,8 +149,8 @@ class GrowUntilPlateau:
     >>> [round(m, 3) for m in replay(GrowUntilPlateau(end=16.0), [4.0, 3.0, 2.0, 1.0])]
     [1.0, 2.0, 4.0, 8.0]
 
-    Source: Li & Arora 2020, arXiv:1910.07454, section 2.3. Their TEXP lets the rate drop, too,
-    where the phases meet; here the exponent alone is lowered.
+    Source: Li & Arora 2020, arXiv:1910.07454, section 2.3. Their TEXP also drops the rate where
+    two phases meet; this one lowers the exponent only.
     """
 
     end: float = 10.0
@@ -139,35 +160,34 @@ class GrowUntilPlateau:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        check_range(
-            "(1, 1e30]", "GrowUntilPlateau", "a multiplier above 1, such as 10", end=self.end
-        )
-        _check("GrowUntilPlateau", self.factor, self.patience, self.threshold)
+        name = "GrowUntilPlateau"
+        check_range("(1, 1e30]", name, "a multiplier above 1, such as 10", end=self.end)
+        _check(name, self.factor, self.patience, self.threshold)
 
     def start(self, steps: int) -> GrowUntilPlateauState:
-        """At the rate given, growing at full speed."""
-        return GrowUntilPlateauState(
-            _watch(steps, self.patience), height=0.0, rise=math.log(self.end) / steps
-        )
+        """Return the state before the first step: multiplier 1, full growth."""
+        watch = PlateauWatch.over(steps, self.patience)
+        return GrowUntilPlateauState(watch, log_multiplier=0.0, rise=math.log(self.end) / steps)
 
     def next(
         self, state: GrowUntilPlateauState, loss: float
     ) -> tuple[float, GrowUntilPlateauState]:
-        """The multiplier for the update that follows this loss, and the next state."""
-        watch, plateau = _look(state.watch, loss, self.threshold)
+        """Return the multiplier for the update after this loss, and the next state."""
+        watch, plateau = state.watch.add(loss, self.threshold)
         rise = state.rise * self.factor if plateau else state.rise
-        return math.exp(state.height), GrowUntilPlateauState(watch, state.height + rise, rise)
+        following = GrowUntilPlateauState(watch, state.log_multiplier + rise, rise)
+        return math.exp(state.log_multiplier), following
 
 
 FEEDBACK: dict[str, Callable[[], Feedback[Any]]] = {
     "reduce-on-plateau": ReduceOnPlateau,
     "grow-until-plateau": GrowUntilPlateau,
 }
-"""Name to factory of the schedules that react to the loss; each works without arguments."""
+"""The schedules that react to the loss, by name; each can be made without arguments."""
 
 
 def replay(feedback: Feedback[S], losses: Iterable[float]) -> list[float]:
-    """The multipliers that a feedback schedule answers to these losses, one for each.
+    """Return the multipliers that a feedback schedule answers to these losses, one for each.
 
     >>> replay(ReduceOnPlateau(), [3.0, 2.0, 1.0])
     [1.0, 1.0, 1.0]
@@ -181,14 +201,14 @@ def replay(feedback: Feedback[S], losses: Iterable[float]) -> list[float]:
 
 
 def equivalent_growth(rate: float, weight_decay: float, momentum: float = 0.0) -> float:
-    """Growth of the rate per step that does what weight decay does to normalised weights.
+    """Return the growth of the rate per step that replaces weight decay on normalised weights.
 
-    For a loss that does not see the scale of the weights, SGD at the constant rate eta with weight
-    decay lambda walks through the same directions as without, at step t with the rate
-    eta g ** (t + 1/2). Here g = alpha ** -2, and alpha is the larger root of
-    x^2 - (1 + gamma - lambda eta) x + gamma = 0; without momentum g = (1 - lambda eta) ** -2, so
-    that the rate is eta (1 - lambda eta) ** (-2 t - 1). torch's SGD keeps its momentum gamma; its
-    buffer must start at -(1 - alpha) w / (eta alpha) instead of 0.
+    If the loss does not depend on the scale of the weights, SGD at the constant rate eta with
+    weight decay lambda moves the weights in the same directions as SGD without weight decay at the
+    rate eta g ** (t + 1/2) in step t. Here g = alpha ** -2, and alpha is the larger root of
+    x^2 - (1 + gamma - lambda eta) x + gamma = 0; without momentum alpha = 1 - lambda eta. For
+    torch's SGD, whose momentum is gamma, the momentum buffer has to start at
+    -(1 - alpha) w / (eta alpha) instead of 0.
 
     Args:
         rate: eta, > 0.
@@ -199,8 +219,8 @@ def equivalent_growth(rate: float, weight_decay: float, momentum: float = 0.0) -
         The growth per step, >= 1.
 
     Raises:
-        ArgumentError: Rate times weight decay is so large that there is no such growth:
-            (1 - sqrt(gamma)) ** 2 or more.
+        ArgumentError: Rate times weight decay is (1 - sqrt(gamma)) ** 2 or more, where no such
+            growth exists.
 
     >>> round(equivalent_growth(0.1, 5e-4), 8), round(equivalent_growth(0.1, 5e-4, 0.9), 6)
     (1.00010001, 1.001005)
@@ -211,8 +231,9 @@ def equivalent_growth(rate: float, weight_decay: float, momentum: float = 0.0) -
     if not (0 <= decay < (1 - math.sqrt(momentum)) ** 2):
         raise ArgumentError(
             f"equivalent_growth(rate={rate!r}, weight_decay={weight_decay!r}, "
-            f"momentum={momentum!r}): expected rate times weight decay in [0, (1 - "
-            "sqrt(momentum)) ** 2), where weights shrink without swinging. Lower one of them."
+            f"momentum={momentum!r}): expected rate times weight decay in "
+            "[0, (1 - sqrt(momentum)) ** 2), where weights shrink without oscillating. Lower one "
+            "of them."
         )
     middle = (1 + momentum - decay) / 2
     alpha = middle + math.sqrt(middle**2 - momentum)
@@ -220,32 +241,7 @@ def equivalent_growth(rate: float, weight_decay: float, momentum: float = 0.0) -
 
 
 def _check(call: str, factor: float, patience: float, threshold: float) -> None:
-    check_range("(0, 1)", call, "what a plateau leaves, such as 0.1", factor=factor)
+    check_range("(0, 1)", call, "the factor of each plateau, such as 0.1", factor=factor)
     check_range("(0, 1]", call, "a share of the run, such as 0.1", patience=patience)
-    check_range("[0, 1)", call, "a share of the decrease so far, such as 0.01", threshold=threshold)
-
-
-def _watch(steps: int, patience: float) -> PlateauWatch:
-    if steps < 1:
-        raise ArgumentError(f"steps={steps!r}: a run has at least one step; pass its length.")
-    return PlateauWatch(length=max(1, round(patience * steps / _WINDOWS)))
-
-
-def _look(watch: PlateauWatch, loss: float, threshold: float) -> tuple[PlateauWatch, bool]:
-    """Take one loss in; True when the patience is over, and then it begins anew."""
-    count = watch.count + 1
-    mean = watch.mean + (loss - watch.mean) / count
-    if count < watch.length:
-        return replace(watch, count=count, mean=mean), False
-    closed = replace(watch, count=0, mean=0.0)
-    if _better(watch, mean, threshold):
-        first = mean if watch.first is None else watch.first
-        return replace(closed, first=first, best=mean, idle=0), False
-    plateau = watch.idle + 1 == _WINDOWS
-    return replace(closed, idle=0 if plateau else watch.idle + 1), plateau
-
-
-def _better(watch: PlateauWatch, mean: float, threshold: float) -> bool:
-    if not math.isfinite(mean):
-        return False
-    return watch.first is None or watch.best - mean > threshold * (watch.first - watch.best)
+    hint = "a share of the decrease so far, such as 0.01"
+    check_range("[0, 1)", call, hint, threshold=threshold)

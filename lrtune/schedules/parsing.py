@@ -1,55 +1,27 @@
-"""A schedule from its text, as it stands in results and on the command line."""
+"""`parse`: from the text of a schedule, in a result or on the command line, to the schedule."""
 
 import ast
-from collections.abc import Callable
 from typing import Any
 
 from lrtune.errors import ArgumentError, LrtuneError
-from lrtune.schedules import combinators, cycles, shapes
 from lrtune.schedules.registry import look_up
-from lrtune.schedules.schedule import Schedule
-
-_FACTORIES: dict[str, Callable[..., Schedule]] = {
-    make.__name__: make
-    for make in (
-        combinators.cycle,
-        combinators.join,
-        combinators.scale,
-        combinators.warmup,
-        cycles.cosine_restarts,
-        cycles.exp_range,
-        cycles.one_cycle,
-        cycles.one_cycle_three_phase,
-        cycles.triangular,
-        cycles.triangular2,
-        shapes.constant,
-        shapes.cosine,
-        shapes.exponential,
-        shapes.growth,
-        shapes.inverse_sqrt,
-        shapes.linear,
-        shapes.multistep,
-        shapes.polynomial,
-        shapes.rex,
-        shapes.stable_decay,
-        shapes.step,
-    )
-}
+from lrtune.schedules.schedule import FACTORIES, Schedule
 
 
 def parse(text: str) -> Schedule:
-    """The schedule that a text stands for: a name of the registry, or calls of our factories.
+    """Return the schedule that a text stands for.
 
     Args:
-        text: Such as ``"one-cycle"`` or ``"warmup(0.05, then=cosine(floor=0.01))"``.
+        text: A name of the registry, such as ``"one-cycle"``, or calls of factories, such as
+            ``"warmup(0.05, then=cosine(floor=0.01))"``.
 
     Returns:
-        The schedule. Nothing but our factories is called, and
-        ``parse(schedule.text) == schedule`` for all that our factories make.
+        The schedule; ``parse(schedule.text) == schedule`` for whatever a factory made. The text is
+        never evaluated: only functions decorated with `factory` are called.
 
     Raises:
-        ArgumentError: The text is no such thing.
-        ScheduleError: A number in it is out of its range.
+        ArgumentError: The text is neither a name nor such calls.
+        ScheduleError: A number in it is outside its range.
 
     >>> parse("cosine"), parse("warmup(1/20, cosine(floor=0.1))")
     (cosine(floor=0.0), warmup(share=0.05, then=cosine(floor=0.1)))
@@ -58,28 +30,26 @@ def parse(text: str) -> Schedule:
         return look_up(text)()
     try:
         made = _build(ast.parse(text.strip(), mode="eval").body)
-    except LrtuneError:
+    except LrtuneError:  # a factory refused a number, and says so better than we could
         raise
     except (SyntaxError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise _unreadable(text, str(error)) from error
-    if not isinstance(made, Schedule):
-        raise _unreadable(text, f"it makes {made!r}, which is no schedule")
-    return made
-
-
-def _unreadable(text: str, reason: str) -> ArgumentError:
-    return ArgumentError(
+        reason = str(error)
+    else:
+        if isinstance(made, Schedule):
+            return made
+        reason = f"it makes {made!r}"
+    raise ArgumentError(
         f"{text!r} is no schedule: {reason}. Expected a name such as cosine, or calls such as "
         "warmup(0.05, then=cosine())."
     )
 
 
 def _build(node: ast.expr) -> Any:
-    """The value of an expression of calls, tuples, and numbers or quotients of them."""
+    """Return the value of an expression of calls, tuples, and numbers or quotients of them."""
     match node:
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if name in _FACTORIES:
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if name in FACTORIES:
             named = {str(keyword.arg): _build(keyword.value) for keyword in keywords}
-            return _FACTORIES[name](*map(_build, args), **named)
+            return FACTORIES[name](*map(_build, args), **named)
         case ast.Tuple(elts=items) | ast.List(elts=items):
             return tuple(_build(item) for item in items)
         case ast.BinOp(left=left, op=ast.Div(), right=right):

@@ -1,45 +1,27 @@
 """The registry: every schedule that a comparison may rank, simplest first, with its source.
 
-What stands here inherits every law of the tests. To add your own, write one line more::
+Its entries pass every test of schedules. To add a schedule of your own::
 
-    SCHEDULES["mine"] = ScheduleEntry("mine", "What it does.", "its source", make=mine, rank=99)
+    SCHEDULES["mine"] = ScheduleEntry("mine", "What it does.", "its source", make=mine)
 """
 
 import difflib
 
 from lrtune.errors import ArgumentError
+from lrtune.schedules import cycles, shapes
 from lrtune.schedules.combinators import scale, warmup
-from lrtune.schedules.cycles import (
-    cosine_restarts,
-    exp_range,
-    one_cycle,
-    one_cycle_three_phase,
-    triangular,
-    triangular2,
-)
+from lrtune.schedules.cycles import triangular
 from lrtune.schedules.entry import Choice, FloatRange, IntRange, ScheduleEntry
-from lrtune.schedules.shapes import (
-    constant,
-    cosine,
-    exponential,
-    inverse_sqrt,
-    linear,
-    multistep,
-    polynomial,
-    rex,
-    stable_decay,
-    step,
-)
 
 
 def look_up(name: str) -> ScheduleEntry:
-    """The entry of that name; underscores will do for hyphens.
+    """Return the entry of that name; underscores may stand for hyphens.
 
     Raises:
-        ArgumentError: There is none; the message names the closest.
+        ArgumentError: No schedule has that name; the message lists the closest names.
 
-    >>> look_up("one_cycle").line
-    'Up to the peak and down to almost nothing, with the momentum in the mirror.'
+    >>> look_up("one_cycle").summary
+    'Up to the peak, then down to almost 0; the momentum mirrors it.'
     """
     plain = name.strip().lower().replace("_", "-")
     if plain in SCHEDULES:
@@ -48,8 +30,7 @@ def look_up(name: str) -> ScheduleEntry:
     raise ArgumentError(f"no schedule is called {name!r}. Closest: {', '.join(close)}.")
 
 
-_ALGOPERF = "AlgoPerf's search spaces (arXiv:2306.07179)"
-_PLAYBOOK = "Google's Tuning Playbook: at most a tenth of the run; AlgoPerf: 0.02, 0.05, 0.1"
+_PLAYBOOK = "Google's Tuning Playbook: a tenth of the run at most; AlgoPerf: 0.02, 0.05, 0.1"
 _SMITH = "Smith 2017, arXiv:1506.01186, sections 3.2, 3.3: three cycles or more, base 1/3 or 1/4"
 _FLOORS = {"0": 0.0, "0.001": 0.001, "0.01": 0.01}
 _FACTORS = {"0.1": 0.1, "0.2": 0.2, "0.5": 0.5}
@@ -60,68 +41,61 @@ _CYCLES = IntRange(4, low=3, high=8)
 _BASE = FloatRange(0.25, low=0.1, high=1 / 3)
 
 _SIMPLEST_FIRST = (
-    ScheduleEntry("constant", "The peak rate to the end.", "the baseline", constant, 0),
+    ScheduleEntry("constant", "The peak rate to the end.", "the baseline", shapes.constant),
     ScheduleEntry(
         "linear",
         "A straight line down.",
         "arXiv:1905.04753, section 3; arXiv:2310.07831",
-        linear,
-        1,
+        shapes.linear,
         {"floor": Choice("0", _FLOORS)},
-        f"{_ALGOPERF}: end_factor 0, 1e-3, 1e-2",
+        "AlgoPerf (arXiv:2306.07179): end_factor 0, 1e-3, 1e-2",
     ),
     ScheduleEntry(
         "cosine",
         "Half a cosine down.",
         "arXiv:1608.03983, section 3",
-        cosine,
-        2,
+        shapes.cosine,
         {"floor": FloatRange(0.0, low=0.0, high=0.1)},
         "end ratios of published recipes: 0 to 0.1",
     ),
-    ScheduleEntry("rex", "Slow down at first, steep at the end.", "arXiv:2107.04197", rex, 3),
+    ScheduleEntry("rex", "Falls slowly, then steeply.", "arXiv:2107.04197", shapes.rex),
     ScheduleEntry(
         "exponential",
-        "The same share of itself at each step.",
+        "Falls by the same factor at each step.",
         "torch's ExponentialLR",
-        exponential,
-        4,
+        shapes.exponential,
         {"end": FloatRange(0.01, low=1e-3, high=0.1, log=True)},
         "two decades, the ends of published step recipes",
     ),
     ScheduleEntry(
         "polynomial",
-        "A power of what is left of the run.",
+        "A power of the remaining share of the run.",
         "arXiv:1606.00915, section 4.1; arXiv:1708.03888",
-        polynomial,
-        5,
+        shapes.polynomial,
         {"power": FloatRange(2.0, low=0.5, high=4.0, log=True)},
-        "0.9 in DeepLab, 2 in LARS, and an octave around them",
+        "0.9 in DeepLab, 2 in LARS, and a factor of two around them",
     ),
     ScheduleEntry(
         "inverse-sqrt",
-        "One over the root of time.",
+        "Falls with one over the square root of time.",
         "arXiv:1706.03762, section 5.3; arXiv:2106.04560, section 3.5",
-        inverse_sqrt,
-        6,
+        shapes.inverse_sqrt,
         {"tau": FloatRange(0.05, low=0.005, high=0.1, log=True)},
         "warmups of transformers as a share of their runs",
     ),
     ScheduleEntry(
         "step",
-        "Divided by ten in equal stairs.",
+        "Divided by ten after each third of the run.",
         "arXiv:1512.03385, section 3.4; torchvision's reference recipe",
-        step,
-        7,
+        shapes.step,
         {"every": Choice("1/3", _STAIRS), "factor": Choice("0.1", _FACTORS)},
         "30 of 90 epochs; factors of arXiv:1512.03385 (0.1) and arXiv:1605.07146 (0.2)",
     ),
     ScheduleEntry(
         "multistep",
-        "Divided by ten at chosen places.",
+        "Divided by ten at 50 % and 75 % of the run.",
         "arXiv:1512.03385, section 4.2",
-        multistep,
-        8,
+        shapes.multistep,
         {"at": Choice("50/75", _MILESTONES), "factor": Choice("0.1", _FACTORS)},
         "arXiv:1512.03385 (50/75), arXiv:1605.07146 (30/60/80), arXiv:1706.02677 (33/67/89)",
     ),
@@ -129,8 +103,7 @@ _SIMPLEST_FIRST = (
         "warmup-linear",
         "A short rise, then a straight line down.",
         "arXiv:1706.02677, section 2.2; arXiv:2310.07831",
-        lambda share, floor: warmup(share, then=linear(floor)),
-        9,
+        lambda share, floor: warmup(share, then=shapes.linear(floor)),
         {"share": _RISE, "floor": Choice("0", _FLOORS)},
         _PLAYBOOK,
     ),
@@ -138,53 +111,47 @@ _SIMPLEST_FIRST = (
         "warmup-cosine",
         "A short rise, then half a cosine down.",
         "arXiv:1706.02677, section 2.2; arXiv:1608.03983",
-        lambda share, floor: warmup(share, then=cosine(floor)),
-        10,
+        lambda share, floor: warmup(share, then=shapes.cosine(floor)),
         {"share": _RISE, "floor": FloatRange(0.0, low=0.0, high=0.1)},
         _PLAYBOOK,
     ),
     ScheduleEntry(
         "warmup-inverse-sqrt",
-        "A short rise, then one over the root of time.",
+        "A short rise, then one over the square root of time.",
         "arXiv:1706.03762, section 5.3",
-        lambda share, tau: warmup(share, then=inverse_sqrt(tau)),
-        11,
+        lambda share, tau: warmup(share, then=shapes.inverse_sqrt(tau)),
         {"share": _RISE, "tau": FloatRange(0.05, low=0.005, high=0.1, log=True)},
         _PLAYBOOK,
     ),
     ScheduleEntry(
         "wsd",
-        "A short rise, the peak for long, and a straight cooldown.",
+        "A short rise, a long constant peak, a straight cooldown (WSD).",
         "arXiv:2404.06395; arXiv:2405.18392",
-        lambda share, decay: warmup(share, then=stable_decay(decay)),
-        12,
+        lambda share, decay: warmup(share, then=shapes.stable_decay(decay)),
         {"share": _RISE, "decay": FloatRange(0.2, low=0.05, high=0.4)},
         "arXiv:2405.18392: cooldowns of 5 to 40 %, 10 to 20 % suffice",
     ),
     ScheduleEntry(
         "wsd-sqrt",
-        "A short rise, the peak for long, and a cooldown by 1 - sqrt.",
+        "A short rise, a long constant peak, a cooldown as 1 - sqrt.",
         "arXiv:2405.18392",
-        lambda share, decay: warmup(share, then=stable_decay(decay, "1-sqrt")),
-        13,
+        lambda share, decay: warmup(share, then=shapes.stable_decay(decay, "1-sqrt")),
         {"share": _RISE, "decay": FloatRange(0.2, low=0.05, high=0.4)},
         "arXiv:2405.18392: cooldowns of 5 to 40 %, 10 to 20 % suffice",
     ),
     ScheduleEntry(
         "trapezoid",
-        "A long rise, the peak for as long, and a straight way down.",
+        "A long rise, a constant peak, a long straight cooldown.",
         "arXiv:2405.18392 (the shape); arXiv:2110.04369 (why the rise)",
-        lambda share, decay: warmup(share, then=stable_decay(decay)),
-        14,
+        lambda share, decay: warmup(share, then=shapes.stable_decay(decay)),
         {"share": FloatRange(0.25, low=0.1, high=0.4), "decay": FloatRange(0.4, low=0.2, high=0.6)},
-        "docs/decisions/0010: around what did best on small tasks",
+        "docs/decisions/0010: around the best values on small tasks",
     ),
     ScheduleEntry(
         "cosine-restarts",
-        "Cosines down, each longer than the one before (SGDR).",
+        "Several cosines, each twice as long as the one before (SGDR).",
         "arXiv:1608.03983, section 3",
-        cosine_restarts,
-        15,
+        cycles.cosine_restarts,
         {
             "cycles": IntRange(3, low=2, high=5),
             "stretch": Choice("2", {"1": 1.0, "2": 2.0}),
@@ -197,7 +164,6 @@ _SIMPLEST_FIRST = (
         "Up and down in equal cycles.",
         "arXiv:1506.01186, section 3.1",
         triangular,
-        16,
         {"cycles": _CYCLES, "base": _BASE},
         _SMITH,
     ),
@@ -205,8 +171,7 @@ _SIMPLEST_FIRST = (
         "triangular2",
         "Up and down in cycles, each half as high.",
         "arXiv:1506.01186, section 3.1",
-        triangular2,
-        17,
+        cycles.triangular2,
         {"cycles": _CYCLES, "base": _BASE},
         _SMITH,
     ),
@@ -214,8 +179,7 @@ _SIMPLEST_FIRST = (
         "exp-range",
         "Up and down in cycles under an exponential.",
         "arXiv:1506.01186, section 3.1",
-        exp_range,
-        18,
+        cycles.exp_range,
         {"cycles": _CYCLES, "base": _BASE, "end": FloatRange(0.1, low=0.01, high=0.5, log=True)},
         _SMITH,
     ),
@@ -223,17 +187,15 @@ _SIMPLEST_FIRST = (
         "decay-cyclic",
         "Up and down in cycles under a straight line to 0.",
         "arXiv:1506.01186, section 3.1",
-        lambda cycles, base: scale(triangular(cycles, base), by=linear()),
-        19,
+        lambda cycles, base: scale(triangular(cycles, base), by=shapes.linear()),
         {"cycles": _CYCLES, "base": _BASE},
         _SMITH,
     ),
     ScheduleEntry(
         "one-cycle",
-        "Up to the peak and down to almost nothing, with the momentum in the mirror.",
+        "Up to the peak, then down to almost 0; the momentum mirrors it.",
         "arXiv:1708.07120; torch's OneCycleLR",
-        one_cycle,
-        20,
+        cycles.one_cycle,
         {
             "share": FloatRange(0.3, low=0.1, high=0.4),
             "start": FloatRange(0.04, low=0.01, high=0.1, log=True),
@@ -242,10 +204,9 @@ _SIMPLEST_FIRST = (
     ),
     ScheduleEntry(
         "one-cycle-three-phase",
-        "Up to the peak, as long down again, and a last short fall to almost nothing.",
+        "Up to the peak, down as long, then a short fall to almost 0.",
         "arXiv:1803.09820, section 4; arXiv:1708.07120",
-        one_cycle_three_phase,
-        21,
+        cycles.one_cycle_three_phase,
         {
             "share": FloatRange(0.45, low=0.3, high=0.475),
             "start": FloatRange(0.04, low=0.01, high=0.1, log=True),
@@ -255,4 +216,4 @@ _SIMPLEST_FIRST = (
 )
 
 SCHEDULES: dict[str, ScheduleEntry] = {entry.name: entry for entry in _SIMPLEST_FIRST}
-"""Name to factory, simplest first; each works without arguments."""
+"""Every schedule by name, simplest first: between ties a comparison prefers the earlier one."""

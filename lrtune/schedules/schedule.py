@@ -1,4 +1,7 @@
-"""What a schedule is, and how factories make them. Nothing here knows torch."""
+"""`Schedule`, the decorator that makes factories of schedules, and the checks they share.
+
+Nothing here imports torch.
+"""
 
 import functools
 import inspect
@@ -6,6 +9,7 @@ import math
 import numbers
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ParamSpec
 
 from lrtune.errors import ArgumentError, ScheduleError
@@ -19,13 +23,13 @@ Curve = Callable[[float], float]
 class Schedule:
     """A multiplier of the peak learning rate, as a function of progress.
 
-    Two schedules are equal when their `text` is: it tells how the schedule was made.
+    Two schedules are equal when their texts are equal.
 
     Attributes:
-        text: The call that makes it, such as ``"cosine(floor=0.1)"``.
+        text: The call that makes the schedule, such as ``"cosine(floor=0.1)"``.
         rate: Progress in [0, 1) to a multiplier >= 0 of the peak rate.
-        momentum: Progress to the momentum itself (SGD's momentum, Adam's beta1); None leaves
-            the optimizer's own momentum alone.
+        momentum: Progress to a momentum in [0, 1) (SGD's momentum, Adam's beta1). None keeps the
+            optimizer's own momentum.
 
     >>> half = Schedule("half()", lambda progress: 0.5)
     >>> half, half(0.3)
@@ -37,25 +41,28 @@ class Schedule:
     momentum: Curve | None = field(default=None, compare=False)
 
     def __call__(self, progress: float) -> float:
-        """The multiplier of the peak rate at this progress."""
+        """Return the multiplier of the peak rate at this progress."""
         return self.rate(progress)
 
     def __repr__(self) -> str:
-        """The call that makes it."""
+        """Return the call that makes the schedule."""
         return self.text
 
 
-def factory(make: Callable[P, Curve | tuple[Curve, Curve | None]]) -> Callable[P, Schedule]:
-    """Make `make`, which returns a rate curve or (rate, momentum), return a `Schedule`.
+FACTORIES: dict[str, Callable[..., Schedule]] = {}
+"""Every function decorated with `factory`, by name; `parse` may call these and nothing else."""
 
-    The text is read off the arguments, so that no schedule is ever without a name. Numbers are
-    made plain first (``0`` for a float becomes ``0.0``, numpy's become Python's, lists become
-    tuples), so that equal schedules have equal texts, and the text is Python that makes the
-    schedule again.
+
+def factory(make: Callable[P, Curve | tuple[Curve, Curve | None]]) -> Callable[P, Schedule]:
+    """Turn a function that returns a curve, or (rate, momentum), into a factory of schedules.
+
+    The factory writes the text of each schedule from its arguments, and `parse` reads that text
+    back. Equal arguments give equal texts: an int for a float becomes a float, numpy numbers
+    become Python numbers, lists become tuples.
 
     Raises:
-        ScheduleError: When the schedule is made, an argument that is annotated as a number
-            is none.
+        ScheduleError: lrtune has a factory of that name. The factory itself raises it when an
+            argument annotated as a number is not a number.
 
     >>> @factory
     ... def halves(every: float = 0.5):
@@ -63,24 +70,34 @@ def factory(make: Callable[P, Curve | tuple[Curve, Curve | None]]) -> Callable[P
     >>> halves(every=0.25), halves(0.25)(0.6), halves(1) == halves(1.0)
     (halves(every=0.25), 0.25, True)
     """
-    signature = inspect.signature(make)
+    name, signature = make.__name__, inspect.signature(make)
+    taken = FACTORIES.get(name)
+    # A text must mean one schedule, so a factory of lrtune cannot be replaced. One of the user's
+    # can: a notebook runs a cell twice, and a script may be imported under two names.
+    if taken and taken.__module__ != make.__module__ and taken.__module__.startswith("lrtune."):
+        raise ScheduleError(
+            f"lrtune has a schedule called {name} already, so the text '{name}()' would mean two "
+            "schedules. Rename the function."
+        )
 
     @functools.wraps(make)
     def made(*args: P.args, **kwargs: P.kwargs) -> Schedule:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        for name, value in bound.arguments.items():
-            call = f"{make.__name__}({name}={value!r})"
-            bound.arguments[name] = _plain(call, value, signature.parameters[name].annotation)
-        told = ", ".join(f"{name}={_told(value)}" for name, value in bound.arguments.items())
+        for key, value in bound.arguments.items():
+            wanted = signature.parameters[key].annotation
+            bound.arguments[key] = _normalize(f"{name}({key}={value!r})", value, wanted)
+        arguments = ", ".join(f"{k}={_argument_text(v)}" for k, v in bound.arguments.items())
         curves = make(*bound.args, **bound.kwargs)
         rate, momentum = curves if isinstance(curves, tuple) else (curves, None)
-        return Schedule(f"{make.__name__}({told})", rate, momentum)
+        return Schedule(f"{name}({arguments})", rate, momentum)
 
+    FACTORIES[name] = made
     return made
 
 
-def _plain(call: str, value: object, wanted: object = None) -> object:
+def _normalize(call: str, value: object, wanted: object = None) -> object:
+    """Return an argument as plain Python, so that equal arguments have equal texts."""
     if wanted is float and not isinstance(value, numbers.Real):
         raise ScheduleError(f"{call}: expected a number, such as 0.1.")
     if wanted is int and not isinstance(value, numbers.Integral):
@@ -90,19 +107,22 @@ def _plain(call: str, value: object, wanted: object = None) -> object:
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return tuple(_plain(call, item) for item in value)
+        return tuple(_normalize(call, item) for item in value)
     return value
 
 
-def _told(value: object) -> str:
+def _argument_text(value: object) -> str:
     if isinstance(value, tuple):
-        inside = ", ".join(_told(item) for item in value)
-        return f"({inside},)" if len(value) == 1 else f"({inside})"
+        items = ", ".join(map(_argument_text, value))
+        return f"({items},)" if len(value) == 1 else f"({items})"
     return as_schedule(value).text if callable(value) else repr(value)
 
 
 def as_schedule(curve: Curve) -> Schedule:
-    """The schedule itself, or a user's own function of progress with its name as text.
+    """Return a schedule as it is, and a function of progress as a schedule with its name.
+
+    Raises:
+        ScheduleError: `curve` cannot be called.
 
     >>> def ramp(progress):
     ...     return progress
@@ -113,84 +133,119 @@ def as_schedule(curve: Curve) -> Schedule:
         return curve
     if not callable(curve):
         raise ScheduleError(
-            f"a schedule is a function of progress (0 ... 1), got {curve!r}. "
+            f"expected a schedule, that is a function of progress (0 ... 1), got {curve!r}. "
             "Take one of lrtune.schedules, or write `lambda progress: 1 - progress`."
         )
     if isinstance(curve, functools.partial):
-        told = ", ".join(
-            [*map(_told, curve.args), *(f"{k}={_told(v)}" for k, v in curve.keywords.items())]
-        )
-        return Schedule(f"{as_schedule(curve.func).text}({told})", curve)
+        keywords = (f"{name}={_argument_text(value)}" for name, value in curve.keywords.items())
+        arguments = ", ".join([*map(_argument_text, curve.args), *keywords])
+        return Schedule(f"{as_schedule(curve.func).text}({arguments})", curve)
     return Schedule(getattr(curve, "__name__", type(curve).__name__), curve)
 
 
 def multipliers(schedule: Schedule, steps: int) -> list[float]:
-    """The multiplier of the peak rate at each step of a run of `steps`, checked.
+    """Return the multiplier of the peak rate at each step of a run.
 
     Args:
-        schedule: What to tabulate.
+        schedule: The schedule to tabulate.
         steps: Length of the run in optimizer updates, >= 1.
 
     Returns:
-        `steps` finite numbers >= 0; the one at index s is ``schedule(s / steps)``.
+        `steps` finite numbers >= 0; number s is ``schedule(s / steps)``.
 
     Raises:
-        ScheduleError: It raised, or gave NaN, infinity, a negative number or no number; the
-            message names the schedule and the step.
+        ScheduleError: The schedule raised, or returned NaN, infinity, a negative number or no
+            number; the message names the schedule and the step.
         ArgumentError: `steps` is less than 1.
 
     >>> multipliers(Schedule("linear()", lambda progress: 1 - progress), 4)
     [1.0, 0.75, 0.5, 0.25]
     """
-    _check_steps(steps)
-    return [_value(schedule, "multiplier", step, steps) for step in range(steps)]
+    return _tabulate(schedule, schedule.rate, steps, "multiplier >= 0 of the peak rate", math.inf)
 
 
 def momenta(schedule: Schedule, steps: int) -> list[float] | None:
-    """The momentum at each step of a run of `steps`, checked; None where it is left alone.
+    """Return the momentum at each step of a run, or None if the schedule does not set it.
 
     Args:
-        schedule: What to tabulate.
+        schedule: The schedule to tabulate.
         steps: Length of the run in optimizer updates, >= 1.
 
     Returns:
-        `steps` numbers in [0, 1): SGD's momentum or Adam's beta1. None if the schedule has no
-        momentum curve.
+        `steps` numbers in [0, 1): SGD's momentum or Adam's beta1.
 
     Raises:
-        ScheduleError: The curve raised, or gave something outside [0, 1).
+        ScheduleError: The momentum curve raised, or returned a number outside [0, 1).
         ArgumentError: `steps` is less than 1.
 
     >>> momenta(Schedule("warm", lambda p: 1.0, lambda p: 0.8 + p / 10), 2)
     [0.8, 0.8500000000000001]
     """
-    _check_steps(steps)
+    check_steps(steps)
     if schedule.momentum is None:
         return None
-    return [_value(schedule, "momentum", step, steps) for step in range(steps)]
+    return _tabulate(schedule, schedule.momentum, steps, "momentum in [0, 1)", 1.0)
 
 
-def _check_steps(steps: int) -> None:
+def _tabulate(
+    schedule: Schedule, curve: Curve, steps: int, expected: str, limit: float
+) -> list[float]:
+    """Return the curve at each step, or raise an error that names the schedule and the step."""
+    values = []
+    for step in range(check_steps(steps)):
+        progress = step / steps
+        where = f"schedule {schedule.text!r} at step {step} of {steps} (progress {progress:.4g})"
+        try:
+            value = float(curve(progress))
+        except Exception as error:
+            raise ScheduleError(
+                f"{where} raised {type(error).__name__}: {error}. "
+                "A schedule takes one number, the progress, and returns one number."
+            ) from error
+        if not 0 <= value < limit:
+            raise ScheduleError(
+                f"{where} returned {value!r}; expected a finite {expected}. "
+                "Call the schedule at that progress to see why."
+            )
+        values.append(value)
+    return values
+
+
+def check_steps(steps: int) -> int:
+    """Return the number of steps of a run, or raise `ArgumentError` if it is less than 1."""
     if steps < 1:
-        raise ArgumentError(f"steps={steps!r}: a run has at least one step; pass its length.")
+        raise ArgumentError(f"steps={steps!r}: expected the length of a run in updates, >= 1.")
+    return steps
 
 
-def _value(schedule: Schedule, kind: str, step: int, steps: int) -> float:
-    curve = schedule.momentum if kind == "momentum" else schedule.rate
-    wanted = "momentum in [0, 1)" if kind == "momentum" else "multiplier >= 0 of the peak rate"
-    limit = 1.0 if kind == "momentum" else math.inf
-    progress = step / steps
-    where = f"schedule {schedule.text!r} at step {step} of {steps} (progress {progress:.4g})"
-    try:
-        value = float(curve(progress))  # type: ignore[misc]  # momenta() looked for None
-    except Exception as error:
+def check_range(interval: str, call: str, hint: str, **named: float) -> None:
+    """Raise `ScheduleError` for numbers outside an interval such as ``"[0, 1)"``.
+
+    >>> check_range("[0, 1)", "warmup", "a share of the run, such as 0.05", share=0.1)
+    >>> check_range("[0, 1)", "warmup", "a share of the run, such as 0.05", share=1)
+    Traceback (most recent call last):
+    ...
+    lrtune.errors.ScheduleError: warmup(share=1): expected a share of the run, such as 0.05, in [0, 1).
+    """  # noqa: E501 - a doctest cannot break its line
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    for name, value in named.items():
+        above = value >= low if interval[0] == "[" else value > low
+        below = value <= high if interval[-1] == "]" else value < high
+        if not (above and below):
+            raise ScheduleError(f"{call}({name}={value!r}): expected {hint}, in {interval}.")
+
+
+def check_increasing(call: str, hint: str, at: Iterable[float]) -> None:
+    """Raise `ScheduleError` unless the positions increase strictly within (0, 1)."""
+    positions = (0.0, *at, 1.0)
+    if not all(a < b for a, b in pairwise(positions)):
         raise ScheduleError(
-            f"{where} raised {type(error).__name__}: {error}. "
-            "A schedule takes one number, the progress, and returns one."
-        ) from error
-    if not 0 <= value < limit:
-        raise ScheduleError(
-            f"{where} gave {value!r}; expected a finite {wanted}. "
-            "Call it at that progress to see why."
+            f"{call}(at={positions[1:-1]!r}): expected {hint}, increasing strictly within (0, 1)."
         )
-    return value
+
+
+def check_choice(call: str, options: tuple[str, ...], **named: str) -> None:
+    """Raise `ScheduleError` for a word that is not one of the options."""
+    for name, value in named.items():
+        if value not in options:
+            raise ScheduleError(f"{call}({name}={value!r}): expected one of {options}.")

@@ -1,18 +1,37 @@
-"""The shapes without a rise: what a run does to its peak rate on the way down."""
+"""Factories of schedules without cycles: they start at their peak and fall, except `growth`."""
 
 from functools import partial
 
 from lrtune.schedules import formulas
-from lrtune.schedules.arguments import check_choice, check_increasing, check_range
-from lrtune.schedules.schedule import Curve, factory
+from lrtune.schedules.schedule import (
+    Curve,
+    check_choice,
+    check_increasing,
+    check_range,
+    factory,
+)
+
+__all__ = [
+    "constant",
+    "cosine",
+    "exponential",
+    "growth",
+    "inverse_sqrt",
+    "linear",
+    "multistep",
+    "polynomial",
+    "rex",
+    "stable_decay",
+    "step",
+]
 
 _FLOOR = "a share of the peak rate, such as 0.01"
-_FACTOR = "what each drop leaves of the rate, such as 0.1"
+_FACTOR = "the factor of each drop, such as 0.1"
 
 
 @factory
 def constant() -> Curve:
-    """The peak rate to the end: 1.
+    """The peak rate throughout: 1.
 
     >>> constant()(0.7)
     1.0
@@ -24,7 +43,7 @@ def constant() -> Curve:
 
 @factory
 def growth(start: float = 1e-8) -> Curve:
-    """Exponential growth from `start` to 1: start ** (1 - p), the range test's sweep.
+    """Exponential growth from `start` to 1: start ** (1 - p), as a range test sweeps.
 
     Args:
         start: Multiplier at the first step, in (0, 1).
@@ -64,10 +83,10 @@ def linear(floor: float = 0.0) -> Curve:
 
 @factory
 def polynomial(power: float = 2.0, floor: float = 0.0) -> Curve:
-    """A power of what is left of the run: floor + (1 - floor) (1 - p) ** power.
+    """A power of the remaining share of the run: floor + (1 - floor) (1 - p) ** power.
 
     Args:
-        power: Above 1 falls early, below 1 late; in (0, 10].
+        power: Exponent in (0, 10]: above 1 falls early, below 1 late.
         floor: Multiplier that the end of the run approaches, in [0, 1].
 
     Raises:
@@ -105,11 +124,11 @@ def cosine(floor: float = 0.0) -> Curve:
 
 @factory
 def exponential(end: float = 0.01) -> Curve:
-    """The same share of itself at each step, from 1 towards `end`: end ** p.
+    """Exponential decay from 1 towards `end`: end ** p.
 
     Args:
-        end: Multiplier that the end of the run approaches, in (0, 1]. It replaces the decay per
-            step, which would mean another shape at each horizon.
+        end: Multiplier that the end of the run approaches, in (0, 1]. A decay per step would
+            give a different shape at each horizon.
 
     Raises:
         ScheduleError: `end` is outside its range.
@@ -125,11 +144,11 @@ def exponential(end: float = 0.01) -> Curve:
 
 @factory
 def step(every: float = 1 / 3, factor: float = 0.1) -> Curve:
-    """Times `factor` after each share `every` of the run: factor ** floor(p / every).
+    """Multiply by `factor` after each share `every` of the run: factor ** floor(p / every).
 
     Args:
         every: Length of a stair as a share of the run, in (0, 1]; a third is 30 of 90 epochs.
-        factor: What each drop leaves of the rate, in (0, 1).
+        factor: Factor of each drop, in (0, 1).
 
     Raises:
         ScheduleError: A number is outside its range.
@@ -147,14 +166,14 @@ def step(every: float = 1 / 3, factor: float = 0.1) -> Curve:
 
 @factory
 def multistep(at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1) -> Curve:
-    """Times `factor` at each position of `at`: factor ** (how many of them p has reached).
+    """Multiply by `factor` at each position of `at`: factor ** (number of positions <= p).
 
     Args:
-        at: Positions in the run, rising within (0, 1).
-        factor: What each drop leaves of the rate, in (0, 1).
+        at: Positions in the run, increasing within (0, 1).
+        factor: Factor of each drop, in (0, 1).
 
     Raises:
-        ScheduleError: A number is outside its range, or `at` does not rise.
+        ScheduleError: A number is outside its range, or `at` does not increase.
 
     >>> [round(multistep()(p), 6) for p in (0.0, 0.49, 0.5, 0.8)]
     [1.0, 1.0, 0.1, 0.01]
@@ -168,9 +187,9 @@ def multistep(at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1) -> Curve
 
 @factory
 def inverse_sqrt(tau: float = 0.05) -> Curve:
-    """One over the root of time in units of `tau`: sqrt(tau / (tau + p)).
+    """One over the square root of time, in units of `tau`: sqrt(tau / (tau + p)).
 
-    It begins at 1 and never reaches a floor: after the share 3 tau of the run half is left.
+    It starts at 1 and is a half after the share 3 tau of the run.
 
     Args:
         tau: Time scale as a share of the run, in (0, 1]; in transformers the length of the warmup.
@@ -202,17 +221,17 @@ def rex() -> Curve:
 
 @factory
 def stable_decay(decay: float = 0.2, cooldown: str = "linear") -> Curve:
-    """1, and a cooldown to 0 over the last share `decay` of the run.
+    """A constant 1, then a cooldown to 0 over the last share `decay` of the run.
 
-    With x the share of the cooldown that is over, it falls as 1 - x ("linear") or as 1 - sqrt(x)
-    ("1-sqrt"). Behind a `warmup` it is the warmup-stable-decay schedule, or trapezoid.
+    With x the elapsed share of the cooldown, it falls as 1 - x ("linear") or as 1 - sqrt(x)
+    ("1-sqrt"). After a `warmup` it is the warmup-stable-decay schedule (WSD, trapezoid).
 
     Args:
         decay: Length of the cooldown as a share of the run, in (0, 1].
         cooldown: ``"linear"`` or ``"1-sqrt"``.
 
     Raises:
-        ScheduleError: `decay` is outside its range, or `cooldown` is another word.
+        ScheduleError: `decay` is outside its range, or `cooldown` is neither of the two.
 
     >>> round(stable_decay()(0.79), 6), round(stable_decay()(0.9), 6)
     (1.0, 0.5)

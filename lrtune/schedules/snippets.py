@@ -1,4 +1,4 @@
-"""A schedule as Python source to paste into a training script: text only, torch is not needed."""
+"""`snippet`: a schedule as Python source for a training script. Nothing here imports torch."""
 
 import inspect
 import math
@@ -12,7 +12,7 @@ from typing import Any
 
 from lrtune.errors import ArgumentError
 from lrtune.schedules import formulas
-from lrtune.schedules.schedule import Curve, Schedule, as_schedule, momenta, multipliers
+from lrtune.schedules.schedule import Curve, as_schedule, momenta, multipliers
 
 _MOMENTUM = '''class MomentumLR(LambdaLR):
     """Sets the momentum (Adam's beta1) along with the rate, as torch's OneCycleLR does."""
@@ -27,6 +27,7 @@ _MOMENTUM = '''class MomentumLR(LambdaLR):
         return super().get_lr()
 '''
 
+# Reasons for the comment in a snippet that could have been one line of torch.
 _WHY_NOT_NATIVE: dict[Callable[..., float], str] = {
     formulas.cosine: "CosineAnnealingLR climbs again after its end",
     formulas.phases: "OneCycleLR raises an error soon after its end",
@@ -35,27 +36,27 @@ _WHY_NOT_NATIVE: dict[Callable[..., float], str] = {
 
 
 def snippet(schedule: Curve, lr: float, steps: int) -> str:
-    """Python source that gives `optimizer` this schedule, for a script that does not know lrtune.
+    """Return Python source that gives `optimizer` this schedule; the script needs no lrtune.
 
-    Native where torch has the schedule: ConstantLR, StepLR, MultiStepLR, ExponentialLR, LinearLR,
-    PolynomialLR, and a SequentialLR of these for a warmup before one of them, or a straight
-    cooldown, whose phases begin at whole steps. Otherwise a LambdaLR over
-    plain functions, which are the very ones that lrtune evaluates; so too where torch's own
-    scheduler misbehaves after the end, such as CosineAnnealingLR, OneCycleLR and CyclicLR. A
-    function of the user's own leaves as a table.
+    The source uses torch's own scheduler where one equals the schedule: ConstantLR, StepLR,
+    MultiStepLR, ExponentialLR, LinearLR, PolynomialLR, or a SequentialLR of these for a warmup or
+    a straight cooldown whose phases begin at whole steps. All other schedules become a LambdaLR
+    over a copy of the functions that lrtune evaluates, and so do those whose torch scheduler
+    misbehaves after the end of the run (CosineAnnealingLR, OneCycleLR, CyclicLR). A function of
+    the user's own becomes a table of its values.
 
     Args:
         schedule: A schedule, or any function of progress.
-        lr: Peak rate, > 0, with which the script is to build its optimizer. The snippet leaves the
-            rates of the parameter groups as they are, and takes them for their peaks.
+        lr: Peak rate, > 0, with which the script builds its optimizer. The snippet takes the rates
+            of the parameter groups for their peaks.
         steps: Length of the run in optimizer updates, >= 1.
 
     Returns:
         Source that reads the name `optimizer` and defines `scheduler`.
 
     Raises:
-        ScheduleError: The schedule raises, or gives something that is no multiplier.
-        ArgumentError: `lr` or `steps` is out of its range.
+        ScheduleError: The schedule raises, or returns something that is no multiplier.
+        ArgumentError: `lr` or `steps` is outside its range.
 
     >>> from lrtune.schedules import linear
     >>> print(snippet(linear(), lr=0.1, steps=500))
@@ -85,18 +86,15 @@ def snippet(schedule: Curve, lr: float, steps: int) -> str:
     curves = {"multiplier": _pasteable(known.rate, rates)}
     if known.momentum and moments:
         curves["momentum"] = _pasteable(known.momentum, moments)
-    return head + _why(known) + _program(curves, steps)
-
-
-def _why(schedule: Schedule) -> str:
-    rate: Any = schedule.rate
+    rate: Any = known.rate
     reason = _WHY_NOT_NATIVE.get(rate.func) if _is_formula(rate) else None
-    return f"# (torch's own {reason}.)\n" if reason else ""
+    why = f"# (torch's own {reason}.)\n" if reason else ""
+    return head + why + _program(curves, steps)
 
 
 def _program(curves: dict[str, Curve], steps: int) -> str:
-    """The general form: a function, lest its names and those of the script get mixed up."""
-    used = {function for curve in curves.values() for function in _used(curve)}
+    """Return the snippet that computes the curves, within a function so that no name clashes."""
+    used = {function for curve in curves.values() for function in _functions_of(curve)}
     known = [each for each in vars(formulas).values() if isinstance(each, FunctionType)]
     blocks = [inspect.getsource(function) for function in known if function in used]
     for name, curve in curves.items():
@@ -119,27 +117,27 @@ def _program(curves: dict[str, Curve], steps: int) -> str:
     )
 
 
-def _pasteable(curve: Curve, table: list[float]) -> Curve:
-    """The curve where it consists of formulas alone, or else its table."""
-    return curve if _is_formula(curve) else partial(formulas.table, values=tuple(table))
+def _pasteable(curve: Curve, values: list[float]) -> Curve:
+    """Return the curve if it consists of formulas alone, else a table of its values."""
+    return curve if _is_formula(curve) else partial(formulas.table, values=tuple(values))
 
 
 def _is_formula(curve: Any) -> bool:
+    """Return whether a curve is a partial of a function of `formulas`, its arguments too."""
     if not isinstance(curve, partial) or curve.args:
         return False
     own = vars(formulas).get(getattr(curve.func, "__name__", "")) is curve.func
-    return own and all(_is_formula(nested) for nested in _nested(curve))
+    return own and all(map(_is_formula, _nested(curve)))
 
 
 def _nested(curve: partial[float]) -> Iterator[Any]:
+    """Yield the curves among the arguments of a curve."""
     for value in curve.keywords.values():
-        yield from (
-            item for item in (value if isinstance(value, tuple) else (value,)) if callable(item)
-        )
+        yield from filter(callable, value if isinstance(value, tuple) else (value,))
 
 
-def _used(curve: Any) -> Iterator[Callable[..., float]]:
-    """The formulas that a curve is made of, and those that they call in turn."""
+def _functions_of(curve: Any) -> Iterator[Callable[..., float]]:
+    """Yield the formulas that a curve is made of, and the formulas that these call."""
     waiting = [curve.func]
     while waiting:
         function: FunctionType = waiting.pop()
@@ -147,12 +145,12 @@ def _used(curve: Any) -> Iterator[Callable[..., float]]:
         called = (vars(formulas).get(name) for name in function.__code__.co_names)
         waiting.extend(other for other in called if isinstance(other, FunctionType))
     for nested in _nested(curve):
-        yield from _used(nested)
+        yield from _functions_of(nested)
 
 
 def _call(curve: Any) -> str:
-    told = "".join(f", {name}={_literal(value)}" for name, value in curve.keywords.items())
-    return f"{curve.func.__name__}(p{told})"
+    keywords = "".join(f", {name}={_literal(value)}" for name, value in curve.keywords.items())
+    return f"{curve.func.__name__}(p{keywords})"
 
 
 def _literal(value: object) -> str:
@@ -160,24 +158,26 @@ def _literal(value: object) -> str:
         return f"lambda p: {_call(value)}"
     if not isinstance(value, tuple):
         return repr(value)
-    inside = ", ".join(_literal(item) for item in value)
+    items = ", ".join(map(_literal, value))
     if len(value) <= 8:
-        return f"({inside},)" if len(value) == 1 else f"({inside})"
-    return "(\n" + textwrap.indent(textwrap.fill(inside, 88), " " * 8) + "\n    )"
+        return f"({items},)" if len(value) == 1 else f"({items})"
+    return "(\n" + textwrap.indent(textwrap.fill(items, 88), " " * 8) + "\n    )"
 
+
+# --- torch's own schedulers -----------------------------------------------------------------------
 
 Phase = tuple[str, int]
-"""One of torch's own schedulers, as code, and for how many steps."""
+"""The code of one of torch's own schedulers, and for how many steps it is used."""
 
 
 def _native(curve: Any, steps: int) -> str | None:
-    """Torch's own schedulers, if some equal the curve and do not climb after it."""
+    """Return the code of torch's own scheduler for this curve, or None if there is none."""
     phases = _phases(curve, steps)
     if phases is None or len(phases) == 1:
         return phases[0][0] if phases else None
     borders = [*accumulate(length for _, length in phases[:-1])]
-    inside = "".join(f"        {code},\n" for code, _ in phases)
-    return f"SequentialLR(\n    optimizer,\n    [\n{inside}    ],\n    milestones={borders},\n)"
+    parts = "".join(f"        {code},\n" for code, _ in phases)
+    return f"SequentialLR(\n    optimizer,\n    [\n{parts}    ],\n    milestones={borders},\n)"
 
 
 def _phases(curve: Any, steps: int) -> list[Phase] | None:
@@ -187,7 +187,7 @@ def _phases(curve: Any, steps: int) -> list[Phase] | None:
 
 
 def _border(place: float, steps: int) -> int | None:
-    """The step at which a phase begins; None between two steps, or without a phase before it."""
+    """Return the step at which a phase begins, or None if it begins between two steps."""
     border = round(place * steps)
     return border if abs(border - place * steps) < 1e-9 and 0 < border < steps else None
 

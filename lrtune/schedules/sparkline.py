@@ -24,7 +24,8 @@ def catalogue() -> str:
     """One line for each schedule of the registry: name, shape, what it does."""
     width = max(map(len, (*SCHEDULES, *FEEDBACK)))
     lines = [
-        f"{name:<{width}}  {sparkline(entry())}  {entry.line}" for name, entry in SCHEDULES.items()
+        f"{name:<{width}}  {sparkline(entry())}  {entry.summary}"
+        for name, entry in SCHEDULES.items()
     ]
     lines += [
         f"{name:<{width}}  {'reacts to the loss':<24}  {(make.__doc__ or '').splitlines()[0]}"

@@ -1,8 +1,8 @@
-"""A schedule leaves the house as a torch scheduler or as a snippet; a torch scheduler comes in.
+"""Schedules to and from torch: `to_torch` makes a torch scheduler, `from_torch` reads one.
 
-Whatever leaves gives the schedule's own rate at every step of the run. After the last step a rate
-is never negative and never climbs: the last one is held, but for torch's own schedulers in a
-snippet (StepLR, MultiStepLR, ExponentialLR, LinearLR, PolynomialLR), which may go on falling.
+What `to_torch` and `snippet` make has the schedule's rate at every step of the run. After the last
+step the rate is never negative and never rises: it stays, or in a snippet with a scheduler of
+torch's own (StepLR, MultiStepLR, ExponentialLR, LinearLR, PolynomialLR) it may fall further.
 """
 
 import zlib
@@ -14,20 +14,27 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
-from lrtune.errors import ArgumentError, ScheduleError
-from lrtune.schedules import Curve, Schedule, as_schedule, formulas, momenta, multipliers
-from lrtune.schedules.snippets import snippet
+from lrtune.errors import ScheduleError
+from lrtune.schedules import formulas
+from lrtune.schedules.schedule import (
+    Curve,
+    Schedule,
+    as_schedule,
+    check_steps,
+    momenta,
+    multipliers,
+)
 
-__all__ = ["MomentumLR", "from_torch", "set_momentum", "snippet", "to_torch"]
+__all__ = ["MomentumLR", "from_torch", "set_momentum", "to_torch"]
 
-_MOMENTUM = 0.9  # of the dummy optimizer that `from_torch` reads a scheduler out on
+_MOMENTUM = 0.9  # of the dummy optimizer in `from_torch`
 
 
 class MomentumLR(LambdaLR):
-    """A LambdaLR that sets the momentum along with the rate, as torch's OneCycleLR does.
+    """A LambdaLR that sets the momentum together with the rate, as torch's OneCycleLR does.
 
     Attributes:
-        momentum_at: Step to momentum; like the lambdas, it is not part of the state dict.
+        momentum_at: Step to momentum. Like the lambdas of a LambdaLR it is not in the state dict.
     """
 
     def __init__(
@@ -36,38 +43,38 @@ class MomentumLR(LambdaLR):
         multiplier: Callable[[int], float],
         momentum_at: Callable[[int], float],
     ) -> None:
-        """Set rate and momentum for the first step."""
+        """Set the rate and momentum of the first step."""
         self.momentum_at = momentum_at
         super().__init__(optimizer, multiplier)
 
     def get_lr(self) -> list[Any]:
-        """The rates for the step that comes now; its momentum is set on the way."""
+        """Return the rates of the current step, and set its momentum."""
         set_momentum(self.optimizer, self.momentum_at(self.last_epoch))
         return super().get_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data, which `torch.load(weights_only=True)` reads."""
+        """Return plain data, which `torch.load(weights_only=True)` can read."""
         return {key: value for key, value in super().state_dict().items() if key != "momentum_at"}
 
 
 def to_torch(schedule: Curve, optimizer: Optimizer, steps: int) -> LambdaLR:
-    """Give the optimizer this schedule: a real torch scheduler, to be stepped after each update.
+    """Return a torch scheduler with this schedule; call its `step()` after each update.
 
-    The rate that a parameter group has at this moment is its peak, so groups keep their ratios. A
-    schedule with a momentum curve sets SGD's momentum or Adam's beta1, too.
+    The current rate of each parameter group becomes its peak, so groups keep their ratios. A
+    schedule with a momentum curve also sets SGD's momentum or Adam's beta1.
 
     Args:
         schedule: A schedule, or any function of progress.
-        optimizer: Any torch optimizer; its rates are set for the first step.
+        optimizer: Any torch optimizer; its rates are set to those of the first step.
         steps: Length of the run in optimizer updates, >= 1.
 
     Returns:
-        A scheduler whose rates at steps 0 ... steps - 1 are the schedule's, and which holds the
-        last one afterwards.
+        A scheduler that gives the schedule's rates at steps 0 ... steps - 1, and the last one
+        afterwards.
 
     Raises:
-        ScheduleError: The schedule raises or gives something that is no multiplier, or it moves
-            the momentum of an optimizer that has none.
+        ScheduleError: The schedule raises, returns something that is no multiplier, or sets the
+            momentum of an optimizer that has none.
         ArgumentError: `steps` is less than 1.
 
     >>> from lrtune.schedules import cosine
@@ -84,9 +91,9 @@ def to_torch(schedule: Curve, optimizer: Optimizer, steps: int) -> LambdaLR:
     known = as_schedule(schedule)
     rates, moments = multipliers(known, steps), momenta(known, steps)
     if moments:
-        set_momentum(optimizer, moments[0])  # refuses before anything else is touched
+        set_momentum(optimizer, moments[0])  # an optimizer without momentum fails before any change
     for group in optimizer.param_groups:
-        group.pop("initial_lr", None)  # what an earlier scheduler took for the peak
+        group.pop("initial_lr", None)  # an earlier scheduler's peak, which torch would reuse
     last = steps - 1
     if moments:
         return MomentumLR(
@@ -96,14 +103,14 @@ def to_torch(schedule: Curve, optimizer: Optimizer, steps: int) -> LambdaLR:
 
 
 def set_momentum(optimizer: Optimizer, value: float) -> None:
-    """Set the momentum of every parameter group: SGD's `momentum`, or the first of Adam's `betas`.
+    """Set the momentum of every parameter group: SGD's `momentum`, or Adam's first beta.
 
     Args:
-        optimizer: An optimizer whose groups have the one or the other.
+        optimizer: An optimizer whose groups have `momentum` or `betas`.
         value: The momentum, in [0, 1).
 
     Raises:
-        ScheduleError: A group has neither.
+        ScheduleError: A group has neither; then no group is changed.
 
     >>> adam = torch.optim.AdamW([torch.zeros(1)])
     >>> set_momentum(adam, 0.8)
@@ -113,8 +120,8 @@ def set_momentum(optimizer: Optimizer, value: float) -> None:
     for group in optimizer.param_groups:
         if "betas" not in group and "momentum" not in group:
             raise ScheduleError(
-                f"{type(optimizer).__name__} has neither momentum nor betas, which the schedule "
-                "would move. Leave them alone, as one_cycle(momentum=None) does."
+                f"{type(optimizer).__name__} has neither momentum nor betas, and the schedule "
+                "sets the momentum. Make the schedule without it: one_cycle(momentum=None)."
             )
     for group in optimizer.param_groups:
         if "betas" in group:
@@ -126,27 +133,27 @@ def set_momentum(optimizer: Optimizer, value: float) -> None:
 def from_torch(
     make_scheduler: Callable[[Optimizer], LRScheduler], steps: int, *, lr: float = 1.0
 ) -> Schedule:
-    """Read a torch scheduler out, once, into a table: ``lambda optimizer: StepLR(optimizer, 30)``.
+    """Return a schedule that is a table of the rates of a torch scheduler.
 
-    It is built and stepped on a dummy optimizer (SGD with one zero and momentum), because building
-    one changes the optimizer it is built on. The peak, whose multiplier is 1, is the largest rate
-    of the read-out run: for StepLR the optimizer's own rate, for OneCycleLR and CyclicLR (about)
-    their `max_lr`. A scheduler that cycles the momentum gives the schedule a momentum curve.
+    The scheduler is built and stepped once, on a dummy optimizer (SGD with momentum), because
+    building a scheduler changes its optimizer. The largest rate of that run becomes multiplier 1:
+    for StepLR the optimizer's rate, for OneCycleLR and CyclicLR (nearly) their `max_lr`. A
+    scheduler that sets the momentum gives the schedule a momentum curve.
 
     Args:
-        make_scheduler: Takes an optimizer and returns a scheduler on it.
-        steps: How often the script calls `scheduler.step()` in the whole run, >= 1: the epochs of
-            the run where it does so once per epoch. The table is as fine as that, and is stretched
-            over whatever horizon the schedule is run at.
-        lr: Rate of the dummy optimizer. It matters only to schedulers with absolute numbers beside
-            it, such as CosineAnnealingLR's `eta_min`: pass the rate they were written for.
+        make_scheduler: Takes an optimizer and returns a scheduler for it.
+        steps: How often the script calls `scheduler.step()` in the whole run, >= 1; the number of
+            epochs if it does so once per epoch. The table has that many values, and is stretched
+            over the horizon of a run.
+        lr: Rate of the dummy optimizer. It matters for schedulers with further absolute rates, such
+            as CosineAnnealingLR's `eta_min`: pass the rate they were chosen for.
 
     Returns:
-        A schedule; two are equal if scheduler class, steps and table are.
+        A schedule; two are equal if their scheduler class, steps and tables are.
 
     Raises:
-        ScheduleError: It reacts to the loss, builds no scheduler, never gives a rate above 0, or
-            gives a negative rate or NaN; for the last two the message names the step.
+        ScheduleError: The scheduler reacts to the loss, is no scheduler, has no rate above 0, or
+            gives a negative rate or NaN (then the message names the step).
         ArgumentError: `steps` is less than 1.
 
     >>> from torch.optim.lr_scheduler import StepLR
@@ -154,19 +161,21 @@ def from_torch(
     >>> [round(thirds(step / 900), 6) for step in (0, 299, 300, 600)]
     [1.0, 1.0, 0.1, 0.01]
     """
-    if steps < 1:
-        raise ArgumentError(f"from_torch(steps={steps!r}): expected the length of a run, >= 1.")
+    check_steps(steps)
     if not callable(make_scheduler):
         raise ScheduleError(
             f"from_torch({make_scheduler!r}): expected a function that takes an optimizer, such as "
             "lambda optimizer: StepLR(optimizer, 30)."
         )
-    name, rates, moments = _read_out(make_scheduler, steps, lr)
+    name, rates, moments = _read_rates(make_scheduler, steps, lr)
     peak = max(rates)
     if not peak > 0:
-        raise ScheduleError(f"from_torch: {name} never gives a rate above 0; got {peak!r} at most.")
+        raise ScheduleError(
+            f"from_torch: expected a rate above 0 at some step; the largest of {name} is {peak!r}."
+        )
     values = tuple(rate / peak for rate in rates)
     moves = any(value != _MOMENTUM for value in moments)
+    # The text of a schedule decides whether two are equal, so it needs a checksum of the table.
     mark = zlib.crc32(repr((values, moments if moves else None)).encode())
     schedule = Schedule(
         f"from_torch({name}, steps={steps}, table={mark:08x})",
@@ -178,7 +187,7 @@ def from_torch(
     return schedule
 
 
-def _read_out(
+def _read_rates(
     make_scheduler: Callable[[Optimizer], LRScheduler], steps: int, lr: float
 ) -> tuple[str, list[float], tuple[float, ...]]:
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr, momentum=_MOMENTUM)
@@ -186,7 +195,7 @@ def _read_out(
     name = type(scheduler).__name__
     if isinstance(scheduler, ReduceLROnPlateau):
         raise ScheduleError(
-            f"from_torch: {name} reacts to the loss, so it has no table. "
+            f"from_torch: {name} reacts to the loss, so its rates are not known beforehand. "
             "Use lrtune.schedules.ReduceOnPlateau."
         )
     if not isinstance(scheduler, LRScheduler):

@@ -186,9 +186,10 @@ def _registered(name: str) -> ComparedSchedule:
     if name in FEEDBACK:
         return _without_parameters(name, MOST_COMPLEX - 1, FEEDBACK[name]())
     entry = look_up(name)
+    complexity = list(SCHEDULES).index(entry.name)  # the registry lists the simplest first
     if not entry.space:
-        return _without_parameters(entry.name, entry.rank, entry())
-    return ComparedSchedule(entry.name, entry.rank, entry(), partial(OptunaProposer, entry))
+        return _without_parameters(entry.name, complexity, entry())
+    return ComparedSchedule(entry.name, complexity, entry(), partial(OptunaProposer, entry))
 
 
 def _without_parameters(name: str, complexity: int, shape: Shape) -> ComparedSchedule:

@@ -18,6 +18,7 @@ from lrtune.schedules import (
     multipliers,
     parse,
 )
+from lrtune.schedules.schedule import FACTORIES
 
 PROGRESS = st.floats(0, 1, exclude_max=True)
 FALLING = [
@@ -173,28 +174,30 @@ def test_optuna_searches_the_space_and_begins_at_the_defaults(entry):
 
 
 def test_the_registry_is_sorted_from_simple_to_complex():
-    ranks = [entry.rank for entry in SCHEDULES.values()]
-    assert ranks == sorted(set(ranks))
-    assert list(SCHEDULES)[:3] == ["constant", "linear", "cosine"]
+    order = list(SCHEDULES)
+    assert order[:3] == ["constant", "linear", "cosine"]
     for name in SCHEDULES:
         if name.startswith("warmup-"):
-            assert SCHEDULES[name].rank > SCHEDULES[name.removeprefix("warmup-")].rank
+            assert order.index(name) > order.index(name.removeprefix("warmup-"))
 
 
 @over_the_registry
 def test_an_entry_says_what_it_is_and_where_it_is_from(entry):
     assert SCHEDULES[entry.name] is entry
-    assert entry.line.endswith(".")
-    assert len(entry.line) <= 80
+    assert entry.summary.endswith(".")
+    assert len(entry.summary) <= 80
     assert entry.source
-    assert bool(entry.ranges) == bool(entry.space)
+    assert bool(entry.space_source) == bool(entry.space)
     assert entry.name == entry.name.lower().replace("_", "-")
 
 
 def test_every_public_name_is_there_and_documented():
-    assert public.__all__ == sorted(
-        public.__all__, key=lambda n: (not n.isupper(), n[0].islower(), n)
-    )
+    assert len(public.__all__) == len(set(public.__all__)) > 40
+    assert {name for name in FACTORIES if hasattr(public, name)} <= set(public.__all__)
+    for part in (public.combinators, public.cycles, public.shapes):
+        made = {name for name, value in FACTORIES.items() if value.__module__ == part.__name__}
+        assert set(part.__all__) == made
+        assert part.__all__ == sorted(part.__all__)
     for name in public.__all__:
         value = getattr(public, name)
         assert isinstance(value, dict) or value is public.Curve or value.__doc__

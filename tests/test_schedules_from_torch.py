@@ -98,7 +98,7 @@ def test_reading_out_leaves_the_users_optimizer_and_the_random_numbers_alone():
         (native.ReduceLROnPlateau, "reacts to the loss.*ReduceOnPlateau"),
         (lambda _o: None, "expected a torch scheduler, got None"),
         (native.StepLR(torch.optim.SGD([torch.zeros(1)]), 3), "expected a function"),
-        (lambda o: native.LambdaLR(o, lambda _k: 0.0), "never gives a rate above 0"),
+        (lambda o: native.LambdaLR(o, lambda _k: 0.0), "expected a rate above 0 .*LambdaLR is 0.0"),
         (lambda o: native.LambdaLR(o, lambda k: 1 - k / 5), "at step 6 of 10"),
         (lambda o: native.OneCycleLR(o, 1.0, 9, anneal_strategy="linear"), "step 9 of 10"),
     ],

@@ -26,6 +26,7 @@ from lrtune.schedules import (
     polynomial,
     rex,
     scale,
+    snippet,
     step,
     warmup,
 )
@@ -33,7 +34,6 @@ from lrtune.schedules.torch_schedulers import (
     MomentumLR,
     from_torch,
     set_momentum,
-    snippet,
     to_torch,
 )
 

@@ -20,11 +20,12 @@ from lrtune.schedules import (
     one_cycle,
     polynomial,
     scale,
+    snippet,
     stable_decay,
     step,
     warmup,
 )
-from lrtune.schedules.torch_schedulers import snippet, to_torch
+from lrtune.schedules.torch_schedulers import to_torch
 
 NATIVE = {
     "constant": "ConstantLR",

@@ -26,6 +26,9 @@ from lrtune.schedules import (
     parse,
     warmup,
 )
+from lrtune.schedules.schedule import FACTORIES
+
+OURS = sorted(name for name, one in FACTORIES.items() if one.__module__.startswith("lrtune."))
 
 
 @pytest.mark.parametrize("name", ["one_cycle", " One-Cycle ", "one-cycle"])
@@ -44,7 +47,7 @@ def test_an_entry_refuses_a_parameter_it_does_not_have():
 
 
 def test_a_schedule_of_your_own_is_one_line_more():
-    mine = ScheduleEntry("mine", "Falls.", "me", linear, 99, {"floor": FloatRange(0.1, 0.0, 0.2)})
+    mine = ScheduleEntry("mine", "Falls.", "me", linear, {"floor": FloatRange(0.1, 0.0, 0.2)})
     assert mine() == linear(0.1)
 
 
@@ -109,6 +112,32 @@ def test_a_factory_of_your_own_becomes_a_schedule_with_a_text():
 
     assert halves(1) == halves(1.0) != halves(0.5)
     assert warmup(0.1, then=halves()).text == "warmup(share=0.1, then=halves(every=0.5))"
+
+
+def test_parse_reads_the_text_of_a_factory_of_your_own():
+    @factory
+    def quarters(every: float = 0.25):
+        return lambda progress: 0.25 ** (progress // every)
+
+    schedule = warmup(0.1, then=quarters(0.5))
+    assert parse(schedule.text) == schedule
+
+    @factory
+    def quarters(every: float = 0.5):  # a cell of a notebook, run again
+        return lambda progress: 0.25 ** (progress // every)
+
+    assert parse("quarters()") == quarters() == quarters(0.5)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_factory_of_your_own_cannot_take_a_name_of_ours(name):
+    def mine():
+        return lambda progress: progress
+
+    mine.__name__, ours = name, FACTORIES[name]
+    with pytest.raises(ScheduleError, match=f"called {name} already.*Rename the function"):
+        factory(mine)
+    assert FACTORIES[name] is ours
 
 
 @pytest.mark.parametrize(
