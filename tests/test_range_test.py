@@ -20,6 +20,7 @@ from lrtune.results.serialization import table
 from lrtune.testing import bowl
 from lrtune.training.run_state import failed
 from lrtune.tuning.range_test import STOPPED
+from tests.planted import hashed_run
 
 TASK = bowl()  # the fake evaluators below only need its description
 
@@ -114,6 +115,12 @@ def test_the_twins_losses_are_those_of_the_untrained_model():
     assert len(set(sweep.frame["untrained"])) == 1, "one batch, over and over"
     assert sweep.frame["loss"].iloc[0] == pytest.approx(sweep.frame["untrained"].iloc[0], abs=1e-4)
     assert sweep.frame["loss"].min() < 0.9 * sweep.frame["untrained"].iloc[0]
+
+
+def test_names_of_runs_are_only_labels(monkeypatch):
+    plain = range_test(bowl(4.0), steps=30, seeds=2).to_json()
+    monkeypatch.setattr("lrtune.tuning.range_test.Run", hashed_run)
+    assert range_test(bowl(4.0), steps=30, seeds=2).to_json() == plain
 
 
 def test_one_sweep_does_not_depend_on_how_many_there_are():

@@ -24,10 +24,12 @@ from lrtune.analysis.rate_estimate import (
 )
 from lrtune.errors import ArgumentError, SearchError
 from lrtune.results import Trace, read
+from lrtune.results.runs import grid
 from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
 from lrtune.results.serialization import table
 from lrtune.schedules.parsing import parse
 from lrtune.testing import bowl
+from tests.planted import hashed_run
 
 TASK = bowl()  # the fakes below only need its description
 STEPS = 320
@@ -179,7 +181,7 @@ def test_a_rate_that_diverges_is_not_answered(limit, step):
 def test_an_edge_of_the_grid_is_not_an_optimum():
     one = found(parabola(2.0), budget=3.0)
     assert one.interval[0] <= 2.0 <= one.interval[1]
-    assert any("so 1 was tried too" in note for note in one.notes)
+    assert any("added 1" in note for note in one.notes)
 
 
 def test_money_that_growing_has_eaten_is_not_made_an_answer():
@@ -217,14 +219,14 @@ def test_from_two_trainings_on_the_answer_is_trained_to_the_end():
     assert one.verified
     assert one.check == "held"
     assert one.checks[["lr", "seed"]].to_numpy().tolist() == [[one.lr, 0]]
-    assert f"stable over all {STEPS} steps" in one.confidence
+    assert f"Stable over all {STEPS} steps" in one.confidence
 
 
 def test_what_was_not_trained_to_the_end_is_not_called_verified():
     one = found(parabola(0.01))
     assert not one.verified
     assert one.check == "not tried"
-    assert "a budget of 2 or more would train it to the end" in one.confidence
+    assert "a budget of 2 or more trains it to the end" in one.confidence
 
 
 def test_an_answer_that_fails_late_is_stepped_down():
@@ -232,7 +234,7 @@ def test_an_answer_that_fails_late_is_stepped_down():
     late = found(parabola(0.01), budget=2.0, fails=lambda lr, s: lr > 0.005 and s > 200)
     assert late.lr < calm.lr / 2
     assert late.check == "not held"
-    assert any("stepped down" in note for note in late.notes)
+    assert any("lowered to" in note for note in late.notes)
 
 
 def test_it_says_beforehand_what_it_will_spend(caplog):
@@ -257,6 +259,22 @@ def test_what_goes_on_is_not_trained_again():
     search(TASK, steps=STEPS, budget=1.0, evaluate=fake)
     asked = [(name, until) for _, names, until in fake.calls for name in names]
     assert len(set(asked)) == len(asked)
+
+
+@pytest.mark.parametrize("budget", [2.0, math.inf])
+def test_names_of_runs_are_only_labels(monkeypatch, budget):
+    def answer():
+        steep = Fake(parabola(0.01), fails=lambda lr, step: lr > 0.05 and step > 10)
+        return search(TASK, steps=STEPS, budget=budget, evaluate=steep).to_json()
+
+    plain = answer()
+    for module in ("search", "budget_search"):
+        monkeypatch.setattr(f"lrtune.tuning.{module}.grid", hashed_grid)
+    assert answer() == plain
+
+
+def hashed_grid(rates, seeds):
+    return [hashed_run(run.name, run.lr, run.schedule, run.seed) for run in grid(rates, seeds)]
 
 
 def test_it_is_saved_and_read_with_its_spending():

@@ -20,6 +20,12 @@ VALIDATIONS = {
     "step": "int64",  # updates made before
     "loss": "float64",  # mean validation loss
 }
+COSTS = {
+    "run": "str",
+    "updates": "int64",  # made for this run by this call, repeated and discarded ones included
+    "val_samples": "int64",  # validated
+    "seconds": "float64",
+}
 SWEEP = {
     "seed": "int64",
     "lr": "float64",  # the rate of one update
@@ -71,6 +77,7 @@ SPENDING = {
     "stage": "str",
     "planned": "int64",  # updates set aside before anything trained
     "spent": "int64",  # updates made
+    "val_samples": "int64",  # samples validated
 }
 RANKING = {
     "rank": "int64",  # 1 is the lowest final loss

@@ -7,11 +7,26 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from lrtune import figures
-from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
+from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS
 from lrtune.results.serialization import Saved, framed
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a call to an evaluator.
+
+    Attributes:
+        updates: Optimizer updates made, those of repeated and discarded training included.
+        val_samples: Samples validated.
+        seconds: Time taken.
+    """
+
+    updates: int
+    val_samples: int
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +38,8 @@ class Trace(Saved):
         frame: One row per run and recorded step: `run`, `step`, `lr`, `loss`, `batch`.
         runs: One row per run: `run`, `lr` (peak), `schedule`, `seed`, `outcome`, `steps`.
         validations: One row per run and validation: `run`, `step`, `loss` (validation).
+        costs: One row per run: `run`, `updates`, `val_samples`, `seconds`, as this call made them;
+            empty where what trained the runs does not count them.
     """
 
     kind: ClassVar[str] = "trace"
@@ -31,6 +48,14 @@ class Trace(Saved):
     frame: pd.DataFrame = framed(TRACE)
     runs: pd.DataFrame = framed(RUNS)
     validations: pd.DataFrame = framed(VALIDATIONS)
+    costs: pd.DataFrame = framed(COSTS, may_lack=True)
+
+    @property
+    def cost(self) -> Cost:
+        """The cost of all runs."""
+        costs = self.costs
+        updates, val_samples = int(costs["updates"].sum()), int(costs["val_samples"].sum())
+        return Cost(updates, val_samples, float(costs["seconds"].sum()))
 
     def only(self, names: Sequence[str]) -> "Trace":
         """What these runs have shown, in this order."""
@@ -42,7 +67,8 @@ class Trace(Saved):
             order = frame["run"].map(place).astype("float64")
             return frame.loc[order.dropna().sort_values(kind="stable").index].reset_index(drop=True)
 
-        return Trace(self.steps, chosen(self.frame), chosen(self.runs), chosen(self.validations))
+        frames = (self.frame, self.runs, self.validations, self.costs)
+        return Trace(self.steps, *map(chosen, frames))
 
     def figure(self) -> "Figure":
         """Losses over steps, one line per run."""
@@ -56,4 +82,5 @@ def joined(traces: Sequence[Trace]) -> Trace:
         frame=pd.concat([trace.frame for trace in traces], ignore_index=True),
         runs=pd.concat([trace.runs for trace in traces], ignore_index=True),
         validations=pd.concat([trace.validations for trace in traces], ignore_index=True),
+        costs=pd.concat([trace.costs for trace in traces], ignore_index=True),
     )

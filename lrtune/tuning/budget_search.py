@@ -1,4 +1,4 @@
-"""A search within a budget: short runs, longer ones around the best, and an answer between them."""
+"""The search within a budget: short runs, longer ones around the best, and an answer between."""
 
 import math
 from collections.abc import Sequence
@@ -19,238 +19,251 @@ from lrtune.results import Trace, joined
 from lrtune.results.runs import Run, grid
 from lrtune.results.schema import CHECKS
 from lrtune.results.serialization import table
+from lrtune.results.trace import Cost
 from lrtune.training import Evaluate
-from lrtune.tuning.grid_search import Answer
-from lrtune.tuning.planning import Plan
-from lrtune.tuning.rate_history import Book, blended, checked, retired, scored
+from lrtune.tuning.planning import Budget, Plan
+from lrtune.tuning.rate_history import (
+    Answer,
+    RateHistory,
+    beyond_edge,
+    check_runs,
+    mark_given_up,
+    mean_losses,
+    score_runs,
+    within,
+)
+
+SEGMENTS = (4 / 6, 5 / 6, 1)
+"""Shares of the long horizon at which runs are measured; the mean of three scatters less."""
 
 
-class Purse(Book):
-    """A book that counts what every update costs, and trains nothing that it cannot pay for."""
+class BudgetSearch:
+    """Trains rates for a short and a long horizon, and never starts what could exceed the budget.
 
-    def __init__(self, evaluate: Evaluate, plan: Plan, seeds: Sequence[int]) -> None:
-        """Nothing spent yet."""
-        super().__init__(evaluate, plan.steps, plan.long, seeds)
-        self.plan = plan
-        self.spent: dict[str, int] = {}
-        self.levels: dict[float, float] = {}
-        self.longer: dict[float, float] = {}
-        self._start = self._error = math.nan
-        self._scores_of: dict[str, float] = {}
-        self._last: dict[str, Trace] = {}
-        self._made: dict[str, int] = {}
-        self._beside: dict[str, set[str]] = {}
+    Args:
+        evaluate: The function that trains runs. Where it has a method `price(runs, steps, until)`,
+            that is the most updates that each run may take.
+        plan: How long the runs are, and what may be spent.
+        seeds: The seeds that every rate is trained with.
+        limits: The lowest and the highest rate to try.
 
-    @property
-    def start(self) -> float:
-        """The loss before training."""
-        return self._start
+    Attributes:
+        history: Every rate trained; filled when the search ends.
+        budget: What was spent.
+    """
 
-    @property
-    def curve(self) -> dict[float, float]:
-        """What the answer is read from: the longer runs, where there was money for any."""
-        return self.longer or self.levels
+    def __init__(
+        self, evaluate: Evaluate, plan: Plan, seeds: Sequence[int], limits: tuple[float, float]
+    ) -> None:
+        """No rate was trained yet."""
+        self._evaluate, self.plan, self._limits = evaluate, plan, limits
+        self.history = RateHistory(plan.long, seeds)
+        self.budget = Budget(plan.updates)
+        self._notes: list[str] = []
+        self._short: dict[float, float] = {}  # the loss of each rate after the short horizon
+        self._long: dict[float, float] = {}  # and after the long one
+        self._levels: dict[str, float] = {}  # the loss of each run after the long horizon
+        self._traces: dict[str, Trace] = {}  # the last trace of each run
+        self._steps: dict[str, int] = {}  # how far each run was trained
+        self._resumes = True  # whether `evaluate` goes on with runs that it has trained before
+        self._start = self._stderr = math.nan
 
-    def affords(self, rates: Sequence[float], until: int) -> bool:
-        """Whether these rates can be trained up to a step, should none of them fail."""
-        runs = grid(rates, self.seeds)
-        cost = sum(max(0, until - self._made.get(run.name, 0)) for run in runs)
-        aside = self.plan.stages.get("verify", 0)
-        return cost <= self.plan.updates - aside - sum(self.spent.values())
+    def run(self, coarse: Sequence[float]) -> Answer:
+        """Coarse grid, rates between, longer runs, answer, verification: what the budget pays for.
 
-    def try_out(self, rates: Sequence[float], stage: str) -> bool:
-        """Train new rates for the short horizon; False when there is no money for that."""
-        new = [rate for rate in rates if not self.knows(rate)]
-        if not self.affords(new, self.plan.short):
+        Raises:
+            SearchError: Every rate failed, or the budget does not pay for longer runs.
+        """
+        if not self._train_short(coarse, "coarse"):
+            raise SearchError(
+                f"the budget of {self.plan.updates} updates does not pay for the coarse grid and "
+                "the choice of an engine. Give a larger budget, or choose the engine `loop`."
+            )
+        self._grow()
+        best = self._leader()
+        for rate in within([best / NEIGHBOUR, best * NEIGHBOUR], self._limits):
+            self._train_short([rate], "between")  # each alone, so that it can go on alone
+        self._extend_around(self._leader())
+        lr, checks = self._answer()
+        if not self._long:
+            raise SearchError(
+                f"the budget of {self.plan.updates} updates went into growing the grid from "
+                f"{min(self.history.stages):.2g} to {max(self.history.stages):.2g}, and left "
+                "nothing for longer runs. Give a larger budget, or a coarse grid nearer to the "
+                "best rate."
+            )
+        if not any(math.isfinite(loss) for loss in self._long.values()):
+            raise self.history.failure(self.plan.long, "lower `limits`, or give a larger budget")
+        self._fill_history()
+        if rates := self.history.given_up:
+            stopped = f"not trained beyond {self.plan.short} steps, as other rates were better"
+            self._notes.insert(0, f"{stopped}: {rates}")
+        interval = reach(lr, self._short | self._long)
+        return Answer(lr, interval, self._long, self._start, checks, self._notes)
+
+    def _leader(self) -> float:
+        """The rate to go on from after the short runs."""
+        leader = leading_rate(self._short, self._stderr)
+        if leader is None:
+            raise self.history.failure(self.plan.short)
+        return leader
+
+    def _grow(self) -> None:
+        """Add decades to the coarse grid while its best rate is at its edge."""
+        while beyond := beyond_edge(self.history.stages, leading_rate(self._short, self._stderr)):
+            rate, why = beyond
+            if not within([rate], self._limits):
+                self._notes.append(f"{why}, and lies at a limit: widen `limits`")
+                return
+            if not self._train_short([rate], "coarse"):
+                self._notes.append(f"{why}, and the budget does not pay for {rate:.3g}")
+                return
+            self._notes.append(f"{why}: added {rate:.3g}")
+
+    def _extend_around(self, best: float) -> None:
+        """Train the best rate and its neighbours longer, until the best is among the inner ones."""
+        while True:
+            around = [best / NEIGHBOUR, best, best * NEIGHBOUR]
+            around = [self.history.nearest(rate) for rate in within(around, self._limits)]
+            if not self._extend(around, "longer"):
+                self._notes.append(
+                    f"the budget does not pay for longer runs on both sides of {best:.3g}, so the "
+                    "best rate may lie beyond: give a larger budget"
+                )
+                return
+            losses = mask_unstable(self._long)
+            leader = min(around, key=losses.__getitem__)
+            if math.isinf(losses[leader]):
+                self._notes.append(
+                    f"rates from {around[0]:.3g} on failed within {self.plan.long} steps"
+                )
+                leader = self._step_down(best)
+            if leader == best or leader < self._limits[0]:
+                return
+            best = leader
+
+    def _step_down(self, lr: float) -> float:
+        """The next lower decade that does not fail in a longer run, one at a time."""
+        while lr / 10 >= self._limits[0] * 0.999:
+            lr = self.history.nearest(float(f"{lr / 10:.4g}"))
+            if not self._extend([lr], "longer") or math.isfinite(self._long[lr]):
+                break
+        return lr
+
+    def _answer(self) -> tuple[float, pd.DataFrame]:
+        """The estimated optimum and its checks, trained as far as the budget pays."""
+        low, high = self._limits
+        losses = self._long or self._short
+        lowest = min(losses)
+        failed = math.isinf(losses[lowest])  # then so did all, and the budget ends here
+        lr = lowest / NEIGHBOUR if failed else estimate_optimum(losses, self._start)
+        lr = float(f"{min(max(lr, low), high):.3g}")
+        while self._extend([lr], "answer"):
+            if math.isfinite(self._long[lr]) or lr / NEIGHBOUR < low:
+                break
+            lower = float(f"{lr / NEIGHBOUR:.3g}")
+            self._notes.append(f"{lr:.3g} failed within {self.plan.long} steps: lowered to {lower}")
+            lr = lower
+        checks = table(pd.DataFrame(columns=list(CHECKS)), CHECKS)
+        first = grid([lr], self.history.seeds[:1])
+        affordable = self._price(first, self.plan.steps) <= self.budget.remaining
+        if self.plan.verify and affordable and math.isfinite(self._long.get(lr, 0.0)):
+            traces = dict(self._traces)
+            trace = self._train(first, self.plan.steps, "verify", validate=False)
+            self._traces = traces  # rates are compared over equal lengths
+            checks = check_runs(trace, self.plan.long)
+            if not checks["passed"].all():
+                lower = float(f"{lr / NEIGHBOUR:.3g}")
+                self._notes.append(
+                    f"{lr:.3g} was unstable over {self.plan.steps} steps: lowered to {lower:.3g}, "
+                    "which was not trained to the end"
+                )
+                lr = lower
+        return lr, checks
+
+    def _train_short(self, rates: Sequence[float], stage: str) -> bool:
+        """Train new rates for the short horizon; False where the budget does not pay for it."""
+        new = self.history.untrained(rates)
+        runs = grid(new, self.history.seeds)
+        if not self._pays(runs, self.plan.short):
             return False
-        if new:
-            trace = self._pay(grid(new, self.seeds), self.plan.short, stage)
-            self.stages |= dict.fromkeys(new, stage)
-            self.levels |= self._means(blended([trace]), new)
+        if runs:
+            trace = self._train(runs, self.plan.short, stage)
+            self.history.stages |= dict.fromkeys(new, stage)
+            self._short |= _by_rate(mean_losses([trace]), runs)
             if math.isnan(self._start):
                 losses = trace.frame.groupby("run")["loss"]
                 self._start = float(losses.first().median())
-                self._error = float(losses.agg(end_level_stderr).median()) / math.sqrt(
-                    len(self.seeds)
-                )
+                stderr = float(losses.agg(end_level_stderr).median())
+                self._stderr = stderr / math.sqrt(len(self.history.seeds))
         return True
 
-    def go_on(self, rates: Sequence[float], stage: str) -> bool:
-        """Train rates for the long horizon, and score them over its last third."""
-        failed = [rate for rate in rates if math.isinf(self.levels.get(rate, 0.0))]
-        self.longer |= dict.fromkeys(failed, math.inf)
-        new = [rate for rate in rates if rate not in self.longer]
-        if not self.affords(new, self.plan.long):
+    def _extend(self, rates: Sequence[float], stage: str) -> bool:
+        """Train rates for the long horizon; False where the budget does not pay for all of them."""
+        failed = [rate for rate in rates if math.isinf(self._short.get(rate, 0.0))]
+        self._long |= dict.fromkeys(failed, math.inf)
+        new = [rate for rate in rates if rate not in self._long]
+        runs = going = grid(new, self.history.seeds)
+        missing = sum(self.plan.long - self._steps.get(run.name, 0) for run in runs)
+        self._resumes = self._resumes and self._price(runs, self.plan.long) <= missing
+        if not self._pays(runs, self.plan.long):
             return False
         for rate in new:
-            self.stages.setdefault(rate, stage)
-        if new:
-            rungs = sorted({round(self.plan.long * share) for share in (4 / 6, 5 / 6, 1)})
-            traces, going = [], grid(new, self.seeds)
-            for rung in rungs:
-                traces.append(self._pay(going, rung, stage))
-                out = traces[-1].runs.set_index("run")["outcome"].isin(FAILED)
-                going = [run for run in going if not out[run.name]]
-                if not going:
-                    break
-            levels = blended(traces)
-            self._scores_of |= levels.to_dict()
-            self.longer |= self._means(levels, new)
+            self.history.stages.setdefault(rate, stage)
+        # Where every call begins anew, only the last segment is worth its price.
+        shares = SEGMENTS if self._resumes else SEGMENTS[-1:]
+        traces: list[Trace] = []
+        for until in sorted({round(self.plan.long * share) for share in shares}):
+            if not going or (traces and not self._pays(going, until)):
+                break
+            traces.append(self._train(going, until, stage))
+            out = traces[-1].runs.set_index("run")["outcome"].isin(FAILED)
+            going = [run for run in going if not out[run.name]]
+        if traces:
+            levels = mean_losses(traces)
+            self._levels |= levels.to_dict()
+            self._long |= _by_rate(levels, runs)
         return True
 
-    def finish(self, rate: float) -> pd.DataFrame:
-        """Train the first seed of a rate to the end: `CHECKS`, and whether it stayed stable."""
-        runs, short = grid([rate], self.seeds[:1]), dict(self._last)
-        trace = self._pay(runs, self.plan.steps, "verify", validate=False)
-        self._last = short  # the book compares rates over equal lengths
-        return checked(trace, self.horizon)
+    def _pays(self, runs: Sequence[Run], until: int) -> bool:
+        """Whether the budget pays for these runs up to a step, and for the verification after."""
+        verification = self.plan.steps - self.plan.long * self._resumes
+        left = self.budget.remaining - verification * self.plan.verify
+        return self._price(runs, until) <= left
 
-    def leader(self) -> float:
-        """The rate to go on from after the short runs."""
-        leader = self.leads()
-        if leader is None:
-            raise self.hopeless(self.plan.short)
-        return leader
+    def _price(self, runs: Sequence[Run], until: int) -> int:
+        """The most updates that training these runs up to a step may take."""
+        price = getattr(self._evaluate, "price", None)
+        if price is not None:
+            return sum(price(runs, self.plan.steps, until))
+        # A plain function that reports no costs goes on, as `Evaluate` says.
+        anew = any(len(trace.costs) for trace in self._traces.values())
+        return sum(until - (0 if anew else self._steps.get(run.name, 0)) for run in runs)
 
-    def leads(self) -> float | None:
-        """The same; None when all of them failed."""
-        return leading_rate(self.levels, self._error)
-
-    def nearest(self, rate: float) -> float:
-        """The rate as it was trained, where it was, up to rounding."""
-        known = (one for one in self.stages if math.isclose(one, rate, rel_tol=1e-3))
-        return next(known, rate)
-
-    def close(self) -> None:
-        """Enter what every rate has shown into the book."""
-        names = [run.name for run in grid(list(self.stages), self.seeds)]
-        levels = {name: level for name, level in self._scores_of.items() if math.isfinite(level)}
-        shown: dict[int, tuple[Trace, list[str]]] = {}
-        for name in names:
-            trace = self._last[name]
-            shown.setdefault(id(trace), (trace, []))[1].append(name)
-        trace = joined([trace.only(some) for trace, some in shown.values()])
-        kept = [name for name in names if name in levels]
-        given_up = [name for name in names if name not in levels]
-        trace = joined([trace.only(kept), retired(trace.only(given_up))]).only(names)
-        scores = scored(trace)
-        scores["score"] = trace.runs["run"].map(levels)
-        self._write(trace, scores)
-
-    def _means(self, levels: pd.Series, rates: Sequence[float]) -> dict[float, float]:
-        """By rate, over the seeds."""
-        return {
-            rate: float(np.mean([levels[run.name] for run in grid([rate], self.seeds)]))
-            for rate in rates
-        }
-
-    def _pay(self, runs: Sequence[Run], until: int, stage: str, *, validate: bool = True) -> Trace:
-        """Train runs up to a step. One that fails is charged in full: it is seen a little late."""
-        trace = self._evaluate(runs, self.steps, stage=stage, until=until, validate=validate)
-        names = {run.name for run in runs}
-        for run in runs:
-            self.spent[stage] = self.spent.get(stage, 0) + until - self._made.get(run.name, 0)
-            self._made[run.name] = until
-            self._last[run.name] = trace
-            # Those trained beside it that do not go on are let go, and would have to begin anew.
-            self._made |= dict.fromkeys(self._beside.get(run.name, names) - names, 0)
-            self._beside[run.name] = names
+    def _train(
+        self, runs: Sequence[Run], until: int, stage: str, *, validate: bool = True
+    ) -> Trace:
+        """Train runs up to a step, and charge the cost to the budget."""
+        price = self._price(runs, until)
+        trace = self._evaluate(runs, self.plan.steps, stage=stage, until=until, validate=validate)
+        self.budget.charge(stage, trace.cost if len(trace.costs) else Cost(price, 0, 0.0))
+        self._steps |= {run.name: until for run in runs}
+        self._traces |= {run.name: trace for run in runs}
         return trace
 
-
-def spend(purse: Purse, coarse: Sequence[float], limits: tuple[float, float]) -> Answer:
-    """Coarse, between, longer, answer, verify: as far as the money goes."""
-    notes: list[str] = []
-
-    def allowed(rates: Sequence[float]) -> list[float]:
-        rounded = [float(f"{rate:.4g}") for rate in rates]
-        return [rate for rate in rounded if limits[0] * 0.999 <= rate <= limits[1] * 1.001]
-
-    purse.try_out(coarse, "coarse")
-    notes += _grow(purse, limits)
-    best = purse.leader()
-    for rate in allowed([best / NEIGHBOUR, best * NEIGHBOUR]):
-        purse.try_out([rate], "between")  # each alone, so that one can go on without the other
-    best = purse.leader()
-    while True:
-        around = allowed([best / NEIGHBOUR, best, best * NEIGHBOUR])
-        around = [purse.nearest(rate) for rate in around]
-        if not purse.go_on(around, "longer"):
-            notes.append(
-                f"the budget did not pay for longer runs on both sides of {best:.3g}: the best "
-                "rate may lie beyond, give a larger budget"
-            )
-            break
-        losses = mask_unstable(purse.longer)
-        leader = min(around, key=losses.__getitem__)
-        if math.isinf(losses[leader]):
-            notes.append(f"from {around[0]:.3g} on, rates failed within {purse.plan.long} steps")
-            leader = _down(purse, best, limits)
-        if leader == best or leader < limits[0]:
-            break
-        best = leader
-    return _answer(purse, limits, notes)
+    def _fill_history(self) -> None:
+        """Add every run to the history; those without a long run count as given up."""
+        names = [run.name for run in grid(list(self.history.stages), self.history.seeds)]
+        trace = joined([self._traces[name].only([name]) for name in names])
+        levels = {name: level for name, level in self._levels.items() if math.isfinite(level)}
+        trace = mark_given_up(trace, [name for name in names if name not in levels])
+        scores = score_runs(trace)
+        self.history.add(trace, scores.assign(score=trace.runs["run"].map(levels)))
 
 
-def _down(purse: Purse, lr: float, limits: tuple[float, float]) -> float:
-    """The next rate, by decades, that does not fail in a longer run: one at a time is cheaper."""
-    while lr / 10 >= limits[0] * 0.999:
-        lr = purse.nearest(float(f"{lr / 10:.4g}"))
-        if not purse.go_on([lr], "longer") or math.isfinite(purse.longer[lr]):
-            break
-    return lr
-
-
-def _grow(purse: Purse, limits: tuple[float, float]) -> list[str]:
-    """An edge is not an optimum: add decades while the best coarse rate is on one."""
-    notes: list[str] = []
-    while True:
-        rates, leader = sorted(purse.stages), purse.leads()
-        if leader is None:
-            new, told = rates[0] / 10, "every rate failed"
-        elif leader == rates[0]:
-            new, told = rates[0] / 10, f"the best rate was the lowest, {rates[0]:.3g}"
-        elif leader == rates[-1]:
-            new, told = rates[-1] * 10, f"the best rate was the highest, {rates[-1]:.3g}"
-        else:
-            return notes
-        new = float(f"{new:.4g}")
-        if not limits[0] * 0.999 <= new <= limits[1] * 1.001:
-            return [*notes, f"coarse: {told}, at the limit of what may be tried: widen `limits`"]
-        if not purse.try_out([new], "coarse"):
-            return [*notes, f"coarse: {told}, and the budget does not pay for another"]
-        notes.append(f"coarse: {told}, so {new:.3g} was tried too")
-
-
-def _answer(purse: Purse, limits: tuple[float, float], notes: list[str]) -> Answer:
-    """Somewhat below the bottom of the curve; trained as far as there is money."""
-    lr = estimate_optimum(purse.curve, purse.start)
-    if math.isinf(purse.curve[min(purse.curve)]):  # all failed, and no money to go on below
-        lr = min(purse.curve) / NEIGHBOUR
-    lr = float(f"{min(max(lr, limits[0]), limits[1]):.3g}")
-    while purse.go_on([lr], "answer"):
-        if math.isfinite(purse.longer[lr]) or lr / NEIGHBOUR < limits[0]:
-            break
-        notes.append(f"{lr:.3g} failed within {purse.plan.long} steps: stepped down")
-        lr = float(f"{lr / NEIGHBOUR:.3g}")
-    checks = table(pd.DataFrame(columns=list(CHECKS)), CHECKS)
-    if purse.plan.verify and math.isfinite(purse.longer.get(lr, math.inf)):
-        checks = purse.finish(lr)
-        if not checks["passed"].all():
-            lower = float(f"{lr / NEIGHBOUR:.3g}")
-            notes.append(
-                f"{lr:.3g} was unstable over {purse.steps} steps: stepped down to {lower:.3g}, "
-                "which was not trained to the end"
-            )
-            lr = lower
-    passed = len(checks) > 0 and bool(((checks["lr"] == lr) & checks["passed"]).all())
-    if not purse.longer:
-        raise SearchError(
-            f"the budget of {purse.plan.updates} updates went into growing the grid from "
-            f"{min(purse.stages):.2g} to {max(purse.stages):.2g}, and left nothing for longer "
-            "runs. Give a larger budget, or a coarse grid nearer to the best rate."
-        )
-    if not any(math.isfinite(level) for level in purse.longer.values()):
-        raise purse.hopeless(purse.plan.long, "lower `limits`, or give a larger budget")
-    purse.close()
-    return Answer(lr, reach(lr, purse.levels | purse.longer), passed, checks, notes)
+def _by_rate(levels: pd.Series, runs: Sequence[Run]) -> dict[float, float]:
+    """The mean loss of each rate over its seeds."""
+    by_rate: dict[float, list[float]] = {}
+    for run in runs:
+        by_rate.setdefault(run.lr, []).append(levels[run.name])
+    return {rate: float(np.mean(losses)) for rate, losses in by_rate.items()}

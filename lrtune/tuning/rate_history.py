@@ -1,8 +1,8 @@
-"""What a search has trained so far, and how the rates stand."""
+"""The history of a search: every rate trained so far, its losses, and how the rates compare."""
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import cast
 
 import numpy as np
@@ -12,114 +12,90 @@ from lrtune.analysis.curves import FAILED, Outcome, end_level, noise
 from lrtune.analysis.paired import PairedResult, compare_paired
 from lrtune.errors import SearchError
 from lrtune.results import Trace
-from lrtune.results.runs import grid
 from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES
 from lrtune.results.serialization import table
-from lrtune.training import Evaluate
-
-RUNG = 1 / 4
-"""Where hopeless rates are given up, as a share of the short runs."""
 
 SURE = 0.99
-"""Coverage of all intervals at once by which a rate is behind: what is given up is lost."""
+"""Coverage of all intervals at once by which a rate is behind: giving up a good one is costly."""
 
 NEAR = 3
-"""A rate is given up for being behind only if it is higher than the leader, or lower by this."""
+"""A lower rate may catch up with the leader, unless it is lower by more than this factor."""
+
+SLACK = 1e-3
+"""Rates this close are the same rate, as they are rounded to three or four digits."""
 
 
-class Book:
-    """What has been trained: it trains a rate at most once, and scores it over the seeds."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answer:
+    """The rate that a search found.
 
-    def __init__(self, evaluate: Evaluate, steps: int, horizon: int, seeds: Sequence[int]) -> None:
-        """Nothing trained yet."""
-        self._evaluate, self.steps = evaluate, steps
+    Attributes:
+        lr: The rate.
+        interval: 90 % interval of the best rate.
+        losses: The losses that it was read from, by rate; infinite where a rate failed.
+        start: The loss before training.
+        checks: One row per run of the full length: columns `CHECKS`.
+        notes: Sentences on what happened on the way.
+    """
+
+    lr: float
+    interval: tuple[float, float]
+    losses: dict[float, float]
+    start: float
+    checks: pd.DataFrame
+    notes: list[str]
+
+    @property
+    def verified(self) -> bool:
+        """Whether the rate was trained for the full length, and stayed stable in every run."""
+        passed = self.checks.loc[self.checks["lr"] == self.lr, "passed"]
+        return bool(len(passed) and passed.all())
+
+
+class RateHistory:
+    """Every rate trained so far, with its losses.
+
+    Args:
+        horizon: Steps of the runs that rates are compared by.
+        seeds: The seeds that every rate is trained with.
+
+    Attributes:
+        stages: Each rate to the stage in which it was first trained.
+    """
+
+    def __init__(self, horizon: int, seeds: Sequence[int]) -> None:
+        """No rate was trained yet."""
         self.horizon, self.seeds = horizon, list(seeds)
         self.stages: dict[float, str] = {}
-        self._early: dict[float, list[float]] = {}
         self._scores: list[pd.DataFrame] = []
         self._curves: list[pd.DataFrame] = []
 
-    def train(self, rates: Iterable[float], stage: str) -> None:
-        """Train those of the rates that are new, for the horizon, or until one is hopeless."""
+    def untrained(self, rates: Iterable[float]) -> list[float]:
+        """Those of the rates that were not trained yet, each once."""
         new: list[float] = []
         for rate in rates:
-            if not self.knows(rate, beside=new):
+            if not any(math.isclose(rate, r, rel_tol=SLACK) for r in (*self.stages, *new)):
                 new.append(rate)
-        if not new:
-            return
-        runs = grid(new, self.seeds)
-        early = self._evaluate(runs, self.steps, stage=stage, until=self.rung, validate=False)
-        self.stages |= dict.fromkeys(new, stage)
-        kept = self._promising(early, new)
-        given_up = [run.name for run in runs if run.lr not in kept]
-        if given_up:
-            self._write(retired(early.only(given_up)))
-        if kept:
-            going = [run for run in runs if run.lr in kept]
-            self._write(self._evaluate(going, self.steps, stage=stage, until=self.horizon))
+        return new
 
-    @property
-    def rung(self) -> int:
-        """The step at which hopeless rates are given up."""
-        return max(1, round(self.horizon * RUNG))
+    def nearest(self, rate: float) -> float:
+        """The trained rate that equals this one up to rounding; else the rate itself."""
+        return next((r for r in self.stages if math.isclose(r, rate, rel_tol=SLACK)), rate)
 
-    @property
-    def given_up(self) -> list[float]:
-        """The rates that were, though they did not fail."""
-        scores = self.scores
-        failed = set(scores.loc[scores["outcome"].isin(FAILED), "lr"])
-        retired = set(scores.loc[scores["outcome"] == Outcome.RETIRED.name, "lr"])
-        return sorted(retired - failed)
-
-    def check(self, rate: float) -> pd.DataFrame:
-        """Train a rate for the full length: one row per seed, and whether it stayed stable."""
-        runs = grid([rate], self.seeds)
-        trace = self._evaluate(runs, self.steps, stage="verify", validate=False)
-        return checked(trace, self.horizon)
-
-    def _promising(self, early: Trace, rates: Sequence[float]) -> set[float]:
-        """The rates that go on from the rung.
-
-        Given up is what failed, and what is behind the leader by more than chance with a higher
-        rate: the higher of two rates is ahead early, if ever. A lower rate may catch up, unless it
-        is much lower. One seed cannot tell what chance is.
-        """
-        failed = early.runs.set_index("run")["outcome"].isin(FAILED)
-        levels = early.frame.groupby("run", sort=False)["loss"].agg(end_level).mask(failed)
-        for rate in rates:
-            self._early[rate] = [levels[run.name] for run in grid([rate], self.seeds)]
-        scores = pd.DataFrame.from_dict(self._early, orient="index", columns=self.seeds)
-        standing = compare_paired(scores, SURE, family=True)
-        if standing is None:
-            return set()
-        leader = float(cast("float", standing.leader))
-        behind = (
-            standing.frame["low"] > 0 if len(self.seeds) > 1 else standing.frame["low"] > np.inf
-        )
-        finite = standing.frame["mean"].notna()
-        return {
-            rate
-            for rate in rates
-            if finite[rate] and (leader / NEAR <= rate <= leader or not behind[rate])
-        }
-
-    def _write(self, trace: Trace, scores: pd.DataFrame | None = None) -> None:
-        self._scores.append(scored(trace) if scores is None else scores)
+    def add(self, trace: Trace, scores: pd.DataFrame | None = None) -> None:
+        """Add runs with their curves; `scores` are the trace's own when None."""
+        self._scores.append(score_runs(trace) if scores is None else scores)
         rows = trace.frame.drop(columns="lr").merge(trace.runs[["run", "lr", "seed"]], on="run")
         self._curves.append(table(rows, CURVES))
 
-    def knows(self, rate: float, beside: Sequence[float] = ()) -> bool:
-        """Whether this rate, up to rounding, has been trained, or is one of those beside."""
-        return any(math.isclose(rate, known, rel_tol=1e-3) for known in (*self.stages, *beside))
-
     @property
     def scores(self) -> pd.DataFrame:
-        """One row per rate and seed."""
+        """One row per rate and seed: columns `SCORES`."""
         return pd.concat(self._scores, ignore_index=True)
 
     @property
     def curves(self) -> pd.DataFrame:
-        """One row per rate, seed and step."""
+        """One row per rate, seed and step: columns `CURVES`."""
         return pd.concat(self._curves, ignore_index=True)
 
     @property
@@ -128,10 +104,10 @@ class Book:
         return float(self.scores["start"].median())
 
     @property
-    def curve(self) -> dict[float, float]:
-        """What the answer is read from: by rate, the mean of validation and training loss.
+    def losses(self) -> dict[float, float]:
+        """The mean of validation and training loss of each rate; infinite where it failed.
 
-        What was given up counts as if it had learned nothing.
+        A rate that was given up counts as if it had learned nothing.
         """
         scores = self.scores
         levels = scores[["train", "val"]].mean(axis=1)
@@ -139,35 +115,50 @@ class Book:
         levels = levels.mask(scores["outcome"].isin(FAILED), math.inf)
         return {float(rate): loss for rate, loss in levels.groupby(scores["lr"]).mean().items()}
 
-    def standing(self) -> PairedResult | None:
-        """How the rates stand against their best; None when all of them failed."""
+    @property
+    def given_up(self) -> str:
+        """The rates that were given up though they did not fail, as text."""
+        outcomes = self.scores.groupby("lr")["outcome"]
+        rates = [
+            f"{rate:.3g}"
+            for rate, ended in outcomes
+            if (ended == Outcome.RETIRED.name).any() and not ended.isin(FAILED).any()
+        ]
+        return ", ".join(rates)
+
+    def compare(self) -> PairedResult | None:
+        """Compare every rate with the best one; None where all of them failed."""
         return compare_paired(self.scores.pivot_table("score", "lr", "seed", dropna=False))
 
     def leader(self) -> float:
-        """The rate with the best mean score."""
-        standing = self.standing()
-        if standing is None:
-            raise self.hopeless(self.horizon)
-        return float(cast("float", standing.leader))
+        """The rate with the lowest mean score.
 
-    def hopeless(self, steps: int, way_out: str = "or lower `limits`") -> SearchError:
-        """What to say when none of the rates trains for so many steps."""
+        Raises:
+            SearchError: Every rate failed.
+        """
+        paired = self.compare()
+        if paired is None:
+            raise self.failure(self.horizon)
+        return float(cast("float", paired.leader))
+
+    def failure(self, steps: int, way_out: str = "or lower `limits`") -> SearchError:
+        """The error to raise where no rate trains for so many steps."""
         return SearchError(
             f"no rate from {min(self.stages):.2g} to {max(self.stages):.2g} trains for {steps} "
             "steps without diverging in some seed. Look for outliers in the data, normalise the "
             f"inputs, clip the gradients, {way_out}."
         )
 
-    def rates(self, interval: tuple[float, float]) -> pd.DataFrame:
-        """One row per rate, with its verdict in the lecture's words.
+    def table(self, interval: tuple[float, float]) -> pd.DataFrame:
+        """One row per rate, with its verdict: columns `RATES`.
 
-        Good is what lies in the interval; diverged is what failed in some seed, or ended above the
-        good rates no better than it began.
+        A rate diverged if it failed with some seed, or lies above the interval and ended no lower
+        than it began.
         """
-        standing = self.standing()
-        assert standing is not None, "a search that has an answer has a leader"
+        paired = self.compare()
+        assert paired is not None, "a search that has an answer has a leader"
         by_rate = self.scores.assign(failed=self.scores["outcome"].isin(FAILED)).groupby("lr")
-        frame = standing.frame.assign(stage=pd.Series(self.stages), failed=by_rate["failed"].sum())
+        frame = paired.frame.assign(stage=pd.Series(self.stages), failed=by_rate["failed"].sum())
         lost = (frame["failed"] > 0) | (by_rate["train"].mean() >= by_rate["start"].mean())
         frame["verdict"] = [verdict(rate, interval, lost=lost[rate]) for rate in frame.index]
         frame.loc[frame["failed"] > 0, "verdict"] = "diverged"
@@ -175,7 +166,7 @@ class Book:
 
 
 def verdict(rate: float, interval: tuple[float, float], *, lost: bool = False) -> str:
-    """In the lecture's words: too low, good, high, diverged.
+    """The lecture's word for a rate: too low, good, high or diverged.
 
     >>> [verdict(rate, (0.01, 0.02)) for rate in (0.001, 0.01, 0.1)]
     ['too low', 'good', 'high']
@@ -187,8 +178,59 @@ def verdict(rate: float, interval: tuple[float, float], *, lost: bool = False) -
     return "diverged" if lost else "high"
 
 
-def scored(trace: Trace) -> pd.DataFrame:
-    """One row per run: its outcome and its score, NaN where it failed or was given up."""
+def within(rates: Iterable[float], limits: tuple[float, float]) -> list[float]:
+    """Those of the rates that lie within the limits, rounded to four digits.
+
+    >>> within([0.001, 0.0316228, 10.0], (0.01, 1.0))
+    [0.03162]
+    """
+    rounded = [float(f"{rate:.4g}") for rate in rates]
+    return [rate for rate in rounded if limits[0] * 0.999 <= rate <= limits[1] * 1.001]
+
+
+def beyond_edge(rates: Collection[float], leader: float | None) -> tuple[float, str] | None:
+    """The next decade and the reason to try it, where the best rate is at the edge of the grid.
+
+    Args:
+        rates: The coarse grid.
+        leader: The best of them; None where all of them failed.
+
+    >>> beyond_edge([0.001, 0.01, 0.1], leader=0.1)
+    (1.0, 'the highest coarse rate, 0.1, was the best')
+    >>> beyond_edge([0.001, 0.01, 0.1], leader=0.01)
+    """
+    lowest, highest = min(rates), max(rates)
+    if leader is None:
+        return float(f"{lowest / 10:.4g}"), "every coarse rate failed"
+    if leader == lowest:
+        return float(f"{lowest / 10:.4g}"), f"the lowest coarse rate, {lowest:.3g}, was the best"
+    if leader == highest:
+        return float(f"{highest * 10:.4g}"), f"the highest coarse rate, {highest:.3g}, was the best"
+    return None
+
+
+def promising(levels: pd.DataFrame) -> set[float]:
+    """The rates to go on with after a few steps.
+
+    Those given up failed, or are behind the leader by more than chance and will not catch up: the
+    higher of two rates is ahead early, if ever, and a much lower one is too slow. One seed cannot
+    show what chance is.
+
+    Args:
+        levels: Losses so far, rates as index, seeds as columns; NaN where a run failed.
+    """
+    paired = compare_paired(levels, SURE, family=True)
+    if paired is None:
+        return set()
+    leader = float(cast("float", paired.leader))
+    finite = paired.frame["mean"].notna()
+    behind = (paired.frame["low"] > 0) & (levels.shape[1] > 1)
+    catches_up = (paired.frame.index >= leader / NEAR) & (paired.frame.index <= leader)
+    return set(paired.frame.index[finite & (catches_up | ~behind)])
+
+
+def score_runs(trace: Trace) -> pd.DataFrame:
+    """One row per run, its score NaN where it failed or was given up: columns `SCORES`."""
     rows = []
     val = trace.validations.set_index("run")["loss"]
     losses = trace.frame.groupby("run", sort=False)["loss"]
@@ -201,11 +243,11 @@ def scored(trace: Trace) -> pd.DataFrame:
     return table(pd.DataFrame(rows, columns=list(SCORES)), SCORES)
 
 
-def blended(traces: Sequence[Trace]) -> pd.Series:
-    """By run: the mean of validation and training loss, over several rungs; infinite if it failed.
+def mean_losses(traces: Sequence[Trace]) -> pd.Series:
+    """The mean of validation and training loss of each run, over traces that go on; inf if failed.
 
     The training loss of the last fifth of a run scatters less than its validation loss, which
-    tells what it is worth; over short runs their mean finds better rates than either.
+    measures what counts; over short runs their mean finds better rates than either.
     """
     levels = []
     for trace in traces:
@@ -217,26 +259,26 @@ def blended(traces: Sequence[Trace]) -> pd.Series:
     return mean.fillna(math.inf)
 
 
-def held(loss: pd.Series, outcome: str, horizon: int) -> tuple[float, float, bool]:
-    """Training loss at the end of the short and of the long run, and whether it held."""
-    losses = loss.to_numpy()
-    short, long = end_level(losses[:horizon]), end_level(losses)
-    window = max(1, len(losses) // 5)
-    spread = noise(losses[-window:]) * math.sqrt(1 / window + 5 / horizon)
-    return short, long, outcome not in FAILED and long <= short + 3 * spread
+def check_runs(trace: Trace, horizon: int) -> pd.DataFrame:
+    """One row per run of the full length, and whether it stayed stable: columns `CHECKS`.
 
-
-def checked(trace: Trace, horizon: int) -> pd.DataFrame:
-    """One row per run of the full length: columns `CHECKS`."""
-    losses = trace.frame.groupby("run", sort=False)["loss"]
-    rows = [
-        (run.lr, run.seed, run.outcome, *held(losses.get_group(run.run), run.outcome, horizon))
-        for run in trace.runs.itertuples()
-    ]
+    It did where its loss at the end is not above that at the horizon by more than noise.
+    """
+    rows = []
+    losses_of = trace.frame.groupby("run", sort=False)["loss"]
+    for run in trace.runs.itertuples():
+        losses = losses_of.get_group(run.run).to_numpy()
+        short, long = end_level(losses[:horizon]), end_level(losses)
+        window = max(1, len(losses) // 5)
+        spread = noise(losses[-window:]) * math.sqrt(1 / window + 5 / horizon)
+        passed = run.outcome not in FAILED and long <= short + 3 * spread
+        rows.append((run.lr, run.seed, run.outcome, short, long, passed))
     return table(pd.DataFrame(rows, columns=list(CHECKS)), CHECKS)
 
 
-def retired(trace: Trace) -> Trace:
-    """The runs of the trace that did not fail were given up at its end."""
-    outcome = trace.runs["outcome"].where(trace.runs["outcome"].isin(FAILED), Outcome.RETIRED.name)
+def mark_given_up(trace: Trace, names: Collection[str]) -> Trace:
+    """The trace with the outcome RETIRED for those of the named runs that did not fail."""
+    outcome = trace.runs["outcome"]
+    given_up = trace.runs["run"].isin(names) & ~outcome.isin(FAILED)
+    outcome = outcome.mask(given_up, Outcome.RETIRED.name)
     return dataclasses.replace(trace, runs=trace.runs.assign(outcome=outcome))

@@ -1,4 +1,4 @@
-"""search(): the stages in their order, and what came of them."""
+"""search(): the best constant learning rate, by a budget or by the lecture's whole grid."""
 
 import logging
 import math
@@ -6,31 +6,45 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lrtune.analysis.rate_estimate import HIGHER, left
+from lrtune.analysis.curves import FAILED, end_level
+from lrtune.analysis.rate_estimate import EARLY, HIGHER, NEIGHBOUR, estimate_optimum, left, reach
 from lrtune.errors import ArgumentError
 from lrtune.results import SearchResult
 from lrtune.results.manifest import manifest
-from lrtune.results.runs import STEPS, positive, seed_list, whole
+from lrtune.results.runs import STEPS, grid, positive, seed_list, whole
 from lrtune.results.schema import SPENDING
 from lrtune.results.serialization import table
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
-from lrtune.tuning.budget_search import Purse, spend
-from lrtune.tuning.grid_search import Answer, climb, verify
+from lrtune.tuning.budget_search import BudgetSearch
 from lrtune.tuning.planning import VERIFIED, plan
-from lrtune.tuning.rate_history import Book
+from lrtune.tuning.rate_history import (
+    Answer,
+    RateHistory,
+    beyond_edge,
+    check_runs,
+    mark_given_up,
+    promising,
+    within,
+)
 
 COARSE = (0.1, 0.01, 0.001, 0.0001)
 FINE = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0)
 LIMITS = (1e-7, 10.0)
 SHORT = 1 / 4
-"""Length of the short runs, as a share of the full one, where no budget plans it."""
+"""Length of the runs of the whole grid, as a share of the full length."""
+
+GIVE_UP = 1 / 4
+"""Where hopeless rates of the whole grid are given up, as a share of the length of its runs."""
+
+LOWER = 2
+"""A rate of the whole grid that is unstable over the full length is divided by this."""
+
+NEGLIGIBLE = 0.05
+"""Share of the initial loss below which the correction for short runs is not worth a word."""
 
 SCHEDULE = "trapezoid"
 """The recommended schedule: it had the lowest losses in the benchmark (`docs/quality.md`)."""
-
-LITTLE = 0.05
-"""The share of the initial loss below which a word about it is not worth while."""
 
 
 def search(
@@ -47,43 +61,41 @@ def search(
     progress: Progress | None = None,
     evaluate: Evaluate | None = None,
 ) -> SearchResult:
-    """Find the initial learning rate: a coarse grid, then closer around its best, then verified.
+    """Find the best constant learning rate: a coarse grid, then closer around its best.
 
-    Every rate is trained for a while with the same seeds, hence weights and batches. The coarse
-    grid grows by decades while its best is on its edge; then the two rates at a factor of sqrt(10)
-    from the best are tried. At most `budget` full trainings are spent, all stages and seeds
-    counted, as `plan` tells beforehand: on short runs of these rates, and on runs three times as
-    long of the best of them and its two neighbours.
+    Every rate is trained with the same seeds, hence the same weights and batches. With a budget,
+    short runs of the coarse grid (it grows by decades while its best is at the edge) and of the two
+    rates at a factor of sqrt(10) from the best come first, then runs three times as long of the
+    best and its two neighbours. The answer is the minimum of the parabola through these three,
+    lowered the more, the less was learned, because short runs favour high rates. It is trained for
+    that length too, and from a budget of 2 on to the end, with one seed. `plan` shows the cost of
+    each stage.
 
-    The answer lies at the bottom of the parabola through these three, or below it: the less was
-    learned by then, the more do the runs flatter high rates. It is trained that long, too, and from
-    a budget of 2 on to the end, with one seed. Losses are means of validation and training loss
-    (of the last fifth of a run; without validation data that alone). `docs/quality.md` tells how
-    good the answers are.
+    Without a budget (`math.inf`) the search is the lecture's, which costs some sixteen trainings: a
+    fine grid of 0.8 ... 2 times the best follows the coarse one, all runs have `horizon` steps,
+    hopeless ones are given up early, and the answer is trained to the end with every seed; it is
+    halved while one is unstable.
 
-    Without a limit, the search is the lecture's: after the coarse grid, a fine one of 0.8 ... 2
-    times its best, all runs for `horizon` steps. Hopeless ones are given up early. Of the full
-    length is then a run with every seed; where one is unstable, half the rate is tried.
+    Losses are means of validation and training loss (of the last fifth of a run; without
+    validation data that alone). `docs/quality.md` shows how good the answers are.
 
     Args:
         task: What is trained; it stays as it is.
         steps: The length of training that the answer is for, in optimizer updates.
-        seeds: How many seeds, with a budget at most; with one, ties go unseen.
+        seeds: How many seeds; with a budget at most so many. One seed shows no ties.
         seed: The first seed; the others follow it.
         coarse: The coarse grid.
-        fine: The fine grid, as factors of the best rate so far; only without a limit.
-        limits: The grids do not grow beyond these rates.
-        horizon: Length of the runs, a quarter of `steps` when None; only without a limit.
-        budget: Full trainings of `steps` updates that may be spent, > 0; 4 when None, or no limit
-            where `fine` or `horizon` ask for the whole grid. `math.inf` asks for it, too: it costs
-            some sixteen.
-        progress: Told the stage, the updates done and the total.
-        evaluate: What trains runs and returns their trace; an `Evaluator` of the task when None.
+        fine: The fine grid, as factors of the best rate so far; only without a budget.
+        limits: The lowest and the highest rate to try.
+        horizon: Length of the runs, a quarter of `steps` when None; only without a budget.
+        budget: The most full trainings of `steps` updates to spend, > 0. When None, 4; or no limit
+            where `fine` or `horizon` is given.
+        progress: Called with the stage, the updates done and the total.
+        evaluate: The function that trains runs; an `Evaluator` of the task when None.
 
     Returns:
         A `SearchResult`: `lr`, `interval`, `confidence`, `frame`, `scores`, `curves`, `checks`,
-        `notes`, `spending`; `schedule`, its `peak` and `snippet()`, where the rate need not be
-        kept.
+        `notes`, `spending`; and `schedule`, its `peak` and `snippet()`, for a rate that decays.
 
     Raises:
         ArgumentError: A number is out of its range; nothing has trained.
@@ -97,10 +109,10 @@ def search(
     ('trapezoid', 0.285)
     """
     whole("steps", steps, least=1)
-    asked = horizon is not None or tuple(fine) != FINE
-    if budget is None and asked:
+    whole_grid = horizon is not None or tuple(fine) != FINE
+    if budget is None and whole_grid:
         budget = math.inf
-    elif asked and budget != math.inf:
+    elif whole_grid and budget != math.inf:
         raise ArgumentError(
             f"budget={budget!r} plans the horizons and the rates after the coarse grid by itself. "
             "Leave out `horizon` and `fine`, or pass budget=math.inf."
@@ -119,90 +131,164 @@ def search(
             f"{high:g}. Widen the limits, or narrow the grid."
         )
     evaluate = evaluate or Evaluator(task, progress=progress)
-    book: Book
+    made = {"steps": steps, "seeds": seeds, "seed": seed, "coarse": coarse}
     if budget == math.inf:
-        book = Book(evaluate, steps, short, seed_list(seeds, seed))
-        notes = list(climb(book, coarse, fine, (low, high)))
-        answer = verify(book, (low, high))
+        history = RateHistory(short, seed_list(seeds, seed))
+        answer = _GridSearch(evaluate, history, steps, (low, high)).run(coarse, fine)
         spending = table(pd.DataFrame(columns=list(SPENDING)), SPENDING)
-        settings: dict[str, object] = {"horizon": short, "fine": fine}
+        made |= {"horizon": short, "fine": fine}
     else:
-        meant = plan(steps, budget, seeds=seeds, coarse=len(coarse))
-        logging.getLogger(__name__).info("%s", meant)
-        book = Purse(evaluate, meant, seed_list(meant.seeds, seed))
-        answer = spend(book, coarse, (low, high))
-        notes = []
-        spending = meant.spending(book.spent)
-        settings = {"budget": meant.budget}
-    if book.given_up:
-        notes.append(_given_up(book))
+        planned = plan(steps, budget, seeds=seeds, coarse=len(coarse))
+        logging.getLogger(__name__).info("%s", planned)
+        within_budget = BudgetSearch(evaluate, planned, seed_list(planned.seeds, seed), (low, high))
+        answer, history = within_budget.run(coarse), within_budget.history
+        spending = within_budget.budget.spending(planned.stages)
+        made |= {"budget": planned.budget}
     return SearchResult(
         lr=answer.lr,
         interval=answer.interval,
         schedule=SCHEDULE,
         peak=float(f"{answer.lr * HIGHER:.3g}"),
-        because=_because(book),
-        notes=(*notes, *answer.notes),
+        because=_because(answer, history),
+        confidence=_confidence(answer, history, steps),
+        notes=tuple(answer.notes),
         steps=steps,
-        horizon=book.horizon,
-        verified=answer.passed,
-        manifest=manifest(
-            task.describe(), steps=steps, seeds=seeds, seed=seed, coarse=coarse, **settings
-        ),
-        frame=book.rates(answer.interval),
-        scores=book.scores,
-        curves=book.curves,
+        horizon=history.horizon,
+        verified=answer.verified,
+        manifest=manifest(task.describe(), **made),
+        frame=history.table(answer.interval),
+        scores=history.scores,
+        curves=history.curves,
         checks=answer.checks,
-        confidence=confidence(answer, book),
         spending=spending,
     )
 
 
-def _given_up(book: Book) -> str:
-    rates = ", ".join(f"{rate:.3g}" for rate in book.given_up)
-    if isinstance(book, Purse):
-        return f"not trained beyond {book.plan.short} steps, as others were better there: {rates}"
-    return f"given up after {book.rung} steps, behind the best by more than chance: {rates}"
+class _GridSearch:
+    """The lecture's search: a whole coarse and a whole fine grid, and no limit to its cost."""
+
+    def __init__(
+        self, evaluate: Evaluate, history: RateHistory, steps: int, limits: tuple[float, float]
+    ) -> None:
+        self._evaluate, self._history = evaluate, history
+        self._steps, self._limits = steps, limits
+        self._early: dict[float, dict[int, float]] = {}  # losses at the step of giving up
+        self._notes: list[str] = []
+
+    def run(self, coarse: Sequence[float], fine: Sequence[float]) -> Answer:
+        """Train the grids, then the answer for the full length."""
+        history, limits = self._history, self._limits
+        self._train(coarse, "coarse")
+        while beyond := beyond_edge(history.stages, self._leader()):
+            rate, why = beyond
+            if not within([rate], limits):
+                self._notes.append(f"{why}, and lies at a limit: widen `limits`")
+                break
+            self._notes.append(f"{why}: added {rate:.3g}")
+            self._train([rate], "coarse")
+        best = history.leader()
+        self._train(within([best / NEIGHBOUR, best * NEIGHBOUR], limits), "between")
+        best = history.leader()
+        self._train(within((best * factor for factor in fine), limits), "fine")
+        # The best of the fine grid needs near neighbours on both sides, too.
+        while missing := within(self._missing_neighbours(), limits)[:1]:
+            edge = f"the best fine rate, {history.leader():.3g}, was at the edge of the grid"
+            self._notes.append(f"{edge}: added {missing[0]:.3g}")
+            self._train(missing, "fine")
+        if rates := history.given_up:
+            stopped = f"given up after {self._give_up_step} steps, clearly behind the best"
+            self._notes.append(f"{stopped}: {rates}")
+        return self._verify()
+
+    def _leader(self) -> float | None:
+        return None if self._history.compare() is None else self._history.leader()
+
+    def _missing_neighbours(self) -> list[float]:
+        """Rates 25 % from the best, on the sides where none was trained within 30 %."""
+        best, rates = self._history.leader(), self._history.stages
+        lower = max((rate for rate in rates if rate < best), default=0.0)
+        upper = min((rate for rate in rates if rate > best), default=math.inf)
+        sides = [(lower < best / 1.3, best / 1.25), (upper > best * 1.3, best * 1.25)]
+        return [rate for missing, rate in sides if missing]
+
+    @property
+    def _give_up_step(self) -> int:
+        return max(1, round(self._history.horizon * GIVE_UP))
+
+    def _train(self, rates: Sequence[float], stage: str) -> None:
+        """Train the new ones of the rates, for the horizon or until they are hopeless."""
+        new = self._history.untrained(rates)
+        if not new:
+            return
+        runs, until = grid(new, self._history.seeds), self._give_up_step
+        trace = self._evaluate(runs, self._steps, stage=stage, until=until, validate=False)
+        self._history.stages |= dict.fromkeys(new, stage)
+        failed = trace.runs.set_index("run")["outcome"].isin(FAILED)
+        levels = trace.frame.groupby("run", sort=False)["loss"].agg(end_level).mask(failed)
+        for run in runs:
+            self._early.setdefault(run.lr, {})[run.seed] = levels[run.name]
+        kept = promising(pd.DataFrame.from_dict(self._early, orient="index"))
+        given_up = [run.name for run in runs if run.lr not in kept]
+        if given_up:
+            self._history.add(mark_given_up(trace.only(given_up), given_up))
+        if going := [run for run in runs if run.lr in kept]:
+            horizon = self._history.horizon
+            self._history.add(self._evaluate(going, self._steps, stage=stage, until=horizon))
+
+    def _verify(self) -> Answer:
+        """Train the answer for the full length, and lower it while it is unstable there."""
+        history, (low, high) = self._history, self._limits
+        history.leader()  # raises where every rate failed
+        lr = float(f"{min(max(estimate_optimum(history.losses, history.start), low), high):.3g}")
+        checks: list[pd.DataFrame] = []
+        while True:
+            self._train([lr], "answer")
+            runs = grid([lr], history.seeds)
+            trace = self._evaluate(runs, self._steps, stage="verify", validate=False)
+            checks.append(check_runs(trace, history.horizon))
+            unstable = int((~checks[-1]["passed"]).sum())
+            if not unstable or lr / LOWER < low * 0.999:
+                break
+            lower = float(f"{lr / LOWER:.3g}")
+            self._notes.append(
+                f"{lr:.3g} was unstable over {self._steps} steps in {unstable} of {len(runs)} "
+                f"seeds, though not over {history.horizon}: lowered to {lower:.3g}"
+            )
+            lr = lower
+        every = pd.concat(checks, ignore_index=True)
+        losses = history.losses
+        return Answer(lr, reach(lr, losses), losses, history.start, every, self._notes)
 
 
-def _because(book: Book) -> str:
-    share = left(book.curve, book.start)
-    seeds = f"{len(book.seeds)} seeds" if len(book.seeds) > 1 else "1 seed"
-    rates = f"{len(book.curve)} rates trained for {book.horizon} steps with {seeds}"
-    if share < LITTLE:
-        return f"at the bottom of the curve through {rates}"
-    return (
-        f"somewhat below the bottom of the curve through {rates}: while {share:.0%} of the initial "
-        "loss is left, high rates look better than they are"
-    )
+def _because(answer: Answer, history: RateHistory) -> str:
+    share = left(answer.losses, answer.start)
+    seeds = f"{len(history.seeds)} seed{'s' * (len(history.seeds) > 1)}"
+    read = f"Read from {len(answer.losses)} rates trained for {history.horizon} steps ({seeds})"
+    if share < NEGLIGIBLE:
+        return f"{read}."
+    lowered = f"then lowered by {1 - EARLY**share:.0%}".replace("%", " %")
+    return f"{read}, {lowered}: short runs favour rates that are too high."
 
 
-def confidence(answer: Answer, book: Book) -> str:
-    """What was seen, what was not, and what would make it surer."""
-    low, high = (f"{rate:.2g}" for rate in answer.interval)
-    return (
-        f"The best constant rate for {book.steps} steps lies between {low} and {high} with a "
-        f"chance of some 9 in 10, going by other tasks. {_seen(answer, book)}"
-    )
+def _confidence(answer: Answer, history: RateHistory, steps: int) -> str:
+    """The interval, how far the answer was trained, and what would make it surer."""
+    low, high = answer.interval
+    return f"90 % interval: {low:.2g} to {high:.2g}. {_tried(answer, history, steps)}"
 
 
-def _seen(answer: Answer, book: Book) -> str:
-    each = "1 seed" if len(book.seeds) == 1 else f"{len(book.seeds)} seeds"
-    if answer.passed:
-        held = (answer.checks["lr"] == answer.lr).sum()
-        more = "" if held > 2 else " More seeds would make that surer."
-        return f"It stayed stable over all {book.steps} steps in {held} of {held} runs.{more}"
+def _tried(answer: Answer, history: RateHistory, steps: int) -> str:
+    runs = int((answer.checks["lr"] == answer.lr).sum())
+    if answer.verified:
+        more = "" if runs > 2 else "; more seeds would make that surer"
+        return f"Stable over all {steps} steps in {runs} of {runs} runs{more}."
     if len(answer.checks):
         return (
-            "It was not seen to stay stable to the end: watch the loss, clip the gradients, "
-            "or decay the rate early."
+            f"Not stable over all {steps} steps: watch the loss, clip the gradients, or decay the "
+            "rate early."
         )
-    if isinstance(book, Purse) and answer.lr not in book.longer:
+    trained = f"for {history.horizon} of {steps} steps"
+    if answer.lr not in answer.losses:
         return (
-            f"It was not trained itself, but lies between rates that were, for {book.horizon} of "
-            f"{book.steps} steps with {each}: give a larger budget."
+            f"Rates on both sides were trained {trained}, this one was not: give a larger budget."
         )
-    return (
-        f"It was trained for {book.horizon} of {book.steps} steps with {each}: a budget of "
-        f"{VERIFIED:g} or more would train it to the end, and a larger one use more seeds."
-    )
+    return f"Trained {trained}; a budget of {VERIFIED:g} or more trains it to the end."
