@@ -22,7 +22,7 @@ from lrtune.task.batch import (
     leaves,
     to_device,
 )
-from lrtune.task.data import LoaderData, as_data, endless_batches
+from lrtune.task.data import LoaderData, as_data
 from lrtune.task.random_state import preserve_random_state
 
 EVERYTHING = zoo.DATA | zoo.ORDERED
@@ -36,7 +36,7 @@ def data_of(name, source=None):
 def taken(data, seed, batches=9):
     """The digests of the first batches of a stream."""
     with preserve_random_state():
-        return [digest(batch) for batch in islice(endless_batches(data, seed), batches)]
+        return [digest(batch) for batch in islice(data.batches(seed), batches)]
 
 
 def rows_of(batch):
@@ -65,7 +65,7 @@ def test_another_seed_or_epoch_is_another_order(name):
 def test_every_epoch_holds_every_example_once(name):
     data = data_of(name)
     with preserve_random_state():
-        batches = list(islice(endless_batches(data, 0), 9))
+        batches = list(islice(data.batches(0), 9))
     every = sorted(zoo.vectors()[0][:, 0].tolist())
     for epoch in (batches[:3], batches[3:6], batches[6:]):
         assert sorted(row for batch in epoch for row in rows_of(batch)) == every
@@ -78,7 +78,7 @@ def test_what_runs_between_two_batches_does_not_matter(name, draws):
     data = data_of(name)
     seen = []
     with preserve_random_state():
-        for batch, count in zip(endless_batches(data, 0), draws, strict=False):
+        for batch, count in zip(data.batches(0), draws, strict=False):
             seen.append(digest(batch))
             torch.rand(count), np.random.random(count), [random.random() for _ in range(count)]
     assert seen == taken(data, 0, 6)
@@ -88,7 +88,7 @@ def test_what_runs_between_two_batches_does_not_matter(name, draws):
 def test_two_streams_side_by_side_do_not_mix(name):
     data = data_of(name)
     with preserve_random_state():
-        streams = [endless_batches(data, seed) for seed in (0, 1)]
+        streams = [data.batches(seed) for seed in (0, 1)]
         pairs = [[digest(next(one)) for one in streams] for _ in range(7)]
     assert [list(one) for one in zip(*pairs, strict=True)] == [taken(data, s, 7) for s in (0, 1)]
 
@@ -122,7 +122,7 @@ def test_what_the_user_draws_from_a_loader_meanwhile_does_not_matter(name):
 def sizes(source, batch_size=None, *, whole=False, batches=None):
     data = as_data(source, batch_size, what="train", whole=whole)
     with preserve_random_state():
-        epoch = data.epoch(0, 0) if batches is None else islice(endless_batches(data, 0), batches)
+        epoch = data.epoch(0, 0) if batches is None else islice(data.batches(0), batches)
         return [count_examples(batch) for batch in epoch]
 
 
@@ -165,7 +165,7 @@ REFUSED = {
     "none": (None, None, "train is a NoneType; expected a DataLoader"),
     "number": (3, None, "train is a int; expected a DataLoader"),
     "scalar": (torch.tensor(1.0), None, "train is a Tensor; expected a DataLoader"),
-    "generator": ((batch for batch in [(X, Y)]), None, "gone through only once"),
+    "generator": ((batch for batch in [(X, Y)]), None, "iterated only once"),
     "iterator": (iter([(X, Y)]), None, "Pass list"),
     "rows differ": ((X, Y[:5]), None, r"shapes \(24, 3\), \(5,\); expected the same number"),
     "no rows": ((X[:0], Y[:0]), None, r"shapes \(0, 3\), \(0,\)"),
@@ -174,7 +174,7 @@ REFUSED = {
     "tuple of batches": (
         ((X, Y), (X, Y)),
         None,
-        "tuple, tuple; expected .* Batches go into a list",
+        "tuple, tuple; expected .* Put batches into a list",
     ),
     "words": ((X, ["a"] * 24), None, "Tensor, list; expected tensors or arrays of numbers"),
     "objects": ((X, np.array([None] * 24)), None, "Tensor, ndarray; expected"),
@@ -202,7 +202,7 @@ def test_data_without_a_batch_are_refused():
             preserve_random_state(),
             pytest.raises(TaskError, match="no batch in epoch 0") as caught,
         ):
-            next(endless_batches(as_data(source, None, what="train"), 0))
+            next(as_data(source, None, what="train").batches(0))
         assert "drop_last=True and fewer examples than one batch" in str(caught.value)
 
 
@@ -216,7 +216,7 @@ def test_a_sampler_that_cannot_be_copied_is_refused():
         preserve_random_state(),
         pytest.raises(TaskError, match=r"cannot be copied \(RuntimeError: I am bound"),
     ):
-        next(endless_batches(LoaderData(loader), 0))
+        next(LoaderData(loader).batches(0))
 
 
 # --- batches --------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""What the user brings: a model, data, a loss and an optimizer, copied and checked."""
+"""The user's task: a model, data, a loss and an optimizer, copied and checked."""

@@ -1,4 +1,4 @@
-"""Batches: whatever a step takes, without knowing its form."""
+"""Functions on batches of any form: tensors, tuples, lists, dicts, or objects of the user's own."""
 
 import functools
 import zlib
@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 Batch = Any
-"""What one step takes: usually a tuple of tensors, the target last; or a dict; or anything."""
+"""The input of one step: usually a tuple of tensors whose last one is the target."""
 
 DIGEST_NUMBERS = 256
-"""A digest reads at most so many numbers of a tensor: it tells batches apart, it proves nothing."""
+"""`digest` reads at most this many numbers of a tensor: enough to notice a changed batch."""
 
-NUMPY_DTYPES = {torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool}
-"""What numpy knows as it is; the rest, such as bfloat16, is read as bytes."""
+# numpy reads these types directly; all others, such as bfloat16, are read as bytes.
+_NUMPY_DTYPES = {torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool}
 
 
 def leaves(batch: Batch) -> Iterator[Any]:
-    """The tensors and other values of a batch, in order."""
+    """Yield the tensors and other values of a batch, in order."""
     if isinstance(batch, Mapping):
         for value in batch.values():
             yield from leaves(value)
@@ -31,70 +31,70 @@ def leaves(batch: Batch) -> Iterator[Any]:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch on the device; what has no `to` stays as it is."""
-    if _flat(batch):
-        return tuple([tensor_to_device(leaf, device) for leaf in batch])
-    return _mapped(batch, lambda leaf: tensor_to_device(leaf, device))
+    """Return the batch on the device; a value without a `to` method stays as it is."""
+    if _is_tuple_of_tensors(batch):
+        return tuple([leaf_to_device(leaf, device) for leaf in batch])
+    return _map_leaves(batch, lambda leaf: leaf_to_device(leaf, device))
 
 
-def _flat(batch: Batch) -> bool:
-    """Whether it is a tuple of tensors, as nearly all are: then each step can be brief."""
+def _is_tuple_of_tensors(batch: Batch) -> bool:
+    """Return whether a batch has the usual form, for which each step takes a faster way."""
     return type(batch) is tuple and all([type(leaf) is Tensor for leaf in batch])  # noqa: C419
 
 
 def clone_batch(batch: Batch) -> Batch:
-    """The batch with tensors of its own, for a model that works in place."""
-    return _mapped(batch, lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)
+    """Return the batch with copies of its tensors, for a model that works in place."""
+    return _map_leaves(batch, lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)
 
 
-def tensor_to_device(leaf: Any, device: torch.device) -> Any:
-    """One tensor, or whatever has a `to`, on the device."""
+def leaf_to_device(leaf: Any, device: torch.device) -> Any:
+    """Return a tensor, or any value with a `to` method, on the device."""
     if not isinstance(leaf, Tensor):
         return leaf.to(device) if hasattr(leaf, "to") else leaf
-    if leaf.is_inference():  # made under inference_mode it could not be trained on
+    if leaf.is_inference():  # a tensor made under inference_mode cannot take part in training
         leaf = leaf.clone()
     if leaf.device == device:
         return leaf
-    # From pinned memory a copy need not wait for the device, nor the device for the next batch.
+    # From pinned memory a copy does not wait for the device, nor the device for the next batch.
     pinned = leaf.pin_memory() if device.type == "cuda" and leaf.is_cpu else leaf
     return pinned.to(device, non_blocking=True)
 
 
-def _mapped(batch: Batch, change: Callable[[Any], Any]) -> Batch:
+def _map_leaves(batch: Batch, change: Callable[[Any], Any]) -> Batch:
     if type(batch) is dict:
-        return {key: _mapped(value, change) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_mapped(value, change) for value in batch))
+        return {key: _map_leaves(value, change) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):  # a namedtuple
+        return type(batch)(*(_map_leaves(value, change) for value in batch))
     if isinstance(batch, (tuple, list)):
-        return type(batch)(_mapped(value, change) for value in batch)
+        return type(batch)(_map_leaves(value, change) for value in batch)
     return change(batch)
 
 
 def digest(batch: Batch) -> int:
-    """A 32-bit fingerprint of a batch, from shapes and up to 256 numbers of each tensor.
+    """Return a 32-bit checksum of a batch, from shapes and up to 256 numbers of each tensor.
 
     >>> digest((torch.zeros(2, 3), torch.tensor([1, 2])))
     1776219203
     """
     crc = 0
-    for leaf in batch if _flat(batch) else leaves(batch):
+    for leaf in batch if _is_tuple_of_tensors(batch) else leaves(batch):
         if isinstance(leaf, Tensor):
-            crc = zlib.crc32(_sample(leaf), zlib.crc32(_shape(leaf.shape), crc))
-        else:  # an object's repr may hold its address, which differs from run to run
+            crc = zlib.crc32(_sample_bytes(leaf), zlib.crc32(_shape_bytes(leaf.shape), crc))
+        else:  # the repr of other objects may hold their address, which differs between processes
             plain = isinstance(leaf, (str, int, float, bool, bytes, type(None)))
             crc = zlib.crc32(repr(leaf if plain else type(leaf)).encode(), crc)
     return crc
 
 
 @functools.lru_cache(maxsize=256)
-def _shape(shape: torch.Size) -> bytes:
+def _shape_bytes(shape: torch.Size) -> bytes:
     return repr(shape).encode()
 
 
-def _sample(tensor: Tensor) -> bytes | memoryview:
-    """Up to so many numbers, evenly spread, as bytes."""
-    if tensor.is_cpu and tensor.dtype in NUMPY_DTYPES and tensor.layout is torch.strided:
-        # numpy's views cost a fraction of torch's
+def _sample_bytes(tensor: Tensor) -> bytes | memoryview:
+    """Return up to `DIGEST_NUMBERS` evenly spaced numbers of a tensor, as bytes."""
+    if tensor.is_cpu and tensor.dtype in _NUMPY_DTYPES and tensor.layout is torch.strided:
+        # numpy's views cost a fraction of torch's, and every batch of every step is read here.
         flat = (tensor.detach() if tensor.requires_grad else tensor).numpy().reshape(-1)
         return flat[:: max(1, -(-flat.size // DIGEST_NUMBERS))].tobytes()
     numbers = tensor.detach()
@@ -107,18 +107,23 @@ def _sample(tensor: Tensor) -> bytes | memoryview:
 
 
 def nbytes(batch: Batch) -> int:
-    """What its tensors take of the memory."""
+    """Return the memory of the tensors of a batch, in bytes."""
     return sum(leaf.nbytes for leaf in leaves(batch) if isinstance(leaf, Tensor))
 
 
 def count_examples(batch: Batch) -> int:
-    """How many examples a batch holds: the rows of its first tensor; 1 if it has none."""
+    """Return the number of rows of the first tensor of a batch; 1 if it has no tensor."""
     sizes = (len(leaf) for leaf in leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim)
     return next(sizes, 1)
 
 
+def tensor_versions(batch: Batch) -> list[int]:
+    """Return how often each tensor of a batch was changed in place."""
+    return [leaf._version for leaf in leaves(batch) if isinstance(leaf, Tensor)]  # noqa: SLF001
+
+
 def describe_batch(batch: Batch) -> str:
-    """Types and shapes, for messages.
+    """Return the types and shapes of a batch, for messages.
 
     >>> describe_batch((torch.zeros(2, 3), torch.tensor([1, 2])))
     '(float32[2, 3], int64[2])'
@@ -126,10 +131,9 @@ def describe_batch(batch: Batch) -> str:
     if isinstance(batch, Tensor):
         return f"{str(batch.dtype).removeprefix('torch.')}{list(batch.shape)}"
     if isinstance(batch, Mapping):
-        return (
-            "{" + ", ".join(f"{key}: {describe_batch(value)}" for key, value in batch.items()) + "}"
-        )
+        items = ", ".join(f"{key}: {describe_batch(value)}" for key, value in batch.items())
+        return f"{{{items}}}"
     if isinstance(batch, (tuple, list)):
-        inside = ", ".join(describe_batch(value) for value in batch)
-        return f"({inside})" if isinstance(batch, tuple) else f"[{inside}]"
+        items = ", ".join(map(describe_batch, batch))
+        return f"({items})" if isinstance(batch, tuple) else f"[{items}]"
     return type(batch).__name__

@@ -1,22 +1,30 @@
-"""What is wrong with a task is said before anything trains: one function per kind of input."""
+"""Checks of a task before anything trains. Each error says what was given, and what to do."""
 
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lrtune.errors import TaskError
-from lrtune.task.batch import Batch, describe_batch, leaves
+from lrtune.task.batch import Batch, describe_batch
 from lrtune.task.data import Data, TensorData
 
 TRIAL_LR = 1e-3
+"""The rate of updates that only show whether a task can be trained."""
+
+OBJECTIVE_HINT = (
+    "Each run trains a copy of it; expected a loss that uses that copy. Pass the loss as an "
+    "objective, and use its argument: Task(..., objective=lambda model, batch: ...)."
+)
 
 
 def resolve_device(wanted: str | torch.device) -> torch.device:
-    """The device meant; `auto` is CUDA, else MPS, else the CPU."""
+    """Return the device; `auto` is CUDA, else MPS, else the CPU."""
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         return torch.device(next((name for name, there in has.items() if there), "cpu"))
@@ -27,7 +35,7 @@ def resolve_device(wanted: str | torch.device) -> torch.device:
             f"device={wanted!r} is no torch device. Use auto, cpu, cuda, cuda:1 or mps."
         ) from error
     if chosen.type == "meta":
-        raise TaskError("device='meta' holds no numbers to train. Use auto, cpu, cuda or mps.")
+        raise TaskError("device='meta' stores no numbers to train. Use auto, cpu, cuda or mps.")
     if not has.get(chosen.type, True):
         raise TaskError(
             f"device={str(wanted)!r}, but this torch ({torch.__version__}) finds no "
@@ -37,7 +45,7 @@ def resolve_device(wanted: str | torch.device) -> torch.device:
 
 
 def check_loss(given: object) -> None:
-    """A function or an instance of a loss module, not the class."""
+    """Raise unless the loss is a function or an instance of a loss module."""
     if isinstance(given, type):
         raise TaskError(
             f"loss={given.__name__} is a class; expected an instance. Write {given.__name__}()."
@@ -50,7 +58,7 @@ def check_loss(given: object) -> None:
 
 
 def check_objective(given: object) -> None:
-    """A function of a model and a batch."""
+    """Raise unless the objective is a function of a model and a batch."""
     if isinstance(given, type) or not callable(given):
         raise TaskError(
             f"objective={given!r}; expected a function of (model, batch) that returns the loss, "
@@ -59,7 +67,7 @@ def check_objective(given: object) -> None:
 
 
 def make_two_models(make: Callable[[], object]) -> tuple[nn.Module, nn.Module]:
-    """A model factory has to make a new module at each call; two of them."""
+    """Return two models of a factory, which must be new modules with parameters of their own."""
     try:
         inspect.signature(make).bind()
     except TypeError as error:
@@ -68,7 +76,7 @@ def make_two_models(make: Callable[[], object]) -> tuple[nn.Module, nn.Module]:
             f"model={name} cannot be called without arguments ({error}); expected an nn.Module, "
             f"or a function without arguments that makes one: Task(lambda: {name}(...), ...)."
         ) from error
-    except ValueError:  # some callables do not tell their signature
+    except ValueError:  # some builtin callables have no signature
         pass
     first, second = make(), make()
     if not isinstance(first, nn.Module) or not isinstance(second, nn.Module):
@@ -88,7 +96,7 @@ def make_two_models(make: Callable[[], object]) -> tuple[nn.Module, nn.Module]:
 
 
 def check_trainable(model: nn.Module) -> None:
-    """At least one parameter asks for a gradient."""
+    """Raise unless at least one parameter requires a gradient."""
     total = len(list(model.parameters()))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise TaskError(
@@ -98,7 +106,7 @@ def check_trainable(model: nn.Module) -> None:
 
 
 def check_optimizer_factory(given: object) -> None:
-    """A class, a partial of one, or a function; not an optimizer that is made already."""
+    """Raise unless it is a class, a partial of one, or a function; an optimizer is refused."""
     if isinstance(given, Optimizer):
         name = type(given).__name__
         raise TaskError(
@@ -114,7 +122,7 @@ def check_optimizer_factory(given: object) -> None:
 
 
 def check_optimizer(make: Callable[[nn.Module, float], object], model: nn.Module) -> Optimizer:
-    """The factory returns an optimizer over this model's parameters, and obeys lr."""
+    """Return an optimizer of the factory, which must train this model, at the rate `lr`."""
     made = make(model, TRIAL_LR)
     if not isinstance(made, Optimizer):
         raise TaskError(
@@ -128,7 +136,8 @@ def check_optimizer(make: Callable[[nn.Module, float], object], model: nn.Module
             "train something else. Use the function's argument: "
             "lambda model, lr: SGD(model.parameters(), lr=lr)."
         )
-    if "closure" in _required(made.step):
+    parameters = inspect.signature(inspect.unwrap(made.step)).parameters
+    if "closure" in parameters and parameters["closure"].default is inspect.Parameter.empty:
         raise TaskError(
             f"{type(made).__name__} needs a closure at each step, as it searches its step size "
             "itself; there is no rate to find. Use SGD, Adam or another first-order optimizer."
@@ -146,13 +155,8 @@ def _rates(optimizer: Optimizer) -> list[float]:
     return [float(group["lr"]) for group in optimizer.param_groups]
 
 
-def _required(function: Callable[..., object]) -> list[str]:
-    parameters = inspect.signature(inspect.unwrap(function)).parameters.values()
-    return [p.name for p in parameters if p.default is p.empty]
-
-
 def check_batch(first: Batch) -> None:
-    """Without an objective, a batch is (*inputs, target)."""
+    """Raise unless a batch is (*inputs, target), as a loss without an objective needs."""
     if not (isinstance(first, (tuple, list)) and len(first) >= 2):
         raise TaskError(
             f"a batch is {describe_batch(first)}; expected a tuple (*inputs, target). Batches of "
@@ -161,39 +165,35 @@ def check_batch(first: Batch) -> None:
         )
 
 
-def check_labels(outputs: object, loss: object, targets: object, *, where: str) -> None:
-    """For cross-entropy: class indices lie in 0 ... outputs - 1."""
+def check_labels(outputs: object, loss: object, data: Data, first: Batch) -> None:
+    """Raise if cross-entropy gets class indices outside 0 ... outputs - 1.
+
+    All labels are checked if the data are tensors, otherwise those of the first batch.
+    """
+    whole = isinstance(data, TensorData)
+    targets = data.tensors[-1] if isinstance(data, TensorData) else first[-1]
     names = (nn.CrossEntropyLoss, nn.NLLLoss)
-    of_classes = isinstance(loss, names) or loss in (
-        nn.functional.cross_entropy,
-        nn.functional.nll_loss,
-    )
+    functions = (nn.functional.cross_entropy, nn.functional.nll_loss)
+    of_classes = isinstance(loss, names) or loss in functions
     if not (of_classes and isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         return
+    # Targets that are probabilities are floats, and need no such check.
     if outputs.ndim < 2 or targets.is_floating_point() or not targets.numel():
         return
-    ignored = loss.ignore_index if isinstance(loss, names) else -100
+    ignored = loss.ignore_index if isinstance(loss, names) else -100  # torch's default
     classes = outputs.shape[1]
     bad = targets[(targets != ignored) & ((targets < 0) | (targets >= classes))]
     if bad.numel():
         raise TaskError(
             f"labels must lie in 0 ... {classes - 1}, because the model gives {classes} outputs; "
             f"found {int(bad.min())} ... {int(bad.max())} in {bad.numel()} of {targets.numel()} "
-            f"labels of {where}. Give the model as many outputs as there are classes, or "
-            "renumber the labels from 0."
+            f"labels of the {'training data' if whole else 'first batch'}. Give the model as many "
+            "outputs as there are classes, or renumber the labels from 0."
         )
 
 
-def check_all_labels(outputs: object, loss: object, data: Data, first: Batch) -> None:
-    """Every label where the data are tensors; otherwise those of the first batch."""
-    if isinstance(data, TensorData):
-        check_labels(outputs, loss, data.tensors[-1], where="the training data")
-    else:
-        check_labels(outputs, loss, first[-1], where="the first batch")
-
-
 def check_loss_value(given: object) -> Tensor:
-    """A loss is one finite number that depends on trainable parameters."""
+    """Return a loss, which must be one finite number that depends on trainable parameters."""
     if not isinstance(given, Tensor):
         raise TaskError(
             f"the loss is a {type(given).__name__}; expected a tensor with one number. "
@@ -217,14 +217,75 @@ def check_loss_value(given: object) -> Tensor:
     return given
 
 
-def tensor_versions(batch: Batch) -> list[int]:
-    """How often each tensor of the batch was changed in place."""
-    return [leaf._version for leaf in leaves(batch) if isinstance(leaf, Tensor)]  # noqa: SLF001
+def check_loss_uses_copy(loss: Tensor, model: object) -> None:
+    """Raise if the loss depends on the user's own model instead of the copy that is trained."""
+    if not isinstance(model, nn.Module):
+        return
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for leaf in _gradient_leaves(loss):
+        if id(leaf) in names:
+            raise TaskError(
+                f"the loss depends on {names[id(leaf)]} of your {type(model).__name__} itself. "
+                f"{OBJECTIVE_HINT}"
+            )
+
+
+def _gradient_leaves(loss: Tensor) -> Iterator[Tensor]:
+    """Yield the tensors that a backward pass gives gradients to."""
+    waiting, seen = [loss.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        waiting.extend(following for following, _ in node.next_functions)
+
+
+@contextmanager
+def guard_model(model: object) -> Iterator[None]:
+    """Restore the attributes and buffers of the user's model on exit.
+
+    Raises:
+        TaskError: The code inside, which runs the user's loss, has changed the model.
+    """
+    parts = list(model.modules()) if isinstance(model, nn.Module) else []
+    dicts = [one for part in parts for one in (vars(part), part._buffers)]  # noqa: SLF001
+    saved = [(one, one.copy()) for one in dicts if isinstance(one, dict)]  # TorchScript has others
+    buffers = [one for part in parts for one in part.buffers(recurse=False) if not is_lazy(one)]
+    numbers = [(one, one.detach().clone()) for one in buffers]
+    try:
+        yield
+    finally:
+        changed = [_restore_attributes(now, before) for now, before in saved]
+        changed += [_restore_buffer(buffer, before) for buffer, before in numbers]
+    if any(changed):
+        raise TaskError(f"the loss changes your {type(model).__name__} itself. {OBJECTIVE_HINT}")
+
+
+def _restore_attributes(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Restore the attributes, and return whether they had changed."""
+    if now.keys() == before.keys() and all(now[key] is before[key] for key in before):
+        return False
+    for key in now.keys() - before.keys():
+        del now[key]
+    now.update(before)
+    return True
+
+
+def _restore_buffer(buffer: Tensor, before: Tensor) -> bool:
+    """Restore the numbers of a buffer, and return whether they had changed."""
+    # The version counter would be cheaper, but the kernels of BatchNorm do not increase it.
+    same = torch.allclose(buffer, before, rtol=0, atol=0, equal_nan=True)
+    if not same:
+        buffer.data.copy_(before)
+    return not same
 
 
 @contextmanager
 def explain_errors(what: str, batch: Batch) -> Iterator[None]:
-    """Whatever the user's code raises here becomes a sentence about the first batch."""
+    """Turn an exception of the user's code into a `TaskError` about the first batch."""
     try:
         yield
     except TaskError:
@@ -234,16 +295,3 @@ def explain_errors(what: str, batch: Batch) -> Iterator[None]:
             f"{what} fails on the first batch, {describe_batch(batch)}: "
             f"{type(error).__name__}: {error}"
         ) from error
-
-
-@contextmanager
-def eval_mode(*models: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards every part of the models is in the mode it was in."""
-    modes = [(part, part.training) for model in models for part in model.modules()]
-    try:
-        for model in models:
-            model.eval()
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

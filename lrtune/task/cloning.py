@@ -1,38 +1,40 @@
-"""Copies that share nothing with what they are made of, so that the user's model stays as it is."""
+"""Copies of models that share nothing with the original, so that training cannot change it."""
 
 import copy
+import dis
+import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeGuard, TypeVar
+from types import CodeType, FunctionType, MethodType
+from typing import Any, TypeVar
 
 from torch import Tensor, nn, strided
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from lrtune.errors import TaskError
-from lrtune.task.ownership import find_leaks, gradient_hooks, named_tensors, post_gradient_hooks
+from lrtune.task.batch import describe_batch
 
 T = TypeVar("T")
 MakeModel = Callable[[], nn.Module]
 
 
 def deepcopy_module(thing: T) -> T:
-    """A deep copy of a module, or of a tuple with modules, and of what torch forgets.
+    """Return a deep copy of a module, or of a tuple with modules.
 
-    That is what their owner has hung onto the parameters, hooks of gradients and attributes; and
-    buffers that wait for their shape, which torch refuses to copy.
+    It also copies what `copy.deepcopy` loses or refuses: hooks and attributes of parameters, and
+    lazy buffers, which have no shape yet.
 
     Raises:
-        TaskError: The copy shares something with the thing.
+        TaskError: The copy shares a part or the memory of a tensor with the original.
     """
     memo: dict[int, Any] = {}
-    for module in _modules(thing):
+    for module in _modules_of(thing):
         for one in module.buffers():
             if isinstance(one, UninitializedBuffer):
                 like: dict[str, Any] = {"device": one.data.device, "dtype": one.data.dtype}
                 memo[id(one)] = type(one)(**like)
     made = copy.deepcopy(thing, memo)
-    for module, other in zip(_modules(thing), _modules(made), strict=True):
-        _hang(module, other, memo)
+    for module, other in zip(_modules_of(thing), _modules_of(made), strict=True):
+        _copy_parameter_extras(module, other, memo)
         shared = next(_shared(module, other), None)
         if shared:
             raise TaskError(
@@ -43,41 +45,46 @@ def deepcopy_module(thing: T) -> T:
     return made
 
 
-def _modules(thing: object) -> list[nn.Module]:
+def _modules_of(thing: object) -> list[nn.Module]:
     several = thing if isinstance(thing, tuple) else (thing,)
     return [one for one in several if isinstance(one, nn.Module)]
 
 
-def _hang(module: nn.Module, made: nn.Module, memo: dict[int, Any]) -> None:
+def _copy_parameter_extras(module: nn.Module, made: nn.Module, memo: dict[int, Any]) -> None:
+    """Copy the attributes and hooks of each parameter, which `copy.deepcopy` leaves out."""
     theirs = dict(made.named_parameters())
     for name, parameter in module.named_parameters():
         other = theirs.get(name)
         if other is None or other is parameter:
             continue
         vars(other).update(copy.deepcopy(vars(parameter), memo))
-        for hook in gradient_hooks(parameter):
-            with _unfrozen(other):
-                other.register_hook(copy.deepcopy(hook, memo))  # type: ignore[no-untyped-call]
-        for hook in post_gradient_hooks(parameter):
-            with _unfrozen(other):
-                own = copy.deepcopy(hook, memo)
-                other.register_post_accumulate_grad_hook(own)  # type: ignore[no-untyped-call]
+        hooks, later = _gradient_hooks(parameter), _post_gradient_hooks(parameter)
+        trained = other.requires_grad
+        if (
+            hooks or later
+        ):  # torch lets no frozen parameter get a hook, but may freeze it afterwards
+            other.requires_grad = True
+        for hook in hooks:
+            other.register_hook(copy.deepcopy(hook, memo))  # type: ignore[no-untyped-call]
+        for hook in later:
+            own = copy.deepcopy(hook, memo)
+            other.register_post_accumulate_grad_hook(own)  # type: ignore[no-untyped-call]
+        other.requires_grad = trained
 
 
-@contextmanager
-def _unfrozen(parameter: Tensor) -> Iterator[None]:
-    """A frozen one takes no hook, though it may have had some before."""
-    asks = parameter.requires_grad
-    parameter.requires_grad = True
-    yield
-    parameter.requires_grad = asks
+def _gradient_hooks(parameter: Tensor) -> list[Any]:
+    return list((parameter._backward_hooks or {}).values())  # noqa: SLF001
+
+
+def _post_gradient_hooks(parameter: Tensor) -> list[Any]:
+    return list((parameter._post_accumulate_grad_hooks or {}).values())  # noqa: SLF001
 
 
 def copy_model(model: nn.Module) -> nn.Module:
-    """A copy of the user's model that cannot reach the model itself.
+    """Return a copy of the user's model in which nothing refers to the model itself.
 
     Raises:
-        TaskError: There is none; the message says what stands in the way, and what to do.
+        TaskError: No such copy can be made; the message says why, and what to pass instead.
     """
     kind = type(model).__name__
     way_out = f"Pass a function that makes it: Task(lambda: {kind}(...), ...)."
@@ -86,9 +93,10 @@ def copy_model(model: nn.Module) -> nn.Module:
     except TaskError as error:
         raise TaskError(f"{error} {way_out}") from error
     except Exception as error:
-        stale = [f"{place}={_of(tensor)}" for place, tensor in _results(model)]
+        # The usual reason: a result of the last forward pass was stored as an attribute.
+        stale = [f"{name}={describe_batch(tensor)}" for name, tensor in _stored_results(model)]
         why = (
-            f"{', '.join(stale)} is the result of a computation, whose graph no copy can have"
+            f"{', '.join(stale)} is the result of a computation, whose graph cannot be copied"
             if stale
             else f"{type(error).__name__}: {error}"
         )
@@ -97,75 +105,152 @@ def copy_model(model: nn.Module) -> nn.Module:
             f"the {kind} cannot be copied ({why}), and training yours would change it. "
             f"{drop}{way_out.removeprefix('Pass')}"
         ) from error
-    borrowed = next(find_leaks(model, made), None)
-    if borrowed:
+    leak = next(find_leaks(model, made), None)
+    if leak:
         raise TaskError(
-            f"{borrowed} of the {kind}, and Python does not copy functions, so a copy would use "
+            f"{leak} of the {kind}, and Python does not copy functions, so a copy would use "
             f"yours; expected that the parts of a model know each other as attributes. {way_out}"
         )
     return made
 
 
-def _results(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Attributes that hang on the graph of an earlier forward pass."""
+def _stored_results(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, part in model.named_modules():
         for key, value in vars(part).items():
             if isinstance(value, Tensor) and not value.is_leaf:
                 yield ".".join(filter(None, (name, key))), value
 
 
-def _of(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+# --- what a copy shares with its original ---------------------------------------------------------
 
 
-def _place(tensor: Tensor) -> int:
-    """Where its numbers lie; 0 where it has none."""
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield parameters, buffers, and attributes that are tensors."""
+    yield from (*model.named_parameters(), *model.named_buffers())
+    for name, part in model.named_modules():
+        for key, value in vars(part).items():
+            if isinstance(value, Tensor):
+                yield f"{name}.{key}", value
+
+
+def _address(tensor: Tensor) -> int:
+    """Return the address of a tensor's memory, or 0 if it has none of its own."""
     dense = tensor.layout is strided and not is_lazy(tensor)
     return tensor.untyped_storage().data_ptr() if dense else 0
 
 
+def _addresses(model: nn.Module) -> set[int]:
+    return {_address(tensor) for _, tensor in _named_tensors(model)} - {0}
+
+
 def _shared(model: nn.Module, made: nn.Module) -> Iterator[str]:
-    """Names of what both have."""
+    """Yield the names of parts and tensors that belong to both models."""
     parts = {id(part) for part in model.modules()}
     shared = (name for name, part in made.named_modules() if id(part) in parts)
     yield from (f"the part {name}" if name else "everything" for name in shared)
-    mine = {id(tensor) for _, tensor in named_tensors(model)}
-    places = {_place(tensor) for _, tensor in named_tensors(model)} - {0}
-    for name, tensor in named_tensors(made):
-        if id(tensor) in mine or _place(tensor) in places:
+    mine, addresses = {id(tensor) for _, tensor in _named_tensors(model)}, _addresses(model)
+    for name, tensor in _named_tensors(made):
+        if id(tensor) in mine or _address(tensor) in addresses:
             yield name
 
 
 def unshare(make: MakeModel, first: nn.Module, second: nn.Module) -> MakeModel:
-    """A factory like `make`, two of whose models are given, but no two models share anything.
+    """Return a model factory like `make`, but none of its models share anything.
 
-    Parts without parameters (a ReLU that is a default argument), and the memory of weights and
-    buffers (those that were loaded once for all), belong to the user: each model gets its own.
+    Args:
+        make: The user's factory. Its models may share parts without parameters (a ReLU that is a
+            default argument) and the memory of tensors (weights that were loaded once for all).
+        first: A model that it made.
+        second: Another model that it made; what both have is shared.
     """
     parts = {id(part) for part in first.modules()} & {id(part) for part in second.modules()}
-    places = {_place(tensor) for _, tensor in named_tensors(first)}
-    places &= {_place(tensor) for _, tensor in named_tensors(second)} - {0}
+    addresses = _addresses(first) & _addresses(second)
+
+    def is_shared(one: object) -> bool:
+        free = isinstance(one, Tensor) and not isinstance(one, nn.Parameter)
+        return id(one) in parts or (free and _address(one) in addresses)  # type: ignore[arg-type]
 
     def made() -> nn.Module:
-        model = make()
-        _replace(model, lambda one: id(one) in parts or (_free(one) and _place(one) in places))
+        model, memo = make(), dict[int, Any]()
+        for part in [part for part in model.modules() if not is_shared(part)]:
+            owners: list[dict[str, Any]] = [part._modules, part._buffers, vars(part)]  # noqa: SLF001
+            for owner in owners:
+                copies = {k: copy.deepcopy(v, memo) for k, v in owner.items() if is_shared(v)}
+                owner.update(copies)
+        # An optimizer holds the parameter itself, so a parameter gets new memory only.
         for parameter in model.parameters():
-            if parameter.requires_grad and _place(parameter) in places:
+            if parameter.requires_grad and _address(parameter) in addresses:
                 parameter.data = parameter.data.clone()
         return model
 
-    return made if parts or places else make
+    return made if parts or addresses else make
 
 
-def _free(thing: object) -> TypeGuard[Tensor]:
-    """A tensor that no optimizer holds."""
-    return isinstance(thing, Tensor) and not isinstance(thing, nn.Parameter)
+def find_leaks(model: nn.Module, made: nn.Module) -> Iterator[str]:
+    """Yield a sentence for each function of a copy that refers to a part of the original.
+
+    `copy.deepcopy` keeps functions as they are, so a hook or a patched method whose closure holds
+    a layer would go on using the user's own layer.
+    """
+    parts = {id(part): name or "the whole" for name, part in model.named_modules()}
+    owned: dict[int, str] = {id(tensor): name for name, tensor in _named_tensors(model)} | parts
+    for name, part in model.named_modules():
+        for key, value in vars(part).items():
+            if isinstance(value, (list, dict, set)) and key not in vars(nn.Module()):
+                owned[id(value)] = ".".join(filter(None, (name, key)))
+    for name, function in _functions_in(made):
+        for used in _reachable_from(function):
+            if id(used) in owned:
+                yield f"{name} is a function that holds {owned[id(used)]}"
 
 
-def _replace(model: nn.Module, shared: Callable[[object], bool]) -> None:
-    """Put copies in the place of parts, buffers and attributes that are shared."""
-    memo: dict[int, Any] = {}
-    for part in [part for part in model.modules() if not shared(part)]:
-        dicts: list[dict[str, Any]] = [part._modules, part._buffers, vars(part)]  # noqa: SLF001
-        for kept in dicts:
-            kept.update({key: copy.deepcopy(v, memo) for key, v in kept.items() if shared(v)})
+def _functions_in(model: nn.Module) -> Iterator[tuple[str, object]]:
+    """Yield hooks and attributes, any of which may be a function."""
+    for name, part in model.named_modules():
+        for key, value in vars(part).items():
+            inside = value.values() if isinstance(value, dict) else [value]
+            kind = f"a {key[1:-1].replace('_', ' ')}" if key.endswith("_hooks") else key
+            where = f"{kind} of {name}" if name else kind
+            if key not in ("_parameters", "_buffers", "_modules"):
+                yield from ((where, one) for one in inside)
+    for name, parameter in model.named_parameters():
+        for hook in (*_gradient_hooks(parameter), *_post_gradient_hooks(parameter)):
+            yield f"a hook of {name}", hook
+
+
+def _reachable_from(function: object) -> Iterator[object]:
+    """Yield closures, defaults and globals of a function, and of the functions among these."""
+    waiting, seen = [function], set[int]()
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        inside: list[object] = []
+        if isinstance(thing, MethodType):
+            inside = [thing.__self__, thing.__func__]
+        elif isinstance(thing, functools.partial):
+            inside = [thing.func, *thing.args, *thing.keywords.values()]
+        elif isinstance(thing, FunctionType):
+            known = thing.__globals__
+            cells = [cell.cell_contents for cell in thing.__closure__ or () if _is_full(cell)]
+            defaults = (*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values())
+            named = [known[name] for name in _global_names(thing.__code__) if name in known]
+            inside = [*cells, *defaults, *named]
+        yield from inside
+        waiting.extend(inside)
+
+
+def _is_full(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:  # the variable of the closure has no value yet
+        return False
+
+
+def _global_names(code: CodeType) -> Iterator[str]:
+    """Yield the global names that a function and the functions inside it load."""
+    yield from (one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL")
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _global_names(constant)

@@ -1,46 +1,73 @@
-"""Data: whatever yields batches, as endless streams that a seed decides."""
+"""Data in every form a user may bring, as endless streams of batches that a seed determines."""
 
 import copy
 import itertools
 import math
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, cast
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrtune.errors import TaskError
-from lrtune.task.batch import Batch, digest, tensor_to_device, to_device
+from lrtune.task.batch import Batch, digest, leaf_to_device, to_device
 from lrtune.task.random_state import ORDER, derive_seed, reseed_generator, seed_everything
 
 DEFAULT_BATCH_SIZE = 64
 DigestedBatch = tuple[Batch, int]
-"""A batch on the device where it is needed, and its digest."""
+"""A batch on the device of the task, and its digest."""
 
 
-class Data(Protocol):
-    """Batches, in an order that a seed decides."""
+class Data(ABC):
+    """Batches in an order that depends on nothing but a seed and the number of the epoch."""
 
+    @abstractmethod
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """One pass over the data, as they are."""
+        """Yield the batches of one epoch."""
 
     def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
-        """The same pass, on the device."""
+        """Yield the batches of one epoch on the device, with their digests."""
+        for batch in self.epoch(seed, epoch):
+            known = digest(batch)
+            yield to_device(batch, device), known
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        """Yield the batches of one epoch after the other, without end."""
+        return _endless(partial(self.epoch, seed))
+
+    def device_batches(self, seed: int, device: torch.device) -> Iterator[DigestedBatch]:
+        """Yield the same batches on the device, with their digests."""
+        return _endless(lambda epoch: self.device_epoch(seed, epoch, device))
+
+
+def _endless(epochs: Callable[[int], Iterator[Any]]) -> Iterator[Any]:
+    for epoch in itertools.count():
+        empty = True
+        for batch in epochs(epoch):
+            empty = False
+            yield batch
+        if empty:
+            raise TaskError(
+                f"the training data gave no batch in epoch {epoch}. A loader with drop_last=True "
+                "and fewer examples than one batch does that; so does an empty data set."
+            )
 
 
 def as_data(source: object, batch_size: int | None, *, what: str, whole: bool = False) -> Data:
-    """Take a DataLoader, a Dataset, a tuple of tensors, or any re-iterable of batches.
+    """Return a DataLoader, a Dataset, a tuple of tensors or an iterable of batches as `Data`.
 
     Args:
         source: The data.
         batch_size: For a Dataset or tensors only; 64 when None.
-        what: `train` or `val`, for the message.
-        whole: Cut a Dataset or tensors into batches in their order, with a short last one.
+        what: `train` or `val`, for messages.
+        whole: Keep the order of a Dataset or tensors, and a last batch that is shorter.
 
     Raises:
-        TaskError: It is empty, can be iterated only once, or is none of these.
+        TaskError: The data are empty, can be iterated only once, or have none of these forms.
     """
     if isinstance(source, DataLoader) or not isinstance(source, (tuple, Dataset)):
         if batch_size is not None:
@@ -64,23 +91,23 @@ def as_data(source: object, batch_size: int | None, *, what: str, whole: bool = 
     return TensorData(source, size, what, whole=whole)
 
 
-class TensorData:
-    """Tensors with one row per example, cut into shuffled batches; a short last one is dropped.
+class TensorData(Data):
+    """Tensors with one row per example, cut into shuffled batches without a short last one.
 
-    With `whole` they are neither shuffled nor is anything dropped.
+    With `whole` the rows keep their order, and a short last batch stays.
     """
 
     def __init__(
         self, tensors: tuple[Any, ...], size: int, what: str, *, whole: bool = False
     ) -> None:
-        """Check that all have the same number of rows."""
+        """Check that all tensors have the same number of rows."""
         try:
-            self.tensors = tuple(torch.as_tensor(tensor) for tensor in tensors)
+            self.tensors = tuple(map(torch.as_tensor, tensors))
         except Exception as error:
             raise TaskError(
                 f"{what} is a tuple of {', '.join(type(one).__name__ for one in tensors)}; "
                 "expected tensors or arrays of numbers, (inputs, targets); "
-                f"{type(error).__name__}: {error}. Batches go into a list."
+                f"{type(error).__name__}: {error}. Put batches into a list, not a tuple."
             ) from error
         rows = {len(tensor) if tensor.ndim else 0 for tensor in self.tensors}
         if len(rows) != 1 or rows == {0}:
@@ -90,29 +117,27 @@ class TensorData:
                 "number (>= 1) of rows in each: (inputs, targets)."
             )
         self.rows, self.size, self.whole = rows.pop(), size, whole
-        self._resident: dict[torch.device, tuple[Tensor, ...]] = {}
+        self._on_device: dict[torch.device, tuple[Tensor, ...]] = {}
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Shuffled by the seed and the epoch, or whole and in order."""
+        """Yield the batches of one epoch."""
         for rows in self._cut(self._order(seed, epoch)):
             yield tuple(tensor[rows] for tensor in self.tensors)
 
     def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
-        """The same; the tensors move to the device once, where a quarter of it holds them.
-
-        A digest is of the numbers of the rows.
-        """
+        """Yield the batches of one epoch on the device; the digest is that of the row numbers."""
         order = self._order(seed, epoch)
         digests = [zlib.crc32(rows.numpy().data) for rows in self._cut(order)]
-        tensors = self._on(device)
+        tensors = self._move_all(device)
         if tensors is None:
-            yield from zip(_placed_all(self.epoch(seed, epoch), device), digests, strict=True)
+            batches = (to_device(batch, device) for batch in self.epoch(seed, epoch))
+            yield from zip(batches, digests, strict=True)
             return
         for rows, known in zip(self._cut(order.to(device)), digests, strict=True):
             yield tuple([tensor[rows] for tensor in tensors]), known
 
     def _order(self, seed: int, epoch: int) -> Tensor:
-        """The numbers of the rows of one pass, one batch after the other."""
+        """Return the row numbers of one epoch, one batch after the other."""
         if self.whole:
             return torch.arange(self.rows)
         generator = torch.Generator().manual_seed(derive_seed(seed, ORDER, epoch))
@@ -122,50 +147,31 @@ class TensorData:
     def _cut(self, order: Tensor) -> list[Tensor]:
         return [order[start : start + self.size] for start in range(0, len(order), self.size)]
 
-    def _on(self, device: torch.device) -> tuple[Tensor, ...] | None:
-        """The tensors on the device; None where they would take too much of it."""
-        if device not in self._resident:
-            if sum(tensor.nbytes for tensor in self.tensors) > _room(device):
+    def _move_all(self, device: torch.device) -> tuple[Tensor, ...] | None:
+        """Move the tensors to the device once; None if they need over a quarter of its memory."""
+        if device not in self._on_device:
+            cuda = device.type == "cuda"
+            room = torch.cuda.mem_get_info(device)[0] / 4 if cuda else math.inf
+            if sum(tensor.nbytes for tensor in self.tensors) > room:
                 return None
-            self._resident[device] = tuple(
-                tensor_to_device(tensor, device) for tensor in self.tensors
-            )
-        return self._resident[device]
+            self._on_device[device] = tuple(leaf_to_device(one, device) for one in self.tensors)
+        return self._on_device[device]
 
 
-def _room(device: torch.device) -> float:
-    """Bytes of a device that data may take for good: a quarter of what is free."""
-    return torch.cuda.mem_get_info(device)[0] / 4 if device.type == "cuda" else math.inf
-
-
-def _placed_all(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    return (to_device(batch, device) for batch in batches)
-
-
-def _digested(batches: Iterator[Batch], device: torch.device) -> Iterator[DigestedBatch]:
-    for batch in batches:
-        known = digest(batch)
-        yield to_device(batch, device), known
-
-
-class LoaderData:
-    """A user's DataLoader; each pass goes over a copy with its own sampler and generators."""
+class LoaderData(Data):
+    """A DataLoader of the user's; each epoch iterates over a copy with its own generators."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        """Keep the loader; it is never iterated itself."""
+        """Keep the loader, which itself is never iterated."""
         self.loader = loader
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """In the order that the seed gives to the loader's generators, or to the global ones."""
-        return _reseeded(self._copy(derive_seed(seed, ORDER, epoch)), seed, epoch)
-
-    def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
-        """The same, on the device."""
-        return _digested(self.epoch(seed, epoch), device)
+        """Yield the batches of one epoch."""
+        return _seeded_epoch(self._copy(derive_seed(seed, ORDER, epoch)), seed, epoch)
 
     def _copy(self, seed: int) -> DataLoader[Any]:
-        # The data set may be huge and is shared. What draws the order is not: a sampler with
-        # state, and the loader's generator, would move on under the user's hands.
+        # The data set may be huge, so the copy shares it. It must not share the sampler and the
+        # generator: both have a state, which would move on in the user's own loader.
         loader = self.loader
         generator = None if loader.generator is None else torch.Generator(loader.generator.device)
         memo = {id(loader.dataset): loader.dataset, id(loader.generator): generator}
@@ -177,22 +183,21 @@ class LoaderData:
                 f"({type(error).__name__}: {error}), and iterating yours would change its state. "
                 "Pass the data set itself, or a sampler that copy.deepcopy can copy."
             ) from error
-        for copied in list(memo.values()):  # among them every generator, however deep inside
+        for copied in list(memo.values()):  # deepcopy lists here every generator it has copied
             reseed_generator(copied, seed)
-        sampler, batch_sampler = samplers
-        twin = copy.copy(loader)
-        # DataLoader forbids setting these after its construction; on a copy it does no harm.
-        vars(twin).update(
-            sampler=sampler, batch_sampler=batch_sampler, generator=generator, _iterator=None
+        made = copy.copy(loader)
+        # DataLoader.__setattr__ refuses to replace these after construction; this goes around it.
+        vars(made).update(
+            sampler=samplers[0], batch_sampler=samplers[1], generator=generator, _iterator=None
         )
-        return twin
+        return made
 
 
-class IterableData:
-    """Any re-iterable of batches; what shuffles from the global generators obeys the seed."""
+class IterableData(Data):
+    """An iterable of batches; if it draws from the global generators, the seed decides."""
 
     def __init__(self, source: object, what: str) -> None:
-        """Refuse what can be gone through only once."""
+        """Refuse a source that can be iterated only once."""
         if not isinstance(source, Iterable) or (isinstance(source, Tensor) and not source.ndim):
             raise TaskError(
                 f"{what} is a {type(source).__name__}; expected a DataLoader, a Dataset, a tuple "
@@ -200,53 +205,25 @@ class IterableData:
             )
         if isinstance(source, Iterator):
             raise TaskError(
-                f"{what} is a {type(source).__name__}, which can be gone through only once; "
+                f"{what} is a {type(source).__name__}, which can be iterated only once; "
                 "every run needs the same batches from the start. Pass list(...) of it, or an "
-                "object whose __iter__ starts afresh."
+                "object whose __iter__ starts again."
             )
         self.source = source
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """One pass."""
-        return _reseeded(self.source, seed, epoch)
-
-    def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
-        """The same, on the device."""
-        return _digested(self.epoch(seed, epoch), device)
+        """Yield the batches of one epoch."""
+        return _seeded_epoch(self.source, seed, epoch)
 
 
-def _reseeded(source: Iterable[Batch], seed: int, epoch: int) -> Iterator[Batch]:
-    """Draw each batch under its own seed: what runs between two batches does not matter."""
+def _seeded_epoch(source: Iterable[Batch], seed: int, epoch: int) -> Iterator[Batch]:
+    """Seed before each batch, so that what runs between two batches does not change the next."""
     seed_everything(derive_seed(seed, ORDER, epoch))
-    batches, position = iter(source), 0
-    while True:
-        position += 1
+    batches = iter(source)
+    for position in itertools.count(1):
         seed_everything(derive_seed(seed, ORDER, epoch, position))
         try:
             batch = next(batches)
         except StopIteration:
             return
         yield batch
-
-
-def endless_batches(data: Data, seed: int) -> Iterator[Batch]:
-    """The batches of one seed, endlessly: at the end of the data it begins the next epoch."""
-    return _endless(lambda epoch: data.epoch(seed, epoch))
-
-
-def endless_device_batches(data: Data, seed: int, device: torch.device) -> Iterator[DigestedBatch]:
-    """The same, each on the device and with its digest."""
-    return _endless(lambda epoch: data.device_epoch(seed, epoch, device))
-
-
-def _endless(passes: Callable[[int], Iterator[Any]]) -> Iterator[Any]:
-    for epoch in itertools.count():
-        empty = True
-        for batch in passes(epoch):
-            empty = False
-            yield batch
-        if empty:
-            raise TaskError(
-                f"the training data gave no batch in epoch {epoch}. A loader with drop_last=True "
-                "and fewer examples than one batch does that; so does an empty data set."
-            )

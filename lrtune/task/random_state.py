@@ -1,4 +1,4 @@
-"""Global random states: seeded for what we run, given back bit-identical afterwards."""
+"""Seeds, and the global random states of torch, numpy and Python."""
 
 import contextlib
 import functools
@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 WEIGHTS, ORDER, NOISE = 1, 2, 3
-"""What a seed is used for: initial weights, order (and augmentation) of the data, random layers."""
+"""Purposes of a seed: initial weights, order and augmentation of the data, random layers."""
 
 
 def derive_seed(*keys: int) -> int:
-    """A 32-bit seed that depends on every key and on their order (splitmix64's finaliser).
+    """Return a 32-bit seed that depends on every key and their order (splitmix64's finaliser).
 
     >>> derive_seed(0, NOISE, 7), derive_seed(0, NOISE, 8)
     (510651633, 2656734333)
@@ -28,10 +28,8 @@ def derive_seed(*keys: int) -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Set torch's (CPU, CUDA, MPS), numpy's and Python's global generators to a 32-bit seed.
-
-    It spares `torch.manual_seed`, which costs more, as this is called at every step.
-    """
+    """Seed the global generators of torch (CPU, CUDA, MPS), numpy and Python with 32 bits."""
+    # Every step calls this, so it avoids torch.manual_seed, which looks for devices each time.
     torch.default_generator.manual_seed(seed)
     if _has_cuda() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)
@@ -45,21 +43,21 @@ _has_cuda = functools.cache(torch.cuda.is_available)
 _has_mps = functools.cache(torch.backends.mps.is_available)
 
 
-def reseed_generator(one: object, seed: int) -> None:
-    """Set a generator of torch, numpy or Python to a 32-bit seed; leave anything else alone."""
-    if isinstance(one, torch.Generator):
-        one.manual_seed(seed)
-    elif isinstance(one, np.random.Generator):
-        one.bit_generator.state = type(one.bit_generator)(seed).state
-    elif isinstance(one, (random.Random, np.random.RandomState)):
-        one.seed(seed)
+def reseed_generator(generator: object, seed: int) -> None:
+    """Seed a generator object of torch, numpy or Python; do nothing for any other object."""
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = type(generator.bit_generator)(seed).state
+    elif isinstance(generator, (random.Random, np.random.RandomState)):
+        generator.seed(seed)
 
 
 @contextlib.contextmanager
 def preserve_random_state() -> Iterator[None]:
-    """Give back the global random states exactly as they were, whatever happens inside."""
+    """Restore the global random states bit for bit on exit, also after an exception."""
     python, cpu = random.getstate(), torch.get_rng_state()
-    numpy = np.random.get_state(legacy=False)  # of whatever kind its global generator is
+    numpy = np.random.get_state(legacy=False)  # also of generators other than MT19937
     cuda = torch.cuda.get_rng_state_all() if _has_cuda() else []
     mps = torch.mps.get_rng_state() if _has_mps() else None
     try:

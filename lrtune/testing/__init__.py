@@ -45,7 +45,7 @@ def bowl(
         examples: How many different gradients there are (one per batch).
 
     >>> bowl(curvature=4.0)
-    Task(Bowl with 1 parameters, SGD, an objective of its own, (float64[1, 1]), cpu)
+    Task(Bowl with 1 parameters, SGD, a custom objective, (float64[1, 1]), cpu)
     """
     generator = torch.Generator().manual_seed(0)
     tilts = torch.randn(examples, 1, generator=generator, dtype=torch.float64)
