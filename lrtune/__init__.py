@@ -9,9 +9,12 @@ True
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from lrtune import schedules
     from lrtune.errors import LrtuneError
     from lrtune.reporting import report
@@ -74,6 +77,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: `import lrtune` alone stays light."""
     if name == "schedules":
         return import_module("lrtune.schedules")
+    if name == "__version__":
+        return version("lrtune")  # the number is written in pyproject.toml, and nowhere else
     if name not in _HOMES:
         raise AttributeError(f"module 'lrtune' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -1,5 +1,6 @@
 """The documentation is run: every python block, every command, the notebook."""
 
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -8,14 +9,17 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import typer.main
 from nbclient import NotebookClient
 from typer.testing import CliRunner
 
+import lrtune
 from lrtune.cli.commands import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md"))
 COMMANDS = [
     line.removeprefix("$ ")
     for kind, text in BLOCK.findall(README)
@@ -39,10 +43,19 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("train", None)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/schedules.md"])
+def tool(name):
+    """A module of docs/tools, which are no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/tools/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(page for page in PAGES if python_blocks(ROOT / page))]
+)
 def test_the_python_blocks_run_in_order(page, folder):
     blocks = python_blocks(ROOT / page)
-    assert blocks
     scope = {"__name__": "docs"}
     for block in blocks:
         exec(compile(block, page, "exec"), scope)  # noqa: S102 - it is our own page
@@ -99,3 +112,80 @@ def test_the_notebook_runs_with_small_budgets(folder):
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute(cwd=str(folder))
     assert (folder / "report.html").exists()
     assert [cell for cell in code if any("application/vnd.plotly" in str(o) for o in cell.outputs)]
+
+
+def commands(command=None, name="lrtune"):
+    """Every command by its full name, with the names of its options."""
+    command = command or typer.main.get_command(app)
+    inside = getattr(command, "commands", {})
+    found = {name: {opt for param in command.params for opt in param.opts if opt[0] == "-"}}
+    for each, one in inside.items():
+        found |= commands(one, f"{name} {each}")
+    return found
+
+
+def test_the_reference_of_the_command_line_has_every_command_and_option():
+    assert tool("commands").MARKER in (ROOT / "docs/cli.md").read_text()
+    text = tool("commands").on_page_markdown(tool("commands").MARKER)
+    for name, options in commands().items():
+        section = text.split(f"## `{name}`\n")[1] if name != "lrtune" else text
+        section = section.split("\n## ")[0]
+        assert [option for option in options if f"`{option}" not in section] == [], name
+
+
+@pytest.mark.parametrize("page", ["README.md", *PAGES])
+def test_commands_that_a_page_names_are_there_with_their_options(page):
+    known = commands()
+    text = (ROOT / page).read_text()
+    console = [
+        line
+        for kind, block in BLOCK.findall(text)
+        if kind == "console"
+        for line in block.splitlines()
+    ]
+    told = re.findall(r"`(lrtune [a-z][^`]*)`", text)
+    told += [line.removeprefix("$ ") for line in console if line.startswith("$ lrtune ")]
+    for line in told:
+        words = line.replace(",", " ").split()
+        name = max((one for one in known if words[: len(one.split())] == one.split()), key=len)
+        assert name != "lrtune", f"{page}: there is no command {line!r}"
+        options = {word for word in words if word.startswith("--")}
+        assert options <= known[name] | {"--help"}, f"{page}: {line!r}"
+
+
+def test_every_public_name_is_in_the_reference():
+    page = (ROOT / "docs/api.md").read_text().splitlines()
+    named = [name for name in lrtune.__all__ if name != "LrtuneError"]  # in `lrtune.errors`
+    where = {
+        name: "::: lrtune.schedules" if name == "schedules" else f"::: lrtune.{name}"
+        for name in named
+    }
+    assert [line for line in where.values() if line not in page] == []
+
+
+def test_every_page_is_in_the_navigation():
+    nav = (ROOT / "mkdocs.yml").read_text()
+    assert [page for page in PAGES if page.removeprefix("docs/") not in nav] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ('<a href="other.html#there">in</a> <a id="here"></a><a href="#here">here</a>', None),
+        ('<a href="https://example.org/a">out</a>', None),
+        ('<a href="missing.html">in</a>', "leads nowhere"),
+        ('<a href="other.html#missing">in</a>', "a place that is not on that page"),
+        ('<a href="#missing">here</a>', "a place that is not on that page"),
+        ('<img src="missing.png">', "leads nowhere"),
+        ('<a href="https://nowhere">out</a>', "is no address"),
+        ('<a href="htp://example.org">out</a>', "is no address"),
+        ('<script src="https://example.org/a.js"></script>', "fetches"),
+        ('<link rel="stylesheet" href="https://example.org/a.css">', "fetches"),
+    ],
+)
+def test_a_broken_link_of_the_site_is_found(body, fault, tmp_path):
+    (tmp_path / "index.html").write_text(body)
+    (tmp_path / "other.html").write_text('<h1 id="there">there</h1>')
+    found = tool("check_site").faults(tmp_path)
+    assert len(found) == (fault is not None)
+    assert not fault or fault in found[0]

@@ -1,6 +1,7 @@
 """The command line: a thin twin of the Python interface, in the same words."""
 
 import math
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -58,8 +59,24 @@ Force = Annotated[bool, typer.Option("--force", help="Go on though the task diff
 NoStudy = Annotated[bool, typer.Option("--no-study", help="Keep nothing, remember nothing.")]
 
 
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - how typer calls it
+    if wanted:
+        typer.echo(f"lrtune {version('lrtune')}")
+        raise typer.Exit
+
+
 @app.callback()
-def lrtune() -> None:
+def lrtune(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
     """Find the learning rate for a PyTorch model by short, honest experiments on your own task."""
 
 

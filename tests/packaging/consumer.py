@@ -1,4 +1,4 @@
-"""What a user of the installed package writes; run, and checked by mypy and pyright, by `make dist`."""
+"""What a user of the installed package writes: `make dist` runs it, and checks its types."""
 
 import lrtune
 from lrtune.testing import bowl
