@@ -1,19 +1,19 @@
-"""The errors that are ours. Whatever the user's own code raises passes through, with a note.
+"""The exceptions of lrtune. Exceptions of the user's own code pass through, with a note.
 
 ::
 
-    LrtuneError                 everything below
-    ├── ArgumentError           a number or name given to us is out of its range   (a ValueError)
-    ├── ScheduleError           a schedule raised, or gave no usable multiplier    (a ValueError)
-    ├── TaskError               model, data, loss or optimizer cannot be trained   (a ValueError)
-    ├── EngineError             an engine cannot train this task; another one can
-    ├── SearchError             no rate within the limits trains without failing
-    ├── TargetError             `train.py:task` does not lead to a task            (a ValueError)
-    ├── ResultsError            a file does not hold results of lrtune
-    └── StudyError              a study cannot be opened, read or written
-        └── OtherTaskError      it holds what was measured on another task         (a ValueError)
+    LrtuneError
+    ├── ArgumentError           (also a ValueError)
+    ├── ScheduleError           (also a ValueError)
+    ├── TaskError               (also a ValueError)
+    ├── EngineError
+    ├── SearchError
+    ├── TargetError             (also a ValueError)
+    ├── ResultsError
+    └── StudyError
+        └── OtherTaskError      (also a ValueError)
 
-Each message shows the value, the expectation and the way out.
+Each message names the value, what was expected, and what to do.
 """
 
 __all__ = [
@@ -31,40 +31,40 @@ __all__ = [
 
 
 class LrtuneError(Exception):
-    """The root of every error that is ours."""
+    """The base class of all exceptions of lrtune."""
 
 
 class ArgumentError(LrtuneError, ValueError):
-    """A number or name given to a function of ours is out of its range."""
+    """An argument is outside its range, or a name is unknown."""
 
 
 class ScheduleError(LrtuneError, ValueError):
-    """A schedule raised, or gave something that is not a finite multiplier >= 0."""
+    """A schedule raised an exception, or returned something other than a finite number >= 0."""
 
 
 class TaskError(LrtuneError, ValueError):
-    """The model, data, loss or optimizer that the user brings cannot be trained."""
+    """The user's model, data, loss or optimizer cannot be trained."""
 
 
 class EngineError(LrtuneError):
-    """An engine cannot train this task; the message says why. The loop trains everything."""
+    """An engine cannot train this task; the `loop` engine can train every task."""
 
 
 class SearchError(LrtuneError):
-    """No rate within the limits of a search trains without failing."""
+    """A search found no learning rate that trains the model without diverging."""
 
 
 class TargetError(LrtuneError, ValueError):
-    """`train.py:task` or `package.module:task` does not lead to a task."""
+    """A target such as `train.py:task` or `package.module:task` does not lead to a task."""
 
 
 class ResultsError(LrtuneError):
-    """A file does not hold results that `to_json` wrote."""
+    """A file is not a result saved by `to_json`."""
 
 
 class StudyError(LrtuneError):
-    """A study cannot be opened, read or written; what it holds is as it was."""
+    """A study cannot be opened, read or written; its records are unchanged."""
 
 
 class OtherTaskError(StudyError, ValueError):
-    """A study holds what was measured on another task; it was left alone."""
+    """A study belongs to another task; it is unchanged."""

@@ -1,4 +1,4 @@
-"""The embedded default task: real handwritten digits and a small CNN; nothing is downloaded.
+"""The default task of the command line: handwritten digits and a small CNN, without a download.
 
 The data are the 1,797 images (8x8, grey values 0 to 16) of the test part of "Optical Recognition
 of Handwritten Digits" by E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998,
@@ -17,7 +17,7 @@ __all__ = ["SmallCNN", "digits", "images"]
 
 
 def images() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The digits as (train, val), each (images, labels): every fifth image is for validation.
+    """Return the digits as (train, val), each (images, labels); every fifth image is in val.
 
     Returns:
         Images of shape (n, 1, 8, 8), float32 in [0, 1], and labels (n,), int64 in 0 ... 9, with n
@@ -38,7 +38,7 @@ class SmallCNN(nn.Sequential):
     """Two convolutions with ReLU and pooling, and one linear layer: 1,898 parameters."""
 
     def __init__(self) -> None:
-        """For images of shape (1, 8, 8) and ten classes."""
+        """Initialise the layers for images of shape (1, 8, 8) and ten classes."""
         super().__init__(
             nn.Conv2d(1, 8, 3, padding=1),
             nn.ReLU(),
@@ -52,7 +52,7 @@ class SmallCNN(nn.Sequential):
 
 
 def digits(device: str = "auto") -> Task:
-    """The task that `lrtune search` takes when it is given none: batches of 64, SGD, momentum 0.9.
+    """Return the task that `lrtune search` trains by default: batches of 64, SGD, momentum 0.9.
 
     >>> digits("cpu").describe()["batch"]
     '(float32[64, 1, 8, 8], int64[64])'

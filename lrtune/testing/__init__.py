@@ -1,4 +1,4 @@
-"""Tasks with known answers, for our tests and for yours."""
+"""Tasks whose best learning rates are known, for tests."""
 
 from collections.abc import Callable
 
@@ -9,24 +9,33 @@ from torch.optim import SGD, Optimizer
 from lrtune.task.batch import Batch
 from lrtune.task.task import Task
 
+__all__ = ["Bowl", "bowl"]
+
 
 class Bowl(nn.Module):
-    """One weight w on the parabola curvature / 2 * w**2, in double precision.
+    """A model with one weight w, whose output is the loss curvature / 2 * w**2 (in float64).
 
-    Gradient descent multiplies w by 1 - lr * curvature at each step: it diverges exactly where
-    lr > 2 / curvature, and is fastest at 1 / curvature. This is the oracle for every rule.
+    Each step of gradient descent multiplies w by 1 - lr * curvature. So it diverges exactly above
+    lr = 2 / curvature, and is fastest at lr = 1 / curvature.
+
+    Args:
+        curvature: h > 0.
+        start: The initial weight.
+
+    >>> Bowl(4.0)().item()
+    2.0
     """
 
     def __init__(self, curvature: float, start: float = 1.0) -> None:
-        """Begin at w = `start`."""
+        """Set the weight to `start`."""
         super().__init__()
         self.curvature = curvature
         self.w = nn.Parameter(torch.tensor([start], dtype=torch.float64))
 
     def forward(self) -> Tensor:
-        """The height."""
-        height: Tensor = (self.curvature / 2 * self.w**2).sum()
-        return height
+        """Return the loss."""
+        loss: Tensor = (self.curvature / 2 * self.w**2).sum()
+        return loss
 
 
 def bowl(
@@ -36,30 +45,32 @@ def bowl(
     optimizer: Callable[..., Optimizer] = SGD,
     examples: int = 1000,
 ) -> Task:
-    """A task whose largest stable rate is known: plain SGD diverges above 2 / curvature.
+    """Return a task with a known largest stable rate: plain SGD diverges above 2 / curvature.
 
     Args:
-        curvature: h > 0 in the loss h / 2 w**2, whose minimum is 0 at w = 0; w starts at 1.
-        noise: Standard deviation of the noise of the gradient, in units of its size at the start.
-        optimizer: Plain SGD, or what you want to look at.
-        examples: How many different gradients there are (one per batch).
+        curvature: h > 0 in the loss h / 2 w**2; w starts at 1, and the minimum is 0 at w = 0.
+        noise: Standard deviation of the gradient's noise, relative to the gradient at the start.
+        optimizer: An optimizer class or factory; plain SGD by default.
+        examples: Number of examples, each with a noise of its own; a batch is one example.
 
     >>> bowl(curvature=4.0)
     Task(Bowl with 1 parameters, SGD, a custom objective, (float64[1, 1]), cpu)
     """
     generator = torch.Generator().manual_seed(0)
+    # Tilting the parabola by a random slope is adding noise to its gradient, without changing it on
+    # average.
     tilts = torch.randn(examples, 1, generator=generator, dtype=torch.float64)
     tilts = (tilts - tilts.mean()) * noise * curvature
 
-    def height(model: Bowl, batch: Batch) -> Tensor:
+    def tilted_loss(model: Bowl, batch: Batch) -> Tensor:
         (tilt,) = batch
-        tilted: Tensor = model() + (tilt.mean() * model.w).sum()
-        return tilted
+        loss: Tensor = model() + (tilt.mean() * model.w).sum()
+        return loss
 
     return Task(
         Bowl(curvature),
         (tilts,),
-        objective=height,
+        objective=tilted_loss,
         optimizer=optimizer,
         device="cpu",
         batch_size=1,
