@@ -1,5 +1,7 @@
 """search(budget=): never more than was said, and an answer that does not depend on units."""
 
+import dataclasses
+import itertools
 import logging
 import math
 import sys
@@ -25,7 +27,7 @@ from lrtune.analysis.rate_estimate import (
 from lrtune.errors import ArgumentError, SearchError
 from lrtune.results import Trace, read
 from lrtune.results.runs import grid
-from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
+from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS
 from lrtune.results.serialization import table
 from lrtune.schedules.parsing import parse
 from lrtune.testing import bowl
@@ -105,6 +107,76 @@ def test_no_more_updates_are_made_than_the_budget_pays_for(curvature, steps, bud
         handle.remove()
     assert 0 < made[0] <= budget * steps
     assert made[0] <= one.spending["spent"].sum() <= budget * steps
+
+
+class Billing(Fake):
+    """Counts what it makes, and forgets or repeats runs as real evaluators may.
+
+    Args:
+        memory: Whether each next call goes on with the runs that it knows, or trains them anew.
+        trial: Updates that a call with new runs throws away, at most, as the choice of an engine.
+        late: Updates of a run that fails before that is noticed.
+    """
+
+    def __init__(self, end, *, memory, trial=0, late=0, **more):
+        super().__init__(end, **more)
+        self.memory, self.trial, self.late = itertools.cycle(memory), trial, late
+        self.keeps, self.held, self.made = next(self.memory), {}, 0
+
+    def price(self, runs, steps, until):
+        del steps
+        anew = [run for run in runs if run.name not in self.held]
+        extra = self.trial if anew else 0
+        made = [until - (self.held.get(run.name, 0) if self.keeps else 0) for run in runs]
+        return [made[0] + extra, *made[1:]] if made else []
+
+    def __call__(self, runs, steps, *, stage, validate=True, until=None):
+        trace = super().__call__(runs, steps, stage=stage, validate=validate, until=until)
+        prices, rows = self.price(runs, steps, until or steps), []
+        for run, price, recorded in zip(runs, prices, trace.runs["steps"], strict=True):
+            updates = min(price, max(recorded + self.late - self.held.get(run.name, 0), 0))
+            rows.append((run.name, updates, 7 * validate, 0.1))
+            self.held[run.name] = until or steps
+        self.made += sum(row[1] for row in rows)
+        self.keeps = next(self.memory)
+        costs = table(pd.DataFrame(rows, columns=list(COSTS)), COSTS)
+        return dataclasses.replace(trace, costs=costs)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    best=st.floats(1e-5, 5),
+    limit=st.floats(1e-3, 10.0),
+    memory=st.lists(st.booleans(), min_size=1, max_size=5),
+    trial=st.integers(0, 60),
+    late=st.integers(0, 9),
+    budget=st.floats(0.5, 4.0),
+    seeds=st.integers(1, 3),
+)
+def test_whatever_an_evaluator_repeats_the_budget_is_kept_and_the_bill_is_true(
+    *, best, limit, memory, trial, late, budget, seeds
+):
+    def fails(lr, step):
+        return lr > limit and step > 5
+
+    bill = Billing(parabola(best), memory=memory, trial=trial, late=late, fails=fails)
+    try:
+        one = search(TASK, steps=STEPS, budget=budget, seeds=seeds, evaluate=bill)
+    except SearchError:
+        assert bill.made <= budget * STEPS
+        return
+    assert 0 < bill.made == one.spending["spent"].sum() <= budget * STEPS
+    assert one.spending["val_samples"].sum() > 0
+
+
+def test_an_evaluator_that_begins_every_call_anew_still_gets_an_answer():
+    """As a stack of models in a study does; the three segments of a longer run become one."""
+    for budget in (1.0, 2.0, 4.0):
+        bill = Billing(parabola(0.01), memory=[False], trial=12)
+        one = search(TASK, steps=STEPS, budget=budget, evaluate=bill)
+        plain = found(parabola(0.01), budget=budget)
+        assert plain.lr / 1.3 < one.lr < plain.lr * 1.3
+        assert one.verified == (budget >= 2)
 
 
 @given(

@@ -31,7 +31,7 @@ def search_section(result: SearchResult) -> Section:
         if lost
         else f"Use a learning rate of {lr:.3g}",
         short="no rate stayed stable" if lost else f"use {lr:.3g}",
-        lead=sentence(f"{lr:.3g} is {result.because.strip()}"),
+        lead=sentence(result.because),
         facts=[
             ("Learning rate", f"{lr:.3g}"),
             ("Probably best", f"between {low:.3g} and {high:.3g}"),

@@ -195,10 +195,11 @@ class _GridSearch:
             edge = f"the best fine rate, {history.leader():.3g}, was at the edge of the grid"
             self._notes.append(f"{edge}: added {missing[0]:.3g}")
             self._train(missing, "fine")
+        answer = self._verify()
         if rates := history.given_up:
             stopped = f"given up after {self._give_up_step} steps, clearly behind the best"
             self._notes.append(f"{stopped}: {rates}")
-        return self._verify()
+        return answer
 
     def _leader(self) -> float | None:
         return None if self._history.compare() is None else self._history.leader()
