@@ -264,8 +264,10 @@ def test_schedules_of_ones_own_take_part(task):
         return 1 - progress**3
 
     own = {"mine": mine, "on-plateau": schedules.ReduceOnPlateau()}
-    ranked = compare(task, planted(better("mine", by=0.05)), schedules=own)
+    ranked = compare(task, planted(better("mine", by=0.05)), schedules=own, samples=5)
     assert ranked.winner == "mine"
+    tried = ranked.candidates[ranked.candidates["horizon"] == ranked.horizon // 2]
+    assert tried["schedule"].value_counts()[list(own)].tolist() == [1, 1], "nothing to sample"
     with pytest.raises(ArgumentError):
         ranked.snippet()
 

@@ -1,26 +1,26 @@
-"""The proposers of parameters: Optuna over a search space, or one fixed schedule."""
+"""The sampler of a schedule's parameters: what Optuna is asked for, and which scores it gets."""
 
 import logging
 
 import optuna
 import pytest
 
-from lrtune.schedules import SCHEDULES, cosine
-from lrtune.tuning.candidates import FixedProposer, OptunaProposer
+from lrtune.schedules import SCHEDULES
+from lrtune.tuning.candidates import ParameterSampler
 
 WITH_SPACE = [name for name, entry in SCHEDULES.items() if entry.space]
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_defaults_come_first(name):
-    (number, shape), *_ = OptunaProposer(SCHEDULES[name], seed=0).ask(3)
+    (number, shape), *_ = ParameterSampler(SCHEDULES[name], seed=0).ask(3)
     assert (number, shape) == (0, SCHEDULES[name]())
 
 
 @pytest.mark.parametrize("name", WITH_SPACE)
 def test_the_seed_decides_the_samples(name):
     def sampled(seed):
-        sampler = OptunaProposer(SCHEDULES[name], seed)
+        sampler = ParameterSampler(SCHEDULES[name], seed)
         asked = sampler.ask(4)
         sampler.tell(
             {number: score for (number, _), score in zip(asked, (2, 1, 3, 4), strict=True)}
@@ -34,14 +34,14 @@ def test_the_seed_decides_the_samples(name):
 
 
 def test_a_score_that_is_not_finite_is_a_failure():
-    sampler = OptunaProposer(SCHEDULES["cosine"], seed=0)
+    sampler = ParameterSampler(SCHEDULES["cosine"], seed=0)
     sampler.ask(3)
     sampler.tell({0: 1.0, 1: float("nan"), 2: float("inf")})
     assert [trial.state.name for trial in sampler._study.trials] == ["COMPLETE", "FAIL", "FAIL"]
 
 
 def test_samples_move_towards_what_was_good():
-    sampler = OptunaProposer(SCHEDULES["polynomial"], seed=0)
+    sampler = ParameterSampler(SCHEDULES["polynomial"], seed=0)
     for _ in range(6):
         scores = {
             n: abs(float(repr(s).split("power=")[1].split(",")[0].rstrip(")")) - 1)
@@ -58,15 +58,8 @@ def test_optunas_log_is_left_as_it_was(caplog):
     optuna.logging.enable_propagation()
     try:
         with caplog.at_level(logging.INFO):
-            OptunaProposer(SCHEDULES["cosine"], seed=0).ask(2)
+            ParameterSampler(SCHEDULES["cosine"], seed=0).ask(2)
         assert caplog.text == ""
         assert optuna.logging.get_verbosity() == optuna.logging.INFO
     finally:
         optuna.logging.disable_propagation()
-
-
-def test_a_schedule_of_ones_own_is_proposed_once_as_it_is():
-    own = FixedProposer(cosine())
-    assert own.ask(3) == [(0, cosine())]
-    own.tell({0: 1.0})
-    assert own.ask(3) == []

@@ -1,11 +1,9 @@
 """Which schedules a comparison ranks, and which of their parameters it tries."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
 
 import optuna
 from optuna.samplers import TPESampler
@@ -57,18 +55,8 @@ MOST_COMPLEX = 1000
 """Complexity of a user's own schedule: higher than that of any in the registry."""
 
 
-class Proposer(Protocol):
-    """Proposes parameters of one schedule, and takes their scores."""
-
-    def ask(self, count: int) -> list[tuple[int, Shape]]:
-        """At most `count` numbered schedules to train side by side, the defaults first."""
-
-    def tell(self, scores: Mapping[int, float]) -> None:
-        """Take the score of each numbered schedule; NaN and infinity are failures."""
-
-
-class OptunaProposer:
-    """Proposes parameters with Optuna's tree-structured Parzen estimator.
+class ParameterSampler:
+    """Proposes parameters of a schedule with Optuna's tree-structured Parzen estimator.
 
     Args:
         entry: A schedule of the registry, with its search space.
@@ -99,22 +87,6 @@ class OptunaProposer:
                     self._study.tell(number, state=TrialState.FAIL)
 
 
-class FixedProposer:
-    """Proposes one schedule, once: a user's own, or one without parameters to search."""
-
-    def __init__(self, shape: Shape) -> None:
-        """Keep the schedule until it is asked for."""
-        self._unasked = [(0, shape)]
-
-    def ask(self, count: int) -> list[tuple[int, Shape]]:
-        """The schedule at the first call, nothing afterwards."""
-        asked, self._unasked = self._unasked[:count], self._unasked[count:]
-        return asked
-
-    def tell(self, scores: Mapping[int, float]) -> None:
-        """Ignore the scores."""
-
-
 @contextmanager
 def _quiet_optuna() -> Iterator[None]:
     """Silence Optuna's log: its level belongs to the user, who may use Optuna himself."""
@@ -134,13 +106,13 @@ class ComparedSchedule:
         name: Its name in the table.
         complexity: Its place in the order from the simplest schedule to the most complex.
         shape: The schedule with its default parameters.
-        proposer: Makes the proposer of its parameters from a seed.
+        entry: Its entry in the registry, where it has parameters to sample.
     """
 
     name: str
     complexity: int
     shape: Shape
-    proposer: Callable[[int], Proposer]
+    entry: ScheduleEntry | None = None
 
     @property
     def tie_order(self) -> tuple[float, int]:
@@ -170,7 +142,7 @@ def resolve_schedules(
     own: list[ComparedSchedule] = []
     names: Sequence[str] = ()
     if isinstance(schedules, Mapping):
-        own = [_without_parameters(name, MOST_COMPLEX, s) for name, s in schedules.items()]
+        own = [ComparedSchedule(name, MOST_COMPLEX, shape) for name, shape in schedules.items()]
     else:
         names = DEFAULT if schedules is None else schedules
     names = tuple(SCHEDULES) if "all" in names else names
@@ -184,13 +156,7 @@ def resolve_schedules(
 
 def _registered(name: str) -> ComparedSchedule:
     if name in FEEDBACK:
-        return _without_parameters(name, MOST_COMPLEX - 1, FEEDBACK[name]())
+        return ComparedSchedule(name, MOST_COMPLEX - 1, FEEDBACK[name]())
     entry = look_up(name)
     complexity = list(SCHEDULES).index(entry.name)  # the registry lists the simplest first
-    if not entry.space:
-        return _without_parameters(entry.name, complexity, entry())
-    return ComparedSchedule(entry.name, complexity, entry(), partial(OptunaProposer, entry))
-
-
-def _without_parameters(name: str, complexity: int, shape: Shape) -> ComparedSchedule:
-    return ComparedSchedule(name, complexity, shape, lambda _seed: FixedProposer(shape))
+    return ComparedSchedule(entry.name, complexity, entry(), entry if entry.space else None)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,8 +16,9 @@ from lrtune.results.runs import STEPS, Shape, positive, seed_list, whole
 from lrtune.schedules import constant
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
-from lrtune.tuning.candidates import ComparedSchedule, resolve_schedules
+from lrtune.tuning.candidates import ComparedSchedule, ParameterSampler, resolve_schedules
 from lrtune.tuning.ranking import summarize
+from lrtune.tuning.rate_history import within
 from lrtune.tuning.rounds import Candidate, Round, Rounds
 
 HORIZONS = 3
@@ -116,12 +117,11 @@ def compare(
     evaluate = evaluate or Evaluator(task, progress=progress)
     rounds = Rounds(evaluate, seed_list(SELECTION_SEEDS, seed))
     informative = informative_horizons(rounds, lr, horizons)
-    grid = Grid(lr, (low, high))
-    peaks = find_peaks(rounds, compared, grid, horizons[0])
+    peaks = find_peaks(rounds, compared, lr, (low, high), horizons[0])
     best = select(rounds, compared, peaks, samples, informative[:-1] or informative)
     final = rounds.train(best, last, fresh, "compare: fresh seeds")
     for _ in range(STEPS_DOWN):
-        if lower := lower_failed(final, grid.limits):
+        if lower := lower_failed(final, low):
             final = final.merged(rounds.train(lower, last, fresh, "compare: stepped down"))
     names = tuple(schedule.name for schedule in compared)
     settings = {"lr": lr, "schedules": names, "steps": steps, "horizon": last, "seeds": seeds}
@@ -129,51 +129,34 @@ def compare(
     return summarize(rounds, final, compared, steps, made)
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Where peak rates are looked for.
-
-    Attributes:
-        lr: The best constant rate.
-        limits: Lowest and highest rate.
-    """
-
-    lr: float
-    limits: tuple[float, float]
-
-    def within(self, rates: Sequence[float]) -> list[float]:
-        """Those of the rates that lie within the limits, rounded to three digits."""
-        low, high = self.limits
-        rounded = [float(f"{rate:.3g}") for rate in rates]
-        return [rate for rate in rounded if low * 0.999 <= rate <= high * 1.001]
-
-    def clip(self, rate: float) -> float:
-        """The nearest rate within the limits, rounded to three digits."""
-        low, high = self.limits
-        return float(f"{min(max(rate, low), high):.3g}")
-
-
 def find_peaks(
-    rounds: Rounds, schedules: Sequence[ComparedSchedule], grid: Grid, horizon: int
+    rounds: Rounds,
+    schedules: Sequence[ComparedSchedule],
+    lr: float,
+    limits: tuple[float, float],
+    horizon: int,
 ) -> dict[str, float]:
-    """Estimate the peak rate of each schedule, for the length that `grid.lr` was found for.
+    """Estimate the peak rate of each schedule, for the length that `lr` is best for.
 
     It lies between two estimates whose errors are independent: the peak that usually goes with the
     best constant rate, and the best of short runs at three rates, or more while the best of them is
     at the edge. These runs are short, but even so they say more about the schedule at hand.
     """
-    likely = {s.name: grid.clip(grid.lr * s.peak_ratio) for s in schedules}
+    likely = {s.name: _clip(lr * s.peak_ratio, limits) for s in schedules}
 
     def train(rates: Mapping[str, Sequence[float]]) -> Round:
         candidates = [Candidate(s.name, 0, s.shape, lr) for s in schedules for lr in rates[s.name]]
         return rounds.train(candidates, horizon, rounds.seeds, "compare: peaks")
 
     trained = train({
-        name: grid.within([peak / NEIGHBOUR, peak, peak * NEIGHBOUR])
+        name: within([peak / NEIGHBOUR, peak, peak * NEIGHBOUR], limits, digits=3)
         for name, peak in likely.items()
     })  # fmt: skip
     for _ in range(GROWTHS):
-        beyond = {name: grid.within(_beyond_edge(trained.loss_by_rate(name))) for name in likely}
+        beyond = {
+            name: within(_beyond_edge(trained.loss_by_rate(name)), limits, digits=3)
+            for name in likely
+        }
         if not any(beyond.values()):
             break
         trained = trained.merged(train(beyond))
@@ -183,8 +166,14 @@ def find_peaks(
         lowest = min(losses)
         failed = math.isinf(losses[lowest])
         measured = lowest / NEIGHBOUR if failed else estimate_optimum(losses, trained.start)
-        peaks[name] = grid.clip(peak ** (1 - MEASURED_WEIGHT) * measured**MEASURED_WEIGHT)
+        weighted = peak ** (1 - MEASURED_WEIGHT) * measured**MEASURED_WEIGHT
+        peaks[name] = _clip(weighted, limits)
     return peaks
+
+
+def _clip(rate: float, limits: tuple[float, float]) -> float:
+    """The nearest rate within the limits, rounded to three digits."""
+    return float(f"{min(max(rate, limits[0]), limits[1]):.3g}")
 
 
 def _beyond_edge(losses: Mapping[float, float]) -> list[float]:
@@ -240,26 +229,26 @@ def _train_samples(
     horizon: int,
 ) -> Round:
     """Train every schedule at its peak: the defaults and `samples` of its parameters."""
-    proposers = {s.name: s.proposer(rounds.seeds[0]) for s in schedules}
+    samplers = {s.name: ParameterSampler(s.entry, rounds.seeds[0]) for s in schedules if s.entry}
     for first in range(0, 1 + samples, BATCH):
         count = min(1 + samples - first, BATCH)
+        proposed = {s.name: [(0, s.shape)] for s in schedules if first == 0}
+        proposed |= {name: sampler.ask(count) for name, sampler in samplers.items()}
         candidates = [
             Candidate(name, number, shape, peaks[name])
-            for name, proposer in proposers.items()
-            for number, shape in proposer.ask(count)
+            for name, shapes in proposed.items()
+            for number, shape in shapes
         ]
         if not candidates:
             break
         trained = rounds.select(candidates, horizon, "compare: horizon 1")
-        scores: dict[str, dict[int, float]] = {name: {} for name in proposers}
-        for candidate, score in zip(candidates, trained.worst, strict=True):
-            scores[candidate.schedule][candidate.number] = float(score)
-        for name, proposer in proposers.items():
-            proposer.tell(scores[name])
+        for name, sampler in samplers.items():
+            scored = zip(candidates, trained.worst, strict=True)
+            sampler.tell({c.number: float(loss) for c, loss in scored if c.schedule == name})
     return rounds.selection_at(horizon)
 
 
-def lower_failed(final: Round, limits: tuple[float, float]) -> list[Candidate]:
+def lower_failed(final: Round, least: float) -> list[Candidate]:
     """For each schedule that failed with the fresh seeds, its candidate at the next lower rate.
 
     A rate at the edge of stability passes with a few seeds by luck: the rate failed, not the
@@ -268,6 +257,6 @@ def lower_failed(final: Round, limits: tuple[float, float]) -> list[Candidate]:
     lower = []
     for name, row in final.best().items():
         lr = float(f"{min(c.lr for c in final.candidates if c.schedule == name) / NEIGHBOUR:.3g}")
-        if math.isinf(final.worst[row]) and lr >= limits[0]:
+        if math.isinf(final.worst[row]) and lr >= least:
             lower.append(replace(final.candidates[row], lr=lr))
     return lower

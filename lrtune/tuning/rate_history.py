@@ -178,13 +178,13 @@ def verdict(rate: float, interval: tuple[float, float], *, lost: bool = False) -
     return "diverged" if lost else "high"
 
 
-def within(rates: Iterable[float], limits: tuple[float, float]) -> list[float]:
-    """Those of the rates that lie within the limits, rounded to four digits.
+def within(rates: Iterable[float], limits: tuple[float, float], digits: int = 4) -> list[float]:
+    """Those of the rates that lie within the limits, rounded to so many digits.
 
     >>> within([0.001, 0.0316228, 10.0], (0.01, 1.0))
     [0.03162]
     """
-    rounded = [float(f"{rate:.4g}") for rate in rates]
+    rounded = [float(f"{rate:.{digits}g}") for rate in rates]
     return [rate for rate in rounded if limits[0] * 0.999 <= rate <= limits[1] * 1.001]
 
 
