@@ -152,7 +152,7 @@ def test_a_search_is_told_in_plain_words(tmp_path):
     )
     text = " ".join(" ".join(told.text).split())
     assert "Use a learning rate of 0.01" in text
-    assert "0.01 is the best of 4." in text
+    assert "The best of 4." in text
     assert "between 0.01 and 0.1" in text
     assert "400 steps of training" in text
     assert "stable in 2 of 2 seeds" in text
