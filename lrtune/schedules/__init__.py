@@ -14,14 +14,7 @@ from lrtune.schedules.feedback import (
 )
 from lrtune.schedules.parsing import parse
 from lrtune.schedules.registry import SCHEDULES, look_up
-from lrtune.schedules.schedule import (
-    Curve,
-    Schedule,
-    as_schedule,
-    factory,
-    momenta,
-    multipliers,
-)
+from lrtune.schedules.schedule import Curve, Schedule, as_schedule, factory, momenta, multipliers
 from lrtune.schedules.shapes import *
 from lrtune.schedules.snippets import snippet
 

@@ -7,6 +7,7 @@ from lrtune.errors import ScheduleError
 from lrtune.schedules import formulas
 from lrtune.schedules.schedule import (
     Curve,
+    Curves,
     Schedule,
     as_schedule,
     check_increasing,
@@ -20,7 +21,7 @@ _LAST = math.nextafter(1.0, 0.0)  # the largest progress below 1, which no step 
 
 
 @factory
-def warmup(share: float, then: Curve) -> tuple[Curve, Curve | None]:
+def warmup(share: float, then: Curve) -> Curves:
     """Rise in a straight line during the first `share` of the run, then run all of `then`.
 
     The rise goes from a hundredth of the first value of `then` to that value, as
@@ -57,7 +58,7 @@ def warmup(share: float, then: Curve) -> tuple[Curve, Curve | None]:
 
 
 @factory
-def join(pieces: tuple[Curve, ...], at: tuple[float, ...]) -> tuple[Curve, Curve | None]:
+def join(pieces: tuple[Curve, ...], at: tuple[float, ...]) -> Curves:
     """Run several schedules one after the other, each compressed between its borders.
 
     Between the borders b and c a piece runs as piece((p - b) / (c - b)). A piece without momentum
@@ -91,9 +92,7 @@ def join(pieces: tuple[Curve, ...], at: tuple[float, ...]) -> tuple[Curve, Curve
 
 
 @factory
-def cycle(
-    of: Curve, times: int = 2, stretch: float = 1.0, decay: float = 1.0
-) -> tuple[Curve, Curve | None]:
+def cycle(of: Curve, times: int = 2, stretch: float = 1.0, decay: float = 1.0) -> Curves:
     """Repeat all of a schedule several times within one run.
 
     Cycle k is stretch ** k times as long and decay ** k times as high as the first; the last cycle
@@ -125,7 +124,7 @@ def cycle(
 
 
 @factory
-def scale(of: Curve, by: Curve | float) -> tuple[Curve, Curve | None]:
+def scale(of: Curve, by: Curve | float) -> Curves:
     """Multiply a schedule by another schedule or by a number: of(p) by(p).
 
     The momentum is that of `of`, or else that of `by`.

@@ -3,7 +3,7 @@
 from functools import partial
 
 from lrtune.schedules import formulas
-from lrtune.schedules.schedule import Curve, check_choice, check_range, factory
+from lrtune.schedules.schedule import Curve, Curves, check_choice, check_range, factory
 
 __all__ = [
     "cosine_restarts",
@@ -14,7 +14,7 @@ __all__ = [
     "triangular2",
 ]
 
-MomentumRange = tuple[float, float] | None
+Momentum = tuple[float, float] | None
 """(lowest, highest) momentum of a cycle; None keeps the optimizer's own momentum."""
 
 _BASE = "the low end as a share of the peak rate, such as 0.25"
@@ -52,9 +52,7 @@ def cosine_restarts(cycles: int = 3, stretch: float = 2.0, decay: float = 1.0) -
 
 
 @factory
-def triangular(
-    cycles: int = 4, base: float = 0.25, momentum: MomentumRange = (0.8, 0.9)
-) -> tuple[Curve, Curve | None]:
+def triangular(cycles: int = 4, base: float = 0.25, momentum: Momentum = (0.8, 0.9)) -> Curves:
     """Straight up from `base` to 1 and down again: base + (1 - base) (1 - |2 x - 1|).
 
     x = cycles p mod 1 is the position in the cycle. The momentum mirrors the rate.
@@ -81,9 +79,7 @@ def triangular(
 
 
 @factory
-def triangular2(
-    cycles: int = 4, base: float = 0.25, momentum: MomentumRange = (0.8, 0.9)
-) -> tuple[Curve, Curve | None]:
+def triangular2(cycles: int = 4, base: float = 0.25, momentum: Momentum = (0.8, 0.9)) -> Curves:
     """Triangles above `base`, each half as high: base + (1 - base) (1 - |2 x - 1|) / 2 ** k.
 
     k = floor(cycles p) counts the cycles, x = cycles p mod 1.
@@ -108,8 +104,8 @@ def triangular2(
 
 @factory
 def exp_range(
-    cycles: int = 4, base: float = 0.25, end: float = 0.1, momentum: MomentumRange = (0.8, 0.9)
-) -> tuple[Curve, Curve | None]:
+    cycles: int = 4, base: float = 0.25, end: float = 0.1, momentum: Momentum = (0.8, 0.9)
+) -> Curves:
     """Triangles under an exponential: base + (1 - base) (1 - |2 x - 1|) end ** p.
 
     Args:
@@ -139,8 +135,8 @@ def one_cycle(
     start: float = 0.04,  # 1 / 25, torch's div_factor
     end: float = 4e-6,  # start / 10^4, torch's final_div_factor
     anneal: str = "cosine",
-    momentum: MomentumRange = (0.85, 0.95),
-) -> tuple[Curve, Curve | None]:
+    momentum: Momentum = (0.85, 0.95),
+) -> Curves:
     """Up from `start` to 1 over the first `share` of the run, then down towards `end`.
 
     Within a phase from a to b the multiplier is a + (b - a) w, with w = x ("linear") or
@@ -176,8 +172,8 @@ def one_cycle_three_phase(
     start: float = 0.04,
     end: float = 4e-6,
     anneal: str = "linear",
-    momentum: MomentumRange = (0.85, 0.95),
-) -> tuple[Curve, Curve | None]:
+    momentum: Momentum = (0.85, 0.95),
+) -> Curves:
     """Up from `start` to 1, down to `start` in the same time, then down towards `end`.
 
     The momentum mirrors the first two phases and stays high in the third.
@@ -205,9 +201,7 @@ def one_cycle_three_phase(
     return _one_cycle("one_cycle_three_phase", at, levels, anneal, momentum)
 
 
-def _cyclic(
-    call: str, height: Curve, cycles: int, base: float, momentum: MomentumRange
-) -> tuple[Curve, Curve | None]:
+def _cyclic(call: str, height: Curve, cycles: int, base: float, momentum: Momentum) -> Curves:
     check_range("[1, 100]", call, _CYCLES, cycles=cycles)
     check_range("[0, 1]", call, _BASE, base=base)
     rate = partial(formulas.between, start=base, end=1.0, height=height)
@@ -218,12 +212,8 @@ def _cyclic(
 
 
 def _one_cycle(
-    call: str,
-    at: tuple[float, ...],
-    levels: tuple[float, ...],
-    anneal: str,
-    momentum: MomentumRange,
-) -> tuple[Curve, Curve | None]:
+    call: str, at: tuple[float, ...], levels: tuple[float, ...], anneal: str, momentum: Momentum
+) -> Curves:
     check_choice(call, ("cosine", "linear"), anneal=anneal)
     check_range("[0, 1]", call, "a share of the peak rate, such as 0.04", start=levels[0])
     check_range("[0, 1]", call, "a share of the peak rate, such as 4e-6", end=levels[-1])

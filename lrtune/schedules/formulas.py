@@ -61,13 +61,13 @@ def rex(p: float) -> float:
 
 def stable(p: float, decay: float, cooldown: str) -> float:
     """1, then a fall to 0 over the last share `decay` of the run."""
-    left = min((1 - p) / decay, 1.0)
+    left = min((1 - p) / decay, 1.0)  # the remaining share of the cooldown
     return left if cooldown == "linear" else 1 - math.sqrt(1 - left)
 
 
 def phases(p: float, at: tuple[float, ...], levels: tuple[float, ...], anneal: str) -> float:
     """Straight lines or half cosines between the `levels` at the positions `at`."""
-    k = 1
+    k = 1  # the phase that p lies in goes from level k - 1 to level k
     while k < len(at) - 1 and p > at[k]:
         k += 1
     left = 1 - (p - at[k - 1]) / (at[k] - at[k - 1])
@@ -98,6 +98,7 @@ def between(p: float, start: float, end: float, height: Callable[[float], float]
 
 def table(p: float, values: tuple[float, ...]) -> float:
     """The run is divided into equal parts with one value each."""
+    # p = k / n times n may be just below k.
     return values[min(int(p * len(values) + 1e-6), len(values) - 1)]
 
 
@@ -116,6 +117,7 @@ def delayed(p: float, share: float, then: Callable[[float], float]) -> float:
 def join(p: float, pieces: tuple[Callable[[float], float], ...], at: tuple[float, ...]) -> float:
     """All pieces one after the other, with borders `at`."""
     borders = (0.0, *at, 1.0)
+    # The piece that p lies in, and the progress within it, clipped against rounding.
     k = sum(p + 1e-9 >= border for border in at)
     local = (p - borders[k]) / (borders[k + 1] - borders[k])
     return pieces[k](min(max(local, 0.0), 1.0))
@@ -126,6 +128,7 @@ def cycle(
 ) -> float:
     """Repeats of `of`, each `stretch` times as long and `decay` times as high as the last."""
     start, height = 0.0, 1.0
+    # The lengths grow by the factor `stretch`, and all of them add up to 1.
     length = 1 / sum(math.pow(stretch, k) for k in range(times))
     for _ in range(times - 1):
         if p + 1e-9 < start + length:

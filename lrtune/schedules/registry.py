@@ -32,6 +32,8 @@ def look_up(name: str) -> ScheduleEntry:
 
 _PLAYBOOK = "Google's Tuning Playbook: a tenth of the run at most; AlgoPerf: 0.02, 0.05, 0.1"
 _SMITH = "Smith 2017, arXiv:1506.01186, sections 3.2, 3.3: three cycles or more, base 1/3 or 1/4"
+# Ranges that several schedules share. Lengths are shares of the run, never step counts, so that a
+# value found at one horizon means the same at another.
 _FLOORS = {"0": 0.0, "0.001": 0.001, "0.01": 0.01}
 _FACTORS = {"0.1": 0.1, "0.2": 0.2, "0.5": 0.5}
 _STAIRS = {"1/2": 1 / 2, "1/3": 1 / 3, "1/4": 1 / 4, "1/5": 1 / 5}
@@ -40,7 +42,7 @@ _RISE = FloatRange(0.05, low=0.01, high=0.1, log=True)
 _CYCLES = IntRange(4, low=3, high=8)
 _BASE = FloatRange(0.25, low=0.1, high=1 / 3)
 
-_SIMPLEST_FIRST = (
+_ENTRIES = (
     ScheduleEntry("constant", "The peak rate to the end.", "the baseline", shapes.constant),
     ScheduleEntry(
         "linear",
@@ -215,5 +217,5 @@ _SIMPLEST_FIRST = (
     ),
 )
 
-SCHEDULES: dict[str, ScheduleEntry] = {entry.name: entry for entry in _SIMPLEST_FIRST}
+SCHEDULES: dict[str, ScheduleEntry] = {entry.name: entry for entry in _ENTRIES}
 """Every schedule by name, simplest first: between ties a comparison prefers the earlier one."""

@@ -17,6 +17,8 @@ from lrtune.errors import ArgumentError, ScheduleError
 P = ParamSpec("P")
 Curve = Callable[[float], float]
 """A pure function of progress: 0 at the first update of a run, just below 1 at its last."""
+Curves = tuple[Curve, Curve | None]
+"""The rate and the momentum; None keeps the optimizer's own momentum."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ FACTORIES: dict[str, Callable[..., Schedule]] = {}
 """Every function decorated with `factory`, by name; `parse` may call these and nothing else."""
 
 
-def factory(make: Callable[P, Curve | tuple[Curve, Curve | None]]) -> Callable[P, Schedule]:
+def factory(make: Callable[P, Curve | Curves]) -> Callable[P, Schedule]:
     """Turn a function that returns a curve, or (rate, momentum), into a factory of schedules.
 
     The factory writes the text of each schedule from its arguments, and `parse` reads that text
@@ -106,7 +108,7 @@ def _normalize(call: str, value: object, wanted: object = None) -> object:
         return float(value)  # type: ignore[arg-type]
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
-    if isinstance(value, Iterable) and not isinstance(value, str):
+    if isinstance(value, Iterable) and not isinstance(value, str):  # a list cannot be hashed
         return tuple(_normalize(call, item) for item in value)
     return value
 

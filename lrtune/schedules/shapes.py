@@ -3,13 +3,7 @@
 from functools import partial
 
 from lrtune.schedules import formulas
-from lrtune.schedules.schedule import (
-    Curve,
-    check_choice,
-    check_increasing,
-    check_range,
-    factory,
-)
+from lrtune.schedules.schedule import Curve, check_choice, check_increasing, check_range, factory
 
 __all__ = [
     "constant",

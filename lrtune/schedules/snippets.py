@@ -14,6 +14,7 @@ from lrtune.errors import ArgumentError
 from lrtune.schedules import formulas
 from lrtune.schedules.schedule import Curve, as_schedule, momenta, multipliers
 
+# What `torch_schedulers.MomentumLR` does, for a script without lrtune.
 _MOMENTUM = '''class MomentumLR(LambdaLR):
     """Sets the momentum (Adam's beta1) along with the rate, as torch's OneCycleLR does."""
 
@@ -71,6 +72,7 @@ def snippet(schedule: Curve, lr: float, steps: int) -> str:
     if not (math.isfinite(lr) and lr > 0):
         raise ArgumentError(f"snippet(lr={lr!r}): expected a peak rate > 0, such as 0.1.")
     known = as_schedule(schedule)
+    # Tabulating also checks every value, before any text is written.
     rates, moments = multipliers(known, steps), momenta(known, steps)
     text = " ".join(known.text.split())
     head = (
@@ -96,6 +98,7 @@ def _program(curves: dict[str, Curve], steps: int) -> str:
     """Return the snippet that computes the curves, within a function so that no name clashes."""
     used = {function for curve in curves.values() for function in _functions_of(curve)}
     known = [each for each in vars(formulas).values() if isinstance(each, FunctionType)]
+    # The order of formulas.py, so that the same schedule always gives the same text.
     blocks = [inspect.getsource(function) for function in known if function in used]
     for name, curve in curves.items():
         blocks.append(
@@ -142,6 +145,7 @@ def _functions_of(curve: Any) -> Iterator[Callable[..., float]]:
     while waiting:
         function: FunctionType = waiting.pop()
         yield function
+        # co_names are the global names that the bytecode of a formula uses.
         called = (vars(formulas).get(name) for name in function.__code__.co_names)
         waiting.extend(other for other in called if isinstance(other, FunctionType))
     for nested in _nested(curve):
@@ -210,6 +214,7 @@ def _exponential(steps: int, end: float) -> str:
 
 
 def _stairs(steps: int, every: float, factor: float) -> str:
+    # The steps at which the rate drops, one entry per drop: StepLR if they are evenly spaced.
     drops = [int(step / steps / every + 1e-9) for step in range(steps)]
     at = [step for step in range(1, steps) for _ in range(drops[step] - drops[step - 1])]
     size = max(round(every * steps), 1)
@@ -224,6 +229,7 @@ def _milestones(steps: int, at: tuple[float, ...], factor: float) -> str:
 
 
 def _warmup(steps: int, share: float, then: Curve) -> list[Phase] | None:
+    # LinearLR rises to 1 only, so the schedule after the warmup has to start there.
     rise = _border(share, steps)
     rest = _phases(then, steps - rise) if rise and then(0.0) == 1 else None
     if rise is None or rest is None:

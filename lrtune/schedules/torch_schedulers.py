@@ -182,7 +182,7 @@ def from_torch(
         partial(formulas.table, values=values),
         partial(formulas.table, values=moments) if moves else None,
     )
-    multipliers(schedule, steps)
+    multipliers(schedule, steps)  # raises, with the step, for a negative rate or NaN
     momenta(schedule, steps)
     return schedule
 
@@ -200,11 +200,12 @@ def _read_rates(
         )
     if not isinstance(scheduler, LRScheduler):
         raise ScheduleError(f"from_torch: expected a torch scheduler, got {scheduler!r}.")
+    # The rate of step 0 is set when the scheduler is built, the others by its steps.
     (group,) = optimizer.param_groups
     rates, moments = [], []
     for step in range(steps):
         if step:
-            optimizer.step()
+            optimizer.step()  # torch warns about a scheduler that steps before its optimizer
             scheduler.step()
         rates.append(float(group["lr"]))
         moments.append(float(group["momentum"]))

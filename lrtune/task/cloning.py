@@ -3,6 +3,7 @@
 import copy
 import dis
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, MethodType
 from typing import Any, TypeVar
@@ -58,7 +59,7 @@ def _copy_parameter_extras(module: nn.Module, made: nn.Module, memo: dict[int, A
         if other is None or other is parameter:
             continue
         vars(other).update(copy.deepcopy(vars(parameter), memo))
-        hooks, later = _gradient_hooks(parameter), _post_gradient_hooks(parameter)
+        hooks, later = _gradient_hooks(parameter)
         trained = other.requires_grad
         if (
             hooks or later
@@ -72,12 +73,11 @@ def _copy_parameter_extras(module: nn.Module, made: nn.Module, memo: dict[int, A
         other.requires_grad = trained
 
 
-def _gradient_hooks(parameter: Tensor) -> list[Any]:
-    return list((parameter._backward_hooks or {}).values())  # noqa: SLF001
-
-
-def _post_gradient_hooks(parameter: Tensor) -> list[Any]:
-    return list((parameter._post_accumulate_grad_hooks or {}).values())  # noqa: SLF001
+def _gradient_hooks(parameter: Tensor) -> tuple[list[Any], list[Any]]:
+    """Return the hooks that get the gradient, and those that are called once it is stored."""
+    names = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    first, later = (list((getattr(parameter, name) or {}).values()) for name in names)
+    return first, later
 
 
 def copy_model(model: nn.Module) -> nn.Module:
@@ -94,7 +94,12 @@ def copy_model(model: nn.Module) -> nn.Module:
         raise TaskError(f"{error} {way_out}") from error
     except Exception as error:
         # The usual reason: a result of the last forward pass was stored as an attribute.
-        stale = [f"{name}={describe_batch(tensor)}" for name, tensor in _stored_results(model)]
+        stale = [
+            f"{'.'.join(filter(None, (name, key)))}={describe_batch(value)}"
+            for name, part in model.named_modules()
+            for key, value in vars(part).items()
+            if isinstance(value, Tensor) and not value.is_leaf
+        ]
         why = (
             f"{', '.join(stale)} is the result of a computation, whose graph cannot be copied"
             if stale
@@ -112,13 +117,6 @@ def copy_model(model: nn.Module) -> nn.Module:
             f"yours; expected that the parts of a model know each other as attributes. {way_out}"
         )
     return made
-
-
-def _stored_results(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    for name, part in model.named_modules():
-        for key, value in vars(part).items():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                yield ".".join(filter(None, (name, key))), value
 
 
 # --- what a copy shares with its original ---------------------------------------------------------
@@ -214,7 +212,7 @@ def _functions_in(model: nn.Module) -> Iterator[tuple[str, object]]:
             if key not in ("_parameters", "_buffers", "_modules"):
                 yield from ((where, one) for one in inside)
     for name, parameter in model.named_parameters():
-        for hook in (*_gradient_hooks(parameter), *_post_gradient_hooks(parameter)):
+        for hook in itertools.chain(*_gradient_hooks(parameter)):
             yield f"a hook of {name}", hook
 
 
