@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lrtune import figures
 from lrtune.analysis.sweep_rules import Suggestion
-from lrtune.figures import axes, look, rates, sweep
+from lrtune.figures import axes, range_test, search, theme
 
 NAN, INF = math.nan, math.inf
 ANY_LOSS = st.floats(allow_nan=True, allow_infinity=True)
@@ -24,22 +24,22 @@ ANY_LOSS = st.floats(allow_nan=True, allow_infinity=True)
 
 @given(st.lists(ANY_LOSS, max_size=20))
 def test_a_view_holds_every_finite_value_and_has_a_height(values):
-    shown = axes.view(values)
+    shown = axes.axis_range(values)
     assert math.isfinite(shown.low)
     assert math.isfinite(shown.high)
     assert shown.low < shown.high
-    inside = axes.finite(values)
+    inside = axes.finite_values(values)
     assert ((shown.low <= inside) & (inside <= shown.high)).all()
 
 
 @pytest.mark.parametrize("values", [[], [NAN, INF]])
 def test_a_view_of_nothing(values):
-    assert axes.view(values) == axes.View(0.0, 1.0)
+    assert axes.axis_range(values) == axes.AxisRange(0.0, 1.0)
 
 
 @given(st.lists(ANY_LOSS, min_size=1, max_size=300), st.integers(4, 40))
 def test_thinning_keeps_ends_extremes_and_order(values, most):
-    kept = axes.thin(values, most)
+    kept = axes.drawn_indices(values, most)
     line, drawn = np.array(values), np.array(values)[kept]
     assert kept[0] == 0
     assert kept[-1] == len(values) - 1
@@ -53,10 +53,10 @@ def test_thinning_keeps_ends_extremes_and_order(values, most):
 
 def test_smoothing_keeps_a_straight_line_and_a_short_one():
     straight = pd.Series(np.arange(200.0))
-    smooth = axes.lightly(straight)
+    smooth = axes.running_mean(straight)
     assert smooth.iloc[20:-20].tolist() == pytest.approx(straight.iloc[20:-20].tolist())
     short = pd.Series([3.0, 1.0, 2.0])
-    assert axes.lightly(short).tolist() == short.tolist()
+    assert axes.running_mean(short).tolist() == short.tolist()
 
 
 # --- the range test
@@ -86,7 +86,7 @@ SAID = Suggestion(0.03, "ensemble", "why", (0.01, 0.1))
 
 def test_the_view_of_a_sweep_is_not_ruined_by_its_end_but_the_data_are_there():
     frame, answers, stops = swept()
-    shown = sweep.sweep_view(frame, stops)
+    shown = range_test.sweep_range(frame, stops)
     assert shown.low < 1.0
     assert 2.0 < shown.high < 3.5
     drawn = figures.sweep_figure(frame, answers, stops, SAID)
@@ -97,7 +97,7 @@ def test_the_view_of_a_sweep_is_not_ruined_by_its_end_but_the_data_are_there():
 
 def test_a_rule_speaks_with_its_median_over_the_seeds_at_the_height_of_the_curve():
     frame, answers, _ = swept()
-    points = sweep.rule_points(frame, answers).set_index("rule")
+    points = range_test.rule_medians(frame, answers).set_index("rule")
     assert list(points.index) == ["steepest", "valley"]
     assert points.loc["steepest", "lr"] == pytest.approx(10**-1.5)
     assert points.loc["steepest", ["low", "high"]].tolist() == [0.01, 0.1]
@@ -107,16 +107,16 @@ def test_a_rule_speaks_with_its_median_over_the_seeds_at_the_height_of_the_curve
 
 def test_where_the_loss_rises_again():
     _, _, stops = swept()
-    assert sweep.rises_from(stops) == pytest.approx(math.sqrt(0.4 * 0.6))
-    assert math.isnan(sweep.rises_from(stops.assign(outcome="FINISHED")))
-    assert sweep.rises_from(stops.assign(edge=NAN)) == pytest.approx(1.0)
+    assert range_test.rise_rate(stops) == pytest.approx(math.sqrt(0.4 * 0.6))
+    assert math.isnan(range_test.rise_rate(stops.assign(outcome="FINISHED")))
+    assert range_test.rise_rate(stops.assign(edge=NAN)) == pytest.approx(1.0)
 
 
 def test_a_sweep_that_ended_early_is_marked_whatever_it_is_called():
     frame, _, stops = swept()
-    assert len(sweep.broken_sweeps(frame, stops)) == 2
+    assert len(range_test.early_stops(frame, stops)) == 2
     frame.loc[frame.index[7], "loss"] = NAN
-    told = sweep.broken_sweeps(frame, stops.assign(outcome="FINISHED"))
+    told = range_test.early_stops(frame, stops.assign(outcome="FINISHED"))
     assert told[["seed", "outcome"]].to_numpy().tolist() == [[0, "NONFINITE"]]
     assert told["lr"].tolist() == [frame["lr"].iloc[7]]
 
@@ -171,7 +171,7 @@ def searched():
 
 def test_every_score_has_a_place_inside_above_or_failed():
     frame, scores = searched()
-    points, shown = rates.score_points(frame, scores)
+    points, shown = search.placed_scores(frame, scores)
     assert points["place"].tolist() == [*["inside"] * 6, "failed", "above"]
     assert points["verdict"].tolist()[-2:] == ["diverged", "diverged"]
     assert shown.low < 0.1
@@ -184,32 +184,32 @@ def test_what_lies_beyond_the_picture_is_marked_at_its_edge():
     named = {one.name: one for one in drawn.data}
     assert named["failed run"].marker.symbol == "x"
     assert "diverged" in named["failed run"].text[0]
-    assert "1e+06" in named["beyond the picture"].text[0]
+    assert "1e+06" in named["above the picture"].text[0]
     top = drawn.layout.yaxis.range[1]
-    assert all(0.9 * top < named[n].y[0] <= top for n in ("failed run", "beyond the picture"))
+    assert all(0.9 * top < named[n].y[0] <= top for n in ("failed run", "above the picture"))
 
 
 def test_what_was_given_up_is_no_failure():
     frame, scores = searched()
     scores.loc[:1, ["outcome", "score"]] = "RETIRED", NAN
-    points, _ = rates.score_points(frame, scores)
-    assert points["place"].tolist()[:3] == ["given up", "given up", "inside"]
+    points, _ = search.placed_scores(frame, scores)
+    assert points["place"].tolist()[:3] == ["retired", "retired", "inside"]
     drawn = figures.rates_figure(frame, scores, 0.01, (0.01, 0.01))
     named = {one.name: one for one in drawn.data}
-    assert list(named["given up early"].x) == [0.001, 0.001]
+    assert list(named["stopped early"].x) == [0.001, 0.001]
     assert list(named["failed run"].x) == [1.0]
 
 
 def test_a_rate_without_a_verdict_is_drawn_all_the_same():
     frame, scores = searched()
-    points, _ = rates.score_points(frame[frame["lr"] < 1], scores)
+    points, _ = search.placed_scores(frame[frame["lr"] < 1], scores)
     assert points["verdict"].tolist()[-2:] == ["unknown", "unknown"]
     assert len(points) == len(scores)
 
 
 def test_verdicts_differ_in_colour_symbol_and_dash():
-    styles = list(look.VERDICTS.values())
-    assert list(look.VERDICTS) == ["too low", "good", "high", "diverged"]
+    styles = list(theme.VERDICT_STYLES.values())
+    assert list(theme.VERDICT_STYLES) == ["too low", "good", "high", "diverged"]
     for part in ("colour", "symbol", "dash"):
         assert len({getattr(style, part) for style in styles}) == 4
 
@@ -226,7 +226,7 @@ def contrast(colour, background):
     return (bright + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("style", look.VERDICTS.values(), ids=look.VERDICTS)
+@pytest.mark.parametrize("style", theme.VERDICT_STYLES.values(), ids=theme.VERDICT_STYLES)
 @pytest.mark.parametrize("card", ["#ffffff", "#181d24"], ids=["light", "dark"])
 def test_verdicts_stand_out_from_both_cards(style, card):
     brighter = {"#0072B2": "#4aa8e0"} if card != "#ffffff" else {}  # as page.css has it
@@ -235,12 +235,12 @@ def test_verdicts_stand_out_from_both_cards(style, card):
 
 def test_a_crowded_span_gets_a_panel_of_its_own():
     frame, scores = searched()
-    assert rates.close_up(frame, (0.01, 0.01)) is None
+    assert search.close_up_span(frame, (0.01, 0.01)) is None
     fine = pd.DataFrame(
         [{**frame.iloc[1].to_dict(), "lr": lr} for lr in (0.008, 0.009, 0.011, 0.012)]
     )
     frame = pd.concat([frame, fine], ignore_index=True)
-    assert rates.close_up(frame, (0.008, 0.012)) == (0.005, 0.0192)
+    assert search.close_up_span(frame, (0.008, 0.012)) == (0.005, 0.0192)
     drawn = figures.rates_figure(frame, scores, 0.008, (0.008, 0.012))
     assert drawn.layout.xaxis2.range == pytest.approx(tuple(np.log10([0.005, 0.0192])))
     assert all(shape.type in {"rect", "line"} for shape in drawn.layout.shapes)
@@ -325,10 +325,10 @@ def drawable(figure):
 
 @given(st.text())
 def test_a_name_is_shown_and_not_taken_for_markup_or_a_template(text):
-    shown = look.name(text)
+    shown = theme.escaped(text)
     assert not set("<>{$") & set(shown)
     assert shown.count("&") == shown.count("&#")
-    assert len(shown) <= 5 * look.LONGEST + 10
+    assert len(shown) <= 5 * theme.MAX_NAME + 10
 
 
 def test_figures_load_neither_plotly_nor_torch_until_they_draw():

@@ -1,7 +1,7 @@
-"""Figures in three storeys: frames -> numbers to draw -> plotly figures -> (elsewhere) a page.
+"""Numbers to plotly figures.
 
-Every module begins with the numbers, which are pure and are what tests look at, and then draws
-them. plotly is imported when a figure is made, so that reading results stays light.
+Each module first computes the numbers to draw, in pure functions that the tests check, and then
+draws them. plotly is imported only when a figure is drawn, so that reading results stays fast.
 """
 
 from lrtune.figures.comparison import (
@@ -10,10 +10,9 @@ from lrtune.figures.comparison import (
     ranking_figure,
     stability_figure,
 )
-from lrtune.figures.curves import curves_figure
-from lrtune.figures.rates import rates_figure
-from lrtune.figures.sweep import sweep_figure
-from lrtune.figures.trace import trace_figure
+from lrtune.figures.losses import curves_figure, trace_figure
+from lrtune.figures.range_test import sweep_figure
+from lrtune.figures.search import rates_figure
 
 __all__ = [
     "curves_figure",

@@ -1,7 +1,7 @@
-"""What every figure needs to know about numbers: what to show of an axis, and of a long line.
+"""Ranges of axes, and the points of a line that are worth drawing.
 
-Nothing is dropped for being ugly: what has no place on an axis (a NaN, an infinity, a value far
-above the rest) is drawn as a mark at the edge of the picture.
+A value without a place on an axis (NaN, infinite, or far above the others) is never dropped: the
+figures mark it at their upper edge.
 """
 
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-MOST = 300
-"""Points per line: more cannot be seen apart."""
+MAX_POINTS = 300
+"""Points per line; on a screen more of them cannot be told apart."""
 
-HUGE = 1e300
-"""Losses beyond it are drawn as if they were it: their differences would overflow."""
+MAX_LOSS = 1e300
+"""Larger losses are drawn at this value, as differences between them would overflow."""
 
 
 @dataclass(frozen=True)
-class View:
-    """The part of an axis that is shown; what lies beyond it stays in the data.
+class AxisRange:
+    """The part of an axis that a figure shows first; values beyond it stay in the figure's data.
 
     Attributes:
         low: Its lower end.
@@ -30,55 +30,57 @@ class View:
     high: float
 
     def at(self, share: float) -> float:
-        """The value at a share of the height.
+        """The value at a share of the height, from 0 (bottom) to 1 (top).
 
-        >>> View(1.0, 3.0).at(0.25)
+        >>> AxisRange(1.0, 3.0).at(0.25)
         1.5
         """
         return self.low + share * (self.high - self.low)
 
 
-def view(values: ArrayLike, *, below: float = 0.06, above: float = 0.1) -> View:
-    """A view that holds all finite values.
+def axis_range(values: ArrayLike, *, below: float = 0.06, above: float = 0.1) -> AxisRange:
+    """A range that contains all finite values.
 
     Args:
-        values: Any; without a finite one the view is 0 ... 1.
-        below: Air under them, as a share of their span.
-        above: Air over them, likewise.
+        values: Any numbers; without a finite one the range is 0 to 1.
+        below: Empty space under the lowest value, as a share of the span of the values.
+        above: Empty space over the highest value, likewise.
 
-    >>> view([1.0, float("nan"), 2.0], below=0.0, above=0.5)
-    View(low=1.0, high=2.5)
+    >>> axis_range([1.0, float("nan"), 2.0], below=0.0, above=0.5)
+    AxisRange(low=1.0, high=2.5)
     """
-    inside = finite(values)
-    if not len(inside):
-        return View(0.0, 1.0)
-    low, high = float(inside.min()), float(inside.max())
+    finite = finite_values(values)
+    if not len(finite):
+        return AxisRange(0.0, 1.0)
+    low, high = float(finite.min()), float(finite.max())
     span, size = high - low, max(abs(low), abs(high))
-    if span <= 1e-9 * size:
+    if span <= 1e-9 * size:  # equal values still need an axis with a height
         span = max(size, 1e-300) if size else 1.0
-    return View(low - below * span, high + above * span)
+    return AxisRange(low - below * span, high + above * span)
 
 
-def finite(values: ArrayLike) -> NDArray[np.float64]:
-    """Those of the values that are finite, as an array of floats, none of them huge."""
+def finite_values(values: ArrayLike) -> NDArray[np.float64]:
+    """The finite values, as a flat array, each at most `MAX_LOSS`."""
     flat: NDArray[np.float64] = np.asarray(values, float).ravel()
-    return flat[np.isfinite(flat)].clip(-HUGE, HUGE)
+    return flat[np.isfinite(flat)].clip(-MAX_LOSS, MAX_LOSS)
 
 
-def bounded(losses: pd.Series) -> pd.Series:
-    """The losses with NaN for what is not finite, none of them huge."""
-    return losses.where(np.isfinite(losses)).clip(-HUGE, HUGE)
+def clipped_losses(losses: pd.Series) -> pd.Series:
+    """The losses, each at most `MAX_LOSS`, with NaN instead of infinities."""
+    return losses.where(np.isfinite(losses)).clip(-MAX_LOSS, MAX_LOSS)
 
 
-def on_log_axis(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose rate has a place on a logarithmic axis."""
+def rows_on_log_axis(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose rate `lr` is finite and positive."""
     return frame[np.isfinite(frame["lr"]) & (frame["lr"] > 0)]
 
 
-def thin(values: ArrayLike, most: int = MOST) -> NDArray[np.int64]:
-    """Which points of a line to draw: the ends, and the extremes of equal parts, so no spike goes.
+def drawn_indices(values: ArrayLike, most: int = MAX_POINTS) -> NDArray[np.int64]:
+    """The points of a line to draw: both ends, and the extremes of equal parts.
 
-    >>> thin([0, 0, 9, 0, 0, 0, -9, 0], most=4).tolist()
+    So a long line keeps every spike, and a gap (NaN) stays visible.
+
+    >>> drawn_indices([0, 0, 9, 0, 0, 0, -9, 0], most=4).tolist()
     [0, 2, 4, 6, 7]
     """
     line = np.asarray(values, float)
@@ -89,14 +91,14 @@ def thin(values: ArrayLike, most: int = MOST) -> NDArray[np.int64]:
         lows = np.where(np.isnan(line[part]), np.inf, line[part])
         highs = np.where(np.isnan(line[part]), -np.inf, line[part])
         kept |= {int(part[lows.argmin()]), int(part[highs.argmax()])}
-        kept |= set(part[np.isnan(line[part])][:1].tolist())  # a gap is seen as well
+        kept |= set(part[np.isnan(line[part])][:1].tolist())
     return np.array(sorted(kept), dtype=np.int64)
 
 
-def lightly(values: pd.Series) -> pd.Series:
-    """A centred running mean over a twentieth of the line; the line itself when it is short.
+def running_mean(values: pd.Series) -> pd.Series:
+    """A centred mean over a twentieth of the line; lines below 40 points stay as they are.
 
-    >>> lightly(pd.Series([0.0] * 30 + [3.0] * 30)).iloc[[28, 29, 30, 31]].tolist()
+    >>> running_mean(pd.Series([0.0] * 30 + [3.0] * 30)).iloc[[28, 29, 30, 31]].tolist()
     [0.0, 1.0, 2.0, 3.0]
     """
     width = 2 * (len(values) // 40) + 1

@@ -1,54 +1,61 @@
-"""The comparison: who is how far behind, every schedule's path, rates by schedules, horizons."""
+"""The comparison: final losses with intervals, paths of rates and losses, scores, ranks."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from lrtune.figures import look
-from lrtune.figures.axes import finite, lightly, on_log_axis, thin, view
+from lrtune.figures import theme
+from lrtune.figures.axes import (
+    axis_range,
+    drawn_indices,
+    finite_values,
+    rows_on_log_axis,
+    running_mean,
+)
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-COLOURED = 6
-"""Schedules that are told apart by colour, dash and symbol; the others are grey."""
+MAX_COLOURED = 6
+"""Schedules in colour; with more of them, lines without symbols would share a dash."""
 
-COLOURS = (look.GREEN, look.BLUE, look.VERMILLION, look.PURPLE, look.SKY, look.ORANGE)
+ROW_HEIGHT = 28
+"""Pixels of a row with the name of a schedule."""
 
 
-def path_points(paths: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The mean over the seeds: one row per `schedule` and `step`, with `value`.
+def mean_paths(paths: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The mean of a column over the seeds: one row per `schedule` and `step`, with `value`.
 
-    A loss is smoothed lightly, a rate is not.
+    Losses are smoothed, rates are not.
 
     >>> paths = pd.DataFrame({"schedule": "a", "seed": [0, 1], "step": 0, "loss": [1.0, 3.0]})
-    >>> path_points(paths, "loss")
+    >>> mean_paths(paths, "loss")
       schedule  step  value
     0        a     0    2.0
     """
     tidy = paths.assign(value=paths[column].where(np.isfinite(paths[column])))
     means = tidy.groupby(["schedule", "step"], sort=False)["value"].mean().reset_index()
     if column == "loss":
-        means["value"] = means.groupby("schedule", sort=False)["value"].transform(lightly)
+        means["value"] = means.groupby("schedule", sort=False)["value"].transform(running_mean)
     return means
 
 
-def heat_cells(candidates: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Score by schedule (rows, the best first) and rate (columns, in steps of sqrt(10)).
+def score_matrix(candidates: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The best score at the shortest horizon: schedules as rows, half decades of rates as columns.
 
-    The scores are those of the shortest horizon; where several candidates share a cell, the best
-    of them; NaN where none ran or all failed.
+    The rows have the order of the table; NaN where no candidate was trained or all failed.
 
     >>> candidates = pd.DataFrame(
     ...     {"horizon": 5, "schedule": "a", "lr": [0.1, 0.11, 0.3], "score": [2.0, 1.0, 3.0]}
     ... )
-    >>> heat_cells(candidates, pd.DataFrame({"schedule": ["a"]})).values.tolist()
+    >>> score_matrix(candidates, pd.DataFrame({"schedule": ["a"]})).values.tolist()
     [[1.0, 3.0]]
     """
-    first = on_log_axis(candidates[candidates["horizon"] == candidates["horizon"].min()])
+    first = rows_on_log_axis(candidates[candidates["horizon"] == candidates["horizon"].min()])
     rates = 10 ** (np.round(np.log10(first["lr"]) * 2) / 2)
+    # Two levels, as the numbers sort the columns and the texts name them.
     cells = first.assign(rate=rates.map("{:.3g}".format), place=rates).pivot_table(
         index="schedule", columns=["place", "rate"], values="score", aggfunc="min", dropna=False
     )
@@ -56,15 +63,15 @@ def heat_cells(candidates: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return cells.dropna(axis=1, how="all").reindex(table["schedule"])
 
 
-def horizon_ranks(candidates: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Each schedule's rank by its best candidate: schedules as rows, horizons as columns.
+def ranks_by_horizon(candidates: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The rank of each schedule's best candidate: schedules as rows, horizons as columns.
 
     The last column, "fresh seeds", is the rank in the table.
 
     >>> candidates = pd.DataFrame(
     ...     {"horizon": [5, 5, 9, 9], "schedule": ["a", "b"] * 2, "score": [1.0, 2.0, 4.0, 3.0]}
     ... )
-    >>> ranks = horizon_ranks(candidates, pd.DataFrame({"schedule": ["b", "a"], "rank": [1, 2]}))
+    >>> ranks = ranks_by_horizon(candidates, pd.DataFrame({"schedule": ["b", "a"], "rank": [1, 2]}))
     >>> ranks.columns.tolist(), ranks.to_numpy().tolist()
     (['5', '9', 'fresh seeds'], [[2.0, 1.0, 1.0], [1.0, 2.0, 2.0]])
     """
@@ -79,110 +86,102 @@ def horizon_ranks(candidates: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame
 
 
 def ranking_figure(table: pd.DataFrame) -> "Figure":
-    """How far each schedule's final loss lies behind the best, with its interval.
+    """The difference of each schedule's final loss to the best one, with its interval.
 
     Args:
         table: Columns as in `lrtune.results.schema.RANKING`.
 
     Returns:
-        A plotly figure. Green circles: tied with the best; purple triangles: behind it; crosses
-        at the right edge: diverged in some fresh seed.
+        A plotly figure. Green circles: tied with the best; purple triangles: worse than the best;
+        crosses at the right edge: diverged with some fresh seed.
     """
-    shown = view([0.0, *finite(table[["difference", "low", "high"]])], below=0.04, above=0.08)
-    raced = np.isfinite(table["difference"])
+    values = finite_values(table[["difference", "low", "high"]])
+    shown = axis_range([0.0, *values], below=0.04, above=0.08)
+    finished = np.isfinite(table["difference"])
     kinds = [
-        ("tied with the best", raced & table["tied"], look.VERDICTS["good"]),
-        ("behind the best", raced & ~table["tied"], look.VERDICTS["high"]),
-        ("diverged", ~raced, look.FAILED),
+        ("tied with the best", finished & table["tied"], theme.VERDICT_STYLES["good"]),
+        ("worse than the best", finished & ~table["tied"], theme.VERDICT_STYLES["high"]),
+        ("diverged", ~finished, theme.FAILED_STYLE),
     ]
     traces = []
-    for told, chosen, style in kinds:
-        rows = table[chosen]
+    for name, chosen, style in kinds:
+        rows, failed = table[chosen], name == "diverged"
         if rows.empty:
             continue
-        reach = (rows["high"] - rows["difference"]).to_numpy()
-        failed = told == "diverged"
-        texts = [f"{look.name(r.call)}<br>peak rate {r.lr:.3g}" for r in rows.itertuples()]
-        marks = look.marks(
+        reach = theme.rounded((rows["high"] - rows["difference"]).to_numpy())
+        texts = [f"{theme.escaped(r.call)}<br>peak rate {r.lr:.3g}" for r in rows.itertuples()]
+        marks = theme.markers(
             [shown.at(0.98)] * len(rows) if failed else rows["difference"],
             np.zeros(len(rows)),
             style,
             size=10,
-            name=told,
+            name=name,
             text=texts,
-            hovertemplate="%{text}<br>behind by %{x:.3~g}<extra></extra>",
-            error_x={"type": "data", "array": look.numbers(reach), "visible": not failed},
+            hovertemplate="%{text}<br>difference %{x:.3~g}<extra></extra>",
+            error_x={"type": "data", "array": reach, "visible": not failed},
         )
-        traces.append({**marks, "y": [look.name(name) for name in rows["schedule"]]})
-    order = [look.name(name) for name in table["schedule"]][::-1]
-    return look.figure(
+        traces.append({**marks, "y": [theme.escaped(name) for name in rows["schedule"]]})
+    order = [theme.escaped(name) for name in table["schedule"]][::-1]
+    return theme.make_figure(
         traces,
-        xaxis=look.value_axis("final loss behind the best", shown),
+        xaxis=theme.value_axis("difference in final loss to the best schedule", shown),
         yaxis={"categoryorder": "array", "categoryarray": order, "showgrid": False},
-        height=max(look.HEIGHT, 120 + 28 * len(table)),
+        height=max(theme.HEIGHT, 120 + ROW_HEIGHT * len(table)),
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
 
 
 def paths_figure(paths: pd.DataFrame, table: pd.DataFrame, column: str) -> "Figure":
-    """Every schedule's rate or loss over the steps, the mean over the fresh seeds.
+    """The rate or the loss of every schedule over the steps, the mean over the fresh seeds.
 
     Args:
         paths: Columns as in `lrtune.results.schema.PATHS`.
-        table: Columns as in `lrtune.results.schema.RANKING`; the best six are told apart.
+        table: Columns as in `lrtune.results.schema.RANKING`; its first six are in colour.
         column: `lr` or `loss`.
 
     Returns:
         A plotly figure.
     """
-    points = path_points(paths, column)
-    seen = points["value"]
-    if column == "loss" and len(seen):
-        starts = points.groupby("schedule", sort=False)["value"].first().max()
-        seen = seen[seen <= starts + 0.25 * abs(starts - seen.min())]
-    shown = view(seen, above=0.06)
+    means = mean_paths(paths, column)
+    values = means["value"]
+    if column == "loss" and len(values):
+        start = means.groupby("schedule", sort=False)["value"].first().max()
+        values = values[values <= start + 0.25 * abs(start - values.min())]
+    shown = axis_range(values, above=0.06)
     traces = []
-    for place, row in reversed(list(enumerate(table.itertuples()))):
-        line = points[points["schedule"] == row.schedule]
-        line = line.iloc[thin(line["value"].to_numpy())]
-        style = _style(place)
-        told = f"{look.name(row.schedule)} at {row.lr:.3g}"
-        traces.append(
-            look.line(
-                line["step"],
-                line["value"],
-                style,
-                width=2.5 if place < COLOURED else 1,
-                name=told,
-                legendrank=place + 1,
-                hovertemplate=f"{told}<br>step %{{x}}<br>%{{y:.4~g}}<extra></extra>",
-            )
-        )
+    for place, row in reversed(list(enumerate(table.itertuples()))):  # the best one in front
+        path = means[means["schedule"] == row.schedule]
+        path = path.iloc[drawn_indices(path["value"].to_numpy())]
+        name = f"{theme.escaped(row.schedule)} at {row.lr:.3g}"
+        hover = f"{name}<br>step %{{x}}<br>%{{y:.4~g}}<extra></extra>"
+        line = _ranked_line(place, name, hovertemplate=hover, legendrank=place + 1)
+        x, y = theme.rounded(path["step"]), theme.rounded(path["value"])
+        traces.append({**line, "x": x, "y": y})
     title = {"lr": "learning rate", "loss": "training loss"}[column]
-    axis = {"title": {"text": "step (optimizer update)"}}
-    return look.figure(traces, xaxis=axis, yaxis=look.value_axis(title, shown))
+    axis = {"title": {"text": "step"}}
+    return theme.make_figure(traces, xaxis=axis, yaxis=theme.value_axis(title, shown))
 
 
 def heat_figure(candidates: pd.DataFrame, table: pd.DataFrame) -> "Figure":
-    """Score of every schedule at every rate, on the shortest horizon.
+    """The score of every schedule at every rate, at the shortest horizon.
 
     Args:
         candidates: Columns as in `lrtune.results.schema.CANDIDATES`.
         table: Columns as in `lrtune.results.schema.RANKING`.
 
     Returns:
-        A plotly figure. Dark is low, which is good; empty: not tried, or diverged. The colours end
-        at twice the distance from the best score to the median one.
+        A plotly figure. Dark is low, which is good; empty: not trained, or diverged. The colours
+        end at twice the distance from the best score to the median one.
     """
-    cells = heat_cells(candidates, table)
-    seen = finite(cells)
-    low = float(seen.min()) if len(seen) else 0.0
-    high = low + 2 * float(np.median(seen) - low) if len(seen) else 1.0
+    cells = score_matrix(candidates, table)
+    finite = finite_values(cells)
+    low = float(finite.min()) if len(finite) else 0.0
+    high = low + 2 * float(np.median(finite) - low) if len(finite) else 1.0
     trace = {
         "type": "heatmap",
         "x": list(cells.columns),
-        "y": [look.name(name) for name in cells.index],
-        "z": [look.numbers(row) for row in cells.to_numpy(float)],
+        "y": [theme.escaped(name) for name in cells.index],
+        "z": [theme.rounded(row) for row in cells.to_numpy(float)],
         "zmin": low,
         "zmax": high if high > low else low + 1.0,
         "colorscale": "Viridis",
@@ -191,61 +190,44 @@ def heat_figure(candidates: pd.DataFrame, table: pd.DataFrame) -> "Figure":
         "colorbar": {"title": {"text": "score"}, "thickness": 14, "outlinewidth": 0},
         "hovertemplate": "%{y}<br>rate %{x}<br>%{z:.4~g}<extra></extra>",
     }
-    return look.figure(
+    return theme.make_figure(
         [trace],
         xaxis={"type": "category", "title": {"text": "peak learning rate"}, "showgrid": False},
         yaxis={"autorange": "reversed", "showgrid": False},
-        height=max(look.HEIGHT, 120 + 28 * len(table)),
+        height=max(theme.HEIGHT, 120 + ROW_HEIGHT * len(table)),
     )
 
 
 def stability_figure(
     candidates: pd.DataFrame, table: pd.DataFrame, stability: pd.DataFrame
 ) -> "Figure":
-    """How the ranks change with the horizon; Kendall's tau with the last ranking above each.
+    """How the ranks change with the horizon, with Kendall's tau to the final ranking above each.
 
     Args:
         candidates: Columns as in `lrtune.results.schema.CANDIDATES`.
         table: Columns as in `lrtune.results.schema.RANKING`.
-        stability: Columns as in `lrtune.results.schema.STABILITY`; its horizons are shown.
+        stability: Columns as in `lrtune.results.schema.STABILITY`; its horizons are drawn.
 
     Returns:
         A plotly figure.
     """
-    ranked = candidates[candidates["horizon"].isin(stability["horizon"])]
-    ranks = horizon_ranks(ranked, table)
+    ranks = ranks_by_horizon(candidates[candidates["horizon"].isin(stability["horizon"])], table)
     columns = [f"{name} steps" if name.isdigit() else name for name in ranks.columns]
     traces = []
-    for place, (name, row) in enumerate(ranks.iterrows()):
-        style = _style(place)
-        line = look.line([], [], style, width=2.5 if place < COLOURED else 1)
-        told = look.name(name)
-        traces.append(
-            {
-                **line,
-                "mode": "lines+markers",
-                "x": columns,
-                "y": look.numbers(row),
-                "marker": {"symbol": style.symbol, "size": 9, "color": style.colour},
-                "name": told,
-                "cliponaxis": False,
-                "hovertemplate": f"{told}<br>%{{x}}: rank %{{y}}<extra></extra>",
-            }
-        )
+    for place, (schedule, row) in enumerate(ranks.iterrows()):
+        name = theme.escaped(schedule)
+        hover = f"{name}<br>%{{x}}: rank %{{y}}<extra></extra>"
+        line = _ranked_line(place, name, hovertemplate=hover, cliponaxis=False)
+        style = _ranked_style(place)
+        marker = {"symbol": style.symbol, "size": 9, "color": style.colour}
+        points = {"mode": "lines+markers", "marker": marker, "x": columns, "y": theme.rounded(row)}
+        traces.append({**line, **points})
     taus = [
-        {
-            "x": f"{row.horizon} steps",
-            "xref": "x",
-            "y": 1.0,
-            "yref": "y domain",
-            "yanchor": "bottom",
-            "text": f"tau {row.tau:.2f}",
-            "showarrow": False,
-        }
+        theme.label(f"{row.horizon} steps", f"tau {row.tau:.2f}")
         for row in stability.itertuples()
         if math.isfinite(row.tau) and f"{row.horizon} steps" in columns
     ]
-    return look.figure(
+    return theme.make_figure(
         traces,
         xaxis={"type": "category", "title": {"text": "horizon"}, "showgrid": False},
         yaxis={"title": {"text": "rank"}, "range": [len(ranks) + 0.5, 0.5], "dtick": 1},
@@ -253,7 +235,10 @@ def stability_figure(
     )
 
 
-def _style(place: int) -> look.Style:
-    if place >= COLOURED:
-        return look.UNKNOWN
-    return look.Style(COLOURS[place], look.DASHES[place], look.SYMBOLS[place])
+def _ranked_line(place: int, name: str, **more: Any) -> theme.PlotlyTrace:
+    width = 2.5 if place < MAX_COLOURED else 1
+    return theme.line([], [], _ranked_style(place), width=width, name=name, **more)
+
+
+def _ranked_style(place: int) -> theme.Style:
+    return theme.LINE_STYLES[place] if place < MAX_COLOURED else theme.OTHER_STYLE

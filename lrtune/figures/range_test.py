@@ -1,0 +1,226 @@
+"""The LR range test: loss over rate, the answer of each rule, and where the loss rises again."""
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import pandas as pd
+
+from lrtune.analysis.curves import Outcome
+from lrtune.figures import theme
+from lrtune.figures.axes import (
+    AxisRange,
+    axis_range,
+    clipped_losses,
+    drawn_indices,
+    finite_values,
+    rows_on_log_axis,
+)
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+class SuggestedRate(Protocol):
+    """A rate with an interval."""
+
+    @property
+    def lr(self) -> float:
+        """The rate."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its lower and upper end."""
+
+
+def sweep_range(frame: pd.DataFrame, stops: pd.DataFrame) -> AxisRange:
+    """The losses to show: all until they rise again, and half their drop above the start."""
+    edge = frame["seed"].map(stops.drop_duplicates("seed").set_index("seed")["edge"])
+    start = finite_values(frame["untrained"])
+    falling = finite_values(frame.loc[frame["lr"] <= edge, "loss"])
+    if not len(falling):  # no curve is readable: show the lower half, as the upper one may explode
+        losses = np.sort(finite_values(frame["loss"]))
+        return axis_range([*start, *losses[: (len(losses) + 1) // 2]], above=0.25)
+    level = float(np.median(start)) if len(start) else float(falling.max())
+    ceiling = level + 0.5 * max(level - float(falling.min()), 0.0)
+    return axis_range([falling.min(), level, min(falling.max(), ceiling)], above=0.2)
+
+
+def rule_medians(frame: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """The answer of each rule, over the seeds.
+
+    Args:
+        frame: Columns `seed`, `lr`, `smooth`.
+        answers: Columns `rule`, `seed`, `lr`.
+
+    Returns:
+        One row per rule, in the order of `answers`: `rule`; `lr`, the geometric median; `low` and
+        `high`, the extremes; `loss`, the median height of the smoothed curves there, or NaN.
+    """
+    rows = []
+    for rule, each in rows_on_log_axis(answers).groupby("rule", sort=False):
+        lr = 10 ** float(np.median(np.log10(each["lr"])))
+        rows.append((rule, lr, each["lr"].min(), each["lr"].max(), _curve_height(frame, lr)))
+    columns = {"rule": "str", "lr": float, "low": float, "high": float, "loss": float}
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+
+
+def _curve_height(frame: pd.DataFrame, lr: float) -> float:
+    heights = []
+    for _, sweep in rows_on_log_axis(frame).groupby("seed"):
+        curve = sweep[np.isfinite(sweep["smooth"])]
+        if len(curve) and curve["lr"].min() <= lr <= curve["lr"].max():
+            heights.append(np.interp(np.log10(lr), np.log10(curve["lr"]), curve["smooth"]))
+    return float(np.median(heights)) if heights else math.nan
+
+
+def rise_rate(stops: pd.DataFrame) -> float:
+    """The rate from which the loss rises again: the median over the seeds that failed.
+
+    NaN if every sweep reached its last rate. A sweep without a readable edge counts with its end.
+
+    >>> rise_rate(pd.DataFrame({"outcome": ["DIVERGED"], "lr": [0.9], "edge": [0.4]}))
+    0.4
+    """
+    failed = rows_on_log_axis(stops[stops["outcome"] != Outcome.FINISHED.name])
+    edges = failed["edge"].where((failed["edge"] > 0) & np.isfinite(failed["edge"]), failed["lr"])
+    return float(10 ** np.median(np.log10(edges))) if len(edges) else math.nan
+
+
+def early_stops(frame: pd.DataFrame, stops: pd.DataFrame) -> pd.DataFrame:
+    """The sweeps that ended before their last rate: one row each, `seed`, `lr`, `outcome`."""
+    early = rows_on_log_axis(stops[stops["outcome"] != Outcome.FINISHED.name])
+    lost = frame[~np.isfinite(frame["loss"]) & ~frame["seed"].isin(early["seed"])]
+    rest = rows_on_log_axis(lost).groupby("seed")["lr"].min().reset_index()
+    columns = ["seed", "lr", "outcome"]
+    if rest.empty:
+        return early[columns].reset_index(drop=True)
+    rest = rest.assign(outcome=Outcome.NONFINITE.name)
+    return pd.concat([early[columns], rest], ignore_index=True)
+
+
+# --- the figure
+
+
+def sweep_figure(
+    frame: pd.DataFrame, answers: pd.DataFrame, stops: pd.DataFrame, suggestion: SuggestedRate
+) -> "Figure":
+    """Loss over rate, on a logarithmic axis.
+
+    Args:
+        frame: Columns as in `lrtune.results.schema.SWEEP`.
+        answers: Columns as in `lrtune.results.schema.ANSWERS`.
+        stops: Columns as in `lrtune.results.schema.STOPS`.
+        suggestion: The suggested rate and its interval.
+
+    Returns:
+        A plotly figure. Thin lines: the raw losses; bold lines: smoothed, one per seed. Symbols:
+        the answer of each rule, the median over the seeds, with a whisker from the lowest to the
+        highest. Green: the suggested rate and its interval. Red: where the loss rises again.
+    """
+    shown, danger = sweep_range(frame, stops), rise_rate(stops)
+    rates = finite_values([*rows_on_log_axis(frame)["lr"], *rows_on_log_axis(stops)["lr"]])
+    last = float(rates.max()) if len(rates) else math.nan
+    shapes, labels = _suggestion(suggestion)
+    if danger < last:
+        shapes.append(theme.vertical_band(danger, last, theme.VERMILLION))
+        middle = float(np.log10(danger * last)) / 2
+        labels.append(theme.label(middle, "rises again", y=0))
+    return theme.make_figure(
+        [
+            *_curves(frame),
+            *_rules(rule_medians(frame, answers), shown),
+            *_ends(early_stops(frame, stops), shown),
+        ],
+        xaxis=theme.rate_axis(),
+        yaxis=theme.value_axis("training loss right after the update", shown),
+        shapes=shapes,
+        annotations=labels,
+        meta=theme.log_axis_option(frame["loss"], shown),
+    )
+
+
+def _curves(frame: pd.DataFrame) -> list[theme.PlotlyTrace]:
+    """The raw losses of each seed, and in front of all of them the smoothed ones."""
+    raw, smooth = [], []
+    for index, (seed, sweep) in enumerate(rows_on_log_axis(frame).groupby("seed")):
+        losses, curve = clipped_losses(sweep["loss"]), clipped_losses(sweep["smooth"])
+        raw_points, curve_points = drawn_indices(losses), drawn_indices(curve)
+        hover = f"seed {seed}<br>rate %{{x:.3~g}}<br>%{{y:.4~g}}<extra></extra>"
+        raw.append(
+            theme.line(
+                sweep["lr"].iloc[raw_points],
+                losses.iloc[raw_points],
+                theme.Style(theme.BLUE, "solid", "circle"),
+                width=1,
+                opacity=0.45,
+                name="each update",
+                legendgroup="raw",
+                showlegend=index == 0,
+                hovertemplate=hover,
+            )
+        )
+        smooth.append(
+            theme.line(
+                sweep["lr"].iloc[curve_points],
+                curve.iloc[curve_points],
+                theme.Style(theme.BLUE, theme.DASHES[index % len(theme.DASHES)], "circle"),
+                name=f"smoothed, seed {seed}",
+                hovertemplate=hover.replace("<br>%{y", "<br>smoothed %{y"),
+            )
+        )
+    return raw + smooth
+
+
+def _rules(medians: pd.DataFrame, shown: AxisRange) -> list[theme.PlotlyTrace]:
+    """One symbol per rule, on the curve, or at the lower edge where there is no curve."""
+    traces = []
+    for index, point in enumerate(medians.itertuples()):
+        height = point.loss if shown.low <= point.loss <= shown.high else shown.at(0.03)
+        # The circle is left to the curves; seven other symbols repeat.
+        style = theme.Style(theme.ORANGE, "solid", theme.SYMBOLS[1 + index % 7])
+        whisker = {
+            "type": "data",
+            "symmetric": False,
+            "array": theme.rounded([point.high - point.lr]),
+            "arrayminus": theme.rounded([point.lr - point.low]),
+            "color": theme.GREY,
+            "thickness": 1.5,
+            "width": 4,
+        }
+        name = theme.escaped(point.rule)
+        traces.append(
+            theme.markers(
+                [point.lr],
+                [height],
+                style,
+                size=12,
+                marker={"line": {"color": theme.INK, "width": 1.5}},
+                name=name,
+                error_x=whisker,
+                hovertemplate=f"{name}<br>%{{x:.3~g}}<extra></extra>",
+            )
+        )
+    return traces
+
+
+def _ends(stops: pd.DataFrame, shown: AxisRange) -> list[theme.PlotlyTrace]:
+    texts = [
+        f"seed {stop.seed}: {theme.escaped(stop.outcome.lower())} at lr = {stop.lr:.3g}"
+        for stop in stops.itertuples()
+    ]
+    heights = [shown.at(0.97)] * len(stops)
+    return theme.labelled_markers(stops["lr"], heights, theme.FAILED_STYLE, texts, "sweep ended")
+
+
+def _suggestion(
+    suggestion: SuggestedRate,
+) -> tuple[list[theme.PlotlyLayout], list[theme.PlotlyLayout]]:
+    """The suggested rate as a line with a label, its interval as a band."""
+    lr, (low, high) = suggestion.lr, suggestion.interval
+    if not 0 < lr < math.inf:
+        return [], []
+    shapes = [theme.vertical_line(lr, theme.VERDICT_STYLES["good"])]
+    if 0 < low < high < math.inf:
+        shapes.append(theme.vertical_band(low, high, theme.GREEN))
+    return shapes, [theme.label(float(np.log10(lr)), f"suggested: {lr:.2g}")]
