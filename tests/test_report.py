@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from reporting import SAMPLES, Reader, a_search
 
 from lrtune.reporting import page, report
-from lrtune.reporting.sections import at_some_steps, call, cell, table_of
+from lrtune.reporting.sections import as_table, format_cell, python_call, values_by_step
 from lrtune.results import KINDS, SearchResult
 
 NAN = math.nan
@@ -153,9 +153,9 @@ def test_a_search_is_told_in_plain_words(tmp_path):
     text = " ".join(" ".join(told.text).split())
     assert "Use a learning rate of 0.01" in text
     assert "The best of 4." in text
-    assert "between 0.01 and 0.1" in text
-    assert "400 steps of training" in text
-    assert "stable in 2 of 2 seeds" in text
+    assert "0.01 to 0.1" in text
+    assert "400 steps" in text
+    assert "stable in 2 of 2 runs" in text
     assert "lrtune.search(task, steps=400, coarse=(0.001, 0.01, 0.1, 1))" in text
 
 
@@ -168,8 +168,8 @@ def test_what_was_not_verified_is_not_recommended(tmp_path):
 
 def test_a_range_test_and_a_trace_are_told_in_plain_words(read):
     text = " ".join(" ".join(read.text).split())
-    assert "Begin with a learning rate of about 0.05" in text
-    assert "3 runs over 4 steps" in text
+    assert "Start with a learning rate of about 0.05" in text
+    assert "3 runs of 4 steps" in text
 
 
 def test_one_seed_is_no_ground_for_confidence(tmp_path):
@@ -178,27 +178,27 @@ def test_one_seed_is_no_ground_for_confidence(tmp_path):
         **{**vars(found), "scores": found.scores[found.scores["seed"] == 0].reset_index(drop=True)}
     )
     told = report(alone, tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "With a single seed nothing is known about chance" in told
+    assert "A single seed does not show the influence of chance" in told
 
 
 def test_a_call_holds_nothing_but_numbers():
     manifest = {"steps": "400", "seed": "__import__('os')", "fine": "0.8, 0.9", "coarse": "0.1; x"}
-    assert call("search", manifest, ["steps", "seed"], ["coarse", "fine"]) == (
+    assert python_call("search", manifest, ["steps", "seed"], ["coarse", "fine"]) == (
         "lrtune.search(task, steps=400, fine=(0.8, 0.9))"
     )
 
 
 def test_cells_and_tables():
-    assert [cell(x) for x in (True, np.False_, 0.00001234, 3, "a", NAN)] == [
+    assert [format_cell(x) for x in (True, np.False_, 0.00001234, 3, "a", NAN)] == [
         "yes", "no", "1.234e-05", "3", "a", "nan",
     ]  # fmt: skip
-    told = table_of("t", pd.DataFrame({"a": ["x"], "b": [1.5], "c": [True]}))
+    told = as_table("t", pd.DataFrame({"a": ["x"], "b": [1.5], "c": [True]}))
     assert told.numeric == [False, True, False]
 
 
 def test_long_runs_are_told_at_some_steps_with_the_first_and_the_last():
     long = pd.DataFrame({"run": ["b"] * 100 + ["a"] * 50, "step": [*range(100), *range(50)]})
-    rows = at_some_steps(long.assign(loss=1.0), "run", "loss")
+    rows = values_by_step(long.assign(loss=1.0), "run", "loss")
     assert rows["run"].tolist() == ["b", "a"]
     assert rows.columns[[1, -1]].tolist() == ["step 0", "step 99"]
     assert len(rows.columns) == 10

@@ -99,9 +99,9 @@ def test_json_is_read_as_well(tmp_path):
     [
         (b"", "no JSON"),
         (b"hello", "no JSON"),
-        (b"\xff\xfe\x00", "no text"),
+        (b"\xff\xfe\x00", "not a text file"),
         (b"{}", "a result is of kind"),
-        (b"<html><body>no results</body></html>", "no report of lrtune"),
+        (b"<html><body>no results</body></html>", "not a report of lrtune"),
         (b"<script id='lrtune-results'>alert(1)</script>", "no JSON"),
         (b"[" * 100_000, "no JSON"),
     ],
@@ -132,7 +132,7 @@ def test_one_result_or_several_and_any_path(tmp_path):
 
 @pytest.mark.parametrize("wrong", [[], None, "report", [a_trace(), 3]])
 def test_what_is_no_result_is_refused(wrong, tmp_path):
-    with pytest.raises(ArgumentError, match=r"a report (needs at least one|is made of) result"):
+    with pytest.raises(ArgumentError, match=r"a report (needs at least one|consists of) result"):
         report(wrong, tmp_path / "r.html")
     assert not list(tmp_path.iterdir())
 

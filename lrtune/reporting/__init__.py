@@ -1,4 +1,4 @@
-"""Results to one HTML page, and back. Needs neither torch nor Optuna."""
+"""Results to one HTML page, and back; works without torch and Optuna."""
 
 from lrtune.reporting.load import load
 from lrtune.reporting.page import report

@@ -1,41 +1,52 @@
-"""A comparison in words: the schedule, what it is tied with, and how far that can be trusted."""
+"""The section of a comparison: the recommended schedule, the ranking, and how reliable it is."""
 
+from lrtune.analysis.paired import LEVEL
 from lrtune.errors import LrtuneError
-from lrtune.figures.comparison import path_points
-from lrtune.reporting.sections import Chart, Section, at_some_steps, call, count, sentence, table_of
+from lrtune.figures.comparison import mean_paths
+from lrtune.reporting.sections import (
+    Chart,
+    Section,
+    as_sentence,
+    as_table,
+    python_call,
+    quantity,
+    values_by_step,
+)
 from lrtune.results import ComparisonResult
 
 
 def comparison_section(result: ComparisonResult) -> Section:
-    """The schedule, why this one, the code to paste, and the charts that show it."""
+    """The recommended schedule with its peak rate, the reason, the code, and five charts."""
     name, peak = result.schedule, f"{result.lr:.3g}"
     tied = int(result.table["tied"].sum())
     seeds = result.paths["seed"].nunique()
     if result.winner:
-        headline = f"Use the schedule {name}, with a peak rate of {peak}"
+        headline = f"Use the schedule {name} with a peak rate of {peak}"
     elif tied > 1:
-        headline = f"A tie: take {name}, with a peak rate of {peak}"
+        headline = f"A tie: use {name} with a peak rate of {peak}"
     else:
-        headline = f"No winner yet; {name} with a peak rate of {peak} was ahead"
+        headline = f"No clear winner: {name} with a peak rate of {peak} was ahead"
+    settings = ["lr", "steps", "horizon", "seeds", "seed", "samples"]
     return Section(
         kind="Comparison",
         headline=headline,
-        short=f"{name} at {peak}" if result.winner else f"a tie, take {name} at {peak}",
-        lead=sentence(result.because),
+        short=f"{name} at {peak}" if result.winner else f"no winner, use {name} at {peak}",
+        lead=as_sentence(result.because),
         facts=[
             ("Schedule", name),
-            ("Its peak rate", peak),
-            ("Tied for the best", f"{tied} of {count(len(result.table), 'schedule')}"),
-            ("Judged by", f"{count(seeds, 'fresh seed')}, {count(result.horizon, 'step')} each"),
-            ("Meant for", f"{count(result.steps, 'step')} of training"),
+            ("Peak rate", peak),
+            ("Tied with the best", f"{tied} of {quantity(len(result.table), 'schedule')}"),
+            (
+                "Compared on",
+                f"{quantity(seeds, 'fresh seed')}, {quantity(result.horizon, 'step')} each",
+            ),
+            ("Training length", quantity(result.steps, "step")),
         ],
-        notes=[sentence(note) for note in result.notes],
+        notes=[as_sentence(note) for note in result.notes],
         code=_code(result),
         charts=[_ranking(result), _rates(result), _losses(result), _heat(result), _stable(result)],
         manifest=result.manifest,
-        again=call(
-            "compare", result.manifest, ["lr", "steps", "horizon", "seeds", "seed", "samples"]
-        ),
+        call=python_call("compare", result.manifest, settings),
     )
 
 
@@ -43,7 +54,7 @@ def _code(result: ComparisonResult) -> str:
     try:
         return result.snippet()
     except LrtuneError:
-        return ""  # a schedule of the user's own, or one that reacts to the loss
+        return ""  # only the user has the code of a schedule of their own
 
 
 def _ranking(result: ComparisonResult) -> Chart:
@@ -51,57 +62,58 @@ def _ranking(result: ComparisonResult) -> Chart:
     return Chart(
         title="Final loss of every schedule",
         draw=result.figure,
-        alt=f"How far each of {count(len(result.table), 'schedule')} ends behind the best, with "
-        f"intervals. The first are {ahead}.",
-        caption="How far each schedule ends behind the best one, each at its own peak rate: paired "
-        "differences on fresh seeds, with intervals that hold for all at once. Circles: cannot be "
-        "told apart from the best. Triangles: behind it. Crosses: diverged in some seed.",
-        tables=[table_of("The ranking", result.table)],
+        alt=f"The difference in final loss of {quantity(len(result.table), 'schedule')} to the "
+        f"best one, with intervals. The first are {ahead}.",
+        caption="The difference in final loss to the best schedule, each schedule at its own peak "
+        f"rate, paired by fresh seed. The {100 * LEVEL:.0f} % intervals hold for all schedules at "
+        "once. Circles: tied with the best. Triangles: worse than the best. Crosses: diverged "
+        "with some seed.",
+        tables=[as_table("The ranking", result.table)],
     )
 
 
 def _rates(result: ComparisonResult) -> Chart:
-    rows = at_some_steps(path_points(result.paths, "lr"), "schedule", "value")
+    few_steps = values_by_step(mean_paths(result.paths, "lr"), "schedule", "value")
     return Chart(
-        title="Rates over the run",
+        title="Learning rate over steps",
         draw=result.rates_figure,
         alt="The learning rate of every schedule over the steps, at its own peak rate.",
-        caption="Every schedule at its own peak rate, complete, and compressed to the length "
-        "of the short runs.",
-        tables=[table_of("Rate at some of the steps", rows)],
+        caption="Every schedule at its own peak rate, compressed as a whole to the length of the "
+        "short runs.",
+        tables=[as_table("Learning rate at some steps", few_steps)],
     )
 
 
 def _losses(result: ComparisonResult) -> Chart:
-    rows = at_some_steps(path_points(result.paths, "loss"), "schedule", "value")
+    few_steps = values_by_step(mean_paths(result.paths, "loss"), "schedule", "value")
     return Chart(
-        title="Losses over the run",
+        title="Loss over steps",
         draw=result.losses_figure,
         alt="The training loss of every schedule over the steps, the mean over the fresh seeds.",
-        caption="The mean over the fresh seeds, lightly smoothed. Colours and dashes as above.",
-        tables=[table_of("Training loss at some of the steps, smoothed", rows)],
+        caption="The smoothed mean over the fresh seeds. Colours and dashes as in the chart above.",
+        tables=[as_table("Smoothed training loss at some steps", few_steps)],
     )
 
 
 def _heat(result: ComparisonResult) -> Chart:
     return Chart(
-        title="Rate and schedule",
+        title="Score by rate and schedule",
         draw=result.heat_figure,
         alt="A heat map of the lowest score of every schedule in every half decade of the rate.",
-        caption="The lowest loss of every schedule in each half decade of the peak rate, on the "
-        "shortest horizon, where rates were tried. Dark is low, which is good; empty: not tried, "
-        "or diverged.",
-        tables=[table_of("Every candidate", result.candidates)],
+        caption="The lowest loss of every schedule in each half decade of the peak rate, at the "
+        "shortest horizon, where the peak rates were chosen. Dark is low, which is good. Empty: "
+        "not trained, or diverged.",
+        tables=[as_table("All candidates", result.candidates)],
     )
 
 
 def _stable(result: ComparisonResult) -> Chart:
     return Chart(
-        title="How stable the ranking is",
+        title="Rank at every horizon",
         draw=result.stability_figure,
-        alt="The rank of every schedule on every horizon, and on the fresh seeds.",
-        caption="The rank of every schedule, by its best candidate, on each horizon and on the "
-        "fresh seeds. Kendall's tau is 1 where a ranking agrees with that on the fresh seeds, and "
-        "0 where it says nothing about it.",
-        tables=[table_of("Agreement with the fresh seeds", result.stability)],
+        alt="The rank of every schedule at every horizon and on the fresh seeds.",
+        caption="The rank of the best candidate of every schedule, at each horizon and on the "
+        "fresh seeds. Kendall's tau compares each ranking with the one on the fresh seeds: 1 "
+        "means the same order, 0 means no relation.",
+        tables=[as_table("Agreement with the fresh seeds", result.stability)],
     )

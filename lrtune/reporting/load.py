@@ -1,4 +1,4 @@
-"""Files with results: read without executing anything."""
+"""Results from files: reports and JSON."""
 
 import os
 from html.parser import HTMLParser
@@ -8,41 +8,40 @@ from lrtune.errors import ResultsError
 from lrtune.results import Result, read
 
 BLOCK = "lrtune-results"
-"""The id of the element of a page that holds the results."""
+"""The id of the script element with the results of a page."""
 
 
 def load(path: str | os.PathLike[str]) -> list[Result]:
-    """The results in a report, or in a JSON file that `--json` or `to_json` made.
+    """The results in a report, or in a JSON file that `--json` or `to_json` wrote.
 
     Args:
-        path: An HTML page that `report` wrote, or JSON. Nothing in it is executed.
+        path: A report (HTML), or JSON. Nothing in the file is executed.
 
     Returns:
         The results, in their order.
 
     Raises:
-        ResultsError: The file cannot be read, or holds no results.
+        ResultsError: The file cannot be read, or contains no results.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ResultsError(
-            f"cannot read {path}: {error.strerror or error}. Name a report or a JSON file."
+            f"cannot read {path}: {error.strerror or error}. Give a report or a JSON file."
         ) from error
     except UnicodeDecodeError as error:
-        raise ResultsError(f"{path} is no text. Name a report or a JSON file.") from error
-    page = text.lstrip().startswith("<")
-    block = _results_block(text) if page else text
+        raise ResultsError(f"{path} is not a text file. Give a report or a JSON file.") from error
+    block = _results_block(text) if text.lstrip().startswith("<") else text
     if block is None:
-        raise ResultsError(f"{path} is no report of lrtune: it holds no results. Name another one.")
+        raise ResultsError(f"{path} is not a report of lrtune: it contains no results.")
     try:
         return read(block)
     except ResultsError as error:
         raise ResultsError(f"{path}: {error}") from error
 
 
-class _Finder(HTMLParser):
-    """Collects the text of the element that holds the results."""
+class _ResultsParser(HTMLParser):
+    """Collects the text of the first script element with the id of the results."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -61,7 +60,7 @@ class _Finder(HTMLParser):
 
 
 def _results_block(text: str) -> str | None:
-    finder = _Finder()
-    finder.feed(text)
-    finder.close()
-    return "".join(finder.parts) if finder.found else None
+    parser = _ResultsParser()
+    parser.feed(text)
+    parser.close()
+    return "".join(parser.parts) if parser.found else None

@@ -1,6 +1,6 @@
 "use strict";
-// Draws the charts from the JSON beside them, each with a legend of buttons, so that it wraps on
-// narrow screens, takes the colours of the page, and can be reached with the keyboard.
+// Draws each chart from the JSON beside it. The legends are buttons instead of plotly's own, so
+// that they wrap on narrow screens, follow the colours of the page, and work with a keyboard.
 (() => {
   const NARROW = 640; // pixels; below it two panels stand one above the other
   const SVG = "http://www.w3.org/2000/svg";
@@ -27,7 +27,7 @@
     return made;
   };
 
-  // plotly is given names as entities, as it takes them for markup otherwise.
+  // Names are written as entities for plotly, which would read them as markup otherwise.
   const plain = (text) => text.replace(/&#(\d+);/g, (_, code) => String.fromCodePoint(Number(code)));
 
   const swatch = (trace, parent) => {
@@ -59,7 +59,7 @@
     const list = element("div", { class: "legend", role: "group", "aria-label": `Lines of: ${title}` });
     const shown = data.filter((trace) => trace.showlegend !== false && trace.name);
     shown.sort((a, b) => (a.legendrank ?? 1000) - (b.legendrank ?? 1000));
-    let set = list; // a heading and its lines stay together where there is room
+    let set = list; // keeps a heading and its lines together
     for (const trace of shown) {
       const group = trace.legendgrouptitle && trace.legendgrouptitle.text;
       if (group || (trace.legendrank ?? 1000) > 1000) set = element("span", { class: "set" }, list);
@@ -90,7 +90,7 @@
     });
   };
 
-  // What is saved stands alone: on white, with the legend of plotly.
+  // A saved picture has a white background and plotly's own legend.
   const saving = (chart, title) => ({
     name: "save",
     title: "Save as SVG",
@@ -103,8 +103,8 @@
     },
   });
 
-  // Two panels stand side by side, or on narrow screens one above the other. The element has the
-  // height, not the figure: plotly no longer follows the width of the page otherwise.
+  // Two panels stand side by side, or on narrow screens one above the other. The height is set on
+  // the element: with a height of its own, a figure no longer follows the width of the page.
   const arrange = (chart, layout, height) => {
     const DOMAINS = ["xaxis", "xaxis2", "yaxis", "yaxis2"].map((axis) => `${axis}.domain`);
     const FORMS = {
@@ -144,12 +144,12 @@
 
   for (const chart of document.querySelectorAll(".chart")) {
     draw(chart).catch((error) => {
-      chart.textContent = "This chart could not be drawn; the tables below hold its numbers.";
+      chart.textContent = "This chart could not be drawn; the tables below contain its numbers.";
       console.error(error);
     });
   }
 
-  // On paper the tables are open.
+  // Printed pages show all tables.
   const closed = [];
   window.addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details:not([open])")) {

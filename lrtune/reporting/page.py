@@ -1,4 +1,8 @@
-"""Sections to one HTML page. Everything that is not ours is escaped; only our scripts may run."""
+"""One HTML page from results.
+
+Every text of a result is escaped, and the page's policy lets only the two scripts of lrtune run:
+a report may be made from a stranger's file.
+"""
 
 import base64
 import gzip
@@ -26,16 +30,16 @@ from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResu
 from lrtune.results.serialization import write
 
 BUNDLE = "plotly-cartesian.min.js.gz"
-"""plotly.js 4.1.1, the cartesian bundle: `plotly-cartesian.min.js` of the npm package
-plotly.js-cartesian-dist-min 4.1.1, unchanged, gzipped. It needs no eval. Copyright Plotly, Inc.,
-MIT licence, see plotly.LICENSE."""
+"""plotly.js 4.1.1: `plotly-cartesian.min.js` of the npm package plotly.js-cartesian-dist-min 4.1.1,
+unchanged, gzipped. This bundle works without eval. Copyright Plotly, Inc., MIT licence, see
+plotly.LICENSE."""
 
 POLICY = (
     "default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
-"""Only our two scripts run; nothing is fetched. plotly sets styles, and saves images as blobs."""
-
+"""Nothing is fetched, and only the two scripts with these hashes run. plotly needs to set styles,
+and saves pictures as blobs."""
 
 SECTIONS: Mapping[type, Callable[[Any], Section]] = {
     RangeTestResult: range_test_section,
@@ -43,61 +47,85 @@ SECTIONS: Mapping[type, Callable[[Any], Section]] = {
     ComparisonResult: comparison_section,
     Trace: trace_section,
 }
-"""Which function puts which kind of result into words."""
+"""The function that makes the section of each kind of result."""
+
+
+def report(results: Result | Sequence[Result], path: str | os.PathLike[str]) -> Path:
+    """Write one HTML file with the text, charts and tables of results; it needs no network.
+
+    The page also contains the results themselves, which `lrtune report page.html` reads back. The
+    same results give the same bytes.
+
+    Args:
+        results: One result, or several in the order of the page.
+        path: The file; an old file is replaced as soon as the new page is complete.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArgumentError: `results` is empty, or contains something that is not a result.
+        ResultsError: The file cannot be written.
+    """
+    several = list(results) if isinstance(results, Sequence) else [results]
+    kinds = ", ".join(kind.__name__ for kind in SECTIONS)
+    if not several:
+        raise ArgumentError(f"a report needs at least one result ({kinds}), got none.")
+    for one in several:
+        if type(one) not in SECTIONS:
+            raise ArgumentError(
+                f"a report consists of results ({kinds}), got {type(one).__name__}. Pass what "
+                "lrtune.search or lrtune.range_test returned."
+            )
+    return write(Path(path), render(several))
 
 
 def render(results: Sequence[Result]) -> str:
-    """The page, as text; the same results give the same text."""
+    """The page as text; the same results give the same text."""
     sections = [SECTIONS[type(result)](result) for result in results]
     scripts = [_bundle(), _text("page.js")]
-    charts = [
-        [(chart, _figure(chart)) for chart in section.charts]  # drawn here, so errors surface here
-        for section in sections
-    ]
+    # Drawn before the template is filled, so that an error names the figure and not the template.
+    charts = [[(chart, _figure_json(chart)) for chart in section.charts] for section in sections]
     page: str = _template().render(
         policy=POLICY.format(hashes=" ".join(_hash(script) for script in scripts)),
-        css=Markup(_text("page.css")),  # noqa: S704 - our own file
-        scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own files
+        css=Markup(_text("page.css")),  # noqa: S704 - a file of this package
+        scripts=[Markup(script) for script in scripts],  # noqa: S704 - files of this package
         sections=list(zip(sections, charts, strict=True)),
-        title=_title(sections),
-        task=_task(sections),
-        results=_embedded({"results": [result.to_dict() for result in results]}),
+        title="; ".join(dict.fromkeys(section.headline for section in sections)),
+        task=_task_description(sections),
+        results=_embedded_json({"results": [result.to_dict() for result in results]}),
         block=BLOCK,
         version=version("lrtune"),
     )
     return page
 
 
-def _title(sections: Sequence[Section]) -> str:
-    return "; ".join(dict.fromkeys(section.headline for section in sections))
-
-
-def _task(sections: Sequence[Section]) -> str:
-    """The task in words, where all results are of one and the same."""
-    words = ("model", "optimizer", "loss", "device")
-    told = {
-        " · ".join(section.manifest[name] for name in words if name in section.manifest)
+def _task_description(sections: Sequence[Section]) -> str:
+    """Model, optimizer, loss and device, if all results are about the same task."""
+    names = ("model", "optimizer", "loss", "device")
+    tasks = {
+        " · ".join(section.manifest[name] for name in names if name in section.manifest)
         for section in sections
     }
-    return told.pop() if len(told) == 1 else ""
+    return tasks.pop() if len(tasks) == 1 else ""
 
 
-def _figure(chart: Chart) -> Markup:
-    figure = chart.draw()
-    plain = json.loads(figure.to_json(engine="json"))  # NaN and infinities are null there
-    return _embedded({"data": plain["data"], "layout": plain["layout"]})
+def _figure_json(chart: Chart) -> Markup:
+    # plotly's own encoder writes null for NaN and infinities, which JSON does not have.
+    plain = json.loads(chart.draw().to_json(engine="json"))
+    return _embedded_json({"data": plain["data"], "layout": plain["layout"]})
 
 
-def _embedded(value: Any) -> Markup:
-    r"""JSON that can stand within a script element: nothing in it can end it.
+def _embedded_json(value: Any) -> Markup:
+    r"""JSON for a script element, without any character that could end the element.
 
-    >>> print(_embedded({"name": "</script>&"}))
+    >>> print(_embedded_json({"name": "</script>&"}))
     {"name":"\u003c/script\u003e\u0026"}
     """
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)  # noqa: S704 - no sign is left that HTML gives a meaning to
+    return Markup(text)  # noqa: S704 - no character is left that has a meaning in HTML
 
 
 def _hash(script: str) -> str:
@@ -122,33 +150,3 @@ def _template() -> Any:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.from_string(_text("page.html.jinja"))
-
-
-def report(results: Result | Sequence[Result], path: str | os.PathLike[str]) -> Path:
-    """Write one HTML file with words, charts and tables that opens without a network.
-
-    The page holds the results themselves as well: `lrtune report report.html` reads them back.
-    The same results give the same bytes.
-
-    Args:
-        results: What a verb returned, or several of them, in the order of the page.
-        path: The file; what it held before is replaced once the new page is complete.
-
-    Returns:
-        The path.
-
-    Raises:
-        ArgumentError: There is no result, or it is none of ours.
-        ResultsError: The file cannot be written there.
-    """
-    several = list(results) if isinstance(results, Sequence) else [results]
-    kinds = ", ".join(kind.__name__ for kind in SECTIONS)
-    if not several:
-        raise ArgumentError(f"a report needs at least one result ({kinds}), got none.")
-    for one in several:
-        if type(one) not in SECTIONS:
-            raise ArgumentError(
-                f"a report is made of results ({kinds}), got {type(one).__name__}. Pass what "
-                "lrtune.search or lrtune.range_test returned."
-            )
-    return write(Path(path), render(several))

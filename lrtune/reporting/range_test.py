@@ -1,79 +1,78 @@
-"""A range test in words: where to begin, and where rates become too high."""
+"""The section of a range test: which rate to start with, and where rates become too high."""
 
 import pandas as pd
 
-from lrtune.figures.sweep import rises_from, rule_points
+from lrtune.figures.range_test import rise_rate, rule_medians
 from lrtune.reporting.sections import (
     Chart,
     Section,
     Table,
-    call,
-    count,
-    evenly,
-    sentence,
-    spoken,
-    table_of,
+    as_sentence,
+    as_table,
+    outcome_counts,
+    python_call,
+    quantity,
+    spread_indices,
 )
 from lrtune.results import RangeTestResult
 
-ROWS = 60
-"""Rows of the table that thins the sweeps out."""
+MAX_ROWS = 60
+"""Rows of the table of the sweeps; the complete ones are part of the embedded results."""
 
 
 def range_test_section(result: RangeTestResult) -> Section:
-    """Where to begin, why, and what the sweeps looked like."""
+    """The suggested rate, the answer of each rule, and the sweeps."""
     rate, (low, high) = result.suggestion.lr, result.suggestion.interval
-    danger = rises_from(result.stops)
-    rises = f"from {danger:.2g} on" if danger > 0 else "nowhere below the last rate"
-    outcomes = spoken(result.stops)["outcome"].value_counts()
-    ended = [f"{outcome} in {n} of {len(result.stops)}" for outcome, n in outcomes.items()]
+    danger = rise_rate(result.stops)
+    rises = f"from {danger:.2g} on" if danger > 0 else "at no rate of the sweep"
     return Section(
         kind="LR range test",
-        headline=f"Begin with a learning rate of about {rate:.2g}",
-        short=f"begin with about {rate:.2g}",
-        lead=sentence(result.suggestion.because),
+        headline=f"Start with a learning rate of about {rate:.2g}",
+        short=f"start with about {rate:.2g}",
+        lead=as_sentence(result.suggestion.because),
         facts=[
-            ("Suggested", f"{rate:.2g}"),
-            ("Nine tenths of the answers", f"{low:.2g} to {high:.2g}"),
+            ("Suggested rate", f"{rate:.2g}"),
+            ("90 % of the answers", f"{low:.2g} to {high:.2g}"),
             ("The loss rises again", rises),
-            ("The sweeps", ", ".join(ended) or "none"),
+            ("Sweeps", outcome_counts(result.stops["outcome"])),
         ],
-        notes=[sentence(note) for note in result.notes],
-        limits="A sweep gives each rate one update only. It tells where rates become too high, "
-        "and where to begin; a search tells which rate trains best.",
+        notes=[as_sentence(note) for note in result.notes],
+        limits="A sweep trains each rate for a single update. It shows where rates become too "
+        "high and where to start. Which rate trains best takes a search.",
         charts=[_chart(result, rises)],
         manifest=result.manifest,
-        again=call("range_test", result.manifest, ["low", "high", "steps", "seeds", "seed"]),
+        call=python_call("range_test", result.manifest, ["low", "high", "steps", "seeds", "seed"]),
     )
 
 
 def _chart(result: RangeTestResult, rises: str) -> Chart:
-    rules = rule_points(result.frame, result.answers)
-    said = ", ".join(f"{rule.rule} {rule.lr:.2g}" for rule in rules.itertuples())
+    medians = rule_medians(result.frame, result.answers)
+    answers = ", ".join(f"{rule.rule} {rule.lr:.2g}" for rule in medians.itertuples())
     return Chart(
         title="Loss over learning rate",
         draw=result.figure,
-        alt=f"The loss while the learning rate grows, for {count(len(result.stops), 'seed')}. "
-        f"The rules say {said}; together {result.suggestion.lr:.2g}. The loss rises {rises}.",
-        caption="Thin: the loss right after each update. Bold: the same without its noise, one "
-        "line per seed. Symbols: what each rule says, with a whisker over the seeds. Green: the "
-        "rules together, and nine tenths of their answers. Red: the loss has risen again.",
+        alt=f"The loss while the learning rate grows, for {quantity(len(result.stops), 'seed')}. "
+        f"The answers of the rules are {answers}; together they suggest "
+        f"{result.suggestion.lr:.2g}. The loss rises again {rises}.",
+        caption="Thin lines: the loss right after each update. Bold lines: the smoothed loss, one "
+        "line per seed. Symbols: the answer of each rule, with a whisker over the seeds. Green: "
+        "the suggested rate, and 90 % of the answers. Red: the rates at which the loss has risen "
+        "again.",
         tables=[
-            table_of("What the rules say", result.answers),
-            table_of("Where the sweeps ended", spoken(result.stops)),
+            as_table("Answers of the rules", result.answers),
+            as_table("Ends of the sweeps", result.stops),
             _sweeps(result.frame),
         ],
     )
 
 
 def _sweeps(frame: pd.DataFrame) -> Table:
-    """Every so many rates, the raw and the smoothed loss of each seed side by side."""
-    seeds, names = frame["seed"].unique(), ("loss", "smooth")
+    """The raw and the smoothed loss of each seed side by side, at up to `MAX_ROWS` rates."""
+    columns = [(name, seed) for seed in frame["seed"].unique() for name in ("loss", "smooth")]
     wide = frame.pivot_table(
-        index="lr", columns="seed", values=list(names), aggfunc="first", dropna=False
-    )
-    wide = wide.reindex(columns=[(name, seed) for seed in seeds for name in names])
-    wide.columns = [f"{name}, seed {seed}" for seed in seeds for name in names]
-    shown = wide.iloc[evenly(len(wide), ROWS)]
-    thinned = "" if len(shown) == len(wide) else f", {len(shown)} of {count(len(wide), 'rate')}"
-    return table_of(f"The sweeps{thinned}", shown.reset_index())
+        index="lr", columns="seed", values=["loss", "smooth"], aggfunc="first", dropna=False
+    ).reindex(columns=columns)
+    wide.columns = [f"{name}, seed {seed}" for name, seed in columns]
+    few = wide.iloc[spread_indices(len(wide), MAX_ROWS)]
+    part = "" if len(few) == len(wide) else f", {len(few)} of {quantity(len(wide), 'rate')}"
+    return as_table(f"The sweeps{part}", few.reset_index())

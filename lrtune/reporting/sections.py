@@ -1,4 +1,4 @@
-"""What a page is made of: sections of words, charts and tables. No HTML here, and no results."""
+"""The parts of a report, free of HTML and of results: sections of words, charts and tables."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text.
+    """A table whose cells are text.
 
     Attributes:
-        caption: What the table holds.
-        columns: Headings.
-        rows: Cells, as many as there are headings.
-        numeric: For each column whether it holds numbers.
+        caption: What the table contains.
+        columns: Its headings.
+        rows: The cells of each row.
+        numeric: For each column, whether it contains numbers.
     """
 
     caption: str
@@ -33,14 +33,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, what it shows, and the numbers behind it.
+    """A figure, its explanation, and its numbers.
 
     Attributes:
         title: A heading.
         draw: Makes the figure.
-        alt: What it shows, in a sentence or two, for those who cannot see it.
-        caption: How to read it.
-        tables: The numbers behind it.
+        alt: A sentence or two for readers who cannot see the figure.
+        caption: How to read the figure.
+        tables: The numbers of the figure.
     """
 
     title: str
@@ -52,20 +52,20 @@ class Chart:
 
 @dataclass(frozen=True)
 class Section:
-    """One result in words.
+    """One result, as text, charts and tables. Texts, code and calls may be empty.
 
     Attributes:
-        kind: What it is, in a word or two.
-        headline: The answer, in plain language.
-        short: The same, for a list of contents.
-        lead: Why, in a sentence or two.
-        facts: Terms and what they are here.
-        notes: What a reader should know.
-        code: To paste; empty where there is none.
-        limits: What this cannot tell; empty where there is nothing to say.
+        kind: The kind of result, in a word or two.
+        headline: The answer.
+        short: The answer in a few words, for the links at the top.
+        lead: The reason for the answer.
+        facts: Terms and their values.
+        notes: Sentences that the reader should know.
+        code: Python to paste into a training script.
+        limits: What the result does not show.
         charts: Figures.
-        manifest: What it was made of: names and values.
-        again: The call that makes it again; empty where there is none.
+        manifest: The task, the settings and the versions.
+        call: The Python call that makes the result again.
     """
 
     kind: str
@@ -77,26 +77,28 @@ class Section:
     code: str = ""
     limits: str = ""
     charts: Sequence[Chart] = ()
-    manifest: dict[str, str] = field(default_factory=dict)
-    again: str = ""
+    manifest: Mapping[str, str] = field(default_factory=dict)
+    call: str = ""
 
 
-def table_of(caption: str, frame: pd.DataFrame) -> Table:
-    """The whole frame.
+def as_table(caption: str, frame: pd.DataFrame) -> Table:
+    """All rows of a frame, as text; outcomes as words.
 
-    >>> table_of("Rates", pd.DataFrame({"lr": [0.1], "tied": [True]})).rows
+    >>> as_table("Rates", pd.DataFrame({"lr": [0.1], "tied": [True]})).rows
     [['0.1', 'yes']]
     """
-    rows = [[cell(value) for value in row] for row in frame.itertuples(index=False)]
+    if "outcome" in frame:
+        frame = frame.assign(outcome=outcome_words(frame["outcome"]))
+    rows = [[format_cell(value) for value in row] for row in frame.itertuples(index=False)]
     types = pd.api.types
     numeric = [types.is_numeric_dtype(t) and not types.is_bool_dtype(t) for t in frame.dtypes]
     return Table(caption, [str(column) for column in frame.columns], rows, numeric)
 
 
-def cell(value: object) -> str:
-    """A value as text: four digits, yes and no.
+def format_cell(value: object) -> str:
+    """A value as text: floats to four digits, yes and no for booleans.
 
-    >>> cell(0.123456), cell(float("nan")), cell(False), cell(12345)
+    >>> format_cell(0.123456), format_cell(float("nan")), format_cell(False), format_cell(12345)
     ('0.1235', 'nan', 'no', '12345')
     """
     if isinstance(value, (bool, np.bool_)):
@@ -106,62 +108,74 @@ def cell(value: object) -> str:
     return str(value)
 
 
-_NUMBER = r"-?[\d.]+(?:e[-+]?\d+)?"
-_NUMBERS = re.compile(rf"{_NUMBER}(?:, {_NUMBER})*")
+def outcome_words(outcomes: pd.Series) -> list[str]:
+    """The outcomes in lower case; a text that is no outcome stays as it is."""
+    return [name.lower() if name in Outcome.__members__ else name for name in outcomes]
 
 
-def count(number: int, noun: str) -> str:
-    """So many of them, in the right number.
+def outcome_counts(outcomes: pd.Series) -> str:
+    """How often each outcome occurs, most frequent first.
 
-    >>> count(1, "seed"), count(3000, "step")
+    >>> outcome_counts(pd.Series(["DIVERGED", "FINISHED", "DIVERGED"]))
+    '2 diverged, 1 finished'
+    """
+    counts = pd.Series(outcome_words(outcomes), dtype="str").value_counts()
+    return ", ".join(f"{number} {outcome}" for outcome, number in counts.items()) or "none"
+
+
+def quantity(number: int, noun: str) -> str:
+    """A number with its noun, in the singular or the plural.
+
+    >>> quantity(1, "seed"), quantity(3000, "step")
     ('1 seed', '3,000 steps')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def sentence(text: str) -> str:
-    """Beginning with a capital, ending with a full stop.
+def as_sentence(text: str) -> str:
+    """The text with a capital at the beginning and a full stop at the end.
 
-    >>> sentence("the best of 4")
+    >>> as_sentence("the best of 4")
     'The best of 4.'
     """
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def call(
-    verb: str,
+_NUMBER = r"-?[\d.]+(?:e[-+]?\d+)?"
+_NUMBERS = re.compile(rf"{_NUMBER}(?:, {_NUMBER})*")
+
+
+def python_call(
+    function: str,
     manifest: Mapping[str, str],
     numbers: Sequence[str],
     sequences: Sequence[str] = (),
 ) -> str:
-    """The call that makes a result again, from those settings of its manifest that are numbers.
+    """The call that makes a result again.
 
-    >>> call("search", {"steps": "400", "coarse": "0.1", "seed": "os.abort()"},
-    ...      ["steps", "seed"], ["coarse"])
+    A manifest may come from a stranger's file, and a reader may paste the call: so only settings
+    that are numbers enter it.
+
+    >>> python_call("search", {"steps": "400", "coarse": "0.1", "seed": "os.abort()"},
+    ...             ["steps", "seed"], ["coarse"])
     'lrtune.search(task, steps=400, coarse=(0.1,))'
     """
-    told = ["task"]
+    arguments = ["task"]
     for name in (*numbers, *sequences):
         value = manifest.get(name, "")
         if not _NUMBERS.fullmatch(value):
             continue
         if name in sequences:
             value = f"({value})" if "," in value else f"({value},)"
-        told.append(f"{name}={value}")
-    return f"lrtune.{verb}({', '.join(told)})"
+        arguments.append(f"{name}={value}")
+    return f"lrtune.{function}({', '.join(arguments)})"
 
 
-def spoken(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with its outcomes as words."""
-    known = {outcome.name: outcome.name.lower() for outcome in Outcome}
-    return frame.assign(outcome=[known.get(name, name) for name in frame["outcome"]])
+def spread_indices(number: int, most: int) -> list[int]:
+    """At most `most` of `number` indices, evenly spread, with the first and the last.
 
-
-def evenly(number: int, most: int) -> list[int]:
-    """Positions of at most so many of them, evenly spread, the first and the last among them.
-
-    >>> evenly(100, 4), evenly(3, 4)
+    >>> spread_indices(100, 4), spread_indices(3, 4)
     ([0, 33, 66, 99], [0, 1, 2])
     """
     if number <= most:
@@ -169,11 +183,11 @@ def evenly(number: int, most: int) -> list[int]:
     return sorted({round(position) for position in np.linspace(0, number - 1, most)})
 
 
-def at_some_steps(frame: pd.DataFrame, index: str, values: str, most: int = 9) -> pd.DataFrame:
-    """One row per run or rate, in the order of the frame, with the values at some of the steps.
+def values_by_step(frame: pd.DataFrame, index: str, values: str, most: int = 9) -> pd.DataFrame:
+    """One row per run or rate, in the order of the frame, with its values at a few steps.
 
     >>> long = pd.DataFrame({"run": ["a", "a"], "step": [0, 1], "loss": [2.0, 1.0]})
-    >>> at_some_steps(long, "run", "loss")
+    >>> values_by_step(long, "run", "loss")
       run  step 0  step 1
     0   a     2.0     1.0
     """
@@ -181,6 +195,6 @@ def at_some_steps(frame: pd.DataFrame, index: str, values: str, most: int = 9) -
     wide = frame.pivot_table(
         index=index, columns="step", values=values, aggfunc="first", dropna=False
     ).reindex(order)
-    shown = wide[wide.columns[evenly(wide.shape[1], most)]]
-    shown.columns = [f"step {step}" for step in shown.columns]
-    return shown.reset_index()
+    few = wide[wide.columns[spread_indices(wide.shape[1], most)]]
+    few.columns = [f"step {step}" for step in few.columns]
+    return few.reset_index()
