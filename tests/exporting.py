@@ -1,4 +1,4 @@
-"""What the tests of the export share: optimizers, a training loop, and the laws of the export."""
+"""Shared by the tests of to_torch and snippets: optimizers, a training loop, the laws."""
 
 from itertools import pairwise
 
@@ -48,7 +48,7 @@ def paste(schedule, optimizer, steps, lr=PEAKS[0]):
 
 
 def check(schedule, scheduler, optimizer, steps):
-    """The laws of whatever leaves the house."""
+    """The laws of every torch scheduler and snippet."""
     rates, moments = walk(optimizer, scheduler, steps + AFTER)
     expected = multipliers(schedule, steps)
     for group, peak in enumerate(PEAKS):

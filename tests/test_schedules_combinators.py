@@ -1,4 +1,4 @@
-"""The combinators: what they do to any schedules, and that the momentum comes along."""
+"""Combinators: laws for any schedules, and for their momentum."""
 
 import math
 from itertools import pairwise
@@ -132,7 +132,7 @@ def test_a_scale_keeps_the_momentum_of_the_one_that_moves_it(moving, still, prog
 
 
 @given(STILL, STILL)
-def test_where_no_piece_moves_the_momentum_nothing_does(one, other):
+def test_a_combination_sets_no_momentum_if_none_of_its_parts_does(one, other):
     made = [warmup(0.1, one), join([one, other], [0.5]), cycle(one, 3), scale(one, other)]
     assert [schedule.momentum for schedule in made] == [None] * 4
 

@@ -1,4 +1,4 @@
-"""Schedules that react to the loss: pure, blind to scale and sign, and Li & Arora's equivalence."""
+"""Schedules that react to the loss: pure, independent of its scale; Li & Arora's equivalence."""
 
 import dataclasses
 import math
@@ -89,7 +89,7 @@ def test_a_loss_that_is_no_number_is_no_improvement_and_no_error(feedback, losse
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("where", [0, 400])
-def test_a_spell_without_numbers_does_not_blind_it(bad, where):
+def test_a_plateau_is_found_after_losses_that_are_no_numbers(bad, where):
     losses = falling_then_flat(0, 0.05, knee=1000)
     losses[where : where + 30] = [bad] * 30
     assert drops(replay(ReduceOnPlateau(patience=0.2), losses)) == []
@@ -248,7 +248,7 @@ def test_weight_decay_is_an_exponentially_growing_rate(seed, rate, decay):
 
 @settings(deadline=None, max_examples=12)
 @given(st.integers(0, 1000), st.floats(0.01, 0.1), st.floats(1e-4, 0.02), st.floats(0.1, 0.9))
-def test_so_it_is_with_momentum(seed, rate, decay, momentum):
+def test_weight_decay_with_momentum_is_an_exponentially_growing_rate(seed, rate, decay, momentum):
     steps = 60
     growth = equivalent_growth(rate, decay, momentum)
     alpha = growth**-0.5

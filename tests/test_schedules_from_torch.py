@@ -1,4 +1,4 @@
-"""A torch scheduler comes in: read out once, on a dummy optimizer, into a table."""
+"""from_torch: the table of a torch scheduler, read once on a dummy optimizer."""
 
 import copy
 
@@ -48,7 +48,7 @@ def test_a_torch_scheduler_is_read_out_at_every_step(name):
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_and_leaves_again(name):
+def test_a_table_becomes_a_torch_scheduler_again(name):
     schedule = from_torch(SCHEDULERS[name], 20)
     for leave in (to_torch, paste):
         for steps in (20, 60, 13):
@@ -67,7 +67,7 @@ def test_a_scheduler_that_is_stepped_once_per_epoch_holds_through_it(epochs, bat
     assert rates == pytest.approx([0.5 ** (k // batches // 3) for k in range(epochs * batches)])
 
 
-def test_reading_out_the_peak_of_schedulers_with_absolute_numbers():
+def test_the_peak_of_schedulers_with_absolute_numbers_is_read():
     cold = from_torch(lambda o: native.CosineAnnealingLR(o, 10, eta_min=0.01), 10, lr=0.1)
     assert multipliers(cold, 10) == pytest.approx(multipliers(cosine(0.1), 10))
     for lr in (0.1, 1.0):

@@ -1,4 +1,4 @@
-"""Schedules by name and by text, and the errors of whoever brings a bad one."""
+"""Schedules by name and by text, and the errors for bad ones."""
 
 import functools
 import math
@@ -150,12 +150,12 @@ def test_a_factory_of_your_own_cannot_take_a_name_of_ours(name):
         (lambda _p: "fast", "step 0 of 4 .*ValueError"),
     ],
 )
-def test_a_bad_multiplier_is_told_with_its_schedule_and_step(curve, says):
+def test_a_bad_multiplier_is_reported_with_its_schedule_and_step(curve, says):
     with pytest.raises(ScheduleError, match=f"'mine' at {says}"):
         multipliers(Schedule("mine", curve), 4)
 
 
-def test_a_bad_momentum_is_told_with_its_schedule_and_step():
+def test_a_bad_momentum_is_reported_with_its_schedule_and_step():
     with pytest.raises(
         ScheduleError, match=r"'mine' at step 2 of 4 .*1.0; expected a finite momentum"
     ):

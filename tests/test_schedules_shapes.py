@@ -1,4 +1,4 @@
-"""The shapes: laws over their parameters, and golden numbers of torch's own schedulers."""
+"""Shapes and cycles: laws over their parameters, and golden numbers of torch's schedulers."""
 
 import math
 
@@ -118,9 +118,7 @@ def test_cycles_rise_from_their_base_to_their_envelope(cycles, base, end, band, 
 
 
 @given(INNER, SHARE, SHARE, ANNEAL, BAND)
-def test_one_cycle_passes_its_corners_with_the_momentum_in_the_mirror(
-    share, start, end, anneal, band
-):
+def test_one_cycle_passes_its_corners_with_the_momentum_mirrored(share, start, end, anneal, band):
     low, high = band
     two = one_cycle(share, start, end, anneal, band)
     three = one_cycle_three_phase(share, start, end, anneal, band)
@@ -133,7 +131,7 @@ def test_one_cycle_passes_its_corners_with_the_momentum_in_the_mirror(
         assert three.momentum(progress) == pytest.approx(momentum)
 
 
-def test_the_momentum_is_left_alone_on_request():
+def test_a_cycle_without_momentum_sets_none():
     for make in (one_cycle, one_cycle_three_phase, triangular, triangular2, exp_range):
         assert make(momentum=None).momentum is None
         assert multipliers(make(momentum=None), 30) == multipliers(make(), 30)

@@ -1,4 +1,4 @@
-"""The snippet: native where torch has the schedule, and fit for any script."""
+"""Snippets: torch's own scheduler where it equals the schedule, and fit for any script."""
 
 from functools import partial
 from itertools import pairwise
@@ -129,7 +129,7 @@ def test_names_of_the_script_do_not_get_mixed_up_with_those_of_the_snippet():
     check(warmup(0.1, one_cycle()), script["scheduler"], optimizer, 40)
 
 
-def test_a_function_of_the_users_own_leaves_too():
+def test_a_function_of_the_users_own_becomes_a_table():
     def ramp(progress):
         return (1 - progress) ** 1.5
 
@@ -142,13 +142,13 @@ def test_a_function_of_the_users_own_leaves_too():
             check(shifted, leave(shifted, optimizer, 37), optimizer, 37)
 
 
-def test_a_schedule_that_only_pretends_to_be_ours_leaves_with_its_own_rates():
+def test_a_schedule_that_only_pretends_to_be_ours_becomes_a_table_of_its_own_rates():
     fake = Schedule("linear(floor=0.0)\nraise SystemExit", cosine().rate)
     optimizer = sgd()
     check(fake, paste(fake, optimizer, 20), optimizer, 20)
 
 
-def test_what_only_resembles_a_native_schedule_leaves_with_its_own_rates_too():
+def test_what_only_resembles_a_native_schedule_becomes_a_table_of_its_own_rates():
     half = Schedule("half", partial(formulas.constant, value=0.5))
     moving = Schedule("moving", linear().rate, partial(formulas.linear, floor=0.8))
     slow = Schedule("slow", linear().rate, lambda p: 0.9 - p / 2)
@@ -159,6 +159,6 @@ def test_what_only_resembles_a_native_schedule_leaves_with_its_own_rates_too():
         snippet(moving, 0.1, 20)  # a momentum of 1
 
 
-def test_growth_leaves_too():
+def test_growth_becomes_a_snippet():
     optimizer = sgd()
     check(growth(), paste(growth(), optimizer, 50), optimizer, 50)

@@ -1,4 +1,4 @@
-"""What leaves the house gives the same rates at every step, and harmless ones after the end."""
+"""to_torch and snippets: the schedule's rates at every step, and no higher ones after the end."""
 
 import copy
 import io
@@ -57,7 +57,7 @@ def test_a_snippet_gives_the_rates_of_the_schedule(entry, steps):
 
 
 @pytest.mark.parametrize("name", ["one-cycle", "triangular2", "decay-cyclic", "cosine", "step"])
-def test_so_it_is_with_adams_beta1(name):
+def test_adams_beta1_follows_the_momentum(name):
     schedule = SCHEDULES[name]()
     for leave in (to_torch, paste):
         optimizer = adam()
@@ -100,7 +100,7 @@ COMBINED = st.recursive(
 
 @settings(deadline=None, max_examples=150)
 @given(COMBINED, st.integers(1, 120))
-def test_whatever_is_combined_leaves_with_its_rates(schedule, steps):
+def test_a_combination_has_the_same_rates_in_torch(schedule, steps):
     for leave in (to_torch, paste):
         optimizer = sgd()
         check(schedule, leave(schedule, optimizer, steps), optimizer, steps)

@@ -1,4 +1,4 @@
-"""Task: every kind of wrong input gets a sentence, before anything trains; right input works."""
+"""Task: wrong input of any kind is refused before training, right input of any kind is accepted."""
 
 import copy
 import functools
@@ -345,7 +345,7 @@ def test_validation_is_the_mean_over_all_examples_in_eval_mode(cut):
         assert measured == pytest.approx(float(nn.functional.cross_entropy(mine(images), labels)))
 
 
-def test_without_validation_data_there_is_none():
+def test_validating_without_validation_data_is_refused():
     assert not task().has_validation
     assert train(task(), [Run("a", 0.1)], 2).validations.empty
     with preserve_random_state(), pytest.raises(TaskError, match=r"no validation data\. Pass val"):
@@ -417,7 +417,7 @@ def test_a_batch_stays_as_it_is_though_the_model_overwrites_it():
     assert torch.equal(batch[0], before)
 
 
-def test_a_copy_goes_on_like_the_original_and_shares_nothing():
+def test_a_copied_state_trains_like_the_original_and_shares_nothing():
     brought = task(optimizer=AdamW)
     with preserve_random_state():
         state = brought.init_state(0, 0.1)
@@ -439,7 +439,7 @@ def test_a_copy_goes_on_like_the_original_and_shares_nothing():
     assert len(faster.optimizer.state) == 2
 
 
-def test_it_tells_what_it_consists_of():
+def test_a_task_describes_its_parts():
     brought = task(optimizer=AdamW, loss=nn.functional.cross_entropy, device="cpu")
     assert repr(brought) == (
         "Task(Linear with 12 parameters, AdamW, cross_entropy, (float32[8, 3], int64[8]), cpu)"
@@ -449,7 +449,7 @@ def test_it_tells_what_it_consists_of():
     assert brought.describe()["model"] == "Linear with 12 parameters"
 
 
-def test_it_can_be_put_on_another_device():
+def test_a_task_can_move_to_another_device():
     brought = task(device="auto")
     assert brought.on("cpu").describe()["device"] == "cpu"
     with pytest.raises(TaskError, match="finds no mps device"):

@@ -1,4 +1,4 @@
-"""copies: what a copy takes along, and when there is none that leaves the original alone."""
+"""Copies of models: what they contain, and which models are refused because a copy would leak."""
 
 import functools
 
@@ -27,7 +27,7 @@ def halved(gradient):
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_what_hangs_on_a_parameter_comes_along(frozen):
+def test_hooks_and_attributes_of_a_parameter_are_copied(frozen):
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     weight = model[0].weight
     weight.register_hook(halved)
@@ -182,7 +182,7 @@ WITHOUT = {
 
 
 @pytest.mark.parametrize("name", WITHOUT)
-def test_what_no_copy_leaves_alone_is_refused_with_the_way_out(name):
+def test_a_model_whose_copy_would_change_it_is_refused_with_the_way_out(name):
     make, why = WITHOUT[name]
     model = make()
     with (
@@ -193,7 +193,7 @@ def test_what_no_copy_leaves_alone_is_refused_with_the_way_out(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(WITHOUT) - {"global"}))
-def test_the_way_out_leads_out(name):
+def test_the_way_out_in_the_message_works(name):
     assert train(task(WITHOUT[name][0]), RUNS, 3).runs["steps"].eq(3).all()
 
 

@@ -1,4 +1,4 @@
-"""Data: endless streams that a seed decides, from whatever yields batches."""
+"""Data: a seed determines the endless stream of batches, whatever form the data have."""
 
 import random
 from collections import UserDict, namedtuple

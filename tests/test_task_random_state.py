@@ -1,4 +1,4 @@
-"""Randomness: seeds that do not collide, generators that are given back."""
+"""Random state: derived seeds do not collide, and global generators are restored."""
 
 import random
 from itertools import pairwise
@@ -35,7 +35,7 @@ def test_seeds_depend_on_every_key_and_their_order(one, other):
     assert 0 <= derive_seed(*one) < 2**32
 
 
-def test_seeds_are_what_they_were():
+def test_derived_seeds_never_change():
     """They are documented, and results depend on them."""
     assert derive_seed() == 0
     assert [derive_seed(0, use) for use in (WEIGHTS, ORDER, NOISE)] == [
@@ -68,7 +68,7 @@ def disturb():
     return drawn(), torch.randn(3), np.random.normal(), random.gauss(0, 1)
 
 
-def test_the_global_states_are_given_back():
+def test_the_global_states_are_restored():
     before = zoo.world()
     with preserve_random_state():
         disturb()
@@ -77,7 +77,7 @@ def test_the_global_states_are_given_back():
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_they_are_given_back_whatever_escapes(error):
+def test_the_global_states_are_restored_after_any_exception(error):
     def fail():
         disturb()
         raise error
@@ -88,7 +88,7 @@ def test_they_are_given_back_whatever_escapes(error):
     assert zoo.world() == before
 
 
-def test_preserved_can_be_nested():
+def test_preserving_can_be_nested():
     with preserve_random_state():
         seed_everything(3)
         expected = drawn()
@@ -123,7 +123,7 @@ def test_a_generator_of_any_kind_can_be_seeded(kind):
     assert draw(one) != first
 
 
-def test_what_is_no_generator_is_left_alone():
+def test_an_object_that_is_no_generator_is_not_changed():
     thing = {"seed": 3}
     reseed_generator(thing, 5)
     reseed_generator(None, 5)

@@ -1,4 +1,4 @@
-"""Tiny models of every kind that a user may bring, data of every kind, and a camera.
+"""Tiny models and data of every kind a user may have, and snapshots of their state.
 
 The models take vectors of three numbers (the pictured ones, images of 4x4) to three classes.
 """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import zoo
-from generated import plans
+from generated_models import plans
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from torch import nn

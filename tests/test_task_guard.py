@@ -1,4 +1,4 @@
-"""borrowing: losses that use the user's model instead of the one that they are given."""
+"""Losses that use the user's own model instead of the copy that is trained are refused."""
 
 import pytest
 import torch
@@ -71,7 +71,7 @@ def test_an_objective_that_uses_the_users_model_is_refused_and_undone(name):
     assert set(vars(mine)) == attributes
 
 
-def test_it_is_undone_when_something_else_is_wrong_too():
+def test_the_model_is_restored_when_another_check_fails():
     mine = normed()
     before = bits(mine)
 
@@ -84,7 +84,7 @@ def test_it_is_undone_when_something_else_is_wrong_too():
     assert bits(mine) == before
 
 
-def test_looking_at_the_model_is_no_use_of_it():
+def test_reading_the_model_without_changing_it_is_accepted():
     mine = normed()
     mine[0].running_mean[0] = torch.nan  # which differs from itself
     with zoo.untouched(mine):

@@ -1,4 +1,4 @@
-"""Models that hypothesis makes up: blocks in a row, and what people do to a model afterwards.
+"""Models that hypothesis generates: blocks in a row, then edits such as freezing or hooks.
 
 They take images of 4x4 to three classes, as the pictured models of the zoo do.
 """
@@ -13,7 +13,7 @@ import zoo
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.parameter import is_lazy
-from touched import HARMLESS, IN_THE_WAY
+from model_edits import HARMLESS, IN_THE_WAY
 
 WIDE = 4
 

@@ -1,4 +1,4 @@
-"""What people do to a model, or to one of its layers, before they hand it over."""
+"""Edits of a model or one of its layers: freezing, hooks, parametrizations, patches ..."""
 
 import warnings
 
