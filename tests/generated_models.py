@@ -11,9 +11,9 @@ import numpy as np
 import torch
 import zoo
 from hypothesis import strategies as st
+from model_edits import HARMLESS, IN_THE_WAY
 from torch import nn
 from torch.nn.parameter import is_lazy
-from model_edits import HARMLESS, IN_THE_WAY
 
 WIDE = 4
 
