@@ -12,7 +12,7 @@ from lrtune import Run
 from lrtune.reporting import report
 from lrtune.results import Trace
 from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 from lrtune.study import Study
 from lrtune.study.archive import listed, opened
 from lrtune.testing import bowl
@@ -29,9 +29,9 @@ def pretended(runs, steps, **_):
     frame = {"run": names, "step": every, "lr": lrs, "loss": loss, "batch": batches}
     rows = [(run.name, run.lr, "constant()", run.seed, "FINISHED", steps) for run in runs]
     return Trace(
-        frame=table(pd.DataFrame(frame), TRACE),
-        runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-        validations=table(pd.DataFrame([], columns=list(VALIDATIONS)), VALIDATIONS),
+        frame=as_table(pd.DataFrame(frame), TRACE),
+        runs=as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
+        validations=as_table(pd.DataFrame([], columns=list(VALIDATIONS)), VALIDATIONS),
         steps=steps,
     )
 

@@ -9,7 +9,7 @@ import pandas as pd
 from lrtune.results import Trace
 from lrtune.results.runs import Run
 from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 
 
 def hashed_run(name, *args, **more):
@@ -58,9 +58,9 @@ def planted(level, *, best=0.1, noise=0.01, start=2.0, fails=lambda run, steps: 
         fine = runs_frame[runs_frame["outcome"] == "FINISHED"]
         return Trace(
             steps=steps,
-            frame=table(pd.concat(frames, ignore_index=True), TRACE),
-            runs=table(runs_frame, RUNS),
-            validations=table(fine.assign(step=steps), VALIDATIONS),
+            frame=as_table(pd.concat(frames, ignore_index=True), TRACE),
+            runs=as_table(runs_frame, RUNS),
+            validations=as_table(fine.assign(step=steps), VALIDATIONS),
         )
 
     evaluate.calls = calls

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.results import ComparisonResult, RangeTestResult, SearchResult, Trace, schema
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 
 NAN, INF = math.nan, math.inf
 VOID = {"meta", "link", "img", "br", "hr", "input", "base", "source"}
@@ -19,7 +19,7 @@ def framed(kind, **given):
     fill = {"str": "", "int64": 0, "float64": 1.0, "bool": False}
     rows = max(len(column) for column in given.values() if isinstance(column, (list, range)))
     whole = {name: [fill[dtype]] * rows for name, dtype in kind.items()} | given
-    return table(pd.DataFrame(whole), kind)
+    return as_table(pd.DataFrame(whole), kind)
 
 
 def a_sweep(text="text"):

@@ -7,7 +7,7 @@ import pytest
 
 import lrtune
 from lrtune import schedules
-from lrtune.analysis.rate_estimate import EARLY
+from lrtune.analysis.rate_estimate import UNDERTRAINED_SHIFT
 from lrtune.demo import digits
 from lrtune.errors import ArgumentError, ScheduleError, SearchError
 from lrtune.testing import bowl
@@ -88,7 +88,7 @@ def test_each_schedule_is_judged_between_its_own_best_rate_and_the_likely_one(ta
         return trace
 
     table = compare(task, at_its_best).table.set_index("schedule")
-    early = EARLY**0.5  # half of the loss is left
+    early = UNDERTRAINED_SHIFT**0.5  # half of the loss is left
     for name, likely, own in [("cosine", 0.16, 1.0), ("linear", 0.16, 0.1), ("constant", 0.1, 0.1)]:
         between = likely ** (2 / 3) * (own * early) ** (1 / 3)
         assert table.loc[name, "lr"] == pytest.approx(between, rel=0.02)

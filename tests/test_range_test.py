@@ -16,7 +16,7 @@ from lrtune.demo import digits
 from lrtune.errors import ArgumentError
 from lrtune.results import Trace
 from lrtune.results.schema import ANSWERS, RUNS, STOPS, SWEEP, TRACE, VALIDATIONS
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 from lrtune.testing import bowl
 from lrtune.training.run_state import failed
 from lrtune.tuning.range_test import STOPPED
@@ -47,9 +47,9 @@ def replay(swept, untrained=None, calls=None):
             rows.append((run.name, run.lr, repr(run.schedule), run.seed, outcome.name, end + 1))
         return Trace(
             steps=steps,
-            frame=table(pd.concat(frames), TRACE),
-            runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-            validations=table(pd.DataFrame(columns=list(VALIDATIONS)), VALIDATIONS),
+            frame=as_table(pd.concat(frames), TRACE),
+            runs=as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
+            validations=as_table(pd.DataFrame(columns=list(VALIDATIONS)), VALIDATIONS),
         )
 
     return evaluate

@@ -17,7 +17,7 @@ from lrtune.errors import LrtuneError, ResultsError
 from lrtune.results import KINDS, Trace, read
 from lrtune.results.runs import Run
 from lrtune.results.schema import CURVES, RUNS, SWEEP, TRACE, VALIDATIONS
-from lrtune.results.serialization import from_plain, table, to_plain
+from lrtune.results.serialization import as_table, from_builtins, to_builtins
 from lrtune.testing import bowl
 
 
@@ -94,9 +94,9 @@ WHOLE = st.integers(-(2**63), 2**63 - 1)
 def test_any_trace_comes_back_as_it_was(rows, runs, validations):
     trace = Trace(
         steps=3,
-        frame=table(pd.DataFrame(rows, columns=list(TRACE)), TRACE),
-        runs=table(pd.DataFrame(runs, columns=list(RUNS)), RUNS),
-        validations=table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
+        frame=as_table(pd.DataFrame(rows, columns=list(TRACE)), TRACE),
+        runs=as_table(pd.DataFrame(runs, columns=list(RUNS)), RUNS),
+        validations=as_table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
     )
     (again,) = read(trace.to_json())
     assert_equal(trace, again)
@@ -105,7 +105,7 @@ def test_any_trace_comes_back_as_it_was(rows, runs, validations):
 @given(lr=FLOATS, low=FLOATS, high=FLOATS, rule=NAMES, because=NAMES)
 def test_any_suggestion_comes_back_as_it_was(lr, low, high, rule, because):
     one = Suggestion(lr, rule, because, (low, high))
-    again = from_plain(Suggestion, json.loads(json.dumps(to_plain(one), allow_nan=False)))
+    again = from_builtins(Suggestion, json.loads(json.dumps(to_builtins(one), allow_nan=False)))
     assert repr(again) == repr(one)
 
 
@@ -116,7 +116,7 @@ def test_a_table_has_its_columns_in_order_with_their_types():
     frame = pd.DataFrame(
         {"loss": [1, 2], "extra": 0, "step": [0.0, 1.0], "seed": 3, "lr": ["1", "2"]}, index=[7, 9]
     )
-    made_of = table(frame, CURVES)
+    made_of = as_table(frame, CURVES)
     assert list(made_of) == list(CURVES)
     assert [str(one) for one in made_of.dtypes] == list(CURVES.values())
     assert list(made_of.index) == [0, 1]
@@ -136,7 +136,7 @@ def test_a_table_that_cannot_be_is_refused(changes, told):
     columns = {"lr": [0.1], "seed": [0], "step": [0], "loss": [1.0]} | changes
     frame = pd.DataFrame({name: one for name, one in columns.items() if one is not None}, index=[0])
     with pytest.raises(ResultsError, match=told):
-        table(frame, CURVES)
+        as_table(frame, CURVES)
 
 
 # --- hostile JSON ---------------------------------------------------------------------------------
@@ -238,11 +238,11 @@ def test_a_refusal_says_what_is_wrong(text, told):
 
 def test_no_value_becomes_null():
     """NaN and infinities are strings that come back as numbers."""
-    assert to_plain([math.nan, math.inf, -math.inf, 1.0]) == ["nan", "inf", "-inf", 1.0]
-    frame = table(
+    assert to_builtins([math.nan, math.inf, -math.inf, 1.0]) == ["nan", "inf", "-inf", 1.0]
+    frame = as_table(
         pd.DataFrame(
             {name: [np.nan] if kind == "float64" else [0] for name, kind in SWEEP.items()}
         ),
         SWEEP,
     )
-    assert "null" not in json.dumps(to_plain(frame))
+    assert "null" not in json.dumps(to_builtins(frame))

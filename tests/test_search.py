@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrtune import Run, Task, search, train
-from lrtune.analysis.rate_estimate import EARLY, REACH
+from lrtune.analysis.rate_estimate import INTERVAL_FACTOR, UNDERTRAINED_SHIFT
 from lrtune.errors import ArgumentError, LrtuneError, SearchError
 from lrtune.results import Trace
 from lrtune.results.schema import CHECKS, CURVES, RATES, RUNS, SCORES, TRACE, VALIDATIONS
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 from lrtune.testing import bowl
 from lrtune.tuning.rate_history import verdict
 from lrtune.tuning.search import COARSE, FINE, LIMITS
@@ -64,9 +64,9 @@ class Fake:
                 validations.append((run.name, steps, self.val(run.lr)))
         return Trace(
             steps=steps,
-            frame=table(pd.concat(frames), TRACE),
-            runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-            validations=table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
+            frame=as_table(pd.concat(frames), TRACE),
+            runs=as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
+            validations=as_table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
         )
 
     def at_the_rung(self, runs, steps):
@@ -83,9 +83,9 @@ class Fake:
         rows = [(r.name, r.lr, repr(r.schedule), r.seed, told, steps) for r in runs]
         return Trace(
             steps=STEPS,
-            frame=table(pd.concat(frames), TRACE),
-            runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-            validations=table(pd.DataFrame([], columns=list(VALIDATIONS)), VALIDATIONS),
+            frame=as_table(pd.concat(frames), TRACE),
+            runs=as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
+            validations=as_table(pd.DataFrame([], columns=list(VALIDATIONS)), VALIDATIONS),
         )
 
     def end(self, run):
@@ -115,7 +115,7 @@ def above(limit, outcome="DIVERGED"):
 
 def kept(best, level=0.5):
     """The rate to keep: below the best of short runs, with `level` of an initial loss of 2 left."""
-    return pytest.approx(best * EARLY ** (level / 2), rel=0.01)
+    return pytest.approx(best * UNDERTRAINED_SHIFT ** (level / 2), rel=0.01)
 
 
 def found_by(fake, **options):
@@ -134,7 +134,9 @@ def test_coarse_then_between_then_fine():
     assert fake.trained("fine") == pytest.approx([0.01 * factor for factor in FINE if factor != 1])
     assert [call[0] for call in fake.calls] == ["coarse", "between", "fine", "answer", "verify"]
     assert found.lr == kept(0.013)
-    assert found.interval == pytest.approx((found.lr / REACH, found.lr * REACH), rel=0.01)
+    assert found.interval == pytest.approx(
+        (found.lr / INTERVAL_FACTOR, found.lr * INTERVAL_FACTOR), rel=0.01
+    )
     assert found.coarse["lr"].tolist() == sorted(COARSE)
     assert found.fine["lr"].tolist() == fake.trained("fine")
     assert found.frame["lr"].tolist() == sorted(fake.trained())

@@ -16,19 +16,19 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lrtune import plan, search
 from lrtune.analysis.rate_estimate import (
-    EARLY,
-    REACH,
+    INTERVAL_FACTOR,
+    UNDERTRAINED_SHIFT,
     estimate_optimum,
     leading_rate,
-    left,
     mask_unstable,
+    remaining_loss,
     vertex,
 )
 from lrtune.errors import ArgumentError, SearchError
 from lrtune.results import Trace, read
 from lrtune.results.runs import grid
 from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 from lrtune.schedules.parsing import parse
 from lrtune.testing import bowl
 from tests.planted import hashed_run
@@ -76,9 +76,9 @@ class Fake:
                 validations.append((run.name, until, losses[-1]))
         return Trace(
             steps=steps,
-            frame=table(pd.concat(frames), TRACE),
-            runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-            validations=table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
+            frame=as_table(pd.concat(frames), TRACE),
+            runs=as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
+            validations=as_table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
         )
 
 
@@ -139,7 +139,7 @@ class Billing(Fake):
             self.held[run.name] = until or steps
         self.made += sum(row[1] for row in rows)
         self.keeps = next(self.memory)
-        costs = table(pd.DataFrame(rows, columns=list(COSTS)), COSTS)
+        costs = as_table(pd.DataFrame(rows, columns=list(COSTS)), COSTS)
         return dataclasses.replace(trace, costs=costs)
 
 
@@ -214,8 +214,10 @@ def test_the_budget_that_a_refusal_names_is_enough():
 def test_the_interval_holds_the_best_rate_of_a_smooth_curve(best, height, seeds):
     one = found(parabola(best, height), seeds=seeds, budget=2.0 * seeds)
     assert one.interval[0] <= best <= one.interval[1]
-    assert EARLY * best / 1.3 <= one.lr <= best * 1.3
-    assert one.interval == pytest.approx((one.lr / REACH, one.lr * REACH), rel=0.01)
+    assert UNDERTRAINED_SHIFT * best / 1.3 <= one.lr <= best * 1.3
+    assert one.interval == pytest.approx(
+        (one.lr / INTERVAL_FACTOR, one.lr * INTERVAL_FACTOR), rel=0.01
+    )
 
 
 @settings(deadline=None, max_examples=40)
@@ -230,7 +232,7 @@ def test_the_unit_of_the_loss_does_not_matter(best, scale, shift):
     other = found(parabola(best), fails=lambda lr, step: lr > 30 * best, scale=scale)
     assert other.lr == pytest.approx(plain.lr, rel=0.02)
     raised = found(parabola(best), fails=lambda lr, step: lr > 30 * best, shift=shift)
-    assert EARLY * 0.98 <= raised.lr / plain.lr <= 1.02
+    assert UNDERTRAINED_SHIFT * 0.98 <= raised.lr / plain.lr <= 1.02
 
 
 @settings(deadline=None, max_examples=40)
@@ -414,9 +416,9 @@ def test_the_rate_to_keep_is_never_above_the_bottom_and_lower_the_less_was_learn
     bottom, answer = vertex(losses, start), estimate_optimum(losses, start)
     failed = [rate for rate, loss in losses.items() if math.isinf(loss)]
     assert all(answer < rate for rate in failed)
-    assert EARLY * bottom * (1 - 1e-9) <= answer <= bottom
+    assert UNDERTRAINED_SHIFT * bottom * (1 - 1e-9) <= answer <= bottom
     assert min(losses) * (1 - 1e-9) <= bottom <= max(losses) * (1 + 1e-9)
-    assert left(losses, start) >= left(losses, start + more)
+    assert remaining_loss(losses, start) >= remaining_loss(losses, start + more)
 
 
 def test_where_nothing_has_moved_the_highest_rate_leads():

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrtune import range_test
-from lrtune.analysis.sweep_rules import BAND, FEW, HUGE, RULES, Suggestion, ensemble, read, suggest
+from lrtune.analysis.sweep_rules import (
+    BAND,
+    FEW,
+    HUGE,
+    RULES,
+    Suggestion,
+    ensemble,
+    read_sweep,
+    suggest,
+)
 from lrtune.errors import ArgumentError
 from lrtune.testing import bowl
 
@@ -51,7 +60,7 @@ def test_every_curve_gets_a_finite_rate_and_a_reason(rule, losses, control):
     assert one.rule == rule
     assert one.interval == (one.lr, one.lr)
     assert len(one.because) > 20
-    sweep = read(lr, losses or [np.nan], untrained)
+    sweep = read_sweep(lr, losses or [np.nan], untrained)
     if sweep is None:
         assert one.lr == lr[0] / 10
         assert "sweep lower rates" in one.because
@@ -83,7 +92,7 @@ def test_what_comes_after_the_first_loss_that_is_no_number_does_not_matter(bad):
         other[end] = bad
         for rule in RULES:
             assert suggest(rule, lr, cut) == suggest(rule, lr, other)
-        sweep = read(lr, cut)
+        sweep = read_sweep(lr, cut)
         assert (sweep is None) == (end < FEW)
         assert sweep is None or len(sweep.lr) <= end
 
@@ -153,7 +162,7 @@ def test_a_multiple_of_the_loss_plus_a_constant_changes_no_answer(
     moved = None if control is None else scale * (control + shift)
     one, other = suggest(rule, lr, loss, control), suggest(rule, lr, scale * (loss + shift), moved)
     assert other.lr == pytest.approx(one.lr, rel=1e-6)
-    sweeps = read(lr, loss, control), read(lr, scale * (loss + shift), moved)
+    sweeps = read_sweep(lr, loss, control), read_sweep(lr, scale * (loss + shift), moved)
     assert sweeps[0].edge == sweeps[1].edge
     assert len(sweeps[0].lr) == len(sweeps[1].lr)
     assert sweeps[0].falls == sweeps[1].falls

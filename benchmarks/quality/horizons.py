@@ -10,7 +10,7 @@ from benchmarks.quality.oracle import SCHEDULES, SHORT, on_grid
 from benchmarks.quality.regret import regret
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import FEWER
-from lrtune.analysis.ranks import tau
+from lrtune.analysis.ranks import kendall_tau
 
 COLUMNS = (
     "task", "held_out", "way", "share", "tau", "low", "high", "chosen", "regret", "own",
@@ -54,7 +54,7 @@ def agreement(spec: Spec) -> list[tuple]:
         lowest = float(best[list(FEWER)].mean(axis=1).min())
         for way, short in ways.items():
             one = own_best(short)
-            ranks = tau(one[list(FEWER)], best[list(FEWER)])
+            ranks = kendall_tau(one[list(FEWER)], best[list(FEWER)])
             chosen = one[list(FEWER)].mean(axis=1).idxmin()
             reached = float(truth.loc[(chosen, one.loc[chosen, "lr"])].mean())
             own = float(best.loc[chosen, list(FEWER)].mean())

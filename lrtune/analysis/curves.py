@@ -35,7 +35,7 @@ class Outcome(enum.Enum):
     RUNNING = "Has steps left to go."
 
 
-FAILED = (Outcome.DIVERGED.name, Outcome.NONFINITE.name)
+FAILED_OUTCOMES = (Outcome.DIVERGED.name, Outcome.NONFINITE.name)
 """The outcomes of runs whose last loss says nothing about their rate."""
 
 
@@ -183,7 +183,7 @@ def end_level(losses: ArrayLike, share: float = 0.2) -> float:
 def end_level_stderr(losses: ArrayLike, share: float = 0.2) -> float:
     """Standard error of `end_level`: the noise from step to step, over the root of how many.
 
-    >>> round(uncertain([0.0, 1.0] * 10), 3)
+    >>> round(end_level_stderr([0.0, 1.0] * 10), 3)
     0.524
     """
     window = max(1, round(share * np.size(losses)))

@@ -50,7 +50,7 @@ def compare_paired(
         The standing; None when no candidate is finite in every seed.
 
     >>> scores = pd.DataFrame({0: [1.0, 1.2, 3.0], 1: [2.0, 1.9, 4.3]}, index=[0.1, 0.2, 0.4])
-    >>> stand(scores).frame.round(2)
+    >>> compare_paired(scores).frame.round(2)
          mean  difference   low  high  spread   tied
     0.1  1.50        0.00  0.00  0.00     0.0   True
     0.2  1.55        0.05 -0.37  0.47     0.3   True

@@ -14,7 +14,7 @@ from lrtune.analysis.curves import Floats
 DRAWS = 500
 
 
-def tau(
+def kendall_tau(
     short: pd.DataFrame, long: pd.DataFrame, level: float = 0.9, seed: int = 0
 ) -> tuple[float, float, float]:
     """Kendall's tau-b of the mean scores on two horizons, and its bootstrap interval.
@@ -34,7 +34,7 @@ def tau(
         when one side ranks all of them alike.
 
     >>> scores = pd.DataFrame({0: [1.0, 2.0, 3.0, 4.0], 1: [1.1, 2.1, 3.1, 4.1]})
-    >>> tau(scores, scores + 1)
+    >>> kendall_tau(scores, scores + 1)
     (1.0, 1.0, 1.0)
     """
     long = long.loc[short.index]

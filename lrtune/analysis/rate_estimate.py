@@ -13,10 +13,10 @@ NEIGHBOUR = math.sqrt(10)
 APART = 2
 """Rates less than this factor apart are no neighbours, where a grid is finer."""
 
-EARLY = 0.45
+UNDERTRAINED_SHIFT = 0.45
 """How far below the bottom of the curve the best rate lies when nothing has been learned yet."""
 
-REACH = 2.5
+INTERVAL_FACTOR = 2.5
 """The best rate lies within this factor of the answer in nine of ten tasks."""
 
 LEVEL, ERRORS = 0.005, 5
@@ -26,7 +26,7 @@ error, say nothing about their rates."""
 MOVED = 0.02
 """Nothing has been learned while the best loss is within this share of the lowest rate's."""
 
-HIGHER = 1.6
+PEAK_RATIO = 1.6
 """How far above the best constant rate the peak of a schedule that comes down may lie."""
 
 CONSTANT = 0.95
@@ -37,16 +37,16 @@ def peak_ratio(schedule: Schedule) -> float:
     """How far above the best constant rate the peak of this schedule is likely to lie.
 
     >>> from lrtune.schedules import constant, cosine
-    >>> higher(constant()), higher(cosine())
+    >>> peak_ratio(constant()), peak_ratio(cosine())
     (1.0, 1.6)
     """
-    return 1.0 if np.mean(multipliers(schedule, 100)) > CONSTANT else HIGHER
+    return 1.0 if np.mean(multipliers(schedule, 100)) > CONSTANT else PEAK_RATIO
 
 
 def mask_unstable(losses: Mapping[float, float]) -> dict[float, float]:
     """The same losses, infinite for every rate above one that failed: that it did not is luck.
 
-    >>> sound({0.01: 1.0, 0.1: math.inf, 1.0: 0.9})
+    >>> mask_unstable({0.01: 1.0, 0.1: math.inf, 1.0: 0.9})
     {0.01: 1.0, 0.1: inf, 1.0: inf}
     """
     failed = min((rate for rate, loss in losses.items() if math.isinf(loss)), default=math.inf)
@@ -64,9 +64,9 @@ def leading_rate(losses: Mapping[float, float], error: float) -> float | None:
         losses: By rate; infinite where a rate failed.
         error: The standard error of a loss.
 
-    >>> leading({0.001: 2.301, 0.01: 2.3, 0.1: 2.305, 1.0: 2.5}, error=0.01)
+    >>> leading_rate({0.001: 2.301, 0.01: 2.3, 0.1: 2.305, 1.0: 2.5}, error=0.01)
     0.1
-    >>> leading({0.001: 3.7, 0.01: 2.304, 0.1: 2.303, 1.0: 2.305}, error=0.01)
+    >>> leading_rate({0.001: 3.7, 0.01: 2.304, 0.1: 2.303, 1.0: 2.305}, error=0.01)
     0.01
     """
     finite = {rate: loss for rate, loss in mask_unstable(losses).items() if math.isfinite(loss)}
@@ -85,38 +85,38 @@ def estimate_optimum(losses: Mapping[float, float], start: float) -> float:
     """The rate that is best when it is kept to the end: at the bottom of the curve, or below.
 
     The less was learned so far, the more the runs flatter high rates: while a share `left` of the
-    initial loss remains, the answer is EARLY ** left times the bottom.
+    initial loss remains, the answer is UNDERTRAINED_SHIFT ** left times the bottom.
 
     Args:
         losses: By rate; infinite where a rate failed, but not for the lowest.
         start: The loss before training.
 
-    >>> round(located({0.01: 2.0, 0.1: 0.0, 1.0: 2.0}, start=9.0), 4)
+    >>> round(estimate_optimum({0.01: 2.0, 0.1: 0.0, 1.0: 2.0}, start=9.0), 4)
     0.1
-    >>> round(located({0.01: 9.0, 0.1: 8.9, 1.0: 9.0}, start=9.0), 4)
+    >>> round(estimate_optimum({0.01: 9.0, 0.1: 8.9, 1.0: 9.0}, start=9.0), 4)
     0.0454
     """
     losses = mask_unstable(losses)
-    return vertex(losses, start) * math.pow(EARLY, left(losses, start))
+    return vertex(losses, start) * math.pow(UNDERTRAINED_SHIFT, remaining_loss(losses, start))
 
 
-def reach(lr: float, losses: Mapping[float, float]) -> tuple[float, float]:
+def likely_range(lr: float, losses: Mapping[float, float]) -> tuple[float, float]:
     """Where the best rate lies in nine of ten tasks, but not at or above one that failed.
 
-    >>> reach(0.1, {0.1: 1.0, 0.2: math.inf})
+    >>> likely_range(0.1, {0.1: 1.0, 0.2: math.inf})
     (0.04, 0.2)
     """
     failed = (rate for rate, loss in losses.items() if math.isinf(loss) and rate > lr)
-    low, high = lr / REACH, min(lr * REACH, min(failed, default=math.inf))
+    low, high = lr / INTERVAL_FACTOR, min(lr * INTERVAL_FACTOR, min(failed, default=math.inf))
     return float(f"{low:.3g}"), float(f"{high:.3g}")
 
 
-def left(losses: Mapping[float, float], start: float) -> float:
+def remaining_loss(losses: Mapping[float, float], start: float) -> float:
     """The share of the initial loss that remains at the lowest one, in [0, 1].
 
     A loss that begins below zero has no end to measure by: as if nothing had been learned.
 
-    >>> left({0.1: 0.5, 0.2: math.inf}, start=2.0)
+    >>> remaining_loss({0.1: 0.5, 0.2: math.inf}, start=2.0)
     0.25
     """
     return min(max(min(losses.values()) / start, 0.0), 1.0) if start > 0 else 1.0

@@ -98,7 +98,7 @@ Rule = Callable[[Sweep], tuple[float, str]]
 """A sweep to (rate, because)."""
 
 
-def read(lr: ArrayLike, loss: ArrayLike, control: ArrayLike | None = None) -> Sweep | None:
+def read_sweep(lr: ArrayLike, loss: ArrayLike, control: ArrayLike | None = None) -> Sweep | None:
     """The usable part of a sweep; None with fewer than five finite losses.
 
     Args:
@@ -224,7 +224,7 @@ def suggest(
     """
     if not np.size(lr):
         raise ArgumentError("a sweep has at least one rate, got none. Pass its rates and losses.")
-    sweep = read(lr, loss, control)
+    sweep = read_sweep(lr, loss, control)
     if sweep is None:
         lowest = float(np.asarray(lr, float)[0])
         because = (

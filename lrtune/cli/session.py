@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from lrtune.analysis.curves import FAILED, Outcome
+from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome
 from lrtune.cli.output import print_result, print_schedule, summary, tell
 from lrtune.errors import ArgumentError, LrtuneError, ResultsError, SearchError
 from lrtune.reporting import report
@@ -153,7 +153,7 @@ class Session:
             error.add_note(self._last)  # a signal, such as a worker's death, strikes anywhere
         if isinstance(error, SearchError) and self._unfinished:
             runs = self._unfinished[-1].runs
-            for run in runs[runs["outcome"].isin(FAILED)].head(3).itertuples():
+            for run in runs[runs["outcome"].isin(FAILED_OUTCOMES)].head(3).itertuples():
                 last = run.steps - 1
                 error.add_note(
                     f"run {run.run!r} (peak rate {run.lr:g}, seed {run.seed}) at step {last}: "

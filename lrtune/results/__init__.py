@@ -7,7 +7,7 @@ from lrtune.results.comparison import ComparisonResult
 from lrtune.results.range_test import RangeTestResult
 from lrtune.results.reading import KINDS, Result, read
 from lrtune.results.search import SearchResult
-from lrtune.results.trace import Trace, joined
+from lrtune.results.trace import Trace, concat_traces
 
 __all__ = [
     "KINDS",
@@ -16,6 +16,6 @@ __all__ = [
     "Result",
     "SearchResult",
     "Trace",
-    "joined",
+    "concat_traces",
     "read",
 ]

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lrtune import figures
 from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY
-from lrtune.results.serialization import Saved, framed
+from lrtune.results.serialization import Serializable, table_field
 from lrtune.schedules.parsing import parse
 from lrtune.schedules.snippets import snippet
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class ComparisonResult(Saved):
+class ComparisonResult(Serializable):
     """What a comparison of schedules found.
 
     Attributes:
@@ -51,10 +51,10 @@ class ComparisonResult(Saved):
     steps: int
     horizon: int
     manifest: dict[str, str]
-    table: pd.DataFrame = framed(RANKING)
-    stability: pd.DataFrame = framed(STABILITY)
-    candidates: pd.DataFrame = framed(CANDIDATES)
-    paths: pd.DataFrame = framed(PATHS)
+    table: pd.DataFrame = table_field(RANKING)
+    stability: pd.DataFrame = table_field(STABILITY)
+    candidates: pd.DataFrame = table_field(CANDIDATES)
+    paths: pd.DataFrame = table_field(PATHS)
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -28,7 +28,7 @@ def _told(value: object) -> str:
 _HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
-def origin() -> dict[str, str]:
+def provenance() -> dict[str, str]:
     """Versions, command, machine, time, and the commit of the working tree, if there is one."""
     told = {name: _version(name) for name in ("lrtune", "torch", "numpy", "optuna", "sqlalchemy")}
     told["python"] = platform.python_version()

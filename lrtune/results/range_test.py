@@ -8,14 +8,14 @@ import pandas as pd
 from lrtune import figures
 from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.results.schema import ANSWERS, STOPS, SWEEP
-from lrtune.results.serialization import Saved, framed
+from lrtune.results.serialization import Serializable, table_field
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
 @dataclass(frozen=True, eq=False)
-class RangeTestResult(Saved):
+class RangeTestResult(Serializable):
     """What an LR range test found.
 
     Attributes:
@@ -34,9 +34,9 @@ class RangeTestResult(Saved):
     suggestion: Suggestion
     notes: tuple[str, ...]
     manifest: dict[str, str]
-    frame: pd.DataFrame = framed(SWEEP)
-    stops: pd.DataFrame = framed(STOPS)
-    answers: pd.DataFrame = framed(ANSWERS)
+    frame: pd.DataFrame = table_field(SWEEP)
+    stops: pd.DataFrame = table_field(STOPS)
+    answers: pd.DataFrame = table_field(ANSWERS)
 
     def figure(self) -> "Figure":
         """Loss over rate: raw thin, smoothed bold, the rules marked, divergence shaded."""

@@ -8,7 +8,7 @@ from lrtune.errors import ResultsError
 from lrtune.results.comparison import ComparisonResult
 from lrtune.results.range_test import RangeTestResult
 from lrtune.results.search import SearchResult
-from lrtune.results.serialization import from_plain
+from lrtune.results.serialization import from_builtins
 from lrtune.results.trace import Trace
 
 KINDS: Mapping[str, type] = {
@@ -40,5 +40,5 @@ def _one(plain: Any) -> Result:
     if not isinstance(kind, str) or kind not in KINDS:
         told = repr(kind[:40]) if isinstance(kind, str) else f"a {type(kind).__name__}"
         raise ResultsError(f"a result is of kind {', '.join(KINDS)}; got {told}.")
-    result: Result = from_plain(KINDS[kind], plain)
+    result: Result = from_builtins(KINDS[kind], plain)
     return result

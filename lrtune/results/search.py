@@ -8,7 +8,7 @@ import pandas as pd
 from lrtune import figures
 from lrtune.analysis.rate_estimate import peak_ratio
 from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, SPENDING
-from lrtune.results.serialization import Saved, framed
+from lrtune.results.serialization import Serializable, table_field
 from lrtune.schedules.parsing import parse
 from lrtune.schedules.snippets import snippet
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class SearchResult(Saved):
+class SearchResult(Serializable):
     """What a coarse-to-fine search found.
 
     Attributes:
@@ -56,11 +56,11 @@ class SearchResult(Saved):
     horizon: int
     verified: bool
     manifest: dict[str, str]
-    frame: pd.DataFrame = framed(RATES)
-    scores: pd.DataFrame = framed(SCORES)
-    curves: pd.DataFrame = framed(CURVES)
-    checks: pd.DataFrame = framed(CHECKS)
-    spending: pd.DataFrame = framed(SPENDING)
+    frame: pd.DataFrame = table_field(RATES)
+    scores: pd.DataFrame = table_field(SCORES)
+    curves: pd.DataFrame = table_field(CURVES)
+    checks: pd.DataFrame = table_field(CHECKS)
+    spending: pd.DataFrame = table_field(SPENDING)
 
     @property
     def check(self) -> str:

@@ -22,13 +22,13 @@ Columns = Mapping[str, str]
 """Names of the columns of a frame to their dtypes, in order."""
 
 
-def table(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+def as_table(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """The frame with exactly these columns, in this order, of these dtypes, and a plain index.
 
     Raises:
         ResultsError: A column is missing, or holds what its dtype cannot.
 
-    >>> table(pd.DataFrame({"b": [1], "a": ["x"]}), {"a": "str", "b": "float64"})
+    >>> as_table(pd.DataFrame({"b": [1], "a": ["x"]}), {"a": "str", "b": "float64"})
        a    b
     0  x  1.0
     """
@@ -43,33 +43,33 @@ def table(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
         raise ResultsError(f"a table has a value of the wrong type: {error}") from error
 
 
-def framed(columns: Columns, *, may_lack: bool = False) -> Any:
+def table_field(columns: Columns, *, may_lack: bool = False) -> Any:
     """A dataclass field that holds a frame with these columns; empty by default if it may lack."""
     metadata = {"columns": columns}
     if not may_lack:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(
         metadata=metadata,
-        default_factory=lambda: table(pd.DataFrame(columns=list(columns)), columns),
+        default_factory=lambda: as_table(pd.DataFrame(columns=list(columns)), columns),
     )
 
 
-def to_plain(value: Any) -> Any:
+def to_builtins(value: Any) -> Any:
     """Dicts, lists, strings and numbers only; NaN and infinities become strings."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: to_builtins(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, pd.DataFrame):
-        return {str(name): to_plain(column.tolist()) for name, column in value.items()}
+        return {str(name): to_builtins(column.tolist()) for name, column in value.items()}
     if isinstance(value, Mapping):
-        return {str(key): to_plain(inside) for key, inside in value.items()}
+        return {str(key): to_builtins(inside) for key, inside in value.items()}
     if isinstance(value, (list, tuple)):
-        return [to_plain(inside) for inside in value]
+        return [to_builtins(inside) for inside in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
 
 
-def from_plain(kind: type[Record], plain: Any) -> Record:
+def from_builtins(kind: type[Record], plain: Any) -> Record:
     """The record again.
 
     Raises:
@@ -108,7 +108,7 @@ def _frame(plain: Any, columns: Columns) -> pd.DataFrame:
         frame = pd.DataFrame(plain)
     except (TypeError, ValueError, OverflowError) as error:  # such as lone surrogates, in Arrow
         raise ResultsError(f"a table has a value of the wrong type: {error}") from error
-    return table(frame, columns)
+    return as_table(frame, columns)
 
 
 def _value(hint: Any, plain: Any, name: str) -> Any:  # noqa: PLR0911 - one per kind of type
@@ -118,7 +118,7 @@ def _value(hint: Any, plain: Any, name: str) -> Any:  # noqa: PLR0911 - one per 
             return None
         return _value(next(a for a in arguments if a is not type(None)), plain, name)
     if dataclasses.is_dataclass(hint):
-        return from_plain(typing.cast("type[Any]", hint), plain)
+        return from_builtins(typing.cast("type[Any]", hint), plain)
     if origin is tuple and isinstance(plain, list):
         kinds = arguments[:1] * len(plain) if arguments[-1] is ... else arguments
         if len(kinds) == len(plain):
@@ -171,7 +171,7 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-class Saved:
+class Serializable:
     """A result that shows as plain data.
 
     Attributes:
@@ -182,7 +182,7 @@ class Saved:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers, with the kind of the result first."""
-        return {"kind": self.kind, **to_plain(self)}
+        return {"kind": self.kind, **to_builtins(self)}
 
     def to_json(self) -> str:
         """One JSON object that `lrtune.results.read` takes back; NaN and infinities as strings."""

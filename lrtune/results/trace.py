@@ -8,7 +8,7 @@ import pandas as pd
 
 from lrtune import figures
 from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS
-from lrtune.results.serialization import Saved, framed
+from lrtune.results.serialization import Serializable, table_field
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -30,7 +30,7 @@ class Cost:
 
 
 @dataclass(frozen=True, eq=False)
-class Trace(Saved):
+class Trace(Serializable):
     """What a cohort recorded.
 
     Attributes:
@@ -45,10 +45,10 @@ class Trace(Saved):
     kind: ClassVar[str] = "trace"
 
     steps: int
-    frame: pd.DataFrame = framed(TRACE)
-    runs: pd.DataFrame = framed(RUNS)
-    validations: pd.DataFrame = framed(VALIDATIONS)
-    costs: pd.DataFrame = framed(COSTS, may_lack=True)
+    frame: pd.DataFrame = table_field(TRACE)
+    runs: pd.DataFrame = table_field(RUNS)
+    validations: pd.DataFrame = table_field(VALIDATIONS)
+    costs: pd.DataFrame = table_field(COSTS, may_lack=True)
 
     @property
     def cost(self) -> Cost:
@@ -57,7 +57,7 @@ class Trace(Saved):
         updates, val_samples = int(costs["updates"].sum()), int(costs["val_samples"].sum())
         return Cost(updates, val_samples, float(costs["seconds"].sum()))
 
-    def only(self, names: Sequence[str]) -> "Trace":
+    def select(self, names: Sequence[str]) -> "Trace":
         """What these runs have shown, in this order."""
         if list(self.runs["run"]) == list(names):
             return self
@@ -75,7 +75,7 @@ class Trace(Saved):
         return figures.trace_figure(self.frame)
 
 
-def joined(traces: Sequence[Trace]) -> Trace:
+def concat_traces(traces: Sequence[Trace]) -> Trace:
     """Traces of different runs over one horizon, as one."""
     return Trace(
         steps=traces[0].steps,

@@ -17,7 +17,7 @@ from lrtune.analysis.curves import end_level
 from lrtune.errors import LrtuneError, StudyError
 from lrtune.results import KINDS, Result, Trace, read
 from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 from lrtune.study import files, tables, trials
 from lrtune.study.database import Database
 from lrtune.study.leases import Watch
@@ -256,7 +256,7 @@ def _measured(rows: list[Mapping[Any, Any]]) -> pd.DataFrame:
                 "val": float(rung.val[0]) if len(rung.val) else np.nan,
             }
         )
-    return table(pd.DataFrame(told, columns=list(MEASURED)), MEASURED)
+    return as_table(pd.DataFrame(told, columns=list(MEASURED)), MEASURED)
 
 
 def _trace(rows: list[Mapping[Any, Any]]) -> Trace:
@@ -273,9 +273,9 @@ def _trace(rows: list[Mapping[Any, Any]]) -> Trace:
         runs.append((name, *told))
         validations += [(name, row["until"], float(val)) for val in rung.val]
     return Trace(
-        frame=table(pd.concat(frames, ignore_index=True), TRACE),
-        runs=table(pd.DataFrame(runs, columns=list(RUNS)), RUNS),
-        validations=table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
+        frame=as_table(pd.concat(frames, ignore_index=True), TRACE),
+        runs=as_table(pd.DataFrame(runs, columns=list(RUNS)), RUNS),
+        validations=as_table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
         steps=rows[0]["steps"],
     )
 

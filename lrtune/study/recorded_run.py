@@ -12,7 +12,7 @@ from lrtune.analysis.curves import Outcome, end_level
 from lrtune.results import Trace
 from lrtune.results.runs import Run
 from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 from lrtune.study import tables
 
 
@@ -120,8 +120,8 @@ def to_trace(
         if validate and len(rung.val)
     ]
     return Trace(
-        frame=table(frame, TRACE),
-        runs=table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-        validations=table(pd.DataFrame(vals, columns=list(VALIDATIONS)), VALIDATIONS),
+        frame=as_table(frame, TRACE),
+        runs=as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
+        validations=as_table(pd.DataFrame(vals, columns=list(VALIDATIONS)), VALIDATIONS),
         steps=steps,
     )

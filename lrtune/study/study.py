@@ -9,7 +9,7 @@ from typing import Any
 
 from lrtune.errors import ArgumentError, OtherTaskError, StudyError
 from lrtune.results import Result, Trace
-from lrtune.results.manifest import origin
+from lrtune.results.manifest import provenance
 from lrtune.results.runs import Run, checked_runs, whole
 from lrtune.study import tables
 from lrtune.study.database import Database
@@ -98,7 +98,7 @@ class Study:
         self._ledger.open_session(
             json.dumps(
                 {
-                    **origin(),
+                    **provenance(),
                     "seed": "" if seed is None else str(seed),
                     "device": str(task.device),
                     "fingerprint": now.key,

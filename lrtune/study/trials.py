@@ -30,7 +30,7 @@ from sqlalchemy import (
     update,
 )
 
-from lrtune.analysis.curves import FAILED
+from lrtune.analysis.curves import FAILED_OUTCOMES
 from lrtune.schedules import FEEDBACK, SCHEDULES
 
 OPTUNA_SCHEMA = 12
@@ -190,7 +190,7 @@ def finish(
     by_state: dict[str, list[int]] = {}
     scored = []
     for number, outcome, step, score in ends:
-        lost = outcome in FAILED or not math.isfinite(score)
+        lost = outcome in FAILED_OUTCOMES or not math.isfinite(score)
         scored += [] if lost else [(number, step, score)]
         state = "FAIL" if lost else "COMPLETE" if complete else "PRUNED"
         by_state.setdefault(state, []).append(number)

@@ -15,7 +15,7 @@ from lrtune.errors import ArgumentError
 from lrtune.results import Trace
 from lrtune.results.runs import Run, checked_runs, whole
 from lrtune.results.schema import VALIDATIONS
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state
 from lrtune.task.task import Task
 from lrtune.training.batch_cache import Shelf, Streams
@@ -191,7 +191,7 @@ class Cohort:
         return Trace(
             frame=trace_rows(records, self._streams.digests),
             runs=run_rows(records, otherwise),
-            validations=table(
+            validations=as_table(
                 pd.DataFrame(self._evaluated, columns=list(VALIDATIONS)), VALIDATIONS
             ),
             steps=self.steps,

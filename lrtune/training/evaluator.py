@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lrtune.errors import ArgumentError
-from lrtune.results import Trace, joined
+from lrtune.results import Trace, concat_traces
 from lrtune.results.runs import Run, checked_runs, whole
 from lrtune.task.task import Task
 from lrtune.training.batch_cache import Shelf
@@ -134,7 +134,7 @@ class Evaluator:
             idle.append(cohort)
         going_on = [one for one in idle if one.live and one.step < one.steps]
         self._cohorts = going_on if self._goes_on else []
-        return joined(traces).only([run.name for run in runs])
+        return concat_traces(traces).select([run.name for run in runs])
 
     def _tell(self, about: int, told: str) -> None:
         self._told.setdefault(about, told)
@@ -147,7 +147,7 @@ class Evaluator:
         cohort.keep(names).advance(end, stage=stage)
         if validate and self._task.has_validation:
             cohort.evaluate()
-        trace = cohort.trace.only(names)
+        trace = cohort.trace.select(names)
         return dataclasses.replace(
             trace,
             validations=trace.validations[trace.validations["step"] == end].reset_index(drop=True),

@@ -12,7 +12,7 @@ from lrtune.analysis.curves import Outcome, diverged_at
 from lrtune.errors import ScheduleError
 from lrtune.results.runs import Run
 from lrtune.results.schema import RUNS, TRACE
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 from lrtune.schedules import Feedback, Schedule, momenta, multipliers
 from lrtune.training.engines import Pace
 
@@ -118,7 +118,7 @@ def trace_rows(records: Sequence[Record], digests: Mapping[int, Sequence[int]]) 
     ]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     rows = [np.repeat(names, counts), *columns]
-    return table(pd.DataFrame(dict(zip(TRACE, rows, strict=True))), TRACE)
+    return as_table(pd.DataFrame(dict(zip(TRACE, rows, strict=True))), TRACE)
 
 
 def run_rows(records: Sequence[Record], otherwise: Outcome) -> pd.DataFrame:
@@ -134,7 +134,7 @@ def run_rows(records: Sequence[Record], otherwise: Outcome) -> pd.DataFrame:
         )
         for one in records
     ]
-    return table(pd.DataFrame(rows, columns=list(RUNS)), RUNS)
+    return as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS)
 
 
 Retire = Callable[[NDArray[np.float64]], tuple[int, Outcome] | None]

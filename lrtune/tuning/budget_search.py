@@ -6,19 +6,19 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lrtune.analysis.curves import FAILED, end_level_stderr
+from lrtune.analysis.curves import FAILED_OUTCOMES, end_level_stderr
 from lrtune.analysis.rate_estimate import (
     NEIGHBOUR,
     estimate_optimum,
     leading_rate,
+    likely_range,
     mask_unstable,
-    reach,
 )
 from lrtune.errors import SearchError
-from lrtune.results import Trace, joined
+from lrtune.results import Trace, concat_traces
 from lrtune.results.runs import Run, grid
 from lrtune.results.schema import CHECKS
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 from lrtune.results.trace import Cost
 from lrtune.training import Evaluate
 from lrtune.tuning.planning import Budget, Plan
@@ -98,7 +98,7 @@ class BudgetSearch:
         if rates := self.history.given_up:
             stopped = f"not trained beyond {self.plan.short} steps, as other rates were better"
             self._notes.insert(0, f"{stopped}: {rates}")
-        interval = reach(lr, self._short | self._long)
+        interval = likely_range(lr, self._short | self._long)
         return Answer(lr, interval, self._long, self._start, checks, self._notes)
 
     def _leader(self) -> float:
@@ -164,7 +164,7 @@ class BudgetSearch:
             lower = float(f"{lr / NEIGHBOUR:.3g}")
             self._notes.append(f"{lr:.3g} failed within {self.plan.long} steps: lowered to {lower}")
             lr = lower
-        checks = table(pd.DataFrame(columns=list(CHECKS)), CHECKS)
+        checks = as_table(pd.DataFrame(columns=list(CHECKS)), CHECKS)
         first = grid([lr], self.history.seeds[:1])
         affordable = self._price(first, self.plan.steps) <= self.budget.remaining
         if self.plan.verify and affordable and math.isfinite(self._long.get(lr, 0.0)):
@@ -217,7 +217,7 @@ class BudgetSearch:
             if not going or (traces and not self._pays(going, until)):
                 break
             traces.append(self._train(going, until, stage))
-            out = traces[-1].runs.set_index("run")["outcome"].isin(FAILED)
+            out = traces[-1].runs.set_index("run")["outcome"].isin(FAILED_OUTCOMES)
             going = [run for run in going if not out[run.name]]
         if traces:
             levels = mean_losses(traces)
@@ -254,7 +254,7 @@ class BudgetSearch:
     def _fill_history(self) -> None:
         """Add every run to the history; those without a long run count as given up."""
         names = [run.name for run in grid(list(self.history.stages), self.history.seeds)]
-        trace = joined([self._traces[name].only([name]) for name in names])
+        trace = concat_traces([self._traces[name].select([name]) for name in names])
         levels = {name: level for name, level in self._levels.items() if math.isfinite(level)}
         trace = mark_given_up(trace, [name for name in names if name not in levels])
         scores = score_runs(trace)

@@ -8,7 +8,7 @@ import pandas as pd
 from lrtune.errors import ArgumentError
 from lrtune.results.runs import positive, whole
 from lrtune.results.schema import SPENDING
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 from lrtune.results.trace import Cost
 
 BUDGET = 4.0
@@ -143,4 +143,4 @@ class Budget:
             costs = [cost for stage, cost in self._costs if stage == name]
             updates, samples = (sum(c.updates for c in costs), sum(c.val_samples for c in costs))
             rows.append((name, planned.get(name, 0), updates, samples))
-        return table(pd.DataFrame(rows, columns=list(SPENDING)), SPENDING)
+        return as_table(pd.DataFrame(rows, columns=list(SPENDING)), SPENDING)

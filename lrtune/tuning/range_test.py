@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 
 from lrtune.analysis.curves import Outcome
-from lrtune.analysis.sweep_rules import RULES, Suggestion, ensemble, read, suggest
+from lrtune.analysis.sweep_rules import RULES, Suggestion, ensemble, read_sweep, suggest
 from lrtune.errors import ArgumentError
 from lrtune.results import RangeTestResult, Trace
 from lrtune.results.manifest import manifest
 from lrtune.results.runs import Run, positive, seed_list, whole
 from lrtune.results.schema import ANSWERS, STOPS, SWEEP
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 from lrtune.schedules import Schedule, growth
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
@@ -95,7 +95,7 @@ def range_test(
         suggestion=suggestion,
         notes=_notes(suggestion, stops, steps / np.log10(high / low)),
         manifest=manifest(task.describe(), low=low, high=high, steps=steps, seeds=seeds, seed=seed),
-        frame=table(frame, SWEEP),
+        frame=as_table(frame, SWEEP),
         stops=stops,
         answers=answers,
     )
@@ -112,7 +112,7 @@ def _pair_losses(trace: Trace, seed: int, sweep: str, control: str) -> pd.DataFr
     batch_losses = np.full(len(losses), np.nan)
     known = untrained[1 : len(losses) + 1]
     batch_losses[: len(known)] = known
-    readable = read(rates, losses, batch_losses)
+    readable = read_sweep(rates, losses, batch_losses)
     smooth = np.full(len(losses), np.nan)
     if readable is not None:
         smooth[: len(readable.curve)] = readable.curve
@@ -128,7 +128,7 @@ def _answers(frame: pd.DataFrame) -> pd.DataFrame:
         for rule in RULES
         for answer in [suggest(rule, sweep["lr"], sweep["loss"], sweep["untrained"])]
     ]
-    return table(pd.DataFrame(rows, columns=list(ANSWERS)), ANSWERS)
+    return as_table(pd.DataFrame(rows, columns=list(ANSWERS)), ANSWERS)
 
 
 def _stops(trace: Trace, frame: pd.DataFrame, sweeps: dict[int, Run]) -> pd.DataFrame:
@@ -136,10 +136,10 @@ def _stops(trace: Trace, frame: pd.DataFrame, sweeps: dict[int, Run]) -> pd.Data
     outcomes = trace.runs.set_index("run")["outcome"]
     rows = []
     for seed, swept in frame.groupby("seed"):
-        sweep = read(swept["lr"], swept["loss"], swept["untrained"])
+        sweep = read_sweep(swept["lr"], swept["loss"], swept["untrained"])
         edge = np.nan if sweep is None else sweep.lr[sweep.edge]
         rows.append((seed, outcomes[sweeps[seed].name], swept["lr"].iloc[-1], edge))
-    return table(pd.DataFrame(rows, columns=list(STOPS)), STOPS)
+    return as_table(pd.DataFrame(rows, columns=list(STOPS)), STOPS)
 
 
 def _notes(suggestion: Suggestion, stops: pd.DataFrame, density: float) -> tuple[str, ...]:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lrtune.analysis.curves import FAILED
+from lrtune.analysis.curves import FAILED_OUTCOMES
 from lrtune.analysis.paired import PairedResult, compare_paired, seeds_needed
 from lrtune.analysis.plateau import early_decrease, plateau
-from lrtune.analysis.ranks import tau
+from lrtune.analysis.ranks import kendall_tau
 from lrtune.errors import SearchError
 from lrtune.results import ComparisonResult
 from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 from lrtune.tuning.candidates import BENCHMARK_LOSS_RATIO, ComparedSchedule
 from lrtune.tuning.rounds import Round, Rounds
 
@@ -87,8 +87,8 @@ def _horizons_agree(rounds: Rounds, shorter: pd.DataFrame, name: str, *, alone: 
 def _stability(rounds: Rounds, final: pd.DataFrame) -> pd.DataFrame:
     """Kendall's tau of each horizon's ranking with that of the fresh seeds."""
     horizons = sorted({selected.horizon for selected in rounds.selection})
-    rows = [(h, *tau(rounds.selection_at(h).best_scores(), final)) for h in horizons]
-    return table(pd.DataFrame(rows, columns=list(STABILITY)), STABILITY)
+    rows = [(h, *kendall_tau(rounds.selection_at(h).best_scores(), final)) for h in horizons]
+    return as_table(pd.DataFrame(rows, columns=list(STABILITY)), STABILITY)
 
 
 def _ranking(
@@ -99,7 +99,7 @@ def _ranking(
         for run in trained.trace.runs.itertuples():
             cost[trained.candidates[trained.rows[run.run]].schedule] += run.steps
     runs = final.trace.runs
-    failed = runs["outcome"].isin(FAILED).groupby(runs["run"].map(final.rows)).sum()
+    failed = runs["outcome"].isin(FAILED_OUTCOMES).groupby(runs["run"].map(final.rows)).sum()
     complexity = {schedule.name: schedule.complexity for schedule in compared}
     rows = [
         {
@@ -117,7 +117,7 @@ def _ranking(
     ]
     order = ["final", "complexity"]
     frame = pd.DataFrame(rows).sort_values(order, kind="stable", na_position="last")
-    return table(frame.assign(rank=range(1, len(frame) + 1)), RANKING)
+    return as_table(frame.assign(rank=range(1, len(frame) + 1)), RANKING)
 
 
 def _phases(final: Round, row: int) -> dict[str, object]:
@@ -148,7 +148,7 @@ def _candidates(rounds: Rounds) -> pd.DataFrame:
             trained.candidates, trained.scores.mean(axis=1, skipna=False), strict=True
         )
     ]
-    return table(pd.DataFrame(rows, columns=list(CANDIDATES)), CANDIDATES)
+    return as_table(pd.DataFrame(rows, columns=list(CANDIDATES)), CANDIDATES)
 
 
 def _paths(final: Round) -> pd.DataFrame:
@@ -159,7 +159,7 @@ def _paths(final: Round) -> pd.DataFrame:
         schedule=final.trace.frame["run"].map(final.rows).map(names),
         seed=final.trace.frame["run"].map(seeds),
     )
-    return table(frame.dropna(subset="schedule"), PATHS)
+    return as_table(frame.dropna(subset="schedule"), PATHS)
 
 
 def _because(name: str, tied: Sequence[str], shape: tuple[int, int], *, agree: bool) -> str:

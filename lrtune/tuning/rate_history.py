@@ -8,12 +8,12 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from lrtune.analysis.curves import FAILED, Outcome, end_level, noise
+from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome, end_level, noise
 from lrtune.analysis.paired import PairedResult, compare_paired
 from lrtune.errors import SearchError
 from lrtune.results import Trace
 from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 
 SURE = 0.99
 """Coverage of all intervals at once by which a rate is behind: giving up a good one is costly."""
@@ -86,7 +86,7 @@ class RateHistory:
         """Add runs with their curves; `scores` are the trace's own when None."""
         self._scores.append(score_runs(trace) if scores is None else scores)
         rows = trace.frame.drop(columns="lr").merge(trace.runs[["run", "lr", "seed"]], on="run")
-        self._curves.append(table(rows, CURVES))
+        self._curves.append(as_table(rows, CURVES))
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -112,7 +112,7 @@ class RateHistory:
         scores = self.scores
         levels = scores[["train", "val"]].mean(axis=1)
         levels = levels.mask(scores["outcome"] == Outcome.RETIRED.name, self.start)
-        levels = levels.mask(scores["outcome"].isin(FAILED), math.inf)
+        levels = levels.mask(scores["outcome"].isin(FAILED_OUTCOMES), math.inf)
         return {float(rate): loss for rate, loss in levels.groupby(scores["lr"]).mean().items()}
 
     @property
@@ -122,7 +122,7 @@ class RateHistory:
         rates = [
             f"{rate:.3g}"
             for rate, ended in outcomes
-            if (ended == Outcome.RETIRED.name).any() and not ended.isin(FAILED).any()
+            if (ended == Outcome.RETIRED.name).any() and not ended.isin(FAILED_OUTCOMES).any()
         ]
         return ", ".join(rates)
 
@@ -157,12 +157,14 @@ class RateHistory:
         """
         paired = self.compare()
         assert paired is not None, "a search that has an answer has a leader"
-        by_rate = self.scores.assign(failed=self.scores["outcome"].isin(FAILED)).groupby("lr")
+        by_rate = self.scores.assign(failed=self.scores["outcome"].isin(FAILED_OUTCOMES)).groupby(
+            "lr"
+        )
         frame = paired.frame.assign(stage=pd.Series(self.stages), failed=by_rate["failed"].sum())
         lost = (frame["failed"] > 0) | (by_rate["train"].mean() >= by_rate["start"].mean())
         frame["verdict"] = [verdict(rate, interval, lost=lost[rate]) for rate in frame.index]
         frame.loc[frame["failed"] > 0, "verdict"] = "diverged"
-        return table(frame.reset_index(names="lr"), RATES)
+        return as_table(frame.reset_index(names="lr"), RATES)
 
 
 def verdict(rate: float, interval: tuple[float, float], *, lost: bool = False) -> str:
@@ -237,10 +239,10 @@ def score_runs(trace: Trace) -> pd.DataFrame:
     for run in trace.runs.itertuples():
         loss = losses.get_group(run.run).to_numpy()
         train, validation = end_level(loss), float(val.get(run.run, np.nan))
-        lost = run.outcome in FAILED or run.outcome == Outcome.RETIRED.name
+        lost = run.outcome in FAILED_OUTCOMES or run.outcome == Outcome.RETIRED.name
         score = np.nan if lost else validation if len(val) else train
         rows.append((run.lr, run.seed, run.outcome, loss[0], train, validation, score))
-    return table(pd.DataFrame(rows, columns=list(SCORES)), SCORES)
+    return as_table(pd.DataFrame(rows, columns=list(SCORES)), SCORES)
 
 
 def mean_losses(traces: Sequence[Trace]) -> pd.Series:
@@ -252,7 +254,7 @@ def mean_losses(traces: Sequence[Trace]) -> pd.Series:
     levels = []
     for trace in traces:
         losses = trace.frame.groupby("run", sort=False)["loss"].agg(end_level)
-        losses = losses.mask(trace.runs.set_index("run")["outcome"].isin(FAILED))
+        losses = losses.mask(trace.runs.set_index("run")["outcome"].isin(FAILED_OUTCOMES))
         val = trace.validations.set_index("run")["loss"]
         levels.append((losses + val.reindex(losses.index)) / 2 if len(val) else losses)
     mean = pd.concat(levels, axis=1).mean(axis=1, skipna=False)
@@ -271,14 +273,14 @@ def check_runs(trace: Trace, horizon: int) -> pd.DataFrame:
         short, long = end_level(losses[:horizon]), end_level(losses)
         window = max(1, len(losses) // 5)
         spread = noise(losses[-window:]) * math.sqrt(1 / window + 5 / horizon)
-        passed = run.outcome not in FAILED and long <= short + 3 * spread
+        passed = run.outcome not in FAILED_OUTCOMES and long <= short + 3 * spread
         rows.append((run.lr, run.seed, run.outcome, short, long, passed))
-    return table(pd.DataFrame(rows, columns=list(CHECKS)), CHECKS)
+    return as_table(pd.DataFrame(rows, columns=list(CHECKS)), CHECKS)
 
 
 def mark_given_up(trace: Trace, names: Collection[str]) -> Trace:
     """The trace with the outcome RETIRED for those of the named runs that did not fail."""
     outcome = trace.runs["outcome"]
-    given_up = trace.runs["run"].isin(names) & ~outcome.isin(FAILED)
+    given_up = trace.runs["run"].isin(names) & ~outcome.isin(FAILED_OUTCOMES)
     outcome = outcome.mask(given_up, Outcome.RETIRED.name)
     return dataclasses.replace(trace, runs=trace.runs.assign(outcome=outcome))

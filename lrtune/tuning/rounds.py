@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lrtune.analysis.curves import FAILED, end_level
-from lrtune.results import Trace, joined
+from lrtune.analysis.curves import FAILED_OUTCOMES, end_level
+from lrtune.results import Trace, concat_traces
 from lrtune.results.runs import Run, Shape
 from lrtune.training import Evaluate
 
@@ -90,7 +90,7 @@ class Round:
             self.horizon,
             [*self.candidates, *other.candidates],
             pd.concat([self.scores, other.scores], ignore_index=True),
-            joined([self.trace, other.trace]),
+            concat_traces([self.trace, other.trace]),
             self.rows | {name: row + shift for name, row in other.rows.items()},
         )
 
@@ -147,4 +147,4 @@ def final_losses(trace: Trace) -> pd.Series:
     losses = trace.validations.set_index("run")["loss"]
     if losses.empty:
         losses = trace.frame.groupby("run", sort=False)["loss"].agg(end_level)
-    return losses.reindex(runs.index).mask(runs["outcome"].isin(FAILED))
+    return losses.reindex(runs.index).mask(runs["outcome"].isin(FAILED_OUTCOMES))

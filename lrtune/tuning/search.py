@@ -6,14 +6,21 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lrtune.analysis.curves import FAILED, end_level
-from lrtune.analysis.rate_estimate import EARLY, HIGHER, NEIGHBOUR, estimate_optimum, left, reach
+from lrtune.analysis.curves import FAILED_OUTCOMES, end_level
+from lrtune.analysis.rate_estimate import (
+    NEIGHBOUR,
+    PEAK_RATIO,
+    UNDERTRAINED_SHIFT,
+    estimate_optimum,
+    likely_range,
+    remaining_loss,
+)
 from lrtune.errors import ArgumentError
 from lrtune.results import SearchResult
 from lrtune.results.manifest import manifest
 from lrtune.results.runs import STEPS, grid, positive, seed_list, whole
 from lrtune.results.schema import SPENDING
-from lrtune.results.serialization import table
+from lrtune.results.serialization import as_table
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
 from lrtune.tuning.budget_search import BudgetSearch
@@ -135,7 +142,7 @@ def search(
     if budget == math.inf:
         history = RateHistory(short, seed_list(seeds, seed))
         answer = _GridSearch(evaluate, history, steps, (low, high)).run(coarse, fine)
-        spending = table(pd.DataFrame(columns=list(SPENDING)), SPENDING)
+        spending = as_table(pd.DataFrame(columns=list(SPENDING)), SPENDING)
         made |= {"horizon": short, "fine": fine}
     else:
         planned = plan(steps, budget, seeds=seeds, coarse=len(coarse))
@@ -148,7 +155,7 @@ def search(
         lr=answer.lr,
         interval=answer.interval,
         schedule=SCHEDULE,
-        peak=float(f"{answer.lr * HIGHER:.3g}"),
+        peak=float(f"{answer.lr * PEAK_RATIO:.3g}"),
         because=_because(answer, history),
         confidence=_confidence(answer, history, steps),
         notes=tuple(answer.notes),
@@ -224,14 +231,14 @@ class _GridSearch:
         runs, until = grid(new, self._history.seeds), self._give_up_step
         trace = self._evaluate(runs, self._steps, stage=stage, until=until, validate=False)
         self._history.stages |= dict.fromkeys(new, stage)
-        failed = trace.runs.set_index("run")["outcome"].isin(FAILED)
+        failed = trace.runs.set_index("run")["outcome"].isin(FAILED_OUTCOMES)
         levels = trace.frame.groupby("run", sort=False)["loss"].agg(end_level).mask(failed)
         for run in runs:
             self._early.setdefault(run.lr, {})[run.seed] = levels[run.name]
         kept = promising(pd.DataFrame.from_dict(self._early, orient="index"))
         given_up = [run.name for run in runs if run.lr not in kept]
         if given_up:
-            self._history.add(mark_given_up(trace.only(given_up), given_up))
+            self._history.add(mark_given_up(trace.select(given_up), given_up))
         if going := [run for run in runs if run.lr in kept]:
             horizon = self._history.horizon
             self._history.add(self._evaluate(going, self._steps, stage=stage, until=horizon))
@@ -258,16 +265,16 @@ class _GridSearch:
             lr = lower
         every = pd.concat(checks, ignore_index=True)
         losses = history.losses
-        return Answer(lr, reach(lr, losses), losses, history.start, every, self._notes)
+        return Answer(lr, likely_range(lr, losses), losses, history.start, every, self._notes)
 
 
 def _because(answer: Answer, history: RateHistory) -> str:
-    share = left(answer.losses, answer.start)
+    share = remaining_loss(answer.losses, answer.start)
     seeds = f"{len(history.seeds)} seed{'s' * (len(history.seeds) > 1)}"
     read = f"Read from {len(answer.losses)} rates trained for {history.horizon} steps ({seeds})"
     if share < NEGLIGIBLE:
         return f"{read}."
-    lowered = f"then lowered by {1 - EARLY**share:.0%}".replace("%", " %")
+    lowered = f"then lowered by {1 - UNDERTRAINED_SHIFT**share:.0%}".replace("%", " %")
     return f"{read}, {lowered}: short runs favour rates that are too high."
 
 

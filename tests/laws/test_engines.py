@@ -226,7 +226,7 @@ def test_retiring_runs_does_not_disturb_those_that_are_kept(at, kept):
     cohort = Cohort(dropping(), RUNS, 12, engine=Stacked(dropping()))
     names = [run.name for run in kept]
     cohort.advance(at).keep(names).advance()
-    assert_twins(cohort.trace.only(names), whole().only(names), 1e-5)
+    assert_twins(cohort.trace.select(names), whole().select(names), 1e-5)
 
 
 def test_a_fork_goes_on_from_its_parent_in_a_stack():
@@ -244,7 +244,7 @@ def test_a_run_that_goes_non_finite_touches_no_other(rate):
     trace = trained(dropping(), Stacked, absurd, 12)
     assert trace.runs.set_index("run")["outcome"]["absurd"] in ("NONFINITE", "DIVERGED")
     names = [run.name for run in RUNS]
-    assert_twins(trace.only(names), whole(), 1e-5)
+    assert_twins(trace.select(names), whole(), 1e-5)
 
 
 def test_a_loss_that_refuses_nan_ends_one_run_and_not_all():
@@ -323,7 +323,7 @@ def test_training_in_rungs_equals_training_at_once(engine, rungs, kept):
     for rung in sorted(rungs):
         trace = evaluator(RUNS if rung < max(rungs) else kept, 12, stage="rung", until=rung)
     at_once = Evaluator(dropping(), engine=engine)(RUNS, 12, stage="once", until=max(rungs))
-    assert_twins(trace, at_once.only(names), 1e-5)
+    assert_twins(trace, at_once.select(names), 1e-5)
     assert trace.validations["run"].tolist() == names
     assert set(trace.validations["step"]) == {max(rungs)}
 

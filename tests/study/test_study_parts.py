@@ -20,7 +20,7 @@ from torch import nn
 
 from lrtune import Run
 from lrtune.errors import ArgumentError, StudyError
-from lrtune.results.manifest import commit, origin
+from lrtune.results.manifest import commit, provenance
 from lrtune.schedules import GrowUntilPlateau, ReduceOnPlateau, cosine, linear
 from lrtune.study import leases as owners
 from lrtune.study import tables
@@ -338,7 +338,7 @@ def test_the_commit_is_read_without_asking_git(tmp_path):
 
 
 def test_the_origin_is_text():
-    assert all(isinstance(value, str) for value in origin().values())
+    assert all(isinstance(value, str) for value in provenance().values())
 
 
 def test_numbers_are_little_endian_on_every_machine():
