@@ -218,9 +218,9 @@ def schedules() -> None:
 
     Example: lrtune schedules
     """
-    from lrtune.schedules.sparkline import catalogue
+    from lrtune.cli.output import print_schedules
 
-    typer.echo(catalogue())
+    print_schedules()
 
 
 @app.command()

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lrtune.errors import ArgumentError, LrtuneError, OtherTaskError, StudyError, TargetError
 from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult, Trace
-from lrtune.schedules.parsing import parse
+from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, multipliers, parse
 from lrtune.study.location import shown
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 FAILED, USAGE = 1, 2
 """Exit codes."""
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+"""Eight heights of a sparkline."""
 
 OWN = str(Path(__file__).parents[1])
 
@@ -116,6 +120,29 @@ def print_ranking(result: ComparisonResult, console: Console) -> None:
     if code is not None:
         console.print()
         console.print(code, markup=False)
+
+
+def print_schedules() -> None:
+    """Print one line for each schedule: name, shape, what it does."""
+    width = max(map(len, (*SCHEDULES, *FEEDBACK)))
+    for name, entry in SCHEDULES.items():
+        typer.echo(f"{name:<{width}}  {sparkline(entry())}  {entry.summary}")
+    for name, make in FEEDBACK.items():
+        about = (make.__doc__ or "").splitlines()[0]
+        typer.echo(f"{name:<{width}}  {'reacts to the loss':<24}  {about}")
+
+
+def sparkline(schedule: Schedule, width: int = 24) -> str:
+    """Return the shape of a schedule as `width` blocks of eight heights.
+
+    >>> from lrtune.schedules import linear, one_cycle
+    >>> sparkline(linear(), 8), sparkline(one_cycle(), 8)
+    ('█▇▆▅▅▄▃▂', '▁▄██▇▅▃▂')
+    """
+    rates = multipliers(schedule, width)
+    highest = max(rates)
+    places = [round(rate / highest * (len(BLOCKS) - 1)) if highest else 0 for rate in rates]
+    return "".join(BLOCKS[place] for place in places)
 
 
 def print_studies(entries: "Sequence[Entry]") -> None:

@@ -43,7 +43,7 @@ _CYCLES = IntRange(4, low=3, high=8)
 _BASE = FloatRange(0.25, low=0.1, high=1 / 3)
 
 _ENTRIES = (
-    ScheduleEntry("constant", "The peak rate to the end.", "the baseline", shapes.constant),
+    ScheduleEntry("constant", "The peak rate throughout.", "the baseline", shapes.constant),
     ScheduleEntry(
         "linear",
         "A straight line down.",
