@@ -111,7 +111,7 @@ print([name for name in ("torch", "optuna") if name in sys.modules])
 def test_exports_hold_every_run_and_every_step(where, tmp_path):
     measured(where)
     archive = opened(where)
-    number = {name: lambda text: float(text or "nan") for name in ("lr", "train")}
+    number = {name: lambda text: float(text or "nan") for name in ("lr", "train", "loss")}
     exact = functools.partial(pd.read_csv, converters=number)  # pandas 2 rounds the last bit
     kinds = {"csv": exact, "parquet": pd.read_parquet}
     if importlib.util.find_spec("pyarrow") is None:  # `make test-parquet` has it
