@@ -9,7 +9,8 @@ cd "$(dirname "$0")/../.."
 bin=$1
 shift
 for python in "$@"; do
-  "$bin/mypy" --python-version "${python#python}"
+  version=$(basename "$python")
+  "$bin/mypy" --python-version "${version#python}"
   if ! "$python" --version 2> /dev/null; then
     echo "SKIPPED: no $python here, so only its types were checked" >&2
     continue
