@@ -76,3 +76,8 @@ def test_ci_calls_targets_that_are_there():
     made = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     called = re.findall(r"\bmake ([a-z-]+)", (ROOT / ".ci/run").read_text(), re.MULTILINE)
     assert {"demo", "test"} <= set(called) <= set(made)
+
+
+def test_the_tests_that_make_names_are_there():
+    named = re.findall(r"tests/[\w./-]+", (ROOT / "Makefile").read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
