@@ -1,5 +1,6 @@
 """search(budget=): never more than was said, and an answer that does not depend on units."""
 
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from lrtune import plan, search
+from lrtune import Evaluator, plan, search
 from lrtune.analysis.rate_estimate import (
     INTERVAL_FACTOR,
     UNDERTRAINED_SHIFT,
@@ -31,6 +32,7 @@ from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS
 from lrtune.results.serialization import as_table
 from lrtune.schedules.parsing import parse
 from lrtune.testing import bowl
+from lrtune.training import ENGINES, evaluator
 from tests.planted import hashed_run
 
 TASK = bowl()  # the fakes below only need its description
@@ -87,26 +89,55 @@ def found(end, *, budget=1.0, steps=STEPS, seeds=3, **more):
     return search(TASK, steps=steps, budget=budget, seeds=seeds, evaluate=Fake(end, **more))
 
 
-@settings(deadline=None, max_examples=30)
+@contextlib.contextmanager
+def counted_updates():
+    """Counts the steps of every optimizer: those of the user's own, as tasks make copies of it."""
+    made = []
+    handle = register_optimizer_step_post_hook(lambda *_: made.append(1))
+    try:
+        yield made
+    finally:
+        handle.remove()
+
+
+def first_choice():
+    """Keeps the choices of an engine, as a study does."""
+    kept = {}
+
+    def decide(name, make):
+        if name not in kept:
+            kept[name] = make()
+        return kept[name]
+
+    return decide
+
+
+@settings(deadline=None, max_examples=60)
 @given(
     curvature=st.floats(0.01, 1e4),
     steps=st.integers(80, 200),
-    budget=st.floats(1.0, 5.0),
+    budget=st.floats(0.5, 4.0),
     seeds=st.integers(1, 3),
+    engine=st.sampled_from(ENGINES),
+    decides=st.booleans(),
+    room=st.sampled_from([None, 1, 5]),
 )
-def test_no_more_updates_are_made_than_the_budget_pays_for(curvature, steps, budget, seeds):
-    task, made = bowl(curvature), [0]
-
-    def count(*_):
-        made[0] += 1
-
-    handle = register_optimizer_step_post_hook(count)
-    try:
-        one = search(task, steps=steps, budget=budget, seeds=seeds)
-    finally:
-        handle.remove()
-    assert 0 < made[0] <= budget * steps
-    assert made[0] <= one.spending["spent"].sum() <= budget * steps
+def test_no_more_updates_are_made_than_the_budget_pays_for_and_all_are_told(
+    *, curvature, steps, budget, seeds, engine, decides, room
+):
+    """With every engine, its choice kept or not, and memory for all runs or only for some."""
+    task = bowl(curvature)
+    with pytest.MonkeyPatch.context() as patch, counted_updates() as made:
+        if room is not None:
+            short = room * evaluator.COPIES * task.nbytes
+            patch.setattr(evaluator, "room", lambda _device: short)
+        train = Evaluator(task, engine=engine, decide=first_choice() if decides else None)
+        try:
+            one = search(task, steps=steps, budget=budget, seeds=seeds, evaluate=train)
+        except (ArgumentError, SearchError):
+            assert len(made) <= budget * steps
+            return
+    assert 0 < len(made) == one.spending["spent"].sum() <= budget * steps
 
 
 class Billing(Fake):

@@ -198,6 +198,7 @@ class Task:
                 count += count_examples(batch)
         if not count:
             raise TaskError("the validation data gave no batch. Pass data, or leave val out.")
+        self.val_samples = count
         return {name: float(total / count) for name, total in totals.items()}
 
     def describe(self) -> dict[str, str]:
@@ -238,6 +239,7 @@ class Task:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         self._works_in_place = tensor_versions(batch) != before
+        self.val_samples = 0
         if self._val is not None:
             with explain_errors("validation", next(self._val.epoch(0, 0), None)):
                 self.validate({"the model": state})

@@ -69,6 +69,10 @@ class Cohort:
         stage: A word for `progress`.
         progress: Told the stage, the updates done and the total, some ten times a second.
 
+    Attributes:
+        updates: Each run to the updates made for it, those after a divergence included.
+        val_samples: Each run to the samples it was validated on.
+
     Raises:
         ArgumentError: No runs, two of one name, or steps < 1.
         ScheduleError: A schedule gives no finite multiplier >= 0 somewhere; nothing has trained.
@@ -94,6 +98,8 @@ class Cohort:
         self._all = {run.name: Record(run, step_settings(run, steps), 0) for run in runs}
         self._step, self._goal, self._broken, self._told = 0, steps, False, 0.0
         self._evaluated: list[tuple[str, int, float]] = []
+        self.updates = {run.name: 0 for run in runs}
+        self.val_samples = dict(self.updates)
         seeds = list(dict.fromkeys(run.seed for run in runs))
         self._streams = Streams(shelf or Shelf(task, most=0), seeds)
         # Counted out here, where the processor has nothing else in mind, they cost next to nothing.
@@ -170,6 +176,8 @@ class Cohort:
                 self._engine.begin(run, like=name)
         self._read()
         self._all |= begun
+        self.updates |= {run.name: 0 for run in runs}
+        self.val_samples |= {run.name: 0 for run in runs}
         self._line_up()
         return self
 
@@ -180,6 +188,7 @@ class Cohort:
         with self._training():
             for run, loss in zip(runs, self._engine.validate(runs), strict=True):
                 self._evaluated.append((run.name, self._step, loss))
+                self.val_samples[run.name] += self.task.val_samples
         return self
 
     @property
@@ -234,6 +243,8 @@ class Cohort:
                 batch = self._streams.draw(lane.seed)
                 paces = [one.pace.at(step) for one in lane.records]
                 lane.unread.append(self._engine.update(lane.runs, batch, paces, lane.noise[step]))
+                for run in lane.runs:
+                    self.updates[run.name] += 1
             except Exception as error:
                 error.add_note(
                     f"at step {step} of {self.steps}, in the stage {self._stage!r}, with "

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -26,12 +26,14 @@ class Decided(Auto):
     Args:
         task: What is trained.
         way: The way.
+        discarded: Updates that the choice of the way has made for each run, and thrown away.
     """
 
-    def __init__(self, task: Task, way: Way) -> None:
+    def __init__(self, task: Task, way: Way, discarded: Mapping[str, int] | None = None) -> None:
         """Hold no run yet."""
         super().__init__(task)
         self._way = way
+        self.discarded = dict(discarded or {})
 
     def update(
         self, runs: Sequence[Run], batch: Batch, paces: Sequence[Pace], noise: int
@@ -63,16 +65,48 @@ def decided(
     if most < LEAST:
         return Decided(task, plain)
     found: list[Trial] = []
+    discarded: dict[str, int] = {}
 
     def choose() -> str:
-        found.append(_tried(task, [run for run in runs if run.seed == seed], steps))
-        return str(found[0].best)
+        trial, updates = _tried(task, [run for run in runs if run.seed == seed], steps)
+        found.append(trial)
+        discarded.update(updates)
+        return str(trial.best)
 
     about = _about(most)
-    way = read(decide(f"engine for about {about} runs", choose))
+    way = read(decide(_choice(most), choose))
     kept = not found or way != found[0].best  # somebody else may have been faster
     tell(about, f"about {about} runs: {way}, as was decided before" if kept else str(found[0]))
-    return Decided(task, way)
+    return Decided(task, way, discarded)
+
+
+def trial_updates(task: Task, runs: Sequence[Run], steps: int, decide: Decide) -> dict[str, int]:
+    """The updates that `decided` would make for each run to choose a way; none if it is chosen."""
+    seed, most = Counter(run.seed for run in runs).most_common(1)[0]
+    if most < LEAST or _is_decided(decide, _choice(most)):
+        return {}
+    tried = _trial_length(task, steps)
+    return {run.name: tried for run in runs if run.seed == seed}
+
+
+class _UndecidedError(Exception):
+    """No choice was made yet."""
+
+
+def _is_decided(decide: Decide, name: str) -> bool:
+    def refuse() -> str:
+        raise _UndecidedError
+
+    try:
+        decide(name, refuse)
+    except _UndecidedError:
+        return False
+    return True
+
+
+def _choice(runs: int) -> str:
+    """The name of the choice for about so many runs."""
+    return f"engine for about {_about(runs)} runs"
 
 
 def _about(runs: int) -> int:
@@ -84,11 +118,18 @@ def _about(runs: int) -> int:
     return round(1.5 ** round(math.log(runs, 1.5)))
 
 
-def _tried(task: Task, runs: Sequence[Run], steps: int) -> Trial:
+def _tried(task: Task, runs: Sequence[Run], steps: int) -> tuple[Trial, dict[str, int]]:
     """Time each way on updates of these runs that nobody keeps; a short horizon stays untried."""
     trials: list[Trial] = []
-    threads, on_cpu = torch.get_num_threads(), task.device.type == "cpu"
-    some = ways(threads, on_cpu=on_cpu)
-    most = min(steps, len(some) * (ROUNDS + 1) + 1)
-    Cohort(task, runs, steps, engine=Auto(task, trials), stage="trial").advance(most)
-    return trials[0] if trials else Trial(len(runs), some[:1])
+    cohort = Cohort(task, runs, steps, engine=Auto(task, trials), stage="trial")
+    cohort.advance(_trial_length(task, steps))
+    return trials[0] if trials else Trial(len(runs), _ways(task)[:1]), cohort.updates
+
+
+def _trial_length(task: Task, steps: int) -> int:
+    """Updates of each run in a trial."""
+    return min(steps, len(_ways(task)) * (ROUNDS + 1) + 1)
+
+
+def _ways(task: Task) -> list[Way]:
+    return ways(torch.get_num_threads(), on_cpu=task.device.type == "cpu")

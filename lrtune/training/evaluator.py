@@ -1,16 +1,21 @@
 """Training for those who want traces: an Evaluator, which goes on with what it knows; train()."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
+
+import pandas as pd
 
 from lrtune.errors import ArgumentError
 from lrtune.results import Trace, concat_traces
 from lrtune.results.runs import Run, checked_runs, whole
+from lrtune.results.schema import COSTS
+from lrtune.results.serialization import as_table
 from lrtune.task.task import Task
 from lrtune.training.batch_cache import Shelf
 from lrtune.training.cohort import Cohort, Progress
-from lrtune.training.engine_choice import Decide, decided
+from lrtune.training.engine_choice import Decide, Decided, decided, trial_updates
 from lrtune.training.engines import Engine
 from lrtune.training.engines.benchmark import Trial
 from lrtune.training.engines.fastest import Auto
@@ -40,6 +45,9 @@ class Evaluate(Protocol):
 
         `stage` is a word for people, such as `coarse`. Asked again for some of the runs and a
         later `until`, it goes on with them: the trace is that of one training without a stop.
+
+        A method `price(runs, steps, until)` may give, for each run, the most updates that a call
+        would make now; and the trace may carry its `costs`. A search within a budget uses both.
         """
 
 
@@ -86,6 +94,11 @@ class Evaluator:
         self._goes_on = decide is None or engine == "loop"  # a stack's rounding is of its runs
         self._cohorts: list[Cohort] = []
         self._shelf = Shelf(task)
+        self._trial_updates = (
+            None
+            if decide is None or engine != "auto"
+            else lambda runs, steps: trial_updates(task, runs, steps, decide)
+        )
         self._make: Callable[[Sequence[Run], int], Engine] = {
             "auto": lambda runs, steps: (
                 decided(task, runs, steps, decide, self._tell)
@@ -114,43 +127,98 @@ class Evaluator:
         end = whole("steps", steps, least=1) if until is None else whole("until", until, least=1)
         if end > steps:
             raise ArgumentError(f"until={end} lies beyond the horizon of {steps} steps.")
-        left, traces = checked_runs(runs), []
+        held, new = self._split(checked_runs(runs), steps, end)
         idle, self._cohorts = self._cohorts, []  # one that is interrupted cannot go on
-        for cohort in idle:
-            known = [run for run in left if run in cohort.live]
-            if known and cohort.steps == steps and cohort.step <= end:
-                left = [run for run in left if run not in known]
-                traces.append(self._advanced(cohort, known, end, stage, validate=validate))
-        most = int(room(self._task.device) / (COPIES * self._task.nbytes)) or 1
-        if len(left) + sum(len(cohort.live) for cohort in idle) > most:
+        traces = [
+            self._advanced(cohort, known, end, stage, validate=validate) for cohort, known in held
+        ]
+        if len(new) + sum(len(cohort.live) for cohort in idle) > self._most:
             idle = []  # to be trained again from the start, should they be asked for
-        for first in range(0, len(left), most):
-            some = left[first : first + most]
+        for some in self._parts(new):
             engine = self._make(some, steps)
             cohort = Cohort(
                 self._task, some, steps, engine=engine, shelf=self._shelf, progress=self._progress
             )
-            traces.append(self._advanced(cohort, some, end, stage, validate=validate))
+            discarded = engine.discarded if isinstance(engine, Decided) else {}
+            traces.append(
+                self._advanced(cohort, some, end, stage, validate=validate, discarded=discarded)
+            )
             idle.append(cohort)
         going_on = [one for one in idle if one.live and one.step < one.steps]
         self._cohorts = going_on if self._goes_on else []
         return concat_traces(traces).select([run.name for run in runs])
 
+    def price(self, runs: Sequence[Run], steps: int, until: int) -> list[int]:
+        """The most updates that a call would make for each run now; see `Evaluate`.
+
+        A run that is held goes on from where it is; any other begins anew, and may first be tried
+        with each engine.
+        """
+        held, new = self._split(runs, steps, until)
+        prices = {run.name: until - cohort.step for cohort, known in held for run in known}
+        prices |= {run.name: until for run in new}
+        if self._trial_updates is not None:
+            for some in self._parts(new):
+                for name, updates in self._trial_updates(some, steps).items():
+                    prices[name] += updates
+        return [prices[run.name] for run in runs]
+
+    def _split(
+        self, runs: Sequence[Run], steps: int, end: int
+    ) -> tuple[list[tuple[Cohort, list[Run]]], list[Run]]:
+        """The runs that cohorts hold and can go on with, and those that begin anew."""
+        held, new = [], list(runs)
+        for cohort in self._cohorts:
+            known = [run for run in new if run in cohort.live]
+            if known and cohort.steps == steps and cohort.step <= end:
+                new = [run for run in new if run not in known]
+                held.append((cohort, known))
+        return held, new
+
+    @property
+    def _most(self) -> int:
+        """How many runs fit into the memory at once."""
+        return int(room(self._task.device) / (COPIES * self._task.nbytes)) or 1
+
+    def _parts(self, runs: Sequence[Run]) -> list[Sequence[Run]]:
+        most = self._most
+        return [runs[first : first + most] for first in range(0, len(runs), most)]
+
     def _tell(self, about: int, told: str) -> None:
         self._told.setdefault(about, told)
 
     def _advanced(
-        self, cohort: Cohort, runs: Sequence[Run], end: int, stage: str, *, validate: bool
+        self,
+        cohort: Cohort,
+        runs: Sequence[Run],
+        end: int,
+        stage: str,
+        *,
+        validate: bool,
+        discarded: Mapping[str, int] | None = None,
     ) -> Trace:
         """What the runs of this cohort have shown up to `end`; its others are retired."""
         names = [run.name for run in runs]
+        updates, val_samples = dict(cohort.updates), dict(cohort.val_samples)
+        begin = time.perf_counter()
         cohort.keep(names).advance(end, stage=stage)
         if validate and self._task.has_validation:
             cohort.evaluate()
+        seconds = (time.perf_counter() - begin) / len(runs)
         trace = cohort.trace.select(names)
+        costs = [
+            (
+                name,
+                cohort.updates[name] - updates[name] + (discarded or {}).get(name, 0),
+                cohort.val_samples[name] - val_samples[name],
+                seconds,
+            )
+            for name in names
+        ]
         return dataclasses.replace(
             trace,
             validations=trace.validations[trace.validations["step"] == end].reset_index(drop=True),
+            costs=as_table(pd.DataFrame(costs, columns=list(COSTS)), COSTS),
         )
 
 
