@@ -30,7 +30,7 @@ from lrtune.results import Trace, read
 from lrtune.results.runs import grid
 from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS
 from lrtune.results.serialization import as_table
-from lrtune.schedules.parsing import parse
+from lrtune.schedules import parse
 from lrtune.testing import bowl
 from lrtune.training import ENGINES, evaluator
 from tests.planted import hashed_run

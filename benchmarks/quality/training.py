@@ -12,8 +12,7 @@ from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import Spec
 from lrtune import Cohort, Run, Task
 from lrtune.analysis.curves import Outcome
-from lrtune.schedules import Schedule
-from lrtune.schedules.parsing import parse
+from lrtune.schedules import Schedule, parse
 from lrtune.training.engines.benchmark import Trial
 from lrtune.training.engines.fastest import Auto
 

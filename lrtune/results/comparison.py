@@ -8,7 +8,7 @@ import pandas as pd
 from lrtune import figures
 from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY
 from lrtune.results.serialization import Serializable, table_field
-from lrtune.schedules.parsing import parse
+from lrtune.schedules import parse
 from lrtune.schedules.snippets import snippet
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from lrtune import figures
 from lrtune.analysis.rate_estimate import peak_ratio
 from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, SPENDING
 from lrtune.results.serialization import Serializable, table_field
-from lrtune.schedules.parsing import parse
+from lrtune.schedules import parse
 from lrtune.schedules.snippets import snippet
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from lrtune.schedules.feedback import (
     equivalent_growth,
     replay,
 )
-from lrtune.schedules.parsing import parse
-from lrtune.schedules.registry import SCHEDULES, look_up
+from lrtune.schedules.registry import SCHEDULES, look_up, parse
 from lrtune.schedules.schedule import Curve, Schedule, as_schedule, factory, momenta, multipliers
 from lrtune.schedules.shapes import *
 from lrtune.schedules.snippets import snippet
