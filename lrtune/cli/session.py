@@ -133,6 +133,8 @@ class Session:
             self._unfinished.append(trace)
             return trace
 
+        if hasattr(inner, "price"):  # a search within a budget asks what a call may cost
+            vars(evaluate)["price"] = inner.price
         return evaluate
 
     def add(self, result: Result) -> None:
