@@ -67,10 +67,10 @@ def factory(make: Callable[P, Curve | Curves]) -> Callable[P, Schedule]:
             argument annotated as a number is not a number.
 
     >>> @factory
-    ... def halves(every: float = 0.5):
+    ... def halving(every: float = 0.5):
     ...     return lambda progress: 0.5 ** (progress // every)
-    >>> halves(every=0.25), halves(0.25)(0.6), halves(1) == halves(1.0)
-    (halves(every=0.25), 0.25, True)
+    >>> halving(every=0.25), halving(0.25)(0.6), halving(1) == halving(1.0)
+    (halving(every=0.25), 0.25, True)
     """
     name, signature = make.__name__, inspect.signature(make)
     taken = FACTORIES.get(name)
