@@ -1,4 +1,4 @@
-"""What a loss curve says: outcomes, divergence, smoothing. Pure, and free of any loss scale.
+"""Read a loss curve: its outcome, its noise, where it diverged, its smoothed course.
 
 Adding a constant to a curve, or multiplying it by a positive number, changes no answer here:
 losses may be negative, and a sum serves as well as a mean.
@@ -10,29 +10,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lrtune.analysis.fitted import fitted
+
 Floats = NDArray[np.float64]
 
-WINDOW = 5
-"""A curve is out only when most of so many losses in a row say so; one spike is none."""
+WINDOW = 5  # by convention: a median of five ignores two spikes
 
-PATIENCE = 20.0
-"""A run that never learned may rise so many noise units first (large rates often do, and recover:
-the catapult of Lewkowycz et al., arXiv:2003.02218)."""
-
-
-SPIKE = 0.05
-"""What lies nearer to a curve than this share of its height is no spike, however little the noise:
-a curve without noise is bent, and a line through its neighbours misses it."""
+LEARNED = fitted("divergence_learned")
+LOST = fitted("divergence_lost")
+PATIENCE = fitted("divergence_patience")
+SPIKE = fitted("spike_share")
 
 
 class Outcome(enum.Enum):
     """How a run ended; the value is the sentence that reports print."""
 
-    FINISHED = "Trained for the whole budget."
-    DIVERGED = "The loss rose past its start and stayed there."
+    FINISHED = "The run finished all its steps."
+    DIVERGED = "The loss rose above its start and stayed there."
     NONFINITE = "The loss became NaN or infinite."
-    RETIRED = "Stopped early by choice; nothing was wrong with it."
-    RUNNING = "Has steps left to go."
+    RETIRED = "The run was stopped early by choice."
+    RUNNING = "The run has not finished its steps yet."
 
 
 FAILED_OUTCOMES = (Outcome.DIVERGED.name, Outcome.NONFINITE.name)
@@ -41,7 +38,7 @@ FAILED_OUTCOMES = (Outcome.DIVERGED.name, Outcome.NONFINITE.name)
 
 @np.errstate(over="ignore")
 def noise(losses: ArrayLike) -> float:
-    """Standard deviation of the noise from step to step, robustly, from successive differences.
+    """Robust standard deviation of the noise from step to step, from successive differences.
 
     1.4826 median |difference| / sqrt(2), over the finite losses; 0 for fewer than two.
 
@@ -88,7 +85,7 @@ def diverged_at(losses: ArrayLike) -> int | None:
         if known not in units:
             units[known] = noise(losses[:known])
         unit = units[known]
-        if level[index] > losses[0] + (3 if gained[index] > 5 * unit else PATIENCE) * unit:
+        if level[index] > losses[0] + (LOST if gained[index] > LEARNED * unit else PATIENCE) * unit:
             return seen - 1
     return None
 
@@ -110,7 +107,7 @@ class Smoothed:
 
 @np.errstate(over="ignore")
 def smooth(x: ArrayLike, y: ArrayLike, width: float, control: ArrayLike | None = None) -> Smoothed:
-    """A curve without its noise and without lag: local straight lines, robust against spikes.
+    """Smooth a curve without lag: local straight lines, robust against spikes.
 
     At each point a line is fitted to the neighbours within `width`, weighted by distance
     (tricube) and, in two further rounds, by how far they lie from the curve (bisquare). A
@@ -143,6 +140,8 @@ def smooth(x: ArrayLike, y: ArrayLike, width: float, control: ArrayLike | None =
         shared = shared / (np.abs(shared).max() or 1.0)
     for _ in range(3):
         value, slope, residual = _local_lines(x, y - middle, near * trust, shared)
+        # Bisquare weights reach to six median deviations (Cleveland 1979). A curve without noise is
+        # bent, so that a line misses its points: hence the floor.
         spread = max(6 * float(np.median(np.abs(residual))), SPIKE * float(np.ptp(value)))
         if spread <= 0:
             break
@@ -171,7 +170,7 @@ def _local_lines(
 
 @np.errstate(over="ignore", invalid="ignore")
 def end_level(losses: ArrayLike, share: float = 0.2) -> float:
-    """Mean of the last `share` of the losses (at least one): where a run ended; NaN if empty.
+    """Mean of the last `share` of the losses (at least one); NaN without losses.
 
     >>> end_level([3.0, 2.0, 1.0, 1.0, 2.0], share=0.4)
     1.5
@@ -181,7 +180,7 @@ def end_level(losses: ArrayLike, share: float = 0.2) -> float:
 
 
 def end_level_stderr(losses: ArrayLike, share: float = 0.2) -> float:
-    """Standard error of `end_level`: the noise from step to step, over the root of how many.
+    """Standard error of `end_level`: the noise over the root of the number of losses in the mean.
 
     >>> round(end_level_stderr([0.0, 1.0] * 10), 3)
     0.524

@@ -1,4 +1,4 @@
-"""Paired comparison: same seed, weights and batches, so differences are compared, not means."""
+"""Compare candidates by the differences of their scores on the same seeds."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-LEVEL = 0.9
-"""Coverage of the intervals of a paired difference."""
+from lrtune.analysis.fitted import fitted
 
-PRIOR = 4
-"""Degrees of freedom with which the candidates' common variance enters each one's own."""
+LEVEL = 0.9  # by convention: every interval of lrtune is a 90 % interval
+PRIOR = fitted("paired_prior")
 
 
 @dataclass(frozen=True, eq=False)
 class PairedResult:
-    """Where candidates stand against the best of them.
+    """The difference of each candidate to the best one, with its interval.
 
     Attributes:
         leader: The candidate with the lowest mean score.
@@ -32,7 +31,7 @@ class PairedResult:
 def compare_paired(
     scores: pd.DataFrame, level: float = LEVEL, *, family: bool = False
 ) -> PairedResult | None:
-    """Compare candidates over seeds, each with the leader, by intervals of the paired difference.
+    """Intervals of each candidate's difference to the leader, paired by seed.
 
     They are Student's, with moderated variances: three seeds tell little about one difference, but
     all candidates together tell how much differences scatter, so each variance is drawn towards
@@ -42,12 +41,12 @@ def compare_paired(
 
     Args:
         scores: Candidates as index, seeds as columns; lower is better. A candidate with a score
-            that is not finite, in any seed, is out of the race, and its row holds NaN.
+            that is not finite in some seed is left out, and its row holds NaN.
         level: Coverage of each interval, or of all of them at once, in (0, 1).
         family: All of them at once (Bonferroni): for naming a winner among many.
 
     Returns:
-        The standing; None when no candidate is finite in every seed.
+        The result; None when no candidate is finite in every seed.
 
     >>> scores = pd.DataFrame({0: [1.0, 1.2, 3.0], 1: [2.0, 1.9, 4.3]}, index=[0.1, 0.2, 0.4])
     >>> compare_paired(scores).frame.round(2)
@@ -82,7 +81,7 @@ def compare_paired(
 
 
 def seeds_needed(difference: float, spread: float, others: int, level: float = LEVEL) -> int:
-    """How many seeds would tell a difference of this size from zero, among `others` at once.
+    """The number of seeds that show a difference of this size, among `others` compared at once.
 
     >>> seeds_needed(difference=0.1, spread=0.2, others=10)
     27

@@ -1,4 +1,4 @@
-"""How fast a loss falls early, and where it stops: the phases of a curve. Pure.
+"""The phases of a loss curve: how fast it falls early, and where it stops falling.
 
 Multiplying a curve by a positive number changes no step and no verdict here; levels, noise and
 slopes grow with it. Adding a constant shifts the level of a plateau and nothing else; only
@@ -12,21 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, stats
 
 from lrtune.analysis.curves import WINDOW, Floats, noise
+from lrtune.analysis.fitted import fitted
 
-FEWEST, LEAST, KEPT = 10, 0.2, 0.15
-"""A plateau needs so many finite losses; it takes at least this share of them; trimmed, this."""
+SHARE = fitted("plateau_share")
+TRIMMED_SHARE = fitted("plateau_trimmed_share")
+NEGLIGIBLE = fitted("plateau_negligible")
+SLOW = fitted("plateau_slow")
 
-NEGLIGIBLE = 0.005
-"""A change by this share of the whole fall is none, even where no noise hides it."""
-
-SLOW = 1 / 3
-"""On a plateau the loss changes at less than this share of the speed that led there."""
-
-CELLS, BLOCKS = 48, 8
-"""Edges lie on a grid of cells; trends are fitted to block means, as noise may be correlated."""
-
-SURE, USUAL = (float(stats.t.ppf(level, BLOCKS - 2)) for level in (0.995, 0.95))
-"""Student's quantiles of the intervals of 99 % (to call a change real) and 90 % (to report)."""
+MIN_LOSSES = 10  # by definition: eight blocks need more losses than blocks
+CELLS = 48  # by convention: edges lie on a grid of so many cells, 2 % of the run each
+BLOCKS = 8  # by convention: trends are fitted to block means, as noise may be correlated
+T99 = float(stats.t.ppf(0.995, BLOCKS - 2))  # by convention: 99 % to call a change real
+T90 = float(stats.t.ppf(0.95, BLOCKS - 2))  # by convention: 90 % to report a slope
 
 LARGEST = float(np.finfo(float).max)
 Steps = NDArray[np.intp]
@@ -76,7 +73,7 @@ def early_decrease(losses: ArrayLike, share: float = 0.25, *, steps: int | None 
 
 @dataclass(frozen=True)
 class Plateau:
-    """Where a loss does not fall any more.
+    """A stretch of steps on which the loss has stopped falling.
 
     Attributes:
         onset: First step, to within a cell (1/48 of the run); 0 if the loss never fell.
@@ -102,7 +99,7 @@ class Plateau:
 
 
 def plateau(losses: ArrayLike, rates: ArrayLike | None = None) -> Plateau | None:
-    """Where the loss stops falling: the first plateau of a curve.
+    """The first plateau of a curve: where the loss stops falling.
 
     A plateau is a stretch of at least a fifth of the run where no change is seen that would be
     seen if the loss came down as before. By the means of its eight blocks,
@@ -137,11 +134,13 @@ def plateau(losses: ArrayLike, rates: ArrayLike | None = None) -> Plateau | None
     if rates is not None and len(rates) != len(losses):
         raise ValueError(f"rates must be as many as losses: {len(losses)}, got {len(rates)}.")
     steps = int(np.argmin(np.append(np.isfinite(losses), False)))
-    if steps < FEWEST:
+    if steps < MIN_LOSSES:
         return None
     curve = _read(losses[:steps])
     span = (0, steps) if _never_fell(curve) else _first(curve)
-    return None if span is None else _told(curve, *span, None if rates is None else rates[:steps])
+    return (
+        None if span is None else _describe(curve, *span, None if rates is None else rates[:steps])
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +192,7 @@ def _never_fell(curve: _Curve) -> bool:
     means, slope, error = _trend(curve.sums, 0, len(curve.change))
     within = [block.std() for block in np.array_split(curve.change, BLOCKS)]
     single = max(float(np.median(within)), noise(curve.change))  # blocks may be of one step
-    still = abs(slope) <= SURE * error and np.ptp(means) <= 4 * single
+    still = abs(slope) <= T99 * error and np.ptp(means) <= 4 * single
     return bool(still and curve.fall <= 2 * single)
 
 
@@ -202,14 +201,14 @@ def _first(curve: _Curve) -> tuple[int, int] | None:
     steps = len(curve.change)
     grid = np.rint(np.linspace(0, steps, min(CELLS, steps) + 1)).astype(np.intp)
     one, two = np.triu_indices(len(grid), 1)
-    long = grid[two] - grid[one] >= max(LEAST * steps, BLOCKS)
+    long = grid[two] - grid[one] >= max(SHARE * steps, BLOCKS)
     first, last = grid[one[long]], grid[two[long]]
     stands = _stands(curve, first, last)
     found = []
     while stands.any():
         longest = int(np.where(stands, last - first, 0).argmax())
         span = _trimmed(curve, grid, int(first[longest]), int(last[longest]))
-        if span[1] - span[0] >= max(KEPT * steps, BLOCKS):
+        if span[1] - span[0] >= max(TRIMMED_SHARE * steps, BLOCKS):
             found.append(span)
         stands[longest] = False
         stands &= (last <= span[0]) | (first >= span[1])
@@ -221,19 +220,19 @@ def _stands(curve: _Curve, first: Steps, last: Steps) -> NDArray[np.bool_]:
     length = last - first
     means, slope, error = _trend(curve.sums, first, last)
     shift, error = np.abs(slope) * length, error * length
-    flat = shift <= np.maximum(curve.least, SURE * error)
+    flat = shift <= np.maximum(curve.least, T99 * error)
     for edge in (0, -1):
         rest = np.delete(means, edge, axis=1)
         off = np.abs(means[:, edge] - rest.mean(axis=1))
         spread = rest.std(axis=1, ddof=1) * np.sqrt(1 + 1 / (BLOCKS - 1))
-        flat &= off <= np.maximum(curve.least, SURE * spread)
+        flat &= off <= np.maximum(curve.least, T99 * spread)
     # Among so many stretches some look calmer than they are: no error is below the run's own.
     own = max(_wobble(curve, CELLS), _wobble(curve, CELLS // 4))
     error = np.maximum(error, own * np.sqrt(len(curve.change) / length))
     level = (curve.sums[last] - curve.sums[first]) / length
     # The start is a median of five, off by 0.56 times their noise: that is no fall.
     speed = (curve.start - 0.56 * noise(curve.change) - level) / ((first + last) / 2)
-    slow = shift + USUAL * error <= SLOW * speed * length
+    slow = shift + T90 * error <= SLOW * speed * length
     return np.asarray(flat & slow & (speed > 0))
 
 
@@ -265,7 +264,7 @@ def _released(curve: _Curve, onset: int, end: int, rates: Floats) -> int:
     """Where within a plateau its rate has halved, if the loss fell from there on; else its end."""
     inside = rates[onset:end]
     low = onset + np.flatnonzero(inside <= np.maximum.accumulate(inside) / 2)
-    late = len(low) and low[0] - onset >= max(KEPT * len(rates), BLOCKS)
+    late = len(low) and low[0] - onset >= max(TRIMMED_SHARE * len(rates), BLOCKS)
     return int(low[0]) if late and _fell(curve, onset, int(low[0])) else end
 
 
@@ -280,12 +279,12 @@ def _fell(curve: _Curve, onset: int, end: int) -> bool | None:
     return bool(inverted <= 2 and before.mean() - after.mean() > curve.least)
 
 
-def _told(curve: _Curve, onset: int, end: int, rates: Floats | None) -> Plateau:
+def _describe(curve: _Curve, onset: int, end: int, rates: Floats | None) -> Plateau:
     """The numbers of a plateau, in units of the loss, and what they say."""
     end = end if rates is None else _released(curve, onset, end, rates)
     inside, after = curve.losses[onset:end], curve.losses[end:]
     _, slope, error = (curve.unit * part for part in _trend(curve.sums, onset, end))
-    low, high = (float(slope + sign * USUAL * error) for sign in (-1, 1))
+    low, high = (float(slope + sign * T90 * error) for sign in (-1, 1))
     level, spread = float(inside.mean()), float(inside.std(ddof=1))
     because = f"from step {onset} to {end} the loss stays near {level:.3g}, with a noise of "
     because += f"{spread:.2g} and a trend of {slope:.1g} ({low:.1g} to {high:.1g}) a step"

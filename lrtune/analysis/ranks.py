@@ -1,4 +1,4 @@
-"""Do two horizons rank alike? Kendall's tau, with an interval over the seeds."""
+"""Rankings: how well two horizons agree, and which candidates go on to the next."""
 
 import math
 from collections import defaultdict
@@ -11,7 +11,7 @@ from scipy import stats
 
 from lrtune.analysis.curves import Floats
 
-DRAWS = 500
+DRAWS = 500  # by convention: enough for the ends of a 90 % interval
 
 
 def kendall_tau(
@@ -72,10 +72,10 @@ Candidate = TypeVar("Candidate", bound=Hashable)
 def survivors(
     scores: Mapping[Candidate, float], groups: Mapping[Candidate, str], eta: float = 2.0
 ) -> set[Candidate]:
-    """The best share 1 / `eta` of the candidates, dealt out evenly over their groups.
+    """Select the best share 1 / `eta` of the candidates, evenly over their groups.
 
     First the best of every group goes on, then every second best, and so on; within a round the
-    better score comes first. A schedule that decays late, and is behind on the early rungs for
+    better score comes first. A schedule that decays late, and is behind on the short horizons for
     that reason alone, is thus never out.
 
     Args:

@@ -1,50 +1,37 @@
-"""Where the best rate lies, from a few rates and their losses. Pure."""
+"""Estimate the best rate from a few rates and their losses."""
 
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
+from lrtune.analysis.fitted import fitted
 from lrtune.schedules.schedule import Schedule, multipliers
 
-NEIGHBOUR = math.sqrt(10)
-"""The bottom of the curve is read from rates so far apart; nearer ones differ by noise."""
+UNDERTRAINED_SHIFT = fitted("undertrained_shift")
+INTERVAL_FACTOR = fitted("interval_factor")
+LEVEL_SHARE = fitted("level_share")
+LEVEL_ERRORS = fitted("level_errors")
+UNMOVED_SHARE = fitted("unmoved_share")
+PEAK_RATIO = fitted("peak_ratio")
 
-APART = 2
-"""Rates less than this factor apart are no neighbours, where a grid is finer."""
-
-UNDERTRAINED_SHIFT = 0.45
-"""How far below the bottom of the curve the best rate lies when nothing has been learned yet."""
-
-INTERVAL_FACTOR = 2.5
-"""The best rate lies within this factor of the answer in nine of ten tasks."""
-
-LEVEL, ERRORS = 0.005, 5
-"""Early losses that differ by less than this share, and by less than so many times their standard
-error, say nothing about their rates."""
-
-MOVED = 0.02
-"""Nothing has been learned while the best loss is within this share of the lowest rate's."""
-
-PEAK_RATIO = 1.6
-"""How far above the best constant rate the peak of a schedule that comes down may lie."""
-
-CONSTANT = 0.95
-"""A schedule that keeps more than this share of its peak, on average, hardly comes down."""
+NEIGHBOUR = math.sqrt(10)  # by convention: half a decade; nearer rates differ by noise
+MIN_FACTOR = 2  # by convention: on a finer grid, nearer rates are no neighbours
+CONSTANT_MEAN = 0.95  # by definition: a schedule with a higher mean multiplier is constant
 
 
 def peak_ratio(schedule: Schedule) -> float:
-    """How far above the best constant rate the peak of this schedule is likely to lie.
+    """The likely ratio of this schedule's best peak to the best constant rate.
 
     >>> from lrtune.schedules import constant, cosine
     >>> peak_ratio(constant()), peak_ratio(cosine())
     (1.0, 1.6)
     """
-    return 1.0 if np.mean(multipliers(schedule, 100)) > CONSTANT else PEAK_RATIO
+    return 1.0 if np.mean(multipliers(schedule, 100)) > CONSTANT_MEAN else PEAK_RATIO
 
 
 def mask_unstable(losses: Mapping[float, float]) -> dict[float, float]:
-    """The same losses, infinite for every rate above one that failed: that it did not is luck.
+    """The losses, infinite for every rate above one that failed: it only had luck.
 
     >>> mask_unstable({0.01: 1.0, 0.1: math.inf, 1.0: 0.9})
     {0.01: 1.0, 0.1: inf, 1.0: inf}
@@ -54,11 +41,11 @@ def mask_unstable(losses: Mapping[float, float]) -> dict[float, float]:
 
 
 def leading_rate(losses: Mapping[float, float], error: float) -> float | None:
-    """The rate to go on from after short runs; None when all failed.
+    """The best rate so far, from the losses of short runs; None when all failed.
 
-    It is that of the lowest loss, but for shelves. While nothing has been learned, all lower rates
-    are level, and the highest of them is the one that will move first. Rates that are too high fall
-    to the loss of guessing, and are level there: the lowest of these is next to those that learn.
+    Usually it has the lowest loss. Two kinds of equal losses mislead. While nothing has been
+    learned, all lower rates have the same loss, and the highest of them will learn first. Rates
+    that are too high fall to the loss of guessing: the lowest of them is nearest to learning.
 
     Args:
         losses: By rate; infinite where a rate failed.
@@ -74,18 +61,18 @@ def leading_rate(losses: Mapping[float, float], error: float) -> float | None:
         return None
     lowest, highest = min(finite), max(finite)
     best = min(finite, key=finite.__getitem__)
-    shelf = min(LEVEL * abs(finite[best]), ERRORS * error)
+    shelf = min(LEVEL_SHARE * abs(finite[best]), LEVEL_ERRORS * error)
     level = [rate for rate, loss in finite.items() if loss - finite[best] <= shelf]
-    if finite[lowest] - finite[best] <= MOVED * abs(finite[lowest]):
+    if finite[lowest] - finite[best] <= UNMOVED_SHARE * abs(finite[lowest]):
         return max(level)
     return min(level) if highest in level else best
 
 
 def estimate_optimum(losses: Mapping[float, float], start: float) -> float:
-    """The rate that is best when it is kept to the end: at the bottom of the curve, or below.
+    """Estimate the best constant rate for the full length, from the losses of shorter runs.
 
-    The less was learned so far, the more the runs flatter high rates: while a share `left` of the
-    initial loss remains, the answer is UNDERTRAINED_SHIFT ** left times the bottom.
+    Short runs favour rates that are too high, and more so the less they have learned. With r the
+    share of the initial loss that remains, the answer is `vertex` times UNDERTRAINED_SHIFT ** r.
 
     Args:
         losses: By rate; infinite where a rate failed, but not for the lowest.
@@ -101,7 +88,7 @@ def estimate_optimum(losses: Mapping[float, float], start: float) -> float:
 
 
 def likely_range(lr: float, losses: Mapping[float, float]) -> tuple[float, float]:
-    """Where the best rate lies in nine of ten tasks, but not at or above one that failed.
+    """The 90 % interval of the best rate, cut off at the lowest rate above it that failed.
 
     >>> likely_range(0.1, {0.1: 1.0, 0.2: math.inf})
     (0.04, 0.2)
@@ -114,7 +101,7 @@ def likely_range(lr: float, losses: Mapping[float, float]) -> tuple[float, float
 def remaining_loss(losses: Mapping[float, float], start: float) -> float:
     """The share of the initial loss that remains at the lowest one, in [0, 1].
 
-    A loss that begins below zero has no end to measure by: as if nothing had been learned.
+    Where the initial loss is zero or negative, shares mean nothing, and the answer is 1.
 
     >>> remaining_loss({0.1: 0.5, 0.2: math.inf}, start=2.0)
     0.25
@@ -123,7 +110,7 @@ def remaining_loss(losses: Mapping[float, float], start: float) -> float:
 
 
 def vertex(losses: Mapping[float, float], start: float) -> float:
-    """The bottom of the parabola, over log rate, through the lowest loss and its two neighbours.
+    """The lowest point of the parabola over log rate through the best rate and its neighbours.
 
     Args:
         losses: By rate; infinite where a rate failed.
@@ -139,8 +126,8 @@ def vertex(losses: Mapping[float, float], start: float) -> float:
     0.0334
     """
     best = min(losses, key=losses.__getitem__)
-    below = max((rate for rate in losses if rate * APART <= best), default=None)
-    above = min((rate for rate in losses if rate >= best * APART), default=None)
+    below = max((rate for rate in losses if rate * MIN_FACTOR <= best), default=None)
+    above = min((rate for rate in losses if rate >= best * MIN_FACTOR), default=None)
     if below is None or above is None:
         return best
     lower, upper = (

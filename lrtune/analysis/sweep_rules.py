@@ -1,4 +1,4 @@
-"""Rules that read a learning-rate sweep: (lr, loss) to a suggestion. Pure; never without an answer.
+"""Rules that suggest a rate from the losses of a learning-rate sweep.
 
 Every rule gets the rates of a sweep, increasing, and the raw loss that each of them produced, as
 an array that may hold NaN and infinities, and may be negative. Adding a constant to the losses, or
@@ -18,25 +18,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lrtune.analysis.curves import Floats, diverged_at, noise, smooth
+from lrtune.analysis.fitted import fitted
 from lrtune.errors import ArgumentError
 
-WIDTH = 0.3
-"""Half the width of the smoothing window, in decades of the rate."""
+WIDTH = fitted("sweep_width")
+RISEN = fitted("sweep_risen")
+BAND = (fitted("sweep_band_low"), fitted("sweep_band_high"))
 
-FEW = 5
-"""With fewer finite losses than this there is no curve to read."""
-
-HUGE = 1e100
-"""A loss beyond this is as good as infinite; products of smaller ones do not overflow."""
-
-RISEN = 0.2
-"""The loss has risen again when it is this share of its whole fall above its lowest point."""
-
-AGREEMENT = 0.5
-"""Rules agree when their rates lie within this many decades."""
-
-BAND = (1 / 10, 1 / 4)
-"""Where the answers lie, as shares of the edge."""
+FEW = 5  # by definition: fewer losses than a median of five make no curve
+HUGE = 1e100  # by definition: products of smaller losses do not overflow
+AGREEMENT = 0.5  # by convention: half a decade, the step of a usual grid
 
 
 @dataclass(frozen=True)
@@ -60,7 +51,7 @@ class Suggestion:
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """A sweep made readable: its usable part, smoothed without lag.
+    """The usable part of a sweep, smoothed without lag.
 
     Attributes:
         lr: Rates of the usable part: before the first loss that is not finite, and up to where
@@ -156,21 +147,21 @@ def _rising(losses: Floats) -> int:
 
 
 def steepest(sweep: Sweep) -> tuple[float, str]:
-    """Where the loss that is left shrinks fastest per decade.
+    """The rate at which the remaining loss shrinks fastest per decade.
 
-    The slope against log rate is divided by what is left of the loss above its lowest point (and
-    the noise): otherwise the answer depends on how long the sweep was, as low rates at the
-    beginning of a long one use the loss up.
+    The slope against log rate is divided by the remaining loss above the lowest point (and the
+    noise). Otherwise the answer depends on the length of the sweep: in a long one, the low rates
+    at the beginning use the loss up.
     """
-    left = sweep.curve - sweep.curve[sweep.bottom]
+    remaining = sweep.curve - sweep.curve[sweep.bottom]
     floor = max(2 * sweep.noise, 0.05 * sweep.drop, np.finfo(float).tiny)
     with np.errstate(over="ignore"):
-        speed = -sweep.slope / (left + floor)
+        speed = -sweep.slope / (remaining + floor)
     band = sweep.lr[sweep.edge] * np.array(BAND)
     low, high = np.searchsorted(sweep.lr, band)
     best = int(low + speed[low : max(high, low + 1)].argmax())
-    spoken = f"the loss falls by {-sweep.slope[best]:.2g} per decade here"
-    return float(np.clip(sweep.lr[best], *band)), spoken
+    because = f"the loss falls by {-sweep.slope[best]:.2g} per decade here"
+    return float(np.clip(sweep.lr[best], *band)), because
 
 
 def valley(sweep: Sweep) -> tuple[float, str]:
@@ -179,8 +170,8 @@ def valley(sweep: Sweep) -> tuple[float, str]:
     top = int(np.flatnonzero(high)[-1]) if high.any() else 0
     top = min(top, sweep.edge)
     middle = 10 ** ((sweep.decades[top] + sweep.decades[sweep.edge]) / 2)
-    spoken = f"the middle of the descent from {sweep.lr[top]:.2g} to {sweep.lr[sweep.edge]:.2g}"
-    return float(np.clip(middle, *(share * sweep.lr[sweep.edge] for share in BAND))), spoken
+    because = f"the middle of the descent from {sweep.lr[top]:.2g} to {sweep.lr[sweep.edge]:.2g}"
+    return float(np.clip(middle, *(share * sweep.lr[sweep.edge] for share in BAND))), because
 
 
 def minimum(sweep: Sweep) -> tuple[float, str]:
@@ -206,7 +197,7 @@ RULES: Mapping[str, Rule] = {
 def suggest(
     rule: str, lr: ArrayLike, loss: ArrayLike, control: ArrayLike | None = None
 ) -> Suggestion:
-    """What one rule says about one sweep.
+    """The suggestion of one rule for one sweep.
 
     Args:
         rule: A name in `RULES`.
@@ -239,7 +230,7 @@ def suggest(
 
 
 def ensemble(suggestions: Mapping[str, list[Suggestion]]) -> Suggestion:
-    """The middle of the rules, in log space: each rule speaks once, with its median over seeds.
+    """The mean of the rules in log space; each rule counts once, by its median over seeds.
 
     Args:
         suggestions: For each rule its suggestions, one per seed.
@@ -247,13 +238,13 @@ def ensemble(suggestions: Mapping[str, list[Suggestion]]) -> Suggestion:
     Returns:
         The mean of the rules' log10 rates; its interval holds nine tenths of all the suggestions.
     """
-    spoken = {rule: np.log10([one.lr for one in each]) for rule, each in suggestions.items()}
-    middles = [float(np.median(each)) for each in spoken.values()]
-    low, high = np.quantile(np.concatenate(list(spoken.values())), [0.05, 0.95])
+    decades = {rule: np.log10([one.lr for one in each]) for rule, each in suggestions.items()}
+    middles = [float(np.median(each)) for each in decades.values()]
+    low, high = np.quantile(np.concatenate(list(decades.values())), [0.05, 0.95])
     lr = 10 ** float(np.mean(middles))
     apart = max(middles) - min(middles)
-    seeds = max(len(each) for each in spoken.values())
-    because = f"the mean of {len(spoken)} rules over {seeds} seeds, in log space; " + (
+    seeds = max(len(each) for each in decades.values())
+    because = f"the mean of {len(decades)} rules over {seeds} seeds, in log space; " + (
         f"they disagree by {apart:.1f} decades, so look at the curve"
         if apart > AGREEMENT
         else f"they agree within {apart:.1f} decades"
