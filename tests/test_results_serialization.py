@@ -57,6 +57,16 @@ def test_a_result_comes_back_as_it_was(kind):
     assert json.loads(result.to_json())["kind"] == kind
 
 
+@pytest.mark.parametrize("kind", MADE)
+def test_a_missing_field_is_an_error(kind):
+    """Also a field with a default: no file of an older version is filled up in silence."""
+    whole = made(kind).to_dict()
+    for name in whole.keys() - {"kind"}:
+        part = {key: value for key, value in whole.items() if key != name}
+        with pytest.raises(ResultsError, match=f"needs a field '{name}'; it is missing"):
+            read(json.dumps(part))
+
+
 def test_the_results_hold_what_is_hard_to_save():
     """Else the test above could not fail: infinities, NaN, empty tables."""
     losses = made("trace").frame["loss"]

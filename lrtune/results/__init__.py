@@ -1,12 +1,17 @@
-"""Results: frozen records of frames whose columns are a contract; they show and save themselves.
+"""Results: frozen records of tables with fixed columns, which draw themselves and become JSON.
 
-Nothing here needs torch, so results can be read where nothing is trained.
+No module here imports torch, so that a machine without it reads and reports results.
 """
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from lrtune.errors import ResultsError
 from lrtune.results.comparison import ComparisonResult
 from lrtune.results.range_test import RangeTestResult
-from lrtune.results.reading import KINDS, Result, read
 from lrtune.results.search import SearchResult
+from lrtune.results.serialization import from_builtins
 from lrtune.results.trace import Trace, concat_traces
 
 __all__ = [
@@ -19,3 +24,35 @@ __all__ = [
     "concat_traces",
     "read",
 ]
+
+KINDS: Mapping[str, type] = {
+    one.kind: one for one in (Trace, RangeTestResult, SearchResult, ComparisonResult)
+}
+"""The class of each kind of result, by its name in JSON."""
+
+Result = Trace | RangeTestResult | SearchResult | ComparisonResult
+
+
+def read(text: str) -> list[Result]:
+    """Read the results in a JSON text: one object with a kind, or one with a list `results`.
+
+    Raises:
+        ResultsError: It is not JSON, or not what `to_json` or `lrtune ... --json` wrote.
+    """
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ResultsError(f"this is no JSON ({error}). Save what --json prints.") from error
+    several = plain.get("results", [plain]) if isinstance(plain, dict) else None
+    if not isinstance(several, list) or not several:
+        raise ResultsError("expected one JSON object with results, as --json prints it.")
+    return [_one(each) for each in several]
+
+
+def _one(plain: Any) -> Result:
+    kind = plain.get("kind") if isinstance(plain, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        got = repr(kind[:40]) if isinstance(kind, str) else f"a {type(kind).__name__}"
+        raise ResultsError(f"a result is of kind {', '.join(KINDS)}; got {got}.")
+    result: Result = from_builtins(KINDS[kind], plain)
+    return result

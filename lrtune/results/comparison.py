@@ -1,4 +1,4 @@
-"""What a comparison of schedules found."""
+"""The result of a comparison of schedules."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ComparisonResult(Serializable):
-    """What a comparison of schedules found.
+    """The result of a comparison: the recommended schedule, and the ranking behind it.
 
     Attributes:
         winner: The schedule that beats every other; empty when it is a tie, or when the horizons

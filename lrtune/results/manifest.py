@@ -1,4 +1,4 @@
-"""The manifest: what an experiment was made of, as text, so that a report can be made again."""
+"""Where a result comes from, as text: task, settings, versions, command, machine, commit."""
 
 import platform
 import re
@@ -11,17 +11,17 @@ from pathlib import Path
 
 
 def manifest(task: Mapping[str, str], **settings: object) -> dict[str, str]:
-    """The task in words, every setting, and the versions that matter."""
-    told = {name: _told(value) for name, value in settings.items()}
+    """The manifest of a result: its task, every setting, and the versions, as text."""
+    described = {name: _text(value) for name, value in settings.items()}
     versions = {name: version(name) for name in ("lrtune", "torch")}
-    return {**task, **told, **versions, "python": platform.python_version()}
+    return {**task, **described, **versions, "python": platform.python_version()}
 
 
-def _told(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, tuple):
-        return ", ".join(_told(inside) for inside in value)
+        return ", ".join(_text(inside) for inside in value)
     return str(value)
 
 
@@ -29,20 +29,22 @@ _HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 def provenance() -> dict[str, str]:
-    """Versions, command, machine, time, and the commit of the working tree, if there is one."""
-    told = {name: _version(name) for name in ("lrtune", "torch", "numpy", "optuna", "sqlalchemy")}
-    told["python"] = platform.python_version()
-    told["platform"] = platform.platform()
-    told["command"] = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else ""
-    told["begun"] = datetime.now(UTC).isoformat(timespec="seconds")
-    told["commit"] = commit(Path.cwd())
-    return told
+    """Where a session comes from: versions, command, machine, time, and the commit, if any."""
+    packages = ("lrtune", "torch", "numpy", "optuna", "sqlalchemy")
+    return {
+        **{name: _version(name) for name in packages},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else "",
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(Path.cwd()),
+    }
 
 
 def commit(folder: Path) -> str:
-    """The commit of the git tree around a folder, or nothing.
+    """The commit of the git tree around a folder, or an empty string.
 
-    It is read, not asked of git, which would run what the tree's own settings name.
+    The files are read here: git itself would run programs that the tree's settings name.
     """
     try:
         tree = next(each for each in (folder, *folder.parents) if (each / ".git").exists())

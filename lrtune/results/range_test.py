@@ -1,4 +1,4 @@
-"""What an LR range test found."""
+"""The result of an LR range test."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RangeTestResult(Serializable):
-    """What an LR range test found.
+    """The result of an LR range test: a suggested rate, and the sweeps behind it.
 
     Attributes:
         suggestion: The ensemble of all rules, with its interval and evidence.

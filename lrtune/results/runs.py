@@ -1,4 +1,4 @@
-"""Runs: what is trained. A run is a peak rate, a schedule and a seed."""
+"""A run: one training with a peak rate, a schedule and a seed."""
 
 import math
 from collections import Counter
@@ -10,15 +10,15 @@ from lrtune.errors import ArgumentError
 from lrtune.schedules import Curve, Feedback, Schedule, as_schedule, constant
 
 STEPS = 500
-"""The length of training that an answer is for, when nothing is said."""
+"""Default length of the training that an answer is for, in optimizer updates."""
 
 Shape = Curve | Schedule | Feedback[Any]
-"""What a run may follow."""
+"""Everything that a run takes as its schedule."""
 
 
 @dataclass(frozen=True, init=False)
 class Run:
-    """One candidate being trained: a peak rate, a schedule, a seed.
+    """One training: a peak rate, a schedule, a seed.
 
     Attributes:
         name: Unique in its cohort.
@@ -44,11 +44,11 @@ class Run:
         """Check the rate, and take any function of progress for a schedule."""
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "lr", positive("lr", lr))
-        object.__setattr__(self, "schedule", _planned_or_reacting(schedule))
+        object.__setattr__(self, "schedule", _as_shape(schedule))
         object.__setattr__(self, "seed", whole("seed", seed, least=0))
 
 
-def _planned_or_reacting(shape: Shape) -> Schedule | Feedback[Any]:
+def _as_shape(shape: Shape) -> Schedule | Feedback[Any]:
     if isinstance(shape, Schedule):
         return shape
     if callable(getattr(shape, "next", None)) and callable(getattr(shape, "start", None)):
@@ -57,7 +57,7 @@ def _planned_or_reacting(shape: Shape) -> Schedule | Feedback[Any]:
 
 
 def grid(rates: Iterable[float], seeds: Sequence[int], schedule: Shape = constant()) -> list[Run]:
-    """Every rate with every seed, under names that tell them apart.
+    """Runs of every rate with every seed, each with a unique name.
 
     >>> [run.name for run in grid([0.1, 0.01], seeds=[0, 1])]
     ['0.1/0', '0.1/1', '0.01/0', '0.01/1']
@@ -66,7 +66,7 @@ def grid(rates: Iterable[float], seeds: Sequence[int], schedule: Shape = constan
 
 
 def seed_list(seeds: int, first: int) -> list[int]:
-    """So many seeds, from the first one on.
+    """Consecutive seeds, as many as asked for, from the first one on.
 
     >>> seed_list(3, 7)
     [7, 8, 9]
@@ -76,14 +76,14 @@ def seed_list(seeds: int, first: int) -> list[int]:
 
 
 def checked_runs(runs: Sequence[Run]) -> list[Run]:
-    """The runs of a cohort: at least one, each with a name of its own."""
+    """The runs as a list, after a check: at least one, with unique names."""
     runs = list(runs)
     if not runs:
         raise ArgumentError("a cohort needs at least one run, got none. Pass [Run('a', 0.1)].")
     twice = [name for name, count in Counter(run.name for run in runs).items() if count > 1]
     if twice:
         raise ArgumentError(
-            f"every run of a cohort needs a name of its own; {twice[0]!r} is there "
+            f"the runs of a cohort need unique names; {twice[0]!r} is there "
             f"{sum(run.name == twice[0] for run in runs)} times. Rename one."
         )
     return runs

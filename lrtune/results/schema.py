@@ -1,4 +1,4 @@
-"""What the frames of results hold: names of columns to dtypes. They are contracts."""
+"""Columns and dtypes of every table in a result. They are contracts."""
 
 TRACE = {
     "run": "str",  # Run.name

@@ -1,4 +1,4 @@
-"""What a search found."""
+"""The result of a search."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class SearchResult(Serializable):
-    """What a coarse-to-fine search found.
+    """The result of a search: a rate with its interval, a schedule, and the evidence.
 
     Attributes:
         lr: The learning rate that is best when it is kept to the end.
@@ -64,7 +64,7 @@ class SearchResult(Serializable):
 
     @property
     def check(self) -> str:
-        """How the answer stood a run of the full length: `held`, `not held`, `not tried`."""
+        """Whether the rate stayed stable at the full length: `held`, `not held`, `not tried`."""
         if self.verified:
             return "held"
         return "not held" if len(self.checks) else "not tried"

@@ -1,4 +1,4 @@
-"""Frozen records of frames, to JSON and back. What is read is checked, and never executed."""
+"""Write results as JSON, and read them again. What is read is checked, and never executed."""
 
 import contextlib
 import dataclasses
@@ -23,7 +23,7 @@ Columns = Mapping[str, str]
 
 
 def as_table(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """The frame with exactly these columns, in this order, of these dtypes, and a plain index.
+    """Check a frame: exactly these columns, in this order, with these dtypes and a plain index.
 
     Raises:
         ResultsError: A column is missing, or holds what its dtype cannot.
@@ -43,10 +43,10 @@ def as_table(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
         raise ResultsError(f"a table has a value of the wrong type: {error}") from error
 
 
-def table_field(columns: Columns, *, may_lack: bool = False) -> Any:
-    """A dataclass field that holds a frame with these columns; empty by default if it may lack."""
+def table_field(columns: Columns, *, optional: bool = False) -> Any:
+    """A dataclass field for a frame with these columns; without rows by default if `optional`."""
     metadata = {"columns": columns}
-    if not may_lack:
+    if not optional:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(
         metadata=metadata,
@@ -55,7 +55,7 @@ def table_field(columns: Columns, *, may_lack: bool = False) -> Any:
 
 
 def to_builtins(value: Any) -> Any:
-    """Dicts, lists, strings and numbers only; NaN and infinities become strings."""
+    """Convert to dicts, lists, strings and numbers; NaN and infinities become strings."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_builtins(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, pd.DataFrame):
@@ -70,7 +70,7 @@ def to_builtins(value: Any) -> Any:
 
 
 def from_builtins(kind: type[Record], plain: Any) -> Record:
-    """The record again.
+    """Make a record from what `to_builtins` returned.
 
     Raises:
         ResultsError: Something is missing, or is not what its field holds.
@@ -83,8 +83,6 @@ def from_builtins(kind: type[Record], plain: Any) -> Record:
     values = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if field.name not in plain:
-            if _has_default(field):
-                continue  # written before the field was there
             raise ResultsError(f"{kind.__name__} needs a field {field.name!r}; it is missing.")
         columns = field.metadata.get("columns")
         inside = plain[field.name]
@@ -92,11 +90,6 @@ def from_builtins(kind: type[Record], plain: Any) -> Record:
             _frame(inside, columns) if columns else _value(hints[field.name], inside, field.name)
         )
     return kind(**values)
-
-
-def _has_default(field: dataclasses.Field[Any]) -> bool:
-    missing = dataclasses.MISSING
-    return field.default is not missing or field.default_factory is not missing
 
 
 def _frame(plain: Any, columns: Columns) -> pd.DataFrame:
@@ -172,7 +165,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 class Serializable:
-    """A result that shows as plain data.
+    """A result that can be written as a dict and as JSON.
 
     Attributes:
         kind: What it is called in JSON.

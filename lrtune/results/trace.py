@@ -1,4 +1,4 @@
-"""What a cohort recorded."""
+"""The trace of a cohort: losses, runs, validations and costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Trace(Serializable):
-    """What a cohort recorded.
+    """The tables that a cohort recorded.
 
     Attributes:
         steps: The horizon.
@@ -48,7 +48,7 @@ class Trace(Serializable):
     frame: pd.DataFrame = table_field(TRACE)
     runs: pd.DataFrame = table_field(RUNS)
     validations: pd.DataFrame = table_field(VALIDATIONS)
-    costs: pd.DataFrame = table_field(COSTS, may_lack=True)
+    costs: pd.DataFrame = table_field(COSTS, optional=True)
 
     @property
     def cost(self) -> Cost:
@@ -58,17 +58,17 @@ class Trace(Serializable):
         return Cost(updates, val_samples, float(costs["seconds"].sum()))
 
     def select(self, names: Sequence[str]) -> "Trace":
-        """What these runs have shown, in this order."""
+        """The rows of these runs, in this order."""
         if list(self.runs["run"]) == list(names):
             return self
-        place = {name: index for index, name in enumerate(names)}
+        order = {name: index for index, name in enumerate(names)}
 
-        def chosen(frame: pd.DataFrame) -> pd.DataFrame:
-            order = frame["run"].map(place).astype("float64")
-            return frame.loc[order.dropna().sort_values(kind="stable").index].reset_index(drop=True)
+        def selected(frame: pd.DataFrame) -> pd.DataFrame:
+            place = frame["run"].map(order).astype("float64")
+            return frame.loc[place.dropna().sort_values(kind="stable").index].reset_index(drop=True)
 
         frames = (self.frame, self.runs, self.validations, self.costs)
-        return Trace(self.steps, *map(chosen, frames))
+        return Trace(self.steps, *map(selected, frames))
 
     def figure(self) -> "Figure":
         """Losses over steps, one line per run."""
@@ -76,7 +76,7 @@ class Trace(Serializable):
 
 
 def concat_traces(traces: Sequence[Trace]) -> Trace:
-    """Traces of different runs over one horizon, as one."""
+    """Concatenate traces of different runs over one horizon."""
     return Trace(
         steps=traces[0].steps,
         frame=pd.concat([trace.frame for trace in traces], ignore_index=True),
