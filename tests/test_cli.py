@@ -1,6 +1,7 @@
 """The command line: answers, exit codes, and what a user sees when something goes wrong."""
 
 import contextlib
+import inspect
 import json
 import re
 import signal
@@ -116,14 +117,13 @@ def test_a_budget_is_told_before_and_kept(run):
     assert result.exit_code == 0, result.output
     assert "Plan: at most 96 updates" in result.stderr
     assert result.stdout.startswith("Learning rate")  # and neither range test nor comparison
-    assert "trapezoid at a peak of" in result.stdout
-    assert "none were compared" in result.stdout
-    assert "not trained to that length" in result.stdout
+    assert "trapezoid with a peak rate of" in result.stdout
+    assert "No schedules were compared" in result.stdout
     spent = int(re.search(r"Spent (\d+) updates", result.stdout).group(1))
     assert 0 < spent <= 96
     page = Path("report.html").read_text()
     assert "No learning rate stayed stable" not in page
-    assert "Probably best" in page
+    assert "90 % interval" in page
     again = run("search", *quick, "--json")
     assert "trained 0" in again.stderr
     assert json.loads(again.stdout)["lr"] == pytest.approx(
@@ -267,3 +267,63 @@ def test_a_real_ctrl_c_ends_a_real_process(tmp_path):
     assert child.returncode == 130, (out, err)
     assert "Interrupted. Nothing was finished." in " ".join(err.split())
     assert "Traceback" not in err
+
+
+# --- the printed answer
+
+
+def test_answers_stay_within_eighty_columns(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = run("search", *QUICK, "--no-study", "--out", "r.html").stdout
+    lines = printed[: printed.index("# ")].splitlines()  # the code to paste may be wider
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines), "nothing is cut off"
+    (heads,) = [line for line in lines if "difference" in line]
+    assert all(head in heads for head in ("schedule", "peak", "loss", "90 % CI", "decrease"))
+
+
+def test_no_printed_line_is_taken_for_markup(capsys):
+    from reporting import SAMPLES
+
+    from lrtune.cli.output import print_results
+
+    text = "[bold]not bold[/bold] [/] [link=file:///]x[/link]"
+    print_results([make(text) for make in SAMPLES.values()])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count("[bold]not bold[/bold]") >= 4
+
+
+# --- what the commands that train have in common
+
+
+def test_commands_that_train_share_their_options_in_one_order():
+    from lrtune.cli import commands
+
+    shared = list(inspect.signature(commands._shared_options).parameters)
+    for command in (commands.search, commands.range_test, commands.compare):
+        names = list(inspect.signature(command).parameters)
+        assert names[0] == shared[0]
+        assert names[-len(shared) + 1 :] == shared[1:]
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["schedules"], ["report", "-h"], ["studies", "-h"]])
+def test_commands_that_train_nothing_need_no_torch(arguments):
+    code = (
+        "import sys, typer.testing as t, lrtune.cli.commands as c\n"
+        f"print(t.CliRunner().invoke(c.app, {arguments!r}).exit_code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0 False"
+
+
+def test_a_budget_learns_through_the_session_what_a_call_would_cost():
+    from lrtune import Evaluator, Run
+    from lrtune.cli.session import _TraceKeeper
+    from lrtune.testing import bowl
+
+    evaluator, traces, runs = Evaluator(bowl(4.0)), [], [Run("a", 0.1)]
+    evaluate = _TraceKeeper(evaluator, traces)
+    evaluate(runs, 100, stage="short", until=10)
+    assert evaluate.price(runs, 100, 30) == evaluator.price(runs, 100, 30) == [20]
+    assert [trace.cost.updates for trace in traces] == [10]
+    assert not hasattr(_TraceKeeper(lambda *_, **__: None, []), "price")

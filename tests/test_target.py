@@ -3,7 +3,7 @@
 import pytest
 
 from lrtune import Task
-from lrtune.cli.task_file import load
+from lrtune.cli.task_file import load_task
 from lrtune.errors import TargetError
 
 FILE = """
@@ -37,11 +37,11 @@ def _a_folder_of_its_own(tmp_path, monkeypatch):
     ["trained_here.py:task", "trained_here.py", "trained_here.py:make", "trained_here:task"],
 )
 def test_a_file_or_module_leads_to_its_task(target):
-    assert isinstance(load(target), Task)
+    assert isinstance(load_task(target), Task)
 
 
 def test_an_absolute_path_leads_to_it_too(tmp_path):
-    assert isinstance(load(f"{tmp_path / 'trained_here.py'}:task"), Task)
+    assert isinstance(load_task(f"{tmp_path / 'trained_here.py'}:task"), Task)
 
 
 @pytest.mark.parametrize(
@@ -52,15 +52,15 @@ def test_an_absolute_path_leads_to_it_too(tmp_path):
         ("no_such_module:task", "there is no module 'no_such_module'"),
         ("a..b:task", "there is no module"),
         ("trained_here.py:tsak", "has no 'tsak'; expected a Task of that name. It has task."),
-        ("trained_here.py:number", "is a int; expected a Task"),
+        ("trained_here.py:number", "is of type int; expected a Task"),
     ],
 )
 def test_what_leads_nowhere_is_said(target, says):
     with pytest.raises(TargetError) as raised:
-        load(target)
+        load_task(target)
     assert says in str(raised.value)
 
 
 def test_what_the_users_file_raises_passes_through():
     with pytest.raises(ZeroDivisionError):
-        load("raises_here.py:task")
+        load_task("raises_here.py:task")

@@ -1,9 +1,12 @@
-"""The command line: a thin twin of the Python interface, in the same words."""
+"""The commands: the same verbs and words as the Python interface, without logic of their own."""
 
+import inspect
 import math
+from collections.abc import Callable
+from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,8 +14,7 @@ from lrtune.cli.studies import studies
 from lrtune.results.runs import STEPS
 
 if TYPE_CHECKING:
-    from lrtune.cli.session import Memory
-    from lrtune.task.task import Task
+    from lrtune.cli.session import Session
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,43 +22,77 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-
 app.add_typer(studies, name="studies")
 
-Target = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[TASK]",
-        help="train.py:task or package.module:task; the embedded digits when left out.",
-        show_default=False,
-    ),
-]
+REPORT = Path("report.html")
+Out = Annotated[Path, typer.Option(help="The HTML report to write.")]
 Steps = Annotated[
-    int, typer.Option(min=1, help="Length of training the answer is for, in updates.")
+    int, typer.Option(min=1, help="The length of training that the answer is for, in updates.")
 ]
-Seeds = Annotated[int, typer.Option(min=1, help="How many seeds: weights, order of data, dropout.")]
+Seeds = Annotated[
+    int, typer.Option(min=1, help="Number of seeds (weights, order of the data, dropout).")
+]
 Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
-Device = Annotated[
-    str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="the task's own")
-]
-Engine = Annotated[
-    Literal["loop", "stacked", "auto"],
-    typer.Option(help="One run after the other, or all at once; auto: what is faster."),
-]
-Out = Annotated[Path, typer.Option(help="Where the HTML report goes.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
-Study = Annotated[
-    str | None,
-    typer.Option(
-        help="Where to keep what is measured: a name in .lrtune/, or a database's URL.",
-        show_default="one per task",
-    ),
-]
-Fresh = Annotated[
-    bool, typer.Option("--fresh", help="Begin the study anew; what is there is kept as NAME~1.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Go on though the task differs.")]
-NoStudy = Annotated[bool, typer.Option("--no-study", help="Keep nothing, remember nothing.")]
+
+
+def _shared_options(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TASK]",
+            help="train.py:task or package.module:task; without it, the embedded digits.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="the task's own")
+    ] = None,
+    engine: Annotated[
+        Literal["loop", "stacked", "auto"],
+        typer.Option(help="Train runs one after the other, or all at once; auto: the faster."),
+    ] = "loop",
+    study: Annotated[
+        str | None,
+        typer.Option(
+            help="The study that records all runs: a name in .lrtune/, or a database URL.",
+            show_default="one per task",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start a new study; an old one is kept as NAME~1.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Use the study although its task differs.")
+    ] = False,
+    no_study: Annotated[bool, typer.Option("--no-study", help="Record nothing.")] = False,
+    out: Out = REPORT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """The options that all commands that train have in common; only the signature is used."""
+
+
+def _trains(command: Callable[..., None]) -> Callable[..., None]:
+    """A command in a session: `command(session, ...)`, with the shared options added to its own.
+
+    Such a command needs an option `seed`.
+    """
+    target, *shared = inspect.signature(_shared_options).parameters.values()
+    own = [*inspect.signature(command).parameters.values()][1:]
+    parameters = [one.replace(kind=one.KEYWORD_ONLY) for one in (target, *own, *shared)]
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        from lrtune.cli.session import Session
+
+        common = {one.name: options.pop(one.name) for one in (target, *shared)}
+        with Session(seed=options["seed"], **common) as session:
+            command(session, **options)
+        raise typer.Exit(session.exit_code)
+
+    # typer reads the options from the signature, and their types from the annotations.
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - how typer calls it
@@ -81,135 +117,92 @@ def lrtune(
 
 
 @app.command()
+@_trains
 def search(
-    task: Target = None,
+    session: "Session",
     steps: Steps = STEPS,
     seeds: Seeds = 3,
     seed: Seed = 0,
-    device: Device = None,
-    engine: Engine = "loop",
-    study: Study = None,
-    fresh: Fresh = False,
-    force: Force = False,
-    no_study: NoStudy = False,
-    out: Out = Path("report.html"),
-    no_compare: Annotated[bool, typer.Option("--no-compare", help="Stop at the rate.")] = False,
+    no_compare: Annotated[
+        bool, typer.Option("--no-compare", help="Do not compare schedules.")
+    ] = False,
     budget: Annotated[
         float | None,
         typer.Option(
-            help="Find the rate with at most so many full trainings (inf: the lecture's whole "
-            "grid), and nothing else.",
-            show_default="4, and the rest",
+            help="Only find the rate, for at most this many full trainings (inf: the whole grid "
+            "of the lecture).",
+            show_default="4, then compare schedules",
         ),
     ] = None,
-    json: Json = False,
 ) -> None:
     """Find the learning rate, then the schedule: range test, coarse and fine search, comparison.
 
     Example: lrtune search train.py:task --steps 2000 --budget 1
     """
     from lrtune import compare, plan, range_test, search
-    from lrtune.cli.session import Session
 
-    kept = _kept(task, device, study, fresh=fresh, force=force, no_study=no_study)
-    with Session(out, as_json=json, memory=kept) as session:
-        given = _task(task, device)
-        if budget is not None and budget < math.inf:
-            session.say(f"Plan: {plan(steps, budget, seeds=seeds)}")
-        evaluate = session.evaluator(given, seed, engine)
-        if budget is None:
-            session.add(range_test(given, seeds=seeds, seed=seed, evaluate=evaluate))
-        found = search(given, steps=steps, seeds=seeds, seed=seed, budget=budget, evaluate=evaluate)
-        session.add(found)
-        if budget is None and not no_compare:
-            session.add(compare(given, found.lr, steps=steps, seed=seed, evaluate=evaluate))
-    raise typer.Exit(session.code)
+    if budget is not None and budget < math.inf:
+        session.print_status(f"Plan: {plan(steps, budget, seeds=seeds)}")
+    task, evaluate = session.task, session.evaluate
+    if budget is None:
+        session.add(range_test(task, seeds=seeds, seed=seed, evaluate=evaluate))
+    found = search(task, steps=steps, seeds=seeds, seed=seed, budget=budget, evaluate=evaluate)
+    session.add(found)
+    if budget is None and not no_compare:
+        session.add(compare(task, found.lr, steps=steps, seed=seed, evaluate=evaluate))
 
 
 @app.command("range-test")
+@_trains
 def range_test(
-    task: Target = None,
-    low: Annotated[float, typer.Option(help="First rate.")] = 1e-6,
+    session: "Session",
+    low: Annotated[float, typer.Option(help="The first rate.")] = 1e-6,
     high: Annotated[float, typer.Option(help="The rate that the sweep approaches.")] = 10.0,
     steps: Annotated[int, typer.Option(min=2, help="Updates of each sweep.")] = 200,
     seeds: Seeds = 3,
     seed: Seed = 0,
-    device: Device = None,
-    engine: Engine = "loop",
-    study: Study = None,
-    fresh: Fresh = False,
-    force: Force = False,
-    no_study: NoStudy = False,
-    out: Out = Path("report.html"),
-    json: Json = False,
 ) -> None:
     """Raise the rate through every decade, and see where the loss stops falling.
 
     Example: lrtune range-test train.py:task --low 1e-6 --high 1 --seeds 5
     """
     from lrtune import range_test
-    from lrtune.cli.session import Session
 
-    kept = _kept(task, device, study, fresh=fresh, force=force, no_study=no_study)
-    with Session(out, as_json=json, memory=kept) as session:
-        given = _task(task, device)
-        train = session.evaluator(given, seed, engine)
-        session.add(
-            range_test(
-                given, low=low, high=high, steps=steps, seeds=seeds, seed=seed, evaluate=train
-            )
-        )
-    raise typer.Exit(session.code)
+    settings: dict[str, Any] = {"low": low, "high": high, "steps": steps}
+    settings |= {"seeds": seeds, "seed": seed, "evaluate": session.evaluate}
+    session.add(range_test(session.task, **settings))
 
 
 @app.command()
+@_trains
 def compare(
-    lr: Annotated[float, typer.Option(help="Where to look for peak rates: what search found.")],
-    task: Target = None,
+    session: "Session",
+    lr: Annotated[
+        float, typer.Option(help="The rate that search found; peak rates are tried around it.")
+    ],
     schedules: Annotated[
         str | None,
-        typer.Option(help="Names, with commas between; `all` for all.", show_default="the usual"),
+        typer.Option(help="Names, separated by commas, or `all`.", show_default="the usual ones"),
     ] = None,
     steps: Steps = STEPS,
-    seeds: Annotated[int, typer.Option(min=1, help="How many fresh seeds they are judged on.")] = 5,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of fresh seeds that decide the ranking.")
+    ] = 5,
     seed: Seed = 0,
     samples: Annotated[
         int, typer.Option(min=0, help="Samples of each schedule's own parameters.")
     ] = 0,
-    device: Device = None,
-    engine: Engine = "loop",
-    study: Study = None,
-    fresh: Fresh = False,
-    force: Force = False,
-    no_study: NoStudy = False,
-    out: Out = Path("report.html"),
-    json: Json = False,
 ) -> None:
     """Rank schedules for the task, each at its own peak rate.
 
     Example: lrtune compare train.py:task --lr 0.05 --schedules cosine,one-cycle,step
     """
     from lrtune import compare
-    from lrtune.cli.session import Session
 
     names = schedules.split(",") if schedules else None
-    kept = _kept(task, device, study, fresh=fresh, force=force, no_study=no_study)
-    with Session(out, as_json=json, memory=kept) as session:
-        given = _task(task, device)
-        train = session.evaluator(given, seed, engine)
-        session.add(
-            compare(
-                given,
-                lr,
-                schedules=names,
-                steps=steps,
-                seeds=seeds,
-                seed=seed,
-                samples=samples,
-                evaluate=train,
-            )
-        )
-    raise typer.Exit(session.code)
+    settings: dict[str, Any] = {"steps": steps, "seeds": seeds, "seed": seed, "samples": samples}
+    settings |= {"schedules": names, "evaluate": session.evaluate}
+    session.add(compare(session.task, lr, **settings))
 
 
 @app.command()
@@ -227,12 +220,12 @@ def schedules() -> None:
 def report(
     results: Annotated[
         list[Path] | None,
-        typer.Argument(help="What --json printed, or reports made before.", show_default=False),
+        typer.Argument(help="Output of --json, or earlier reports.", show_default=False),
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="Report what this study holds.", show_default=False)
+        str | None, typer.Option(help="Report the results of this study.", show_default=False)
     ] = None,
-    out: Out = Path("report.html"),
+    out: Out = REPORT,
 ) -> None:
     """Make one HTML report of saved results or of a study, without torch and without your code.
 
@@ -243,41 +236,14 @@ def report(
     from lrtune.study.archive import opened
 
     with usage():
-        given = [one for path in results or () for one in load(path)]
         archive = opened(study) if study else None
+        given = [one for path in results or () for one in load(path)]
         typer.echo(report([*given, *(archive.reported if archive else ())], out))
         if archive and archive.left_out:
-            told = f"{archive.left_out} runs are left out; `lrtune studies export` has them all"
-            typer.echo(told, err=True)
-
-
-def _kept(
-    target: str | None,
-    device: str | None,
-    study: str | None,
-    *,
-    fresh: bool,
-    force: bool,
-    no_study: bool,
-) -> "Memory | None":
-    from lrtune.cli.session import Memory
-    from lrtune.study.location import default_name
-
-    return None if no_study else Memory(study or default_name(target, device), fresh, force)
-
-
-def _task(target: str | None, device: str | None) -> "Task":
-    import torch
-
-    from lrtune.cli.task_file import load
-    from lrtune.demo import digits
-
-    if target is None:
-        torch.set_num_threads(1)  # the digits' CNN is too small to share out
-        return digits(device or "auto")
-    return load(target) if device is None else load(target).on(device)
+            left_out = f"{archive.left_out} runs are not in the report"
+            typer.echo(f"{left_out}; `lrtune studies export` writes all of them", err=True)
 
 
 def main() -> None:
-    """Run the command line; an answer is exit code 0, a failed task 1, wrong usage 2."""
+    """Run the command line; exit code 0 for an answer, 1 for a failed task, 2 for wrong usage."""
     app()

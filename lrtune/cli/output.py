@@ -1,4 +1,4 @@
-"""What the command line prints: answers as text or as one object, and errors without our stack."""
+"""What the command line prints: answers as text or as one JSON object, studies, and errors."""
 
 import math
 import traceback
@@ -11,9 +11,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from lrtune.analysis.paired import LEVEL
 from lrtune.errors import ArgumentError, LrtuneError, OtherTaskError, StudyError, TargetError
-from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult, Trace
+from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
 from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, multipliers, parse
 from lrtune.study.location import shown
 
@@ -23,16 +25,18 @@ if TYPE_CHECKING:
 FAILED, USAGE = 1, 2
 """Exit codes."""
 
+PACKAGE = str(Path(__file__).parents[1])
+INDENT = 16
+"""Columns of the titles in front of the answers."""
+
 BLOCKS = "▁▂▃▄▅▆▇█"
-"""Eight heights of a sparkline."""
-
-OWN = str(Path(__file__).parents[1])
 
 
-def summary(results: Sequence[Result], path: Path | None) -> dict[str, Any]:
-    """One object for programs: the answer first, then every result as it is."""
+def answer_object(results: Sequence[Result], report: Path | None) -> dict[str, Any]:
+    """The object of `--json`: the answer first, then every result in full."""
     searches = [result for result in results if isinstance(result, SearchResult)]
     sweeps = [result for result in results if isinstance(result, RangeTestResult)]
+    comparisons = [result for result in results if isinstance(result, ComparisonResult)]
     answer: dict[str, Any] = {}
     if searches:
         found = searches[-1]
@@ -41,67 +45,80 @@ def summary(results: Sequence[Result], path: Path | None) -> dict[str, Any]:
         answer |= {"schedule": found.schedule, "call": str(parse(found.schedule))}
         answer |= {"peak": found.peak, "winner": None, "snippet": found.snippet()}
     elif sweeps:
-        said = sweeps[-1].suggestion
-        answer = {"lr": said.lr, "interval": list(said.interval)}
-    compared = [result for result in results if isinstance(result, ComparisonResult)]
-    if compared:
-        best = compared[-1]
+        suggestion = sweeps[-1].suggestion
+        answer = {"lr": suggestion.lr, "interval": list(suggestion.interval)}
+    if comparisons:
+        best = comparisons[-1]
         answer |= {"schedule": best.schedule, "call": best.call, "peak": best.lr}
-        answer |= {"winner": best.winner or None, "snippet": snippet_of(best)}
-    answer["report"] = None if path is None else str(path)
+        answer |= {"winner": best.winner or None, "snippet": _snippet(best)}
+    answer["report"] = None if report is None else str(report)
     return answer | {"results": [result.to_dict() for result in results]}
 
 
-def print_result(result: Result) -> None:
-    """The answer of one result on standard output."""
-    console = Console(highlight=False, soft_wrap=True)
-    if isinstance(result, RangeTestResult):
-        said = result.suggestion
-        console.print(_line("Range test", said.lr, said.interval) + f"  {_safe(said.because)}")
-    elif isinstance(result, SearchResult):
-        console.print(
-            _line("Learning rate", result.lr, result.interval) + f"  {_safe(result.because)}"
-        )
-        held = {
-            "held": "held over that length",
-            "not held": "[bold]did not hold[/] over that length",
-            "not tried": "not trained to that length",
-        }[result.check]
-        console.print(f"{'':<15} for a training of {result.steps} steps; {held}")
-        console.print(f"{'':<15} {_safe(result.confidence)}")
-        if len(result.spending):
-            spent = int(result.spending["spent"].sum())
-            told = f"{spent:,} updates, {spent / result.steps:.2f} full trainings"
-            console.print(f"{'':<15} Spent {told}")
-    elif isinstance(result, ComparisonResult):
-        console.print(
-            f"{'Schedule':<15} [bold]{_safe(result.schedule)}[/] at a peak of {result.lr:.3g}"
-        )
-        console.print(f"{'':<15} {_safe(result.because)}")
-    if not isinstance(result, Trace):
-        for note in result.notes:
-            console.print(f"{'':<15} - {_safe(note)}")
-    if isinstance(result, ComparisonResult):
-        print_ranking(result, console)
-
-
-def print_schedule(results: Sequence[Result]) -> None:
-    """The schedule that comes with a search, where no comparison has named one."""
+def print_results(results: Sequence[Result]) -> None:
+    """Print every result; a search without a comparison comes with its recommended schedule."""
+    console = Console(highlight=False)
+    for result in results:
+        _print_result(result, console)
     searches = [result for result in results if isinstance(result, SearchResult)]
-    if not searches or any(isinstance(result, ComparisonResult) for result in results):
-        return
-    found, console = searches[-1], Console(highlight=False, soft_wrap=True)
-    console.print(f"{'Schedule':<15} [bold]{found.schedule}[/] at a peak of {found.peak:.3g}")
-    console.print(f"{'':<15} none were compared, but this usually ends lower than a constant rate")
-    console.print()
-    console.print(found.snippet(), markup=False)
+    if searches and not any(isinstance(result, ComparisonResult) for result in results):
+        found = searches[-1]
+        usually = "No schedules were compared; this one usually ends lower than a constant rate."
+        _print_rows(console, "Schedule", [_peak(found.schedule, found.peak), usually])
+        _print_code(console, found.snippet())
 
 
-def print_ranking(result: ComparisonResult, console: Console) -> None:
-    """The table, and the recommended schedule as code."""
-    ranking = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "schedule", "peak", "loss", "behind by", "between", "early", "plateau"):
-        ranking.add_column(name, justify="left" if name == "schedule" else "right", no_wrap=True)
+def _print_result(result: Result, console: Console) -> None:
+    match result:
+        case RangeTestResult(suggestion=suggestion, notes=notes):
+            rows = [_rate(suggestion.lr, suggestion.interval), _safe(suggestion.because)]
+            _print_rows(console, "Range test", [*rows, *_bullets(notes)])
+        case SearchResult(notes=notes, spending=spending):
+            rows = [_rate(result.lr, result.interval)]
+            rows += [_safe(result.because), _safe(result.confidence)]
+            if len(spending):
+                spent, samples = spending[["spent", "val_samples"]].sum()
+                validated = f", and {samples:,} validation samples" if samples else ""
+                trainings = f"{spent / result.steps:.2f} full trainings"
+                rows.append(f"Spent {spent:,} updates, {trainings}{validated}.")
+            _print_rows(console, "Learning rate", [*rows, *_bullets(notes)])
+        case ComparisonResult(notes=notes):
+            rows = [_peak(result.schedule, result.lr), _safe(result.because)]
+            _print_rows(console, "Schedule", [*rows, *_bullets(notes)])
+            _print_ranking(result, console)
+            code = _snippet(result)
+            if code is not None:
+                _print_code(console, code)
+
+
+def _print_rows(console: Console, title: str, rows: Sequence[str]) -> None:
+    """Print a title, and beside it rows of markup that wrap within their own column."""
+    for row in rows:
+        for line in Text.from_markup(row).wrap(console, max(console.width - INDENT, 20)):
+            line.rstrip()
+            console.print(Text(f"{title:<{INDENT}}") + line)
+            title = ""
+
+
+def _rate(lr: float, interval: tuple[float, float]) -> str:
+    return f"[bold]{lr:<8.3g}[/] ({interval[0]:.2g} to {interval[1]:.2g})"
+
+
+def _peak(schedule: str, peak: float) -> str:
+    return f"[bold]{_safe(schedule)}[/] with a peak rate of {peak:.3g}"
+
+
+def _bullets(notes: Sequence[str]) -> list[str]:
+    return [f"- {_safe(note)}" for note in notes]
+
+
+def _print_ranking(result: ComparisonResult, console: Console) -> None:
+    ranking = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    level = f"{100 * LEVEL:.0f} % CI"
+    heads = ["", "schedule", "peak", "loss", "difference", level, "early\ndecrease"]
+    for head in [*heads, "plateau\nfrom step"]:
+        left = head == "schedule"
+        ranking.add_column(head, justify="left" if left else "right", no_wrap=not left)
     for row in result.table.itertuples():
         behind = not row.failed and row.difference > 0
         ranking.add_row(
@@ -112,28 +129,27 @@ def print_ranking(result: ComparisonResult, console: Console) -> None:
             f"{row.difference:.2g}" if behind else "",
             f"{row.low:.2g}, {row.high:.2g}" if behind else "",
             f"{row.early:.0%}" if math.isfinite(row.early) else "",
-            "" if math.isnan(row.onset) else f"from {row.onset:.0f}",
+            "" if math.isnan(row.onset) else f"{row.onset:.0f}",
         )
     console.print()
     console.print(ranking)
-    code = snippet_of(result)
-    if code is not None:
-        console.print()
-        console.print(code, markup=False)
+    console.print("= tied with the best; the intervals hold for all schedules at once")
 
 
-def print_schedules() -> None:
-    """Print one line for each schedule: name, shape, what it does."""
-    width = max(map(len, (*SCHEDULES, *FEEDBACK)))
-    for name, entry in SCHEDULES.items():
-        typer.echo(f"{name:<{width}}  {sparkline(entry())}  {entry.summary}")
-    for name, make in FEEDBACK.items():
-        about = (make.__doc__ or "").splitlines()[0]
-        typer.echo(f"{name:<{width}}  {'reacts to the loss':<24}  {about}")
+def _print_code(console: Console, code: str) -> None:
+    console.print()
+    console.print(code, markup=False, soft_wrap=True)
+
+
+def _snippet(result: ComparisonResult) -> str | None:
+    try:
+        return result.snippet()
+    except ArgumentError:
+        return None  # only the user has the code of a schedule of their own
 
 
 def sparkline(schedule: Schedule, width: int = 24) -> str:
-    """Return the shape of a schedule as `width` blocks of eight heights.
+    """The multiplier of a schedule over the run, drawn with blocks of eight heights.
 
     >>> from lrtune.schedules import linear, one_cycle
     >>> sparkline(linear(), 8), sparkline(one_cycle(), 8)
@@ -141,19 +157,29 @@ def sparkline(schedule: Schedule, width: int = 24) -> str:
     """
     rates = multipliers(schedule, width)
     highest = max(rates)
-    places = [round(rate / highest * (len(BLOCKS) - 1)) if highest else 0 for rate in rates]
-    return "".join(BLOCKS[place] for place in places)
+    heights = [round(rate / highest * (len(BLOCKS) - 1)) if highest else 0 for rate in rates]
+    return "".join(BLOCKS[height] for height in heights)
+
+
+def print_schedules() -> None:
+    """Print one line per schedule of the registry: its name, its shape, and what it does."""
+    lines = {name: (sparkline(entry()), entry.summary) for name, entry in SCHEDULES.items()}
+    for name, make in FEEDBACK.items():
+        lines[name] = ("reacts to the loss", (make.__doc__ or "").splitlines()[0])
+    width = max(map(len, lines))
+    for name, (shape, summary) in lines.items():
+        typer.echo(f"{name:<{width}}  {shape:<24}  {summary}")
 
 
 def print_studies(entries: "Sequence[Entry]") -> None:
     """One line per study."""
     console = Console(highlight=False, soft_wrap=True)
     if not entries:
-        console.print("There is no study here. `lrtune search` begins one.")
-    for one in entries:
-        held = ", ".join(one.results) or "no result yet"
-        told = one.fault or f"{one.runs:>6} runs  {one.created}  {held}"
-        console.print(f"{one.place:<24} {told}", markup=False)
+        console.print("There is no study here. `lrtune search` starts one.")
+    for entry in entries:
+        results = ", ".join(entry.results) or "no result yet"
+        content = entry.fault or f"{entry.runs:>6} runs  {entry.created}  {results}"
+        console.print(f"{entry.place:<24} {content}", markup=False)
 
 
 def print_archive(archive: "Archive") -> None:
@@ -167,18 +193,18 @@ def print_archive(archive: "Archive") -> None:
     counted = ", ".join(f"{count} {name.lower()}" for name, count in outcomes.items())
     console.print(f"\n{len(archive.measured)} runs recorded: {counted or 'none'}")
     for session in archive.sessions:
-        told = [shown(session.get(name, ""), 200) for name in ("begun", "command", "commit")]
-        console.print("  " + "  ".join(told).rstrip(), markup=False)
+        parts = [shown(session.get(name, ""), 200) for name in ("begun", "command", "commit")]
+        console.print("  " + "  ".join(parts).rstrip(), markup=False)
     for name, value in archive.decisions.items():
         console.print(f"decided: {shown(name)} is {shown(value)}", markup=False)
     console.print()
     for result in archive.results:
-        print_result(result)
+        _print_result(result, Console(highlight=False))
 
 
 @contextmanager
 def usage() -> Iterator[None]:
-    """Tell an error of ours in one sentence, and leave with its exit code."""
+    """Print an error of lrtune as one sentence, and leave with its exit code."""
     try:
         yield
     except LrtuneError as error:
@@ -187,38 +213,22 @@ def usage() -> Iterator[None]:
         raise SystemExit(FAILED if type(error) is StudyError else USAGE) from None
 
 
-def snippet_of(result: ComparisonResult) -> str | None:
-    """Code to paste; None for a schedule whose code only the user has."""
-    try:
-        return result.snippet()
-    except ArgumentError:
-        return None
+def print_error(error: Exception, console: Console) -> int:
+    """Print an error, the user's own lines that it passed through, and its notes.
 
-
-def _safe(text: object) -> str:
-    """Text of a result, which may come from anywhere, as a terminal can be given it."""
-    return escape(shown(text, 1000))
-
-
-def _line(title: str, lr: float, interval: tuple[float, float]) -> str:
-    between = f"{interval[0]:.2g} to {interval[1]:.2g}"
-    return f"{title:<15} [bold]{lr:<8.3g}[/] ({between})"
-
-
-def tell(error: Exception, console: Console) -> int:
-    """Print what went wrong and where, without our stack; returns the exit code."""
-    usage = isinstance(error, ArgumentError | TargetError | OtherTaskError)
+    Returns:
+        The exit code.
+    """
+    usage_error = isinstance(error, ArgumentError | TargetError | OtherTaskError)
     what = str(error) if isinstance(error, LrtuneError) else f"{type(error).__name__}: {error}"
     console.print(f"[bold red]Error:[/] {escape(what)}", soft_wrap=True)
-    for line in _places(error):
+    for line in [*_user_lines(error), *getattr(error, "__notes__", [])]:
         console.print(f"  {escape(line)}", soft_wrap=True)
-    for note in getattr(error, "__notes__", []):
-        console.print(f"  {escape(note)}", soft_wrap=True)
-    return USAGE if usage else FAILED
+    return USAGE if usage_error else FAILED
 
 
-def _places(error: BaseException) -> Iterator[str]:
-    """The last lines of the user's own code that the error passed through."""
+def _user_lines(error: BaseException) -> Iterator[str]:
+    """The last three lines of the traceback that belong neither to lrtune nor to a library."""
     while isinstance(error, LrtuneError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, SyntaxError) and error.filename:
@@ -226,9 +236,14 @@ def _places(error: BaseException) -> Iterator[str]:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((OWN, "<frozen"))
+        if not frame.filename.startswith((PACKAGE, "<frozen"))
         and "site-packages" not in frame.filename
         and "importlib" not in frame.filename
     ]
     for frame in frames[-3:]:
         yield f"{frame.filename}:{frame.lineno}, in {frame.name}: {frame.line}"
+
+
+def _safe(text: object) -> str:
+    """Text of a result, which may come from a stranger's file, without markup or control codes."""
+    return escape(shown(text, 1000))

@@ -1,60 +1,60 @@
-"""One command of the command line: progress while it works; answers and report however it ends."""
+"""One command that trains: its task, its study, its progress, and its answers however it ends."""
 
 import contextlib
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome
-from lrtune.cli.output import print_result, print_schedule, summary, tell
+from lrtune.cli.output import INDENT, answer_object, print_error, print_results
+from lrtune.cli.task_file import task_of
 from lrtune.errors import ArgumentError, LrtuneError, ResultsError, SearchError
 from lrtune.reporting import report
 from lrtune.results import Result, Trace
 from lrtune.results.runs import Run
 from lrtune.study import Study
+from lrtune.study.location import default_name
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator
 
 ANSWER, INTERRUPTED = 0, 130
-"""Exit codes, besides those of errors."""
+"""Exit codes, besides those of errors; 130 is what a shell reports after Ctrl-C."""
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Which study remembers, and what to do where it does not fit the task."""
-
-    study: str
-    fresh: bool = False
-    force: bool = False
-
-
+@dataclass(kw_only=True, eq=False)
 class Session:
-    """Collects results; on leaving, whatever the reason, prints and reports those that are there.
+    """Trains the task of a command; when it ends, for whatever reason, prints and reports results.
 
-    Args:
-        out: Where the report goes; None for no report.
-        as_json: Print one JSON object instead of text.
-        memory: The study that remembers what is measured; None to remember nothing.
+    Its fields are the options of the command line; `target` of None is the embedded digits.
     """
 
-    def __init__(
-        self, out: Path | None, *, as_json: bool = False, memory: Memory | None = None
-    ) -> None:
-        """Nothing has happened yet."""
+    target: str | None
+    device: str | None
+    engine: str
+    study: str | None
+    fresh: bool
+    force: bool
+    no_study: bool
+    out: Path
+    as_json: bool
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Load nothing yet: errors in the user's file are printed by the session as well."""
         self.results: list[Result] = []
-        self.code = ANSWER
-        self._out, self._as_json, self._memory = out, as_json, memory
+        self.exit_code = ANSWER
         self._study: Study | None = None
-        self._unfinished: list[Trace] = []
         self._evaluator: Evaluator | None = None
+        self._unfinished: list[Trace] = []
         self._console = Console(stderr=True, highlight=False)
         self._bar = Progress(
             TextColumn("{task.description:<12}"),
@@ -66,16 +66,14 @@ class Session:
             disable=not self._console.is_terminal,
         )
         self._stages: dict[str, TaskID] = {}
-        self._last = ""
+        self._last_progress = ""
 
     def __enter__(self) -> Self:
-        """Start the progress bar."""
-        folder = None if self._out is None else self._out.resolve().parent
-        if folder is not None and not folder.is_dir():
-            there_is_none = ArgumentError(
-                f"--out {self._out}: there is no folder {folder}. Make it."
-            )
-            raise SystemExit(tell(there_is_none, self._console))
+        """Check where the report goes, before anything trains, and start the progress bar."""
+        folder = self.out.resolve().parent
+        if not folder.is_dir():
+            missing = ArgumentError(f"--out {self.out}: there is no folder {folder}. Create it.")
+            raise SystemExit(print_error(missing, self._console))
         self._bar.start()
         return self
 
@@ -83,113 +81,130 @@ class Session:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        _trace: TracebackType | None,
+        _traceback: TracebackType | None,
     ) -> bool:
-        """Deliver what is there; True, as the error has been told."""
+        """Print the error, if any, and all results; True, as the error is handled."""
         self._bar.stop()
         if isinstance(error, KeyboardInterrupt):
-            self.code = INTERRUPTED
-            self._console.print("[bold]Interrupted.[/] " + self._rest())
+            self.exit_code = INTERRUPTED
+            self._console.print(f"[bold]Interrupted.[/] {self._how_to_resume()}")
         elif isinstance(error, Exception):
-            self._add_failures(error)
-            self.code = tell(error, self._console)
+            self._add_notes(error)
+            self.exit_code = print_error(error, self._console)
         elif error is not None:
             return False
-        self._tell_memory()
-        with contextlib.suppress(BrokenPipeError):
+        if self._study is not None and self._study.known:
+            runs = f"remembered {self._study.remembered} runs, trained {self._study.trained}"
+            self.print_status(f"Study {self._study.place}: {runs}")
+        with contextlib.suppress(BrokenPipeError):  # such as `lrtune search | head -1`
             self._deliver()
         return True
 
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """One bar per stage."""
-        self._last = f"after {done} of {total} updates of the stage {stage!r}"
-        if stage not in self._stages:
-            self._stages[stage] = self._bar.add_task(stage, total=total)
-        self._bar.update(self._stages[stage], completed=done, total=total)
+    @cached_property
+    def task(self) -> Task:
+        """The task of the command line, on its device."""
+        return task_of(self.target, self.device)
 
-    def evaluator(self, task: Task, seed: int, engine: str = "loop") -> Evaluate:
-        """Train the task, and remember the traces until the result that they lead to is there."""
-        if self._memory is not None:
-            one = self._memory
+    @cached_property
+    def evaluate(self) -> Evaluate:
+        """Trains runs of the task; a study records them, and the session keeps their traces."""
+        if not self.no_study:
             self._study = Study(
-                one.study, task, fresh=one.fresh, force=one.force, seed=seed, say=self.say
+                self.study or default_name(self.target, self.device),
+                self.task,
+                fresh=self.fresh,
+                force=self.force,
+                seed=self.seed,
+                say=self.print_status,
             )
         study = self._study
-        decide = None if study is None else study.decide
-        self._evaluator = Evaluator(task, engine=engine, progress=self.progress, decide=decide)
+        self._evaluator = Evaluator(
+            self.task,
+            engine=self.engine,
+            progress=self._show_progress,
+            decide=None if study is None else study.decide,
+        )
         inner: Evaluate = self._evaluator
         if study is not None:
-            inner = study.remembering(self._evaluator, engine)
-
-        def evaluate(
-            runs: Sequence[Run],
-            steps: int,
-            *,
-            stage: str,
-            validate: bool = True,
-            until: int | None = None,
-        ) -> Trace:
-            trace = inner(runs, steps, stage=stage, validate=validate, until=until)
-            self._unfinished.append(trace)
-            return trace
-
-        if hasattr(inner, "price"):  # a search within a budget asks what a call may cost
-            vars(evaluate)["price"] = inner.price
-        return evaluate
+            inner = study.remembering(self._evaluator, self.engine)
+        return _TraceKeeper(inner, self._unfinished)
 
     def add(self, result: Result) -> None:
-        """A result is there, and what led to it is part of it."""
+        """Keep a result; the traces that led to it are part of it."""
         self.results.append(result)
         self._unfinished.clear()
         if self._study is not None:
             self._study.record(result)
 
-    def say(self, text: str) -> None:
-        """Tell something on standard error."""
+    def print_status(self, text: str) -> None:
+        """Print a line on standard error, apart from the answers."""
         self._console.print(escape(text), soft_wrap=True)
 
-    def _add_failures(self, error: Exception) -> None:
-        """Which runs failed, and when: a search that finds no rate knows only that they did."""
-        told = any("at step" in note for note in getattr(error, "__notes__", []))
-        if self._last and not told and not isinstance(error, LrtuneError):
-            error.add_note(self._last)  # a signal, such as a worker's death, strikes anywhere
+    def _show_progress(self, stage: str, done: int, total: int) -> None:
+        self._last_progress = f"after {done} of {total} updates of the stage {stage!r}"
+        if stage not in self._stages:
+            self._stages[stage] = self._bar.add_task(stage, total=total)
+        self._bar.update(self._stages[stage], completed=done, total=total)
+
+    def _add_notes(self, error: Exception) -> None:
+        """Say where an error struck, and with SearchError which runs failed."""
+        located = any("at step" in note for note in getattr(error, "__notes__", []))
+        if self._last_progress and not located and not isinstance(error, LrtuneError):
+            # Errors that a signal raises, such as the death of a loader's worker, strike anywhere.
+            error.add_note(self._last_progress)
         if isinstance(error, SearchError) and self._unfinished:
             runs = self._unfinished[-1].runs
             for run in runs[runs["outcome"].isin(FAILED_OUTCOMES)].head(3).itertuples():
-                last = run.steps - 1
                 error.add_note(
-                    f"run {run.run!r} (peak rate {run.lr:g}, seed {run.seed}) at step {last}: "
-                    f"{Outcome[run.outcome].value}"
+                    f"run {run.run!r} (peak rate {run.lr:g}, seed {run.seed}) at step "
+                    f"{run.steps - 1}: {Outcome[run.outcome].value}"
                 )
 
-    def _rest(self) -> str:
-        again = "run the same command again to go on."
+    def _how_to_resume(self) -> str:
         if not self.results and not self._unfinished:
-            return f"Nothing was finished. {again.capitalize()}"
-        if self._study is None:
-            return "What was finished is kept below; run the same command again for the rest."
-        return f"What was finished is kept below; {again}"
-
-    def _tell_memory(self) -> None:
-        if self._study is not None and self._study.known:
-            told = f"remembered {self._study.remembered} runs, trained {self._study.trained}"
-            self.say(f"Study {self._study.place}: {told}")
+            return "Nothing was finished. Run the same command again to resume."
+        again = "resume" if self._study is not None else "start again"
+        return f"The finished part is printed below. Run the same command again to {again}."
 
     def _deliver(self) -> None:
-        for told in self._evaluator.told if self._evaluator is not None else []:
-            self._console.print(f"Engine: {escape(told)}", soft_wrap=True)
-        if not self._as_json:
-            for result in self.results:
-                print_result(result)
-            print_schedule(self.results)
-        kept: list[Result] = [*self.results, *self._unfinished]
+        for sentence in self._evaluator.told if self._evaluator is not None else []:
+            self.print_status(f"Engine: {sentence}")
+        if not self.as_json:
+            print_results(self.results)
+        results: list[Result] = [*self.results, *self._unfinished]
         path = None
-        if self._out is not None and kept:
+        if results:
             try:
-                path = report(kept, self._out)
+                path = report(results, self.out)
             except ResultsError as error:
-                self.code = self.code or tell(error, self._console)
-        if self._as_json:
-            sys.stdout.write(json.dumps(summary(kept, path), allow_nan=False) + "\n")
+                self.exit_code = self.exit_code or print_error(error, self._console)
+        if self.as_json:
+            answer = answer_object(results, path)
+            sys.stdout.write(json.dumps(answer, allow_nan=False) + "\n")
         elif path is not None:
-            Console(highlight=False, soft_wrap=True).print(f"Report          {escape(str(path))}")
+            line = f"{'Report':<{INDENT}}{escape(str(path))}"
+            Console(highlight=False, soft_wrap=True).print(line)
+
+
+class _TraceKeeper:
+    """An evaluator that appends every trace to a list, so that an interruption loses none."""
+
+    def __init__(self, inner: Evaluate, traces: list[Trace]) -> None:
+        self._inner, self._traces = inner, traces
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the inner evaluator offers, such as `price`, on which budgets rely."""
+        return getattr(self._inner, name)
+
+    def __call__(
+        self,
+        runs: Sequence[Run],
+        steps: int,
+        *,
+        stage: str,
+        validate: bool = True,
+        until: int | None = None,
+    ) -> Trace:
+        trace = self._inner(runs, steps, stage=stage, validate=validate, until=until)
+        self._traces.append(trace)
+        return trace

@@ -1,6 +1,6 @@
-"""Targets: `train.py:task` or `package.module:task` to the task that is meant.
+"""The task that a command names: `train.py:task` or `package.module:task`.
 
-The file or module that a user names is the only code that lrtune ever executes.
+The named file or module is the only code of the user that lrtune executes.
 """
 
 import importlib
@@ -9,26 +9,39 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import torch
+
+from lrtune.demo import digits
 from lrtune.errors import TargetError
 from lrtune.task.task import Task
 
 DEFAULT_NAME = "task"
 
 
-def load(target: str) -> Task:
-    """The task that a target names; `:task` may be left out.
+def task_of(target: str | None, device: str | None) -> Task:
+    """The task of the command line, on its device; the embedded digits without a target."""
+    if target is None:
+        torch.set_num_threads(1)  # with more threads, so small a CNN only gets slower
+        return digits(device or "auto")
+    task = load_task(target)
+    return task if device is None else task.on(device)
+
+
+def load_task(target: str) -> Task:
+    """The task that a target names.
 
     Args:
-        target: `path/to/file.py:name` or `package.module:name`. The name leads to a `Task`, or to
-            a function without arguments that returns one.
+        target: `path/to/file.py:name` or `package.module:name`, where `:task` may be omitted. The
+            name is that of a `Task`, or of a function without arguments that returns one.
 
     Raises:
-        TargetError: There is no such file, module or name, or it is no task. What the user's own
-            code raises passes through.
+        TargetError: There is no such file, module or name, or it is not a task. Errors of the
+            user's own code pass through.
     """
+    # rpartition leaves the colon of a Windows drive (C:\\train.py:task) alone.
     place, _, name = target.partition(":") if ":" not in target[:2] else target.rpartition(":")
     name = name or DEFAULT_NAME
-    module = _file(Path(place)) if place.endswith(".py") else _module(place)
+    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
     if not hasattr(module, name):
         names = [each for each in vars(module) if not each.startswith("_")]
         tasks = [each for each in names if isinstance(getattr(module, each), Task)]
@@ -38,13 +51,13 @@ def load(target: str) -> Task:
     task = found if isinstance(found, Task) or not callable(found) else found()
     if not isinstance(task, Task):
         raise TargetError(
-            f"{target} is a {type(task).__name__}; expected a Task, or a function that returns "
-            f"one. Write {name} = lrtune.Task(model, train_loader, loss=...)."
+            f"{target} is of type {type(task).__name__}; expected a Task, or a function that "
+            f"returns one. Write {name} = lrtune.Task(model, train_loader, loss=...)."
         )
     return task
 
 
-def _file(path: Path) -> ModuleType:
+def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         near = sorted(path.parent.glob("*.py")) if path.parent.is_dir() else []
         there = f"There are {', '.join(each.name for each in near[:5])}." if near else ""
@@ -54,14 +67,15 @@ def _file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise TargetError(f"{str(path)!r} cannot be imported as a Python file. Check its ending.")
     module = importlib.util.module_from_spec(spec)
-    # As `python train.py` does: its neighbours can be imported, and loader workers find it again.
+    # As with `python train.py`: the file can import its neighbours, and the workers of a loader
+    # find the module under its name.
     sys.path.insert(0, str(path.parent.resolve()))
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-def _module(name: str) -> ModuleType:
+def _import_module(name: str) -> ModuleType:
     sys.path.insert(0, str(Path.cwd()))
     try:
         found = importlib.util.find_spec(name)
