@@ -27,7 +27,12 @@ def peak_ratio(schedule: Schedule) -> float:
     >>> peak_ratio(constant()), peak_ratio(cosine())
     (1.0, 1.6)
     """
-    return 1.0 if np.mean(multipliers(schedule, 100)) > CONSTANT_MEAN else PEAK_RATIO
+    return PEAK_RATIO if decays(schedule) else 1.0
+
+
+def decays(schedule: Schedule) -> bool:
+    """Whether the schedule leaves its peak by more than a few percent of it, on average."""
+    return bool(np.mean(multipliers(schedule, 100)) <= CONSTANT_MEAN)
 
 
 def mask_unstable(losses: Mapping[float, float]) -> dict[float, float]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from lrtune import figures
-from lrtune.analysis.rate_estimate import peak_ratio
+from lrtune.analysis.rate_estimate import decays
 from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, SPENDING
 from lrtune.results.serialization import Serializable, table_field
 from lrtune.schedules import parse
@@ -93,8 +93,8 @@ class SearchResult(Serializable):
             ArgumentError: There is no such schedule, or it does not take these arguments.
         """
         shape = parse(schedule or self.schedule)
-        decays = schedule is None or peak_ratio(shape) > 1.0
-        return snippet(shape, self.peak if decays else self.lr, self.steps)
+        at_peak = schedule is None or decays(shape)
+        return snippet(shape, self.peak if at_peak else self.lr, self.steps)
 
     def figure(self) -> "Figure":
         """Score over rate, with every seed; verdicts in colour; the interval shaded."""
