@@ -161,6 +161,8 @@ def _means(means: pd.DataFrame) -> list[theme.PlotlyTrace]:
     traces = []
     for verdict in found:
         rows = means[(means["verdict"] == verdict) & np.isfinite(means["mean"])]
+        if rows.empty:  # all runs with this verdict were stopped early, or failed
+            continue
         name = theme.escaped(verdict)
         traces.append(
             theme.markers(

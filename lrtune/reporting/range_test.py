@@ -38,7 +38,7 @@ def range_test_section(result: RangeTestResult) -> Section:
         ],
         notes=[as_sentence(note) for note in result.notes],
         limits="A sweep trains each rate for a single update. It shows where rates become too "
-        "high and where to start. Which rate trains best takes a search.",
+        "high and where to start. To find the rate that trains best, run a search.",
         charts=[_chart(result, rises)],
         manifest=result.manifest,
         call=python_call("range_test", result.manifest, ["low", "high", "steps", "seeds", "seed"]),

@@ -2,6 +2,7 @@
 
 from lrtune.analysis.curves import Outcome
 from lrtune.figures.losses import failed_runs, mean_curves
+from lrtune.figures.search import close_up_span
 from lrtune.reporting.sections import (
     Chart,
     Section,
@@ -83,7 +84,8 @@ def _rates(result: SearchResult, seeds: int) -> Chart:
     if (result.scores["outcome"] == Outcome.RETIRED.name).any():
         caption.append("Diamonds there: runs that were stopped early, far behind the best.")
     caption.append("Green: the chosen rate and its 90 % interval.")
-    caption.append("A second panel magnifies the rates if they are crowded.")
+    if close_up_span(result.frame, result.interval):
+        caption.append("The second panel magnifies the crowded rates.")
     tables = [
         as_table("All rates", result.frame),
         as_table("All short runs", result.scores),
