@@ -183,7 +183,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(tmp_path):
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130, (out, err)
-    assert "run the same command again to go on" in " ".join(err.split())
+    assert "Run the same command again to resume" in " ".join(err.split())
     assert "Range test" in out
     again = subprocess.run([*line, "b.html"], **where, **pipes, check=True)
     assert "remembered" in again.stderr

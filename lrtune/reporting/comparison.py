@@ -6,6 +6,7 @@ from lrtune.figures.comparison import mean_paths
 from lrtune.reporting.sections import (
     Chart,
     Section,
+    Table,
     as_sentence,
     as_table,
     python_call,
@@ -73,26 +74,29 @@ def _ranking(result: ComparisonResult) -> Chart:
 
 
 def _rates(result: ComparisonResult) -> Chart:
-    few_steps = values_by_step(mean_paths(result.paths, "lr"), "schedule", "value")
     return Chart(
         title="Learning rate over steps",
         draw=result.rates_figure,
         alt="The learning rate of every schedule over the steps, at its own peak rate.",
         caption="Every schedule at its own peak rate, compressed as a whole to the length of the "
         "short runs.",
-        tables=[as_table("Learning rate at some steps", few_steps)],
+        tables=[_at_some_steps("Learning rate at some steps", result, "lr")],
     )
 
 
 def _losses(result: ComparisonResult) -> Chart:
-    few_steps = values_by_step(mean_paths(result.paths, "loss"), "schedule", "value")
     return Chart(
         title="Loss over steps",
         draw=result.losses_figure,
         alt="The training loss of every schedule over the steps, the mean over the fresh seeds.",
         caption="The smoothed mean over the fresh seeds. Colours and dashes as in the chart above.",
-        tables=[as_table("Smoothed training loss at some steps", few_steps)],
+        tables=[_at_some_steps("Smoothed training loss at some steps", result, "loss")],
     )
+
+
+def _at_some_steps(caption: str, result: ComparisonResult, column: str) -> Table:
+    means = mean_paths(result.paths, column)
+    return as_table(caption, values_by_step(means, "schedule", "value"))
 
 
 def _heat(result: ComparisonResult) -> Chart:
