@@ -126,9 +126,11 @@ class RateHistory:
         ]
         return ", ".join(rates)
 
-    def compare(self) -> PairedResult | None:
-        """Compare every rate with the best one; None where all of them failed."""
-        return compare_paired(self.scores.pivot_table("score", "lr", "seed", dropna=False))
+    @property
+    def best(self) -> float | None:
+        """The rate with the lowest mean score; None where every rate failed."""
+        paired = self._compare()
+        return None if paired is None else float(cast("float", paired.leader))
 
     def leader(self) -> float:
         """The rate with the lowest mean score.
@@ -136,10 +138,13 @@ class RateHistory:
         Raises:
             SearchError: Every rate failed.
         """
-        paired = self.compare()
-        if paired is None:
+        best = self.best
+        if best is None:
             raise self.failure(self.horizon)
-        return float(cast("float", paired.leader))
+        return best
+
+    def _compare(self) -> PairedResult | None:
+        return compare_paired(self.scores.pivot_table("score", "lr", "seed", dropna=False))
 
     def failure(self, steps: int, way_out: str = "or lower `limits`") -> SearchError:
         """The error to raise where no rate trains for so many steps."""
@@ -155,7 +160,7 @@ class RateHistory:
         A rate diverged if it failed with some seed, or lies above the interval and ended no lower
         than it began.
         """
-        paired = self.compare()
+        paired = self._compare()
         assert paired is not None, "a search that has an answer has a leader"
         by_rate = self.scores.assign(failed=self.scores["outcome"].isin(FAILED_OUTCOMES)).groupby(
             "lr"

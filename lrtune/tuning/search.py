@@ -70,18 +70,16 @@ def search(
 ) -> SearchResult:
     """Find the best constant learning rate: a coarse grid, then closer around its best.
 
-    Every rate is trained with the same seeds, hence the same weights and batches. With a budget,
-    short runs of the coarse grid (it grows by decades while its best is at the edge) and of the two
-    rates at a factor of sqrt(10) from the best come first, then runs three times as long of the
-    best and its two neighbours. The answer is the minimum of the parabola through these three,
-    lowered the more, the less was learned, because short runs favour high rates. It is trained for
-    that length too, and from a budget of 2 on to the end, with one seed. `plan` shows the cost of
-    each stage.
+    Every rate is trained with the same seeds, hence the same weights and batches. Short runs of the
+    coarse grid come first (it grows by decades while its best is at the edge) and of the two rates
+    at a factor of sqrt(10) from the best, then runs three times as long of the best and its two
+    neighbours. The answer is the minimum of the parabola through these three, lowered the more, the
+    less was learned, because short runs favour high rates. From a budget of 2 on it is trained to
+    the end, with one seed. `plan` shows the cost of each stage.
 
-    Without a budget (`math.inf`) the search is the lecture's, which costs some sixteen trainings: a
-    fine grid of 0.8 ... 2 times the best follows the coarse one, all runs have `horizon` steps,
-    hopeless ones are given up early, and the answer is trained to the end with every seed; it is
-    halved while one is unstable.
+    With `budget=math.inf` the search is the lecture's, which costs some sixteen trainings: a fine
+    grid of 0.8 ... 2 times the best follows, all runs have `horizon` steps, hopeless ones are given
+    up early, and the answer is trained to the end with every seed, and halved while it is unstable.
 
     Losses are means of validation and training loss (of the last fifth of a run; without
     validation data that alone). `docs/quality.md` shows how good the answers are.
@@ -127,30 +125,21 @@ def search(
     short = whole("horizon", max(1, round(steps * SHORT)) if horizon is None else horizon, least=1)
     if short > steps:
         raise ArgumentError(f"horizon={short} is longer than steps={steps}. Raise steps.")
-    coarse = tuple(sorted({positive("a coarse rate", rate) for rate in coarse}))
-    fine = tuple(sorted({positive("a fine factor", factor) for factor in fine}))
-    low, high = (positive("a limit", limit) for limit in limits)
-    if not coarse:
-        raise ArgumentError("the coarse grid is empty. Give at least one rate, such as 0.01.")
-    if not low <= coarse[0] <= coarse[-1] <= high:
-        raise ArgumentError(
-            f"the coarse grid {coarse[0]:g} ... {coarse[-1]:g} leaves the limits {low:g} ... "
-            f"{high:g}. Widen the limits, or narrow the grid."
-        )
+    coarse, fine, limits = _checked(coarse, fine, limits)
     evaluate = evaluate or Evaluator(task, progress=progress)
-    made = {"steps": steps, "seeds": seeds, "seed": seed, "coarse": coarse}
+    settings = {"steps": steps, "seeds": seeds, "seed": seed, "coarse": coarse}
     if budget == math.inf:
         history = RateHistory(short, seed_list(seeds, seed))
-        answer = _GridSearch(evaluate, history, steps, (low, high)).run(coarse, fine)
+        answer = _GridSearch(evaluate, history, steps, limits).run(coarse, fine)
         spending = as_table(pd.DataFrame(columns=list(SPENDING)), SPENDING)
-        made |= {"horizon": short, "fine": fine}
+        settings |= {"horizon": short, "fine": fine}
     else:
         planned = plan(steps, budget, seeds=seeds, coarse=len(coarse))
         logging.getLogger(__name__).info("%s", planned)
-        within_budget = BudgetSearch(evaluate, planned, seed_list(planned.seeds, seed), (low, high))
-        answer, history = within_budget.run(coarse), within_budget.history
-        spending = within_budget.budget.spending(planned.stages)
-        made |= {"budget": planned.budget}
+        strategy = BudgetSearch(evaluate, planned, seed_list(planned.seeds, seed), limits)
+        answer, history = strategy.run(coarse), strategy.history
+        spending = strategy.budget.spending(planned.stages)
+        settings |= {"budget": planned.budget}
     return SearchResult(
         lr=answer.lr,
         interval=answer.interval,
@@ -162,13 +151,30 @@ def search(
         steps=steps,
         horizon=history.horizon,
         verified=answer.verified,
-        manifest=manifest(task.describe(), **made),
+        manifest=manifest(task.describe(), **settings),
         frame=history.table(answer.interval),
         scores=history.scores,
         curves=history.curves,
         checks=answer.checks,
         spending=spending,
     )
+
+
+def _checked(
+    coarse: Sequence[float], fine: Sequence[float], limits: tuple[float, float]
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, float]]:
+    """The grids in order, and the limits; raises where the coarse grid leaves them."""
+    coarse = tuple(sorted({positive("a coarse rate", rate) for rate in coarse}))
+    fine = tuple(sorted({positive("a fine factor", factor) for factor in fine}))
+    low, high = (positive("a limit", limit) for limit in limits)
+    if not coarse:
+        raise ArgumentError("the coarse grid is empty. Give at least one rate, such as 0.01.")
+    if not low <= coarse[0] <= coarse[-1] <= high:
+        raise ArgumentError(
+            f"the coarse grid {coarse[0]:g} ... {coarse[-1]:g} leaves the limits {low:g} ... "
+            f"{high:g}. Widen the limits, or narrow the grid."
+        )
+    return coarse, fine, (low, high)
 
 
 class _GridSearch:
@@ -186,7 +192,7 @@ class _GridSearch:
         """Train the grids, then the answer for the full length."""
         history, limits = self._history, self._limits
         self._train(coarse, "coarse")
-        while beyond := beyond_edge(history.stages, self._leader()):
+        while beyond := beyond_edge(history.stages, history.best):
             rate, why = beyond
             if not within([rate], limits):
                 self._notes.append(f"{why}, and lies at a limit: widen `limits`")
@@ -207,9 +213,6 @@ class _GridSearch:
             stopped = f"given up after {self._give_up_step} steps, clearly behind the best"
             self._notes.append(f"{stopped}: {rates}")
         return answer
-
-    def _leader(self) -> float | None:
-        return None if self._history.compare() is None else self._history.leader()
 
     def _missing_neighbours(self) -> list[float]:
         """Rates 25 % from the best, on the sides where none was trained within 30 %."""
@@ -281,22 +284,15 @@ def _because(answer: Answer, history: RateHistory) -> str:
 def _confidence(answer: Answer, history: RateHistory, steps: int) -> str:
     """The interval, how far the answer was trained, and what would make it surer."""
     low, high = answer.interval
-    return f"90 % interval: {low:.2g} to {high:.2g}. {_tried(answer, history, steps)}"
-
-
-def _tried(answer: Answer, history: RateHistory, steps: int) -> str:
     runs = int((answer.checks["lr"] == answer.lr).sum())
+    trained = f"for {history.horizon} of {steps} steps"
     if answer.verified:
         more = "" if runs > 2 else "; more seeds would make that surer"
-        return f"Stable over all {steps} steps in {runs} of {runs} runs{more}."
-    if len(answer.checks):
-        return (
-            f"Not stable over all {steps} steps: watch the loss, clip the gradients, or decay the "
-            "rate early."
-        )
-    trained = f"for {history.horizon} of {steps} steps"
-    if answer.lr not in answer.losses:
-        return (
-            f"Rates on both sides were trained {trained}, this one was not: give a larger budget."
-        )
-    return f"Trained {trained}; a budget of {VERIFIED:g} or more trains it to the end."
+        tried = f"Stable over all {steps} steps in {runs} of {runs} runs{more}."
+    elif len(answer.checks):
+        tried = f"Not stable over all {steps} steps: clip the gradients, or decay the rate early."
+    elif answer.lr in answer.losses:
+        tried = f"Trained {trained}; a budget of {VERIFIED:g} or more trains it to the end."
+    else:
+        tried = f"Only rates on both sides were trained, {trained}: give a larger budget."
+    return f"90 % interval: {low:.2g} to {high:.2g}. {tried}"
