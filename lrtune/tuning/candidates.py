@@ -120,6 +120,11 @@ class ComparedSchedule:
         return BENCHMARK_LOSS_RATIO.get(self.name, math.inf), self.complexity
 
     @property
+    def in_benchmark(self) -> bool:
+        """Whether the benchmark has measured it."""
+        return self.name in BENCHMARK_LOSS_RATIO
+
+    @property
     def peak_ratio(self) -> float:
         """Its likely best peak rate over the best constant rate."""
         schedule = Run(self.name, 1.0, self.shape).schedule

@@ -14,7 +14,7 @@ from lrtune.errors import SearchError
 from lrtune.results import ComparisonResult
 from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY
 from lrtune.results.serialization import as_table
-from lrtune.tuning.candidates import BENCHMARK_LOSS_RATIO, ComparedSchedule
+from lrtune.tuning.candidates import ComparedSchedule
 from lrtune.tuning.rounds import Round, Rounds
 
 LEAST_TAU = 0.5
@@ -43,9 +43,9 @@ def summarize(
     stability = _stability(rounds, scores)
     ranking = _ranking(rounds, final, paired, compared)
     shorter = stability[stability["horizon"] < final.horizon]
-    tied = ranking.loc[ranking["tied"], "schedule"].tolist()
     by_name = {schedule.name: schedule for schedule in compared}
-    name = min(tied, key=lambda tied_name: by_name[tied_name].tie_order)
+    tied = [by_name[name] for name in ranking.loc[ranking["tied"], "schedule"]]
+    name = min(tied, key=lambda schedule: schedule.tie_order).name
     agree = _horizons_agree(rounds, shorter, name, alone=len(tied) == 1)
     recommended = ranking.set_index("schedule").loc[name]
     return ComparisonResult(
@@ -162,15 +162,17 @@ def _paths(final: Round) -> pd.DataFrame:
     return as_table(frame.dropna(subset="schedule"), PATHS)
 
 
-def _because(name: str, tied: Sequence[str], shape: tuple[int, int], *, agree: bool) -> str:
+def _because(
+    name: str, tied: Sequence[ComparedSchedule], shape: tuple[int, int], *, agree: bool
+) -> str:
     schedules, seeds = shape
     among = f"{schedules} schedules, each at its own peak rate, with {seeds} fresh seeds"
     if len(tied) == 1:
         unsure = "" if agree else ", but the ranking changes with the horizon"
         return f"{'The winner' if agree else 'The best'} of {among}{unsure}."
-    others = [other for other in tied if other != name]
+    others = [schedule.name for schedule in tied if schedule.name != name]
     listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-    known = sum(other in BENCHMARK_LOSS_RATIO for other in tied)
+    known = sum(schedule.in_benchmark for schedule in tied)
     if not known:
         preferred = f"{name} is the simplest of them"
     elif known == len(tied):
