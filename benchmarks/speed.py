@@ -44,8 +44,8 @@ from lrtune.task.random_state import (
     preserve_random_state,
     seed_everything,
 )
-from lrtune.training import Loop, Stacked
-from lrtune.training.engines.fastest import Auto
+from lrtune.training import Loop, Vmapped
+from lrtune.training.engines.fastest import Fastest
 
 T = 500
 """Length of the training that the search is for."""
@@ -279,7 +279,7 @@ def _kept(answers: dict[str, float], way: str, run: Callable[[], float]) -> None
 
 # --- lockstep -------------------------------------------------------------------------------------
 
-ENGINES = {"loop": Loop, "stacked": Stacked, "auto": Auto}
+ENGINES = {"loop": Loop, "vmapped": Vmapped, "auto": Fastest}
 
 
 def lockstep() -> None:
@@ -307,7 +307,7 @@ def lockstep() -> None:
                 + ", ".join(f"{engine} {value:7,.0f}" for engine, value in per.items())
                 + f"; loop / auto {auto[0]:.2f} ({auto[1]:.2f} to {auto[2]:.2f}); peak MiB: "
                 + ", ".join(
-                    f"{engine} {_peak(name, engine, count)}" for engine in ("loop", "stacked")
+                    f"{engine} {_peak(name, engine, count)}" for engine in ("loop", "vmapped")
                 )
             )
             count *= 4

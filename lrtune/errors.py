@@ -27,6 +27,8 @@ __all__ = [
     "StudyError",
     "TargetError",
     "TaskError",
+    "add_location",
+    "has_location",
 ]
 
 
@@ -68,3 +70,22 @@ class StudyError(LrtuneError):
 
 class OtherTaskError(StudyError, ValueError):
     """A study belongs to another task; it is unchanged."""
+
+
+def add_location(error: Exception, where: str) -> None:
+    """Note in an error where training stopped, unless it says so already.
+
+    >>> error = ValueError("a loss that raises")
+    >>> add_location(error, "at step 2 of 6")
+    >>> add_location(error, "at step 2 of 6, further out")
+    >>> error.__notes__, has_location(error)
+    (['at step 2 of 6'], True)
+    """
+    if not has_location(error):
+        error.add_note(where)
+        error.__dict__["_lrtune_located"] = True
+
+
+def has_location(error: BaseException) -> bool:
+    """Return whether `add_location` has noted where training stopped."""
+    return "_lrtune_located" in error.__dict__

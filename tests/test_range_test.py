@@ -18,7 +18,7 @@ from lrtune.results import Trace
 from lrtune.results.schema import ANSWERS, RUNS, STOPS, SWEEP, TRACE, VALIDATIONS
 from lrtune.results.serialization import as_table
 from lrtune.testing import bowl
-from lrtune.training.run_state import failed
+from lrtune.training.run_records import retire_failed
 from lrtune.tuning.range_test import STOPPED
 from tests.planted import hashed_run
 
@@ -28,7 +28,7 @@ TASK = bowl()  # the fake evaluators below only need its description
 def replay(swept, untrained=None, calls=None):
     """An evaluator that trains nothing: (seed, rates) to the losses of the sweep and of its twin.
 
-    Runs end where `failed` says so, as in a cohort.
+    Runs end where `retire_failed` says so, as in a cohort.
     """
 
     def evaluate(runs, steps, *, stage, validate=True):
@@ -40,7 +40,7 @@ def replay(swept, untrained=None, calls=None):
             sweeps = run.name.startswith("sweep")
             losses = np.ones(steps) if untrained is None else untrained(run.seed, rates)
             losses = np.asarray(swept(run.seed, rates) if sweeps else losses, float)
-            verdict = failed(losses)
+            verdict = retire_failed(losses)
             end, outcome = (steps - 1, Outcome.FINISHED) if verdict is None else verdict
             columns = {"run": run.name, "step": range(end + 1), "lr": rates[: end + 1]}
             frames.append(pd.DataFrame(columns | {"loss": losses[: end + 1], "batch": 0}))

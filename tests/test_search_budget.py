@@ -31,8 +31,9 @@ from lrtune.results.runs import grid
 from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS
 from lrtune.results.serialization import as_table
 from lrtune.schedules import parse
+from lrtune.task import memory
 from lrtune.testing import bowl
-from lrtune.training import ENGINES, evaluator
+from lrtune.training import ENGINES
 from tests.planted import hashed_run
 
 TASK = bowl()  # the fakes below only need its description
@@ -129,8 +130,8 @@ def test_no_more_updates_are_made_than_the_budget_pays_for_and_all_are_told(
     task = bowl(curvature)
     with pytest.MonkeyPatch.context() as patch, counted_updates() as made:
         if room is not None:
-            short = room * evaluator.COPIES * task.nbytes
-            patch.setattr(evaluator, "room", lambda _device: short)
+            short = room * memory.COPIES * task.nbytes
+            patch.setattr(memory, "available_bytes", lambda _device: short)
         train = Evaluator(task, engine=engine, decide=first_choice() if decides else None)
         try:
             one = search(task, steps=steps, budget=budget, seeds=seeds, evaluate=train)

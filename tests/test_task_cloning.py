@@ -250,4 +250,4 @@ def test_frozen_memory_may_be_shared_as_nobody_writes_into_it():
     with preserve_random_state():
         assert brought.init_state(0, 0.1).model[0].weight.data_ptr() == table.data_ptr()
     with zoo.untouched(table):
-        train(brought, RUNS, 9, engine="stacked")
+        train(brought, RUNS, 9, engine="vmapped")

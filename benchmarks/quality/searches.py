@@ -15,7 +15,7 @@ from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import lost
 from lrtune import Cohort, Run, Trace, search
 from lrtune.task.random_state import preserve_random_state
-from lrtune.training.engines.fastest import Auto
+from lrtune.training.engines.fastest import Fastest
 
 OURS = "lrtune search"
 
@@ -48,8 +48,8 @@ def cohort(spec: Spec, rates: list[float], seed: int, steps: int) -> Trace:
     """Constant rates for so many updates, with their validation loss at the end."""
     task = spec.task()
     runs = [Run(f"{lr:.6g}", lr, seed=seed) for lr in dict.fromkeys(rates)]
-    many = Cohort(task, runs, steps, engine=Auto(task), retire=lost(spec.guessing()))
-    return many.advance().evaluate().trace
+    many = Cohort(task, runs, steps, engine=Fastest(task), retire=lost(spec.guessing()))
+    return many.advance().validate().trace
 
 
 def epoch(spec: Spec) -> int:

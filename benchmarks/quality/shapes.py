@@ -14,7 +14,7 @@ from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import SEEDS, lost, shape
 from lrtune import Cohort, Run, search
-from lrtune.training.engines.fastest import Auto
+from lrtune.training.engines.fastest import Fastest
 
 PRACTISED = Store(
     FOLDER / "practice.csv",
@@ -59,8 +59,8 @@ def practise(spec: Spec) -> None:
                               "repeat": repeat, "lr": run.lr}  # fmt: skip
     if runs:
         task = spec.task()
-        cohort = Cohort(task, runs, spec.steps, engine=Auto(task), retire=lost(spec.guessing()))
-        val = cohort.advance().evaluate().trace.validations.set_index("run")["loss"]
+        cohort = Cohort(task, runs, spec.steps, engine=Fastest(task), retire=lost(spec.guessing()))
+        val = cohort.advance().validate().trace.validations.set_index("run")["loss"]
         PRACTISED.add({**key, "val": val.get(name, math.nan)} for name, key in keys.items())
 
 

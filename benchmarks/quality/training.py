@@ -13,8 +13,7 @@ from benchmarks.quality.tasks import Spec
 from lrtune import Cohort, Run, Task
 from lrtune.analysis.curves import Outcome
 from lrtune.schedules import Schedule, parse
-from lrtune.training.engines.benchmark import Trial
-from lrtune.training.engines.fastest import Auto
+from lrtune.training.engines.fastest import EngineBenchmark, Fastest
 
 SHARES = (32, 16, 8, 4, 2, 1)
 """Losses are noted after T / 32, T / 16 ... updates."""
@@ -71,7 +70,7 @@ class Judge:
 
     def __init__(self, spec: Spec, store: Store = RUNS) -> None:
         self.spec, self._store = spec, store
-        self._trials: list[Trial] = []
+        self._benchmarks: list[EngineBenchmark] = []
         self._task: Task | None = None
 
     def __call__(
@@ -103,11 +102,11 @@ class Judge:
         self, runs: Sequence[Run], steps: int, shares: Sequence[int]
     ) -> dict[str, dict[str, object]]:
         self._task = self._task or self.spec.task()
-        engine = Auto(self._task, self._trials)
+        engine = Fastest(self._task, self._benchmarks)
         cohort = Cohort(self._task, runs, steps, engine=engine, retire=lost(self.spec.guessing()))
         stops = {share: max(1, round(steps / share)) for share in shares}
         for stop in sorted(set(stops.values())):
-            cohort.advance(stop).evaluate()
+            cohort.advance(stop).validate()
         trace = cohort.trace
         outcome = trace.runs.set_index("run")["outcome"]
         val = trace.validations.set_index(["run", "step"])["loss"]

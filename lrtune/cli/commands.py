@@ -48,7 +48,7 @@ def _shared_options(
         str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="the task's own")
     ] = None,
     engine: Annotated[
-        Literal["loop", "stacked", "auto"],
+        Literal["loop", "vmapped", "auto"],
         typer.Option(help="Train runs one after the other, or all at once; auto: the faster."),
     ] = "loop",
     study: Annotated[

@@ -17,7 +17,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome
 from lrtune.cli.output import INDENT, answer_object, print_error, print_results
 from lrtune.cli.task_file import task_of
-from lrtune.errors import ArgumentError, LrtuneError, ResultsError, SearchError
+from lrtune.errors import (
+    ArgumentError,
+    LrtuneError,
+    ResultsError,
+    SearchError,
+    has_location,
+)
 from lrtune.reporting import report
 from lrtune.results import Result, Trace
 from lrtune.results.runs import Run
@@ -148,8 +154,7 @@ class Session:
 
     def _add_notes(self, error: Exception) -> None:
         """Say where an error struck, and with SearchError which runs failed."""
-        located = any("at step" in note for note in getattr(error, "__notes__", []))
-        if self._last_progress and not located and not isinstance(error, LrtuneError):
+        if self._last_progress and not has_location(error) and not isinstance(error, LrtuneError):
             # Errors that a signal raises, such as the death of a loader's worker, strike anywhere.
             error.add_note(self._last_progress)
         if isinstance(error, SearchError) and self._unfinished:
@@ -167,7 +172,7 @@ class Session:
         return f"The finished part is printed below. Run the same command again to {again}."
 
     def _deliver(self) -> None:
-        for sentence in self._evaluator.told if self._evaluator is not None else []:
+        for sentence in self._evaluator.engine_notes if self._evaluator is not None else []:
             self.print_status(f"Engine: {sentence}")
         if not self.as_json:
             print_results(self.results)

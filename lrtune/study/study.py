@@ -155,7 +155,7 @@ class Study:
         >>> import tempfile
         >>> from lrtune.testing import bowl
         >>> study = Study(f"sqlite:///{tempfile.mkdtemp()}/bowl.db", bowl())
-        >>> study.decide("engine", lambda: "loop"), study.decide("engine", lambda: "stacked")
+        >>> study.decide("engine", lambda: "loop"), study.decide("engine", lambda: "vmapped")
         ('loop', 'loop')
         """
         made = self._ledger.decided(name)

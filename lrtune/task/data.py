@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import math
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrtune.errors import TaskError
 from lrtune.task.batch import Batch, digest, leaf_to_device, to_device
+from lrtune.task.memory import fits_beside_training
 from lrtune.task.random_state import ORDER, derive_seed, reseed_generator, seed_everything
 
 DEFAULT_BATCH_SIZE = 64
@@ -148,11 +148,9 @@ class TensorData(Data):
         return [order[start : start + self.size] for start in range(0, len(order), self.size)]
 
     def _move_all(self, device: torch.device) -> tuple[Tensor, ...] | None:
-        """Move the tensors to the device once; None if they need over a quarter of its memory."""
+        """Move the tensors to the device once; None where they do not fit beside the training."""
         if device not in self._on_device:
-            cuda = device.type == "cuda"
-            room = torch.cuda.mem_get_info(device)[0] / 4 if cuda else math.inf
-            if sum(tensor.nbytes for tensor in self.tensors) > room:
+            if not fits_beside_training(self.tensors, device):
                 return None
             self._on_device[device] = tuple(leaf_to_device(one, device) for one in self.tensors)
         return self._on_device[device]

@@ -1,11 +1,11 @@
-"""The engine room: the only training loop of the package."""
+"""Training: cohorts, their engines, and the evaluator."""
 
 from lrtune.training.cohort import Cohort, Progress
 from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop
-from lrtune.training.engines.vmapped import Stacked
+from lrtune.training.engines.vmapped import Vmapped
 from lrtune.training.evaluator import ENGINES, Evaluate, Evaluator, train
-from lrtune.training.run_state import step_settings
+from lrtune.training.run_records import step_settings
 
 __all__ = [
     "ENGINES",
@@ -15,7 +15,7 @@ __all__ = [
     "Evaluator",
     "Loop",
     "Progress",
-    "Stacked",
+    "Vmapped",
     "step_settings",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""Batches: drawn once for each seed, fanned out to all its runs, and kept for later cohorts."""
+"""Batches of each seed: drawn once, handed to all its runs, and cached for later cohorts."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -6,52 +6,49 @@ from dataclasses import dataclass, field
 
 from lrtune.task.batch import Batch, digest, nbytes
 from lrtune.task.data import DigestedBatch
+from lrtune.task.memory import batch_cache_bytes
 from lrtune.task.task import Task
-from lrtune.training.memory import room
-
-SHARE = 1 / 8
-"""How much of the memory for runs may hold batches, as a share."""
 
 
 @dataclass
-class _Kept:
-    """The first batches of a seed; their source goes to the reader that leaves them behind."""
+class _CachedBatches:
+    """The first batches of a seed; the reader that passes the last of them takes over `source`."""
 
     source: Iterator[DigestedBatch] | None
     batches: list[DigestedBatch] = field(default_factory=list)
     changed: bool = False
 
 
-class Shelf:
-    """The batches of a task, loaded once for all the cohorts that read them, while there is room.
+class BatchCache:
+    """Loads the batches of a task once for all cohorts that read them, while memory allows.
 
-    Tensors are not kept, as their rows are at hand anyway. What a loader has filled anew since it
-    gave it, as one does that has a single buffer, is seen by its digest, and loaded again.
+    Tensors are not cached, as their rows are in memory anyway. A loader may reuse one buffer for
+    all its batches; a changed digest shows that, and the batch is loaded again.
 
     Args:
-        task: Whose batches they are.
-        most: Bytes that may be kept; a share of the memory when None.
+        task: The task whose batches are read.
+        most: Bytes that may be cached; `lrtune.task.memory` decides when None.
 
     >>> from lrtune.testing import bowl
-    >>> shelf = Shelf(bowl(4.0))
-    >>> next(shelf.read(seed=0))[1] == next(shelf.read(seed=0))[1]
+    >>> cache = BatchCache(bowl(4.0))
+    >>> next(cache.read(seed=0))[1] == next(cache.read(seed=0))[1]
     True
     """
 
     def __init__(self, task: Task, most: float | None = None) -> None:
-        """Hold no batch yet."""
+        """Start empty."""
         self._task = task
-        self._left = SHARE * room(task.device) if most is None else most
-        self._kept: dict[int, _Kept] = {}
+        self._left = batch_cache_bytes(task.device) if most is None else most
+        self._kept: dict[int, _CachedBatches] = {}
 
     def read(self, seed: int) -> Iterator[DigestedBatch]:
-        """The batches of a seed, from its first one on, each with its digest; endless."""
+        """Yield the batches of a seed with their digests, from the first one on, without end."""
         if not self._task.uses_loader:
             return self._task.device_batches(seed)
-        kept = self._kept.setdefault(seed, _Kept(self._task.device_batches(seed)))
+        kept = self._kept.setdefault(seed, _CachedBatches(self._task.device_batches(seed)))
         return self._read(seed, kept)
 
-    def _read(self, seed: int, kept: _Kept) -> Iterator[DigestedBatch]:
+    def _read(self, seed: int, kept: _CachedBatches) -> Iterator[DigestedBatch]:
         for step in itertools.count():
             known = step < len(kept.batches)
             if self._changed(kept, step) if known else not self._add(seed, kept):
@@ -59,39 +56,39 @@ class Shelf:
             yield kept.batches[step]
         if step == len(kept.batches) and kept.source is not None:
             source, kept.source = kept.source, None
-        else:  # somebody else is further on
+        else:  # another reader has taken the source over: load this far again
             source = itertools.islice(self._task.device_batches(seed), step, None)
         yield from source
 
-    def _add(self, seed: int, kept: _Kept) -> bool:
-        """Load one more; False where there is no room, or another reader has gone on alone."""
+    def _add(self, seed: int, kept: _CachedBatches) -> bool:
+        """Cache one more batch; False where memory is short or another reader took the source."""
         if self._left <= 0 or kept.changed or kept.source is None:
             return False
         try:
             kept.batches.append(next(kept.source))
-        except BaseException:  # what is broken is not read on: the next reader begins afresh
+        except BaseException:  # a broken loader is not read on: the next reader starts anew
             self._kept.pop(seed, None)
             raise
         self._left -= nbytes(kept.batches[-1][0])
         return True
 
-    def _changed(self, kept: _Kept, step: int) -> bool:
-        """Whether this batch is another by now; on other devices than a CPU it is a copy."""
+    def _changed(self, kept: _CachedBatches, step: int) -> bool:
+        """Return whether the loader has overwritten this batch; on a GPU it is a copy, so never."""
         batch, known = kept.batches[step]
         kept.changed |= self._task.device.type == "cpu" and digest(batch) != known
         return kept.changed
 
 
-class Streams:
-    """The batches of every seed, drawn once per step, each with its digest kept."""
+class BatchStreams:
+    """One endless stream of batches for each seed; records the digest of every batch drawn."""
 
-    def __init__(self, shelf: Shelf, seeds: Sequence[int]) -> None:
+    def __init__(self, cache: BatchCache, seeds: Sequence[int]) -> None:
         """Open one stream for each seed."""
-        self._streams = {seed: shelf.read(seed) for seed in seeds}
+        self._streams = {seed: cache.read(seed) for seed in seeds}
         self.digests: dict[int, list[int]] = {seed: [] for seed in seeds}
 
     def draw(self, seed: int) -> Batch:
-        """The seed's next batch, on the task's device."""
+        """Return the seed's next batch, on the task's device."""
         try:
             batch, known = next(self._streams[seed])
         except Exception as error:

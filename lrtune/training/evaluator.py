@@ -1,8 +1,8 @@
-"""Training for those who want traces: an Evaluator, which goes on with what it knows; train()."""
+"""`Evaluator` trains runs and continues those it has trained before; `train` does it once."""
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import pandas as pd
@@ -12,25 +12,21 @@ from lrtune.results import Trace, concat_traces
 from lrtune.results.runs import Run, checked_runs, whole
 from lrtune.results.schema import COSTS
 from lrtune.results.serialization import as_table
+from lrtune.task.memory import max_runs
 from lrtune.task.task import Task
-from lrtune.training.batch_cache import Shelf
+from lrtune.training.batch_cache import BatchCache
 from lrtune.training.cohort import Cohort, Progress
-from lrtune.training.engine_choice import Decide, Decided, decided, trial_updates
 from lrtune.training.engines import Engine
-from lrtune.training.engines.benchmark import Trial
-from lrtune.training.engines.fastest import Auto
+from lrtune.training.engines.fastest import EngineBenchmark, Fastest
 from lrtune.training.engines.loop import Loop
-from lrtune.training.engines.vmapped import Stacked
-from lrtune.training.memory import room
+from lrtune.training.engines.vmapped import Vmapped
+from lrtune.training.fixed_engine import Decide, benchmark_updates, choose_engine
 
-ENGINES = ("loop", "stacked", "auto")
-
-COPIES = 5
-"""A run holds its weights, their gradients, up to two moments, and for a moment a stack's copy."""
+ENGINES = ("loop", "vmapped", "auto")
 
 
 class Evaluate(Protocol):
-    """Trains runs; a verb knows nothing else of how, so it is tested with a lambda."""
+    """Trains runs. Searches and comparisons know no more, so a lambda can test them."""
 
     def __call__(
         self,
@@ -43,28 +39,28 @@ class Evaluate(Protocol):
     ) -> Trace:
         """Train every run, over a horizon of `steps`, up to step `until` (to the end when None).
 
-        `stage` is a word for people, such as `coarse`. Asked again for some of the runs and a
-        later `until`, it goes on with them: the trace is that of one training without a stop.
+        `stage` names the part of a search for people, such as `coarse`. A second call with some
+        of the runs and a later `until` continues them: its trace is that of one training without
+        a stop.
 
-        A method `price(runs, steps, until)` may give, for each run, the most updates that a call
-        would make now; and the trace may carry its `costs`. A search within a budget uses both.
+        An evaluator may have a method `price(runs, steps, until)`, which returns the most updates
+        that a call would make for each run, and may fill `Trace.costs`. Budgets use both.
         """
 
 
 class Evaluator:
-    """Trains runs of one task, and goes on with those that it has trained before.
+    """Trains runs of one task, and continues those that it has trained before.
 
     Args:
         task: What is trained; it stays as it is.
-        engine: `loop` trains one run after the other on each batch; `stacked` all runs of a seed
-            at once; `auto` times both on the task's own updates, takes the faster, and says so in
-            `told`. Loop and stack differ by rounding. With the loop a run's numbers do not depend
-            on its neighbours, nor on what was faster that day, so the same seed gives the same
-            answer again.
-        progress: Told the stage, the updates done and the total.
-        decide: Keeps the choices of `auto`, as `Study.decide` does: each is made before the runs
-            begin, by a trial on updates that are thrown away. Then what a call gives depends on
-            that call alone, bit for bit on a CPU: nothing is gone on with, but by the loop.
+        engine: `loop` trains one run after the other on each batch; `vmapped` all runs of a seed
+            in one pass; `auto` times both on the task's own updates, takes the faster, and says
+            so in `engine_notes`. They differ by rounding. With the loop a run's numbers depend
+            neither on its neighbours nor on timings, so the same seed repeats the answer.
+        progress: Called with the stage, the updates done and their total.
+        decide: Keeps the choices of `auto`, as `Study.decide` does. Each is made before the runs
+            begin, by a benchmark whose updates are discarded. Then a trace depends on its call
+            alone, bit for bit on a CPU: only the loop continues runs of earlier calls.
 
     Raises:
         ArgumentError: There is no such engine.
@@ -85,34 +81,23 @@ class Evaluator:
         progress: Progress | None = None,
         decide: Decide | None = None,
     ) -> None:
-        """Nothing trained yet."""
+        """Start without runs."""
         if engine not in ENGINES:
             raise ArgumentError(f"engine={engine!r}; there are {', '.join(ENGINES)}.")
         self._task, self._progress = task, progress
-        self._trials: list[Trial] = []
-        self._told: dict[int, str] = {}
-        self._goes_on = decide is None or engine == "loop"  # a stack's rounding is of its runs
+        self._engine, self._decide = engine, decide
+        self._benchmarks: list[EngineBenchmark] = []
+        self._choices: dict[int, str] = {}
+        # Vmapped losses round differently when neighbours leave, so a run that is continued
+        # would differ in its last bits from one that a resumed study trains from the start.
+        self._continues = decide is None or engine == "loop"
         self._cohorts: list[Cohort] = []
-        self._shelf = Shelf(task)
-        self._trial_updates = (
-            None
-            if decide is None or engine != "auto"
-            else lambda runs, steps: trial_updates(task, runs, steps, decide)
-        )
-        self._make: Callable[[Sequence[Run], int], Engine] = {
-            "auto": lambda runs, steps: (
-                decided(task, runs, steps, decide, self._tell)
-                if decide is not None
-                else Auto(task, self._trials)
-            ),
-            "loop": lambda _runs, _steps: Loop(task),
-            "stacked": lambda _runs, _steps: Stacked(task),
-        }[engine]
+        self._cache = BatchCache(task)
 
     @property
-    def told(self) -> list[str]:
-        """Which engine was the faster, for how many runs, and by how much; for `auto`."""
-        return [*(str(trial) for trial in self._trials), *self._told.values()]
+    def engine_notes(self) -> list[str]:
+        """Which engine `auto` chose, for how many runs, and by how much it is faster."""
+        return [*map(str, self._benchmarks), *self._choices.values()]
 
     def __call__(
         self,
@@ -128,45 +113,57 @@ class Evaluator:
         if end > steps:
             raise ArgumentError(f"until={end} lies beyond the horizon of {steps} steps.")
         held, new = self._split(checked_runs(runs), steps, end)
-        idle, self._cohorts = self._cohorts, []  # one that is interrupted cannot go on
+        idle, self._cohorts = self._cohorts, []  # an interrupted cohort cannot be continued
         traces = [
             self._advanced(cohort, known, end, stage, validate=validate) for cohort, known in held
         ]
-        if len(new) + sum(len(cohort.live) for cohort in idle) > self._most:
-            idle = []  # to be trained again from the start, should they be asked for
+        if len(new) + sum(len(cohort.live) for cohort in idle) > self._max_runs:
+            idle = []  # frees their memory; asked for again, they train from the start
         for some in self._parts(new):
-            engine = self._make(some, steps)
+            engine, discarded = self._make_engine(some, steps)
             cohort = Cohort(
-                self._task, some, steps, engine=engine, shelf=self._shelf, progress=self._progress
+                self._task, some, steps, engine=engine, cache=self._cache, progress=self._progress
             )
-            discarded = engine.discarded if isinstance(engine, Decided) else {}
             traces.append(
                 self._advanced(cohort, some, end, stage, validate=validate, discarded=discarded)
             )
             idle.append(cohort)
-        going_on = [one for one in idle if one.live and one.step < one.steps]
-        self._cohorts = going_on if self._goes_on else []
+        unfinished = [one for one in idle if one.live and one.step < one.steps]
+        self._cohorts = unfinished if self._continues else []
         return concat_traces(traces).select([run.name for run in runs])
 
     def price(self, runs: Sequence[Run], steps: int, until: int) -> list[int]:
-        """The most updates that a call would make for each run now; see `Evaluate`.
+        """Return the most updates that a call would make for each run; see `Evaluate`.
 
-        A run that is held goes on from where it is; any other begins anew, and may first be tried
-        with each engine.
+        A held run continues from its step. Any other starts at 0, and an engine benchmark may come
+        first.
         """
         held, new = self._split(runs, steps, until)
         prices = {run.name: until - cohort.step for cohort, known in held for run in known}
         prices |= {run.name: until for run in new}
-        if self._trial_updates is not None:
+        if self._engine == "auto" and self._decide is not None:
             for some in self._parts(new):
-                for name, updates in self._trial_updates(some, steps).items():
+                discarded = benchmark_updates(self._task, some, steps, self._decide)
+                for name, updates in discarded.items():
                     prices[name] += updates
         return [prices[run.name] for run in runs]
+
+    def _make_engine(self, runs: Sequence[Run], steps: int) -> tuple[Engine, Mapping[str, int]]:
+        """Return an engine for these runs, and the updates that choosing it discarded."""
+        if self._engine == "loop":
+            return Loop(self._task), {}
+        if self._engine == "vmapped":
+            return Vmapped(self._task), {}
+        if self._decide is None:
+            return Fastest(self._task, self._benchmarks), {}
+        engine, notes = choose_engine(self._task, runs, steps, self._decide)
+        self._choices = notes | self._choices  # the first note tells how the choice was made
+        return engine, engine.discarded
 
     def _split(
         self, runs: Sequence[Run], steps: int, end: int
     ) -> tuple[list[tuple[Cohort, list[Run]]], list[Run]]:
-        """The runs that cohorts hold and can go on with, and those that begin anew."""
+        """Split runs into those that held cohorts can continue, and those that start at 0."""
         held, new = [], list(runs)
         for cohort in self._cohorts:
             known = [run for run in new if run in cohort.live]
@@ -176,16 +173,13 @@ class Evaluator:
         return held, new
 
     @property
-    def _most(self) -> int:
-        """How many runs fit into the memory at once."""
-        return int(room(self._task.device) / (COPIES * self._task.nbytes)) or 1
+    def _max_runs(self) -> int:
+        return max_runs(self._task.nbytes, self._task.device)
 
     def _parts(self, runs: Sequence[Run]) -> list[Sequence[Run]]:
-        most = self._most
-        return [runs[first : first + most] for first in range(0, len(runs), most)]
-
-    def _tell(self, about: int, told: str) -> None:
-        self._told.setdefault(about, told)
+        """Cut runs into cohorts that fit into memory."""
+        size = self._max_runs
+        return [runs[first : first + size] for first in range(0, len(runs), size)]
 
     def _advanced(
         self,
@@ -197,13 +191,13 @@ class Evaluator:
         validate: bool,
         discarded: Mapping[str, int] | None = None,
     ) -> Trace:
-        """What the runs of this cohort have shown up to `end`; its others are retired."""
+        """Train these runs of the cohort up to `end` and retire its others; return their trace."""
         names = [run.name for run in runs]
         updates, val_samples = dict(cohort.updates), dict(cohort.val_samples)
         begin = time.perf_counter()
-        cohort.keep(names).advance(end, stage=stage)
+        cohort.retain(names).advance(end, stage=stage)
         if validate and self._task.has_validation:
-            cohort.evaluate()
+            cohort.validate()
         seconds = (time.perf_counter() - begin) / len(runs)
         trace = cohort.trace.select(names)
         costs = [
@@ -236,19 +230,19 @@ def train(
 
     Args:
         task: What is trained; it stays as it is.
-        runs: Candidates, with names of their own.
+        runs: Their names must differ.
         steps: Optimizer updates of each run; schedules are spread over them.
-        engine: `loop`, `stacked` or `auto`, as of an `Evaluator`.
-        stage: A word for `progress`.
-        validate: Measure the runs that are left on the validation data at the end, if any.
-        progress: Told the stage, the updates done and the total.
+        engine: `loop`, `vmapped` or `auto`; see `Evaluator`.
+        stage: Passed to `progress`.
+        validate: Measure the validation loss of the runs that reached the end, if there is data.
+        progress: Called with the stage, the updates done and their total.
 
     Returns:
-        The trace: `frame`, `runs`, `validations`.
+        The trace: `frame`, `runs`, `validations`, `costs`.
 
     Raises:
         ArgumentError, ScheduleError: Before anything trains.
-        EngineError: The runs cannot be stacked, and `engine` is `stacked`.
+        EngineError: `engine` is `vmapped`, and `vmap` cannot train the runs.
 
     >>> from lrtune.testing import bowl
     >>> trace = train(bowl(curvature=4.0), [Run("a", 0.25), Run("b", 0.6)], steps=100)

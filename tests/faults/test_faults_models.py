@@ -93,7 +93,7 @@ def ended(verb, plan, handed, engine, fault):
     except (Stop, KeyboardInterrupt):
         return "broken off"
     except EngineError:
-        assert engine == "stacked"
+        assert engine == "vmapped"
         return "refused"
     return "finished"
 
@@ -104,7 +104,7 @@ def test_a_generated_model_stays_as_it_is(verb, times, hands):
     count = Counter()
 
     @settings(max_examples=times(1000, 70))
-    @given(plan=plans(), engine=st.sampled_from(["loop", "stacked", "auto"]), fault=FAULTS)
+    @given(plan=plans(), engine=st.sampled_from(["loop", "vmapped", "auto"]), fault=FAULTS)
     def law(plan, engine, fault):
         mine, handed = plan.brought()
         before, world = [zoo.photograph(one) for one in mine], zoo.world()

@@ -160,10 +160,10 @@ def test_validation_is_no_neighbour_either():
     runs = POOL[:4]
     cohort = Cohort(task(), runs, STEPS)
     for step in range(0, STEPS, 3):
-        cohort.advance(step).evaluate()
+        cohort.advance(step).validate()
     assert_undisturbed(cohort.advance().trace, runs)
     measured = cohort.trace.validations
-    single = Cohort(task(), runs[:1], STEPS).advance(6).evaluate().trace.validations
+    single = Cohort(task(), runs[:1], STEPS).advance(6).validate().trace.validations
     assert measured[(measured["run"] == runs[0].name) & (measured["step"] == 6)][
         "loss"
     ].tolist() == (single["loss"].tolist())
@@ -199,7 +199,7 @@ def test_the_trace_of_a_paused_cohort_is_the_beginning_of_the_whole():
 @given(at=st.integers(0, STEPS), kept=st.sets(st.sampled_from(POOL[:6]), min_size=1, max_size=3))
 def test_retiring_runs_does_not_disturb_those_that_are_kept(at, kept):
     runs = POOL[:6]
-    cohort = Cohort(task(), runs, STEPS).advance(at).keep([run.name for run in kept])
+    cohort = Cohort(task(), runs, STEPS).advance(at).retain([run.name for run in kept])
     assert set(cohort.live) == kept
     trace = cohort.advance().trace
     assert_undisturbed(trace, kept)

@@ -14,12 +14,11 @@ from torch import nn
 from lrtune import Cohort, Evaluator, Run, Task, train
 from lrtune.errors import EngineError
 from lrtune.schedules import FEEDBACK, cosine, one_cycle
-from lrtune.training.engines import vmapped as stacked_module
-from lrtune.training.engines.benchmark import GAIN, Trial, Way, ways
-from lrtune.training.engines.fastest import Auto
+from lrtune.task import memory
+from lrtune.training.engines.fastest import GAIN, EngineBenchmark, EngineConfig, Fastest
 from lrtune.training.engines.loop import Loop
-from lrtune.training.engines.stack import Stack
-from lrtune.training.engines.vmapped import Stacked
+from lrtune.training.engines.vmapped import Vmapped
+from lrtune.training.engines.vmapped_models import VmappedModels
 
 STEPS = 40
 TOLERANCE = 1e-4
@@ -59,7 +58,7 @@ RUNS = [
 
 
 def trained(task, engine, runs=RUNS, steps=STEPS):
-    return Cohort(task, runs, steps, engine=engine(task)).advance().evaluate().trace
+    return Cohort(task, runs, steps, engine=engine(task)).advance().validate().trace
 
 
 def assert_twins(one, other, tolerance=TOLERANCE):
@@ -75,7 +74,7 @@ def assert_twins(one, other, tolerance=TOLERANCE):
 @pytest.mark.parametrize("name", sorted(set(zoo.MODELS) - REFUSED))
 def test_stack_and_loop_are_twins(name, optimizer):
     task = brought(name, optimizer)
-    one, other = trained(task, Stacked), trained(task, Loop)
+    one, other = trained(task, Vmapped), trained(task, Loop)
     assert_twins(one, other)
     if name not in ("convolution", "evaluated"):
         # A bias in front of BatchNorm has no gradient: Adam walks at random there, and only the
@@ -86,16 +85,16 @@ def test_stack_and_loop_are_twins(name, optimizer):
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_cannot_be_stacked_is_refused_with_a_reason(name):
     with pytest.raises(EngineError, match="atch"):  # batching rule
-        train(brought(name), RUNS, 3, engine="stacked")
+        train(brought(name), RUNS, 3, engine="vmapped")
 
 
 def test_auto_goes_on_with_the_loop_where_the_stack_refuses():
     task = brought("spectral_norm")
     evaluator = Evaluator(task, engine="auto")
     assert_twins(evaluator(RUNS, 20, stage="a"), trained(task, Loop, steps=20), 1e-12)
-    (told,) = evaluator.told
-    assert "6 runs: loop" in told
-    assert "cannot be stacked" in told
+    (note,) = evaluator.engine_notes
+    assert "6 runs: loop" in note
+    assert "refuses these runs" in note
 
 
 class Asks(nn.Module):
@@ -153,13 +152,13 @@ def hooked_whole():
 def test_a_model_that_is_more_than_its_tensors_is_refused(make, why):
     task = Task(make, zoo.vectors(), batch_size=8)
     with pytest.raises(EngineError, match=f"{why}.*engine='loop'"):
-        train(task, RUNS, 2, engine="stacked")
+        train(task, RUNS, 2, engine="vmapped")
     assert train(task, RUNS, 2, engine="auto").runs["steps"].eq(2).all()
 
 
 def test_a_batch_that_is_a_dict_and_an_objective_can_be_stacked():
     task = Task(zoo.model("dropout"), zoo.DATA["dicts"](), objective=zoo.by_name)
-    assert_twins(train(task, RUNS, 30, engine="stacked"), train(task, RUNS, 30))
+    assert_twins(train(task, RUNS, 30, engine="vmapped"), train(task, RUNS, 30))
 
 
 class Remembering(nn.Module):
@@ -178,19 +177,19 @@ class Remembering(nn.Module):
 
 def test_a_loss_that_remembers_does_so_for_each_run():
     task = Task(zoo.model("linear"), zoo.vectors(), loss=Remembering(), batch_size=8)
-    assert_twins(train(task, RUNS, 30, engine="stacked"), train(task, RUNS, 30))
+    assert_twins(train(task, RUNS, 30, engine="vmapped"), train(task, RUNS, 30))
 
 
 @pytest.mark.parametrize("name", FEEDBACK)
 def test_schedules_that_react_do_so_in_a_stack(name):
     runs = [Run(f"{rate}", rate, FEEDBACK[name]()) for rate in (0.01, 0.1)]
     task = brought("linear")
-    assert_twins(train(task, runs, 30, engine="stacked"), train(task, runs, 30))
+    assert_twins(train(task, runs, 30, engine="vmapped"), train(task, runs, 30))
 
 
 def test_a_single_run_can_be_stacked():
     task = brought("convolution")
-    assert_twins(train(task, RUNS[:1], 20, engine="stacked"), train(task, RUNS[:1], 20))
+    assert_twins(train(task, RUNS[:1], 20, engine="vmapped"), train(task, RUNS[:1], 20))
 
 
 # --- what else the laws ask of a stack ------------------------------------------------------------
@@ -210,27 +209,27 @@ def dropping():
 
 @functools.cache
 def whole():
-    return trained(dropping(), Stacked, steps=12)
+    return trained(dropping(), Vmapped, steps=12)
 
 
 @settings(max_examples=15)
 @given(chunk=st.integers(1, 7))
 def test_the_size_of_the_chunks_does_not_matter(chunk):
-    one = trained(dropping(), functools.partial(Stacked, chunk=chunk), steps=12)
+    one = trained(dropping(), functools.partial(Vmapped, chunk=chunk), steps=12)
     assert_twins(one, whole(), 1e-5)
 
 
 @settings(max_examples=15)
 @given(at=st.integers(0, 12), kept=st.lists(st.sampled_from(RUNS), min_size=1, unique=True))
 def test_retiring_runs_does_not_disturb_those_that_are_kept(at, kept):
-    cohort = Cohort(dropping(), RUNS, 12, engine=Stacked(dropping()))
+    cohort = Cohort(dropping(), RUNS, 12, engine=Vmapped(dropping()))
     names = [run.name for run in kept]
-    cohort.advance(at).keep(names).advance()
+    cohort.advance(at).retain(names).advance()
     assert_twins(cohort.trace.select(names), whole().select(names), 1e-5)
 
 
 def test_a_fork_goes_on_from_its_parent_in_a_stack():
-    cohort = Cohort(dropping(), RUNS, 12, engine=Stacked(dropping())).advance(5)
+    cohort = Cohort(dropping(), RUNS, 12, engine=Vmapped(dropping())).advance(5)
     twin = Run("twin", RUNS[2].lr, RUNS[2].schedule, RUNS[2].seed)
     frame = cohort.fork(RUNS[2].name, [twin]).advance().trace.frame
     ours = frame[frame["run"] == "twin"]["loss"].to_numpy()
@@ -241,7 +240,7 @@ def test_a_fork_goes_on_from_its_parent_in_a_stack():
 @pytest.mark.parametrize("rate", [1e30, 1e36])
 def test_a_run_that_goes_non_finite_touches_no_other(rate):
     absurd = [*RUNS, Run("absurd", rate, seed=0)]
-    trace = trained(dropping(), Stacked, absurd, 12)
+    trace = trained(dropping(), Vmapped, absurd, 12)
     assert trace.runs.set_index("run")["outcome"]["absurd"] in ("NONFINITE", "DIVERGED")
     names = [run.name for run in RUNS]
     assert_twins(trace.select(names), whole(), 1e-5)
@@ -254,23 +253,23 @@ def test_a_loss_that_refuses_nan_ends_one_run_and_not_all():
         model, (inputs, labels.gt(0).float()), loss=nn.BCELoss(), batch_size=8,
     )  # fmt: skip
     runs = [Run("a", 0.1), Run("b", 0.2), Run("absurd", 1e38)]
-    assert_twins(train(task, runs, 40, engine="stacked"), train(task, runs, 40))
+    assert_twins(train(task, runs, 40, engine="vmapped"), train(task, runs, 40))
 
 
 def test_random_layers_draw_what_they_draw_in_the_loop():
     """Noise differs from step to step, not from run to run, and is the loop's."""
     task = Task(zoo.model("Noisy"), zoo.vectors(), batch_size=8)
     drawn = {}
-    for engine in (Loop, Stacked):
+    for engine in (Loop, Vmapped):
         cohort = Cohort(task, RUNS[:3], 3, engine=engine(task))
         drawn[engine] = [(cohort.advance(step), zoo.Noisy.drawn)[1] for step in (1, 2, 3)]
-    assert drawn[Loop] == drawn[Stacked]
+    assert drawn[Loop] == drawn[Vmapped]
     assert len(set(drawn[Loop])) == 3
 
 
 def test_without_memory_for_all_it_does_them_in_parts(monkeypatch):
     """The device that is simulated here holds two runs at once."""
-    plain, most = Stack.step, 0
+    plain, most = VmappedModels.step, 0
 
     def scarce(self, batch, noise):
         nonlocal most
@@ -279,8 +278,8 @@ def test_without_memory_for_all_it_does_them_in_parts(monkeypatch):
         most = max(most, len(self._states))
         return plain(self, batch, noise)
 
-    monkeypatch.setattr(Stack, "step", scarce)
-    assert_twins(trained(dropping(), Stacked, steps=12), whole(), 1e-5)
+    monkeypatch.setattr(VmappedModels, "step", scarce)
+    assert_twins(trained(dropping(), Vmapped, steps=12), whole(), 1e-5)
     assert most == 2
 
 
@@ -288,19 +287,22 @@ def test_a_run_too_large_for_the_device_is_an_error(monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(Stack, "step", full)
+    monkeypatch.setattr(VmappedModels, "step", full)
     with pytest.raises(torch.OutOfMemoryError):
-        train(dropping(), RUNS, 3, engine="stacked")
+        train(dropping(), RUNS, 3, engine="vmapped")
 
 
 def test_activations_that_would_not_fit_are_never_made(monkeypatch):
     sizes = []
-    plain = Stack.step
-    monkeypatch.setattr(stacked_module, "room", lambda _: 3 * stacked_module.BYTES * ACTIVATIONS)
+    plain = VmappedModels.step
+    room = 3 * memory.BACKWARD_FACTOR * ACTIVATIONS
+    monkeypatch.setattr(memory, "available_bytes", lambda _: room)
     monkeypatch.setattr(
-        Stack, "step", lambda self, *a: (sizes.append(len(self._states)), plain(self, *a))[1]
+        VmappedModels,
+        "step",
+        lambda self, *a: (sizes.append(len(self._states)), plain(self, *a))[1],
     )
-    assert_twins(trained(dropping(), Stacked, steps=12), whole(), 1e-5)
+    assert_twins(trained(dropping(), Vmapped, steps=12), whole(), 1e-5)
     assert 1 <= max(sizes) < 6
 
 
@@ -311,7 +313,7 @@ ACTIVATIONS = 8 * (3 * 4 + 3 * 4 + 12) * 4
 # --- the evaluator --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["loop", "stacked"])
+@pytest.mark.parametrize("engine", ["loop", "vmapped"])
 @settings(max_examples=10)
 @given(
     rungs=st.lists(st.integers(1, 12), min_size=1, max_size=4),
@@ -344,11 +346,10 @@ def test_what_was_trained_is_not_trained_again(monkeypatch):
 
 
 def test_runs_that_do_not_fit_at_once_are_trained_in_parts(monkeypatch):
-    from lrtune.training import evaluator as training
-
     task = brought("linear")
     whole_trace = Evaluator(task, engine="loop")(RUNS, 6, stage="a")
-    monkeypatch.setattr(training, "room", lambda _: 5 * training.COPIES * task.nbytes)
+    room = 5 * memory.COPIES * task.nbytes
+    monkeypatch.setattr(memory, "available_bytes", lambda _: room)
     evaluator, sizes = Evaluator(task, engine="loop"), []
     plain = Cohort.__init__
     monkeypatch.setattr(
@@ -387,57 +388,57 @@ def test_an_interrupted_evaluator_begins_again():
 
 # --- auto -----------------------------------------------------------------------------------------
 
-WAYS = ways(2, on_cpu=True)
+CONFIGS = [EngineConfig(engine, threads) for engine in ("loop", "vmapped") for threads in (2, 1)]
 
 
-@given(st.fixed_dictionaries({way: st.floats(1e-6, 10) for way in WAYS}))
-def test_auto_takes_the_fastest_way(seconds):
+@given(st.fixed_dictionaries({config: st.floats(1e-6, 10) for config in CONFIGS}))
+def test_auto_takes_the_fastest_configuration(seconds):
     """None is faster than what it takes by more than the gain it asks for, and none is left out."""
-    trial = Trial(9, WAYS)
-    while (way := trial.next()) is not None:
-        trial.note(way, seconds[way])
-    assert seconds[trial.best] <= min(seconds.values()) * GAIN ** len(WAYS)
-    assert all(len(trial.times[way]) >= 2 for way in WAYS)
-    assert str(trial.best) in str(trial)
+    benchmark = EngineBenchmark(9, CONFIGS)
+    while (config := benchmark.next_config()) is not None:
+        benchmark.add_time(config, seconds[config])
+    assert seconds[benchmark.best] <= min(seconds.values()) * GAIN ** len(CONFIGS)
+    assert all(len(benchmark.times[config]) >= 2 for config in CONFIGS)
+    assert str(benchmark.best) in str(benchmark)
 
 
 @given(st.floats(1e-6, 10))
-def test_equal_ways_leave_everything_as_it_was(seconds):
-    trial = Trial(9, WAYS)
-    while (way := trial.next()) is not None:
-        trial.note(way, seconds)
-    assert trial.best == WAYS[0] == Way(stacked=False, threads=2)
+def test_equal_times_leave_everything_as_it_was(seconds):
+    benchmark = EngineBenchmark(9, CONFIGS)
+    while (config := benchmark.next_config()) is not None:
+        benchmark.add_time(config, seconds)
+    assert benchmark.best == CONFIGS[0] == EngineConfig("loop", 2)
 
 
-def test_a_slow_way_is_not_timed_twice():
-    trial = Trial(9, ways(1, on_cpu=True))
-    while (way := trial.next()) is not None:
-        trial.note(way, 1.0 if way.stacked else 0.1)
-    assert len(trial.times[Way(stacked=True, threads=1)]) == 2
+def test_a_slow_configuration_is_not_timed_twice():
+    benchmark = EngineBenchmark(9, CONFIGS[1::2])
+    while (config := benchmark.next_config()) is not None:
+        benchmark.add_time(config, 1.0 if config.engine == "vmapped" else 0.1)
+    assert len(benchmark.times[EngineConfig("vmapped", 1)]) == 2
 
 
-def test_auto_tries_each_size_of_cohort_once_and_leaves_the_threads_alone():
-    task, trials = dropping(), []
+def test_auto_times_each_size_of_cohort_once_and_leaves_the_threads_alone():
+    task, benchmarks = dropping(), []
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
         for runs in (RUNS, RUNS, RUNS[:1], RUNS[:2], RUNS[:3]):
-            Cohort(task, runs, 20, engine=Auto(task, trials)).advance()
+            Cohort(task, runs, 20, engine=Fastest(task, benchmarks)).advance()
             assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
-    assert [trial.runs for trial in trials] == [6, 3]
+    assert [benchmark.runs for benchmark in benchmarks] == [6, 3]
 
 
 def test_auto_gives_the_losses_of_the_loop():
-    task, trials = dropping(), []
-    auto = trained(task, functools.partial(Auto, trials=trials), steps=30)
+    task, benchmarks = dropping(), []
+    auto = trained(task, functools.partial(Fastest, benchmarks=benchmarks), steps=30)
     assert_twins(auto, trained(task, Loop, steps=30))
-    assert len(trials) == 1
-    assert not trials[0].refused
-    assert {way.stacked for way in trials[0].times} == {False, True}
+    assert len(benchmarks) == 1
+    assert not benchmarks[0].refused
+    assert {config.engine for config in benchmarks[0].times} == {"loop", "vmapped"}
 
 
 def test_there_are_three_engines():
-    with pytest.raises(ValueError, match="engine='fast'; there are loop, stacked, auto"):
+    with pytest.raises(ValueError, match="engine='fast'; there are loop, vmapped, auto"):
         Evaluator(dropping(), engine="fast")

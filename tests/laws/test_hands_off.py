@@ -30,8 +30,8 @@ def search(task):
 
 
 def cohort(task, runs=RUNS):
-    whole = Cohort(task, runs, 6).advance(2).evaluate().fork("a", [Run("c", 0.2)])
-    return whole.advance(4).keep(["a", "c"]).evaluate().advance().evaluate().trace
+    whole = Cohort(task, runs, 6).advance(2).validate().fork("a", [Run("c", 0.2)])
+    return whole.advance(4).retain(["a", "c"]).validate().advance().validate().trace
 
 
 VERBS = {
@@ -245,7 +245,7 @@ def test_what_was_trained_before_an_interruption_can_be_read():
     for run in runs:
         ours, theirs = (frame[frame["run"] == run.name] for frame in (trace.frame, whole))
         assert ours.to_numpy().tolist() == theirs.iloc[:13].to_numpy().tolist()
-    for going_on in (cohort.advance, cohort.evaluate, lambda: cohort.fork("a", [Run("c", 1.0)])):
+    for going_on in (cohort.advance, cohort.validate, lambda: cohort.fork("a", [Run("c", 1.0)])):
         with untouched(), pytest.raises(lrtune.LrtuneError, match="interrupted within a step"):
             going_on()
 

@@ -159,7 +159,7 @@ def test_a_run_is_what_it_is_made_of():
 
     others = [
         key(lr=0.1 + 2**-56), key(shape=cosine(0.1)), key(shape=linear()), key(seed=1),
-        key(steps=11), key(engine="stacked"), key(task="u"), key(shape=lambda p: p),
+        key(steps=11), key(engine="vmapped"), key(task="u"), key(shape=lambda p: p),
         key(shape=lambda p: p / 2), key(shape=ReduceOnPlateau()),
         key(shape=ReduceOnPlateau(factor=0.2)), key(shape=GrowUntilPlateau()),
     ]  # fmt: skip

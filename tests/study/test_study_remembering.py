@@ -132,7 +132,7 @@ def test_rungs_of_one_run_are_kept_apart(where):
 def test_the_engine_is_part_of_the_identity(where):
     task = bowl(4.0)
     study, counted = Study(where, task), Counted(task)
-    for engine in ("loop", "stacked", "loop"):
+    for engine in ("loop", "vmapped", "loop"):
         study.remembering(counted, engine)([Run("a", 0.1)], 5, stage="s")
     assert len(counted.asked) == 2
 
@@ -272,8 +272,8 @@ def test_a_seed_that_begins_otherwise_is_refused(where):
 
 def test_the_first_decision_stands(where):
     one, two = Study(where, bowl()), Study(where, bowl())
-    assert one.decide("engine", lambda: "stacked/2") == "stacked/2"
-    assert two.decide("engine", lambda: "loop/1") == "stacked/2"
+    assert one.decide("engine", lambda: "vmapped/2") == "vmapped/2"
+    assert two.decide("engine", lambda: "loop/1") == "vmapped/2"
     assert one.decide("other", lambda: "x") == "x"
 
 

@@ -1,4 +1,4 @@
-"""What a cohort asks of an engine."""
+"""Engines carry updates out: the protocol between a cohort and its engine."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
@@ -9,15 +9,15 @@ from lrtune.results.runs import Run
 from lrtune.task.batch import Batch
 
 
-class Pace(NamedTuple):
-    """What a run's optimizer is set to for one update.
+class StepSettings(NamedTuple):
+    """Rate and momentum of a run's optimizer for one update.
 
     Attributes:
-        rate: Multiplier of the peak rate; or, for a schedule that reacts to the loss, a function
-            of the loss of this very batch, which costs a look at the device.
-        momentum: SGD's momentum or Adam's beta1; None leaves the optimizer's own alone.
-        learns: Whether the rate is above zero at any step: otherwise the loss is all there is to
-            the run, and an engine may spare the rest.
+        rate: Multiplier of the peak rate; or, for a feedback schedule, a function of the loss of
+            this very batch, which makes the engine wait for the device.
+        momentum: SGD's momentum or Adam's beta1; None leaves the optimizer's own value.
+        learns: Whether the run's rate is above zero at any step. Where it never is, an engine may
+            skip the backward pass and the optimizer.
     """
 
     rate: float | Callable[[float], float]
@@ -26,23 +26,23 @@ class Pace(NamedTuple):
 
 
 class Engine(Protocol):
-    """Holds the states of the runs of a cohort, and updates those of one seed in lockstep.
+    """Holds the state of every run of a cohort, and updates the runs of one seed in lockstep.
 
-    Every run draws the same numbers for its random layers, and none sees another's state.
+    Random layers draw the same numbers in every run of a seed, and no run sees another's state.
     """
 
     def begin(self, run: Run, like: str | None = None) -> None:
-        """Hold a fresh state for the run, or one that goes on from the state of run `like`."""
+        """Create a fresh state for the run, or copy the present state of run `like`."""
 
     def update(
-        self, runs: Sequence[Run], batch: Batch, paces: Sequence[Pace], noise: int
+        self, runs: Sequence[Run], batch: Batch, settings: Sequence[StepSettings], noise: int
     ) -> Tensor:
-        """One optimizer update of each run on the placed batch.
+        """Make one optimizer update of each run.
 
         Args:
             runs: Runs of one seed, all begun.
             batch: On the task's device.
-            paces: Each run's rate and momentum at this step.
+            settings: Each run's rate and momentum at this step.
             noise: The seed of the random layers at this step.
 
         Returns:
@@ -50,7 +50,7 @@ class Engine(Protocol):
         """
 
     def validate(self, runs: Sequence[Run]) -> list[float]:
-        """Mean validation loss of each run."""
+        """Return the mean validation loss of each run."""
 
     def drop(self, run: Run) -> None:
-        """Forget the run's state."""
+        """Delete the run's state."""

@@ -1,4 +1,4 @@
-"""The reference engine: on each batch one run after the other. Works with every model."""
+"""The reference engine: one run after the other on each batch. Works with every model."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,71 +12,73 @@ from lrtune.schedules.torch_schedulers import set_momentum
 from lrtune.task.batch import Batch, leaves
 from lrtune.task.random_state import seed_everything
 from lrtune.task.task import Task, TrainState
-from lrtune.training.engines import Pace
+from lrtune.training.engines import StepSettings
 
 
 @dataclass
-class Held:
-    """What training one run changes, and the peak rate of each of its parameter groups."""
+class RunState:
+    """Model and optimizer of one run, and the peak rate of each of its parameter groups."""
 
     state: TrainState
     peaks: list[float]
 
-    def set(self, pace: Pace, loss: Tensor) -> None:
-        """Set the optimizer to a pace; every parameter group keeps its ratio to the peak rate."""
-        rate = pace.rate if isinstance(pace.rate, float) else pace.rate(float(loss))
+    def apply(self, settings: StepSettings, loss: Tensor) -> None:
+        """Set rate and momentum; parameter groups keep the ratios of their peak rates."""
+        rate = settings.rate
+        if not isinstance(rate, float):
+            rate = rate(float(loss))
         for group, peak in zip(self.state.optimizer.param_groups, self.peaks, strict=True):
             if isinstance(group["lr"], Tensor):  # capturable optimizers keep it on the device
                 group["lr"].fill_(peak * rate)
             else:
                 group["lr"] = peak * rate
-        if pace.momentum is not None:
-            set_momentum(self.state.optimizer, pace.momentum)
+        if settings.momentum is not None:
+            set_momentum(self.state.optimizer, settings.momentum)
 
 
 class Loop:
-    """Every run has a model and an optimizer of its own."""
+    """Trains every run with its own model and optimizer, one after the other."""
 
     def __init__(self, task: Task) -> None:
-        """Hold no run yet."""
+        """Start without runs."""
         self._task = task
-        self._held: dict[str, Held] = {}
+        self.states: dict[str, RunState] = {}
 
     def begin(self, run: Run, like: str | None = None) -> None:
-        """Hold a fresh state for the run, or one that goes on from the state of run `like`."""
+        """Create a fresh state for the run, or copy the present state of run `like`."""
         try:
             if like is None:
                 state = self._task.init_state(run.seed, run.lr)
             else:
-                state = self._task.copy_state(self._held[like].state, run.lr)
+                state = self._task.copy_state(self.states[like].state, run.lr)
         except Exception as error:
-            note(error, "starting", run)
+            add_run_note(error, "starting", run)
             raise
         peaks = [float(group["lr"]) for group in state.optimizer.param_groups]
-        self._held[run.name] = Held(state, peaks)
+        self.states[run.name] = RunState(state, peaks)
 
     def update(
-        self, runs: Sequence[Run], batch: Batch, paces: Sequence[Pace], noise: int
+        self, runs: Sequence[Run], batch: Batch, settings: Sequence[StepSettings], noise: int
     ) -> Tensor:
-        """One optimizer update of each run on the placed batch; losses before the update."""
+        """Make one optimizer update of each run; see `Engine`."""
         losses = []
-        for run, pace in zip(runs, paces, strict=True):
-            held = self._held[run.name]
+        for run, setting in zip(runs, settings, strict=True):
+            held = self.states[run.name]
             try:
                 seed_everything(noise)
                 held.state.optimizer.zero_grad()
-                loss = self._loss(held.state, batch, backward=pace.learns)
-                if pace.learns:
-                    held.set(pace, loss)
+                loss = self._loss(held.state, batch, backward=setting.learns)
+                if setting.learns:
+                    held.apply(setting, loss)
                     held.state.optimizer.step()
             except Exception as error:
-                note(error, "training", run)
+                add_run_note(error, "training", run)
                 raise
             losses.append(loss)
         return losses[0] if len(losses) == 1 else torch.cat(losses)
 
     def _loss(self, state: TrainState, batch: Batch, *, backward: bool) -> Tensor:
-        """The loss, shape [1]; NaN where overflowing layers made it raise."""
+        """Return the loss, shape [1]; NaN where it raised because a layer overflowed."""
         try:
             loss = self._task.loss(state, batch)
         except Exception:
@@ -88,29 +90,49 @@ class Loop:
         return loss.detach().reshape(1)
 
     def validate(self, runs: Sequence[Run]) -> list[float]:
-        """Mean validation loss of each run."""
-        states = {named(run): self._held[run.name].state for run in runs}
+        """Return the mean validation loss of each run."""
+        states = {describe_run(run): self.states[run.name].state for run in runs}
         return list(self._task.validate(states).values())
 
     def drop(self, run: Run) -> None:
-        """Forget the run's state."""
-        del self._held[run.name]
+        """Delete the run's state."""
+        del self.states[run.name]
 
 
-def note(error: Exception, doing: str, run: Run) -> None:
-    """Say in the error which run it ended."""
-    error.add_note(f"while {doing} {named(run)}")
+class LoopStates:
+    """Base of engines that update the states which a `Loop` creates, validates and deletes."""
+
+    def __init__(self, loop: Loop) -> None:
+        """Use the states of this loop."""
+        self._loop = loop
+
+    def begin(self, run: Run, like: str | None = None) -> None:
+        """Create a fresh state for the run, or copy the present state of run `like`."""
+        self._loop.begin(run, like)
+
+    def validate(self, runs: Sequence[Run]) -> list[float]:
+        """Return the mean validation loss of each run."""
+        return self._loop.validate(runs)
+
+    def drop(self, run: Run) -> None:
+        """Delete the run's state."""
+        self._loop.drop(run)
 
 
-def named(run: Run) -> str:
-    """A run, in words that no other of its cohort has."""
+def add_run_note(error: Exception, doing: str, run: Run) -> None:
+    """Note in the error which run it stopped."""
+    error.add_note(f"while {doing} {describe_run(run)}")
+
+
+def describe_run(run: Run) -> str:
+    """Return name, peak rate and seed of a run, for messages."""
     return f"run {run.name!r} (peak rate {run.lr:g}, seed {run.seed})"
 
 
 def _overflows(task: Task, state: TrainState, batch: Batch) -> bool:
-    """Whether a layer gives numbers that are not finite.
+    """Return whether a layer outputs numbers that are not finite.
 
-    Some losses, such as BCELoss, refuse them with an error: the end of one run, not of all.
+    Losses such as BCELoss raise on them. That should end one run, not all of them.
     """
     finite: list[bool] = []
 

@@ -12,10 +12,10 @@ from torch import nn
 from lrtune import Run, Task, search
 from lrtune.results.runs import grid
 from lrtune.task.batch import digest
+from lrtune.task.memory import available_bytes
 from lrtune.task.random_state import preserve_random_state
 from lrtune.training import Evaluator
-from lrtune.training.batch_cache import Shelf
-from lrtune.training.memory import room
+from lrtune.training.batch_cache import BatchCache
 
 
 class Counting:
@@ -58,8 +58,8 @@ def test_whoever_reads_whenever_gets_the_batches_of_the_seed(most, turns, buffer
     size = sum(leaf.nbytes for leaf in next(iter(Counting())))
     with preserve_random_state():
         alone = [known for _, known in itertools.islice(brought.device_batches(seed), 48)]
-        shelf = Shelf(brought, most=most * size)
-        readers = [shelf.read(seed) for _ in range(3)]
+        cache = BatchCache(brought, most=most * size)
+        readers = [cache.read(seed) for _ in range(3)]
         at = [0, 0, 0]
         for reader, count in turns:
             for batch, known in itertools.islice(readers[reader], count):
@@ -68,10 +68,10 @@ def test_whoever_reads_whenever_gets_the_batches_of_the_seed(most, turns, buffer
 
 
 @pytest.mark.parametrize("buffer", [False, True])
-def test_a_search_is_the_same_with_and_without_a_shelf(buffer, monkeypatch):
+def test_a_search_is_the_same_with_and_without_a_batch_cache(buffer, monkeypatch):
     images, labels = zoo.images()
     kept = search(task(Counting(buffer=buffer), val=(images, labels)), steps=96, budget=1.0)
-    monkeypatch.setattr("lrtune.training.batch_cache.SHARE", 0)
+    monkeypatch.setattr("lrtune.task.memory.BATCH_CACHE_SHARE", 0)
     assert search(
         task(Counting(buffer=buffer), val=(images, labels)), steps=96, budget=1.0
     ).to_json() == (kept.to_json())
@@ -88,7 +88,7 @@ def test_a_search_loads_no_batch_twice():
 
 
 def test_without_room_every_cohort_loads_its_own(monkeypatch):
-    monkeypatch.setattr("lrtune.training.batch_cache.SHARE", 0)
+    monkeypatch.setattr("lrtune.task.memory.BATCH_CACHE_SHARE", 0)
     source = Counting()
     train = Evaluator(task(source))
     before = source.loaded
@@ -133,12 +133,12 @@ def test_an_error_in_validation_tells_the_run():
 
 def test_room_is_what_the_container_allows(monkeypatch, tmp_path):
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr("lrtune.training.memory.CONTAINER", limit)
-    whole = room(torch.device("cpu"))
+    monkeypatch.setattr("lrtune.task.memory.CONTAINER", limit)
+    whole = available_bytes(torch.device("cpu"))
     limit.write_text("max\n")
-    assert room(torch.device("cpu")) == whole
+    assert available_bytes(torch.device("cpu")) == whole
     limit.write_text("1048576\n")
-    assert room(torch.device("cpu")) == 524288
+    assert available_bytes(torch.device("cpu")) == 524288
     monkeypatch.delattr("os.sysconf")
     limit.unlink()
-    assert room(torch.device("cpu")) == 2 * 2**30
+    assert available_bytes(torch.device("cpu")) == 2 * 2**30

@@ -1,4 +1,4 @@
-"""Stack: the weights and buffers of several runs as single tensors, with one axis for the runs."""
+"""Several runs as one model: weights and buffers are stacked, with one axis for the runs."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,23 +11,23 @@ from torch.func import functional_call
 from lrtune.errors import EngineError
 from lrtune.task.batch import Batch
 from lrtune.task.cloning import deepcopy_module
+from lrtune.task.memory import SavedBytes
 from lrtune.task.random_state import seed_everything
 from lrtune.task.task import Task, TrainState
-from lrtune.training.memory import Saved
 
 Tensors = dict[str, Tensor]
 
 AGREEMENT = 1e-3
-"""Gradients of stack and loop may differ by this share of the largest of them."""
+"""Gradients may differ from the loop's by this share of the largest: rounding stays far below."""
 
 
-class Step(NamedTuple):
-    """What one forward and backward of all runs gave.
+class BackwardResult(NamedTuple):
+    """Losses, gradients and buffers after one forward and backward pass of all runs.
 
     Attributes:
         losses: Shape [runs].
         grads: Of each weight, stacked; None where the loss does not depend on it.
-        buffers: As they are afterwards, stacked; the runs' own have not changed yet.
+        buffers: After the pass, stacked; the runs' own have not changed yet.
     """
 
     losses: Tensor
@@ -35,8 +35,8 @@ class Step(NamedTuple):
     buffers: Tensors
 
 
-class _Whole(nn.Module):
-    """Model and loss of one run as one module, which takes a batch."""
+class _ModelWithLoss(nn.Module):
+    """Model and loss of one run as a single module that maps a batch to its loss."""
 
     def __init__(self, task: Task, state: TrainState) -> None:
         super().__init__()
@@ -46,28 +46,28 @@ class _Whole(nn.Module):
         self._task, self._state = task, state
 
     def forward(self, batch: Batch) -> Tensor:
-        """The loss."""
+        """Return the loss of the batch."""
         return self._task.loss(self._state, batch)
 
 
-class Stack:
-    """Some runs of one seed, trained as one.
+class VmappedModels:
+    """The models of some runs of one seed, as one model with stacked weights.
 
-    The weights and buffers of their models become views of the stacked tensors, so each run's
-    own optimizer steps in place, each model can be validated as it is, and another engine can go
-    on with it at any time.
+    The weights and buffers of the models become views of the stacked tensors. So each run's own
+    optimizer steps in place, each model can be validated as it is, and another engine can take
+    over at any time.
 
     Args:
         task: What is trained.
         states: Of runs with the same seed, hence of the same structure.
 
     Raises:
-        EngineError: The models cannot be stacked; the message says why.
+        EngineError: `vmap` cannot train the models; the message says why.
     """
 
     def __init__(self, task: Task, states: Sequence[TrainState]) -> None:
-        """Stack."""
-        wholes = [_Whole(task, state) for state in states]
+        """Stack the tensors."""
+        wholes = [_ModelWithLoss(task, state) for state in states]
         self._whole, self._task, self._states = wholes[0], task, list(states)
         _refuse_hooks(self._whole)
         parameters = _gathered([dict(whole.named_parameters()) for whole in wholes])
@@ -83,18 +83,18 @@ class Stack:
         for weight in self._weights.values():
             weight.requires_grad_()
 
-    def step(self, batch: Batch, noise: int) -> Step:
-        """Losses and gradients of every run on the batch; nothing of the runs changes yet."""
+    def step(self, batch: Batch, noise: int) -> BackwardResult:
+        """Return losses and gradients of every run on the batch; no run changes yet."""
         seed_everything(noise)
         before = {name: buffer.clone() for name, buffer in self._buffers.items()}
         of_one = torch.func.vmap(lambda w, f, b: self._loss(w, f, b, batch), randomness="same")
         losses, buffers = of_one(self._weights, self._frozen, before)
         weights = list(self._weights.values())
         grads = torch.autograd.grad(losses.sum(), weights, allow_unused=True)
-        return Step(losses.detach(), list(grads), buffers)
+        return BackwardResult(losses.detach(), list(grads), buffers)
 
-    def apply(self, step: Step) -> None:
-        """Hand every run its gradients and its buffers."""
+    def apply(self, step: BackwardResult) -> None:
+        """Give every run its gradients and buffers."""
         per_weight = [None if grad is None else grad.unbind() for grad in step.grads]
         for place, own in enumerate(self._own):
             for parameter, grads in zip(own, per_weight, strict=True):
@@ -102,34 +102,34 @@ class Stack:
         for name, buffer in step.buffers.items():
             self._buffers[name].copy_(buffer.detach())
 
-    def check(self, batch: Batch, noise: int, alone: Mapping[int, "Alone"]) -> None:
-        """Hold what the stack gives on this batch against what runs at some places give alone.
+    def check(self, batch: Batch, noise: int, references: Mapping[int, "Reference"]) -> None:
+        """Compare losses and gradients with those that the loop gives for some of the runs.
 
         Raises:
-            EngineError: They differ, a layer keeps something that is neither weight nor buffer, or
-                does what `vmap` can only do run by run.
+            EngineError: They differ, a layer stores values other than weights and buffers, or an
+                operation has no batching rule, so that `vmap` would do it run by run.
         """
         before = _attributes(self._whole)
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             step = self.step(batch, noise)
-        for word in told:
+        for word in caught:
             if "batching rule" in str(word.message):
                 raise EngineError(str(word.message).split(".")[0])
         if _attributes(self._whole) != before:
             raise EngineError("its forward changes attributes that are neither weights nor buffers")
-        for place, one in alone.items():
+        for place, one in references.items():
             ours = [None if grad is None else grad[place] for grad in step.grads]
             if not _agree([step.losses[place], *ours], [one.loss, *one.grads]):
                 raise EngineError(
-                    f"stacked a run has a loss of {float(step.losses[place]):.8g}, alone "
-                    f"{float(one.loss):.8g}, or other gradients"
+                    f"the loss of a run is {float(step.losses[place]):.8g} under vmap and "
+                    f"{float(one.loss):.8g} in the loop, or its gradients differ"
                 )
 
     def _loss(
         self, weights: Tensors, frozen: Tensors, buffers: Tensors, batch: Batch
     ) -> tuple[Tensor, Tensors]:
-        """The loss of one run, and its buffers as they are afterwards."""
+        """Return the loss of one run, and its buffers after the pass."""
         tensors = {**weights, **frozen, **buffers}
         placed = {place: tensors[name] for place, name in self._places.items()}
         loss = functional_call(self._whole, placed, (batch,), tie_weights=False)
@@ -137,7 +137,7 @@ class Stack:
 
 
 def _gathered(runs: Sequence[Tensors]) -> Tensors:
-    """Each tensor of the runs, stacked; the runs' own become views of it."""
+    """Stack each tensor of the runs, and turn the runs' own tensors into views of it."""
     stacked = {}
     for name, first in runs[0].items():
         own = [run.get(name, first) for run in runs]
@@ -150,10 +150,10 @@ def _gathered(runs: Sequence[Tensors]) -> Tensors:
 
 
 def _places(whole: nn.Module) -> dict[str, str]:
-    """Where each tensor stands, with the name that it goes by: tied ones stand in several places.
+    """Return each place of a tensor in the modules, and the tensor's name; ties share a name.
 
-    A part that has two names is one place: torch would put its tensors in twice, and then give it
-    back those that it had put in.
+    A module with two names counts once: `functional_call` would swap its tensors twice, and then
+    restore the swapped ones instead of the originals.
     """
     tensors = (*whole.named_parameters(), *whole.named_buffers())
     names = {id(tensor): name for name, tensor in tensors}
@@ -166,7 +166,7 @@ def _places(whole: nn.Module) -> dict[str, str]:
 
 
 def _refuse_hooks(whole: nn.Module) -> None:
-    """A backward pass of the whole stack does not call the hooks of single runs."""
+    """Refuse models with backward hooks, which a pass of stacked weights would not call."""
     for name, part in whole.named_modules():
         if part._backward_hooks or part._backward_pre_hooks:  # noqa: SLF001
             raise EngineError(f"{name.removeprefix('model.')} has a backward hook")
@@ -176,26 +176,26 @@ def _refuse_hooks(whole: nn.Module) -> None:
 
 
 def _attributes(whole: nn.Module) -> list[dict[str, object]]:
-    """What the modules keep besides weights, buffers and parts."""
+    """Return the public attributes of each module; weights, buffers and children are private."""
     return [
-        {key: _told(value) for key, value in vars(part).items() if not key.startswith("_")}
+        {key: _comparable(value) for key, value in vars(part).items() if not key.startswith("_")}
         for part in whole.modules()
     ]
 
 
-def _told(value: object) -> object:
-    """Something that compares: plain values by value, others by identity."""
+def _comparable(value: object) -> object:
+    """Return plain values as they are, and others as their identity and length."""
     plain = isinstance(value, (str, int, float, bool, tuple, type(None)))
     return value if plain else (id(value), len(value) if hasattr(value, "__len__") else None)
 
 
-class Alone(NamedTuple):
-    """What one run gives as the loop has it.
+class Reference(NamedTuple):
+    """Loss and gradients of one run, computed as the loop does.
 
     Attributes:
         loss: A scalar.
         grads: Of each weight; None where the loss does not depend on it.
-        nbytes: What its forward pass keeps for the backward pass.
+        nbytes: What its forward pass saves for the backward pass.
     """
 
     loss: Tensor
@@ -203,20 +203,20 @@ class Alone(NamedTuple):
     nbytes: int
 
 
-def alone(task: Task, state: TrainState, batch: Batch, noise: int) -> Alone:
-    """Loss and gradients of one run, on a copy of it."""
+def loop_reference(task: Task, state: TrainState, batch: Batch, noise: int) -> Reference:
+    """Compute loss and gradients on a copy of one run."""
     model, loss_of = deepcopy_module((state.model, state.loss))
-    whole = _Whole(task, TrainState(model, loss_of, state.optimizer))
+    whole = _ModelWithLoss(task, TrainState(model, loss_of, state.optimizer))
     seed_everything(noise)
-    with Saved() as saved:
+    with SavedBytes() as saved:
         loss = whole(batch)
     weights = [one for one in whole.parameters() if one.requires_grad]
     grads = torch.autograd.grad(loss, weights, allow_unused=True)
-    return Alone(loss.detach(), list(grads), saved.bytes)
+    return Reference(loss.detach(), list(grads), saved.bytes)
 
 
 def _agree(ours: Sequence[Tensor | None], theirs: Sequence[Tensor | None]) -> bool:
-    """Loss and gradients, but for rounding; what is not finite in both agrees."""
+    """Return whether loss and gradients agree up to rounding; both may be non-finite."""
     if any((one is None) != (other is None) for one, other in zip(ours, theirs, strict=True)):
         return False
     pairs = [

@@ -1,4 +1,4 @@
-"""What is known of one run of a cohort, and the tables made of it."""
+"""One run of a cohort: its optimizer settings at each step, its losses, its outcome."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,38 +14,38 @@ from lrtune.results.runs import Run
 from lrtune.results.schema import RUNS, TRACE
 from lrtune.results.serialization import as_table
 from lrtune.schedules import Feedback, Schedule, momenta, multipliers
-from lrtune.training.engines import Pace
+from lrtune.training.engines import StepSettings
 
 
-class Planned:
-    """A schedule, tabulated and checked before anything trains."""
+class TabulatedSettings:
+    """The settings of a schedule, tabulated and checked before anything trains."""
 
     def __init__(self, schedule: Schedule, steps: int) -> None:
-        """Tabulate."""
+        """Tabulate rates and momenta."""
         self.rates = multipliers(schedule, steps)
         given = momenta(schedule, steps)
         learns = any(self.rates)
-        self._paces = [
-            Pace(rate, None if given is None else given[step], learns)
+        self._settings = [
+            StepSettings(rate, None if given is None else given[step], learns)
             for step, rate in enumerate(self.rates)
         ]
 
-    def at(self, step: int) -> Pace:
-        """The pace of this step."""
-        return self._paces[step]
+    def at(self, step: int) -> StepSettings:
+        """Return the settings of this step."""
+        return self._settings[step]
 
 
-class Reacting:
-    """A feedback schedule: asked at each step with the loss, it notes what it answered."""
+class FeedbackSettings:
+    """The settings of a feedback schedule, which computes each rate from the loss."""
 
     def __init__(self, feedback: Feedback[Any], steps: int, first: int) -> None:
         """Begin at step `first`."""
         self._feedback, self._state = feedback, feedback.start(steps)
         self.rates = [0.0] * first
 
-    def at(self, _step: int) -> Pace:
-        """The pace of this step, once its loss is known."""
-        return Pace(self._react)
+    def at(self, _step: int) -> StepSettings:
+        """Return the settings of this step, whose rate is a function of the loss."""
+        return StepSettings(self._react)
 
     def _react(self, loss: float) -> float:
         rate, self._state = self._feedback.next(self._state, loss)
@@ -58,59 +58,59 @@ class Reacting:
         return rate
 
 
-def step_settings(run: Run, steps: int, first: int = 0) -> Planned | Reacting:
-    """How the run is paced from step `first` of `steps` on."""
+def step_settings(run: Run, steps: int, first: int = 0) -> TabulatedSettings | FeedbackSettings:
+    """Return the optimizer settings of a run, from step `first` of `steps` on."""
     if isinstance(run.schedule, Schedule):
-        return Planned(run.schedule, steps)
-    return Reacting(run.schedule, steps, first)
+        return TabulatedSettings(run.schedule, steps)
+    return FeedbackSettings(run.schedule, steps, first)
 
 
 BLOCK = 32
-"""Steps between two looks at the losses, which stay on the device until then."""
+"""Steps between two reads of the losses: each read makes a GPU wait."""
 
 
 @dataclass
-class Record:
-    """One run and what it has shown.
+class RunRecord:
+    """A run of a cohort, its losses and its outcome.
 
     Attributes:
-        run: The candidate.
-        pace: What its optimizer is set to at each step.
-        first: The step that it began at: 0, or where it was forked.
+        run: Its rate, schedule and seed.
+        settings: Of its optimizer, at each step.
+        first: The step at which it began: 0, or the step of the fork.
         losses: From that step on, one per update, as far as they have been read.
-        outcome: How it ended; None while it lives.
-        look: How many losses there shall be when its curve is judged again.
+        outcome: How it ended; None while it trains.
+        next_check: The number of losses at which the curve is checked again.
     """
 
     run: Run
-    pace: Planned | Reacting
+    settings: TabulatedSettings | FeedbackSettings
     first: int
     losses: list[float] = field(default_factory=list)
     outcome: Outcome | None = None
-    look: int = BLOCK
+    next_check: int = BLOCK
 
     @property
-    def due(self) -> bool:
-        """Whether it is time to judge the curve; it is judged whole, so the looks thin out."""
-        if len(self.losses) < self.look:
+    def is_due(self) -> bool:
+        """Whether to check the curve now. A check reads all of it, so checks become rarer."""
+        if len(self.losses) < self.next_check:
             return False
-        self.look = len(self.losses) + max(BLOCK, len(self.losses) // 4)
+        self.next_check = len(self.losses) + max(BLOCK, len(self.losses) // 4)
         return True
 
     @property
     def span(self) -> slice:
-        """The steps that are recorded."""
+        """The recorded steps."""
         return slice(self.first, self.first + len(self.losses))
 
 
-def trace_rows(records: Sequence[Record], digests: Mapping[int, Sequence[int]]) -> pd.DataFrame:
-    """One row per run and recorded step, in the columns of a trace."""
+def trace_rows(records: Sequence[RunRecord], digests: Mapping[int, Sequence[int]]) -> pd.DataFrame:
+    """Return one row per run and recorded step, in the columns of `Trace.frame`."""
     counts = [len(one.losses) for one in records]
     names = np.array([one.run.name for one in records], dtype=object)
     parts = [
         (
             np.arange(one.span.start, one.span.stop),
-            np.array(one.pace.rates[one.span]) * one.run.lr,
+            np.array(one.settings.rates[one.span]) * one.run.lr,
             np.array(one.losses, dtype=np.float64),
             np.array(digests[one.run.seed][one.span], dtype=np.int64),
         )
@@ -121,8 +121,8 @@ def trace_rows(records: Sequence[Record], digests: Mapping[int, Sequence[int]]) 
     return as_table(pd.DataFrame(dict(zip(TRACE, rows, strict=True))), TRACE)
 
 
-def run_rows(records: Sequence[Record], otherwise: Outcome) -> pd.DataFrame:
-    """One row per run; those without an outcome get the one that is given."""
+def run_rows(records: Sequence[RunRecord], otherwise: Outcome) -> pd.DataFrame:
+    """Return one row per run; `otherwise` is the outcome of those that have none."""
     rows = [
         (
             one.run.name,
@@ -137,17 +137,17 @@ def run_rows(records: Sequence[Record], otherwise: Outcome) -> pd.DataFrame:
     return as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS)
 
 
-Retire = Callable[[NDArray[np.float64]], tuple[int, Outcome] | None]
-"""Losses of a run from its first step on, to the step at which it is out, and why.
+RetireRule = Callable[[NDArray[np.float64]], tuple[int, Outcome] | None]
+"""Maps the losses of a run to the step at which it is retired and the outcome; None to go on.
 
 The answer may depend only on the losses up to that step: then it does not matter when it is asked.
 """
 
 
-def failed(losses: NDArray[np.float64]) -> tuple[int, Outcome] | None:
-    """Out when the loss is not finite, or has diverged (`lrtune.analysis.curves.diverged_at`).
+def retire_failed(losses: NDArray[np.float64]) -> tuple[int, Outcome] | None:
+    """Retire runs whose loss is not finite or diverged (`lrtune.analysis.curves.diverged_at`).
 
-    >>> failed(np.array([2.0, 1.0, np.nan, np.nan]))
+    >>> retire_failed(np.array([2.0, 1.0, np.nan, np.nan]))
     (2, <Outcome.NONFINITE: 'The loss became NaN or infinite.'>)
     """
     finite = np.isfinite(losses)
