@@ -80,7 +80,7 @@ def assert_undisturbed(trace, runs, optimizer=None):
 
 def weights(cohort, name):
     """What the run has become, to the last bit."""
-    state = cohort._engine._held[name].state
+    state = cohort._engine.states[name].state
     return [tensor.tolist() for tensor in state.model.state_dict().values()]
 
 
