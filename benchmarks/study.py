@@ -14,7 +14,8 @@ from lrtune.results import Trace
 from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
 from lrtune.results.serialization import as_table
 from lrtune.study import Study
-from lrtune.study.archive import listed, opened
+from lrtune.study.archive import open_study
+from lrtune.study.catalog import list_studies
 from lrtune.testing import bowl
 
 
@@ -59,24 +60,22 @@ def main():
         study = timed("make", lambda: Study(where, bowl(), fresh=True))
         runs = [Run(f"{n}", 0.1 + n * 1e-6, seed=n % 3) for n in range(given.runs)]
         parts = [runs[n : n + given.at_once] for n in range(0, len(runs), given.at_once)]
-        evaluate = study.remembering(pretended)
+        evaluate = study.evaluator(pretended)
         per = given.runs * given.steps
         bare = timed("make traces", lambda: [pretended(part, given.steps) for part in parts])
         del bare
         timed("make and record traces", lambda: record(evaluate, parts, given.steps), per)
         again = timed("open, with every checksum", lambda: Study(where, bowl()))
-        evaluate = again.remembering(pretended)
+        evaluate = again.evaluator(pretended)
         timed("remember them", lambda: record(evaluate, parts, given.steps), per)
         assert again.trained == 0
-        timed("list", lambda: listed(where))
-        archive = timed("read for show and export", lambda: opened(where))
+        timed("list", lambda: list_studies(where))
+        archive = timed("read for show and export", lambda: open_study(where))
         page = Path(folder) / "report.html"
         timed("report", lambda: report(archive.reported, page))
         if given.study is None:
             size = (Path(folder) / "study.db").stat().st_size
-            print(
-                f"{size / given.runs:.0f} bytes per run of {given.steps} steps, Optuna's included"
-            )
+            print(f"{size / given.runs:.0f} bytes per run of {given.steps} steps")
 
 
 def record(evaluate, parts, steps):

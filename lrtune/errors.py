@@ -29,6 +29,7 @@ __all__ = [
     "TaskError",
     "add_location",
     "has_location",
+    "printable",
 ]
 
 
@@ -89,3 +90,13 @@ def add_location(error: Exception, where: str) -> None:
 def has_location(error: BaseException) -> bool:
     """Return whether `add_location` has noted where training stopped."""
     return "_lrtune_located" in error.__dict__
+
+
+def printable(value: object, most: int = 60) -> str:
+    """Return text for a message: one line of at most `most` characters that no terminal obeys.
+
+    >>> printable("a" + chr(27) + "[31mb")
+    'a?[31mb'
+    """
+    text = "".join(letter if letter.isprintable() else "?" for letter in str(value)[: most + 1])
+    return text if len(text) <= most else text[: most - 3] + "..."

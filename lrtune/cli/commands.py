@@ -233,10 +233,10 @@ def report(
     """
     from lrtune.cli.output import usage
     from lrtune.reporting import load, report
-    from lrtune.study.archive import opened
+    from lrtune.study.archive import open_study
 
     with usage():
-        archive = opened(study) if study else None
+        archive = open_study(study) if study else None
         given = [one for path in results or () for one in load(path)]
         typer.echo(report([*given, *(archive.reported if archive else ())], out))
         if archive and archive.left_out:

@@ -14,13 +14,20 @@ from rich.table import Table
 from rich.text import Text
 
 from lrtune.analysis.paired import LEVEL
-from lrtune.errors import ArgumentError, LrtuneError, OtherTaskError, StudyError, TargetError
+from lrtune.errors import (
+    ArgumentError,
+    LrtuneError,
+    OtherTaskError,
+    StudyError,
+    TargetError,
+    printable,
+)
 from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
 from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, multipliers, parse
-from lrtune.study.location import shown
 
 if TYPE_CHECKING:
-    from lrtune.study.archive import Archive, Entry
+    from lrtune.study.archive import Archive
+    from lrtune.study.catalog import StudySummary
 
 FAILED, USAGE = 1, 2
 """Exit codes."""
@@ -171,7 +178,7 @@ def print_schedules() -> None:
         typer.echo(f"{name:<{width}}  {shape:<24}  {summary}")
 
 
-def print_studies(entries: "Sequence[Entry]") -> None:
+def print_studies(entries: "Sequence[StudySummary]") -> None:
     """One line per study."""
     console = Console(highlight=False, soft_wrap=True)
     if not entries:
@@ -179,24 +186,24 @@ def print_studies(entries: "Sequence[Entry]") -> None:
     for entry in entries:
         results = ", ".join(entry.results) or "no result yet"
         content = entry.fault or f"{entry.runs:>6} runs  {entry.created}  {results}"
-        console.print(f"{entry.place:<24} {content}", markup=False)
+        console.print(f"{entry.study:<24} {content}", markup=False)
 
 
 def print_archive(archive: "Archive") -> None:
     """The task, the sessions and the results of a study."""
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{archive.name}, begun {shown(archive.created)}", markup=False)
+    console.print(f"{archive.name}, begun {printable(archive.created)}", markup=False)
     for name, value in archive.task.items():
         if value:
-            console.print(f"  {shown(name):<12} {shown(value, 200)}", markup=False)
-    outcomes = archive.measured["outcome"].value_counts()
+            console.print(f"  {printable(name):<12} {printable(value, 200)}", markup=False)
+    outcomes = archive.recorded["outcome"].value_counts()
     counted = ", ".join(f"{count} {name.lower()}" for name, count in outcomes.items())
-    console.print(f"\n{len(archive.measured)} runs recorded: {counted or 'none'}")
+    console.print(f"\n{len(archive.recorded)} runs recorded: {counted or 'none'}")
     for session in archive.sessions:
-        parts = [shown(session.get(name, ""), 200) for name in ("begun", "command", "commit")]
+        parts = [printable(session.get(name, ""), 200) for name in ("begun", "command", "commit")]
         console.print("  " + "  ".join(parts).rstrip(), markup=False)
     for name, value in archive.decisions.items():
-        console.print(f"decided: {shown(name)} is {shown(value)}", markup=False)
+        console.print(f"decided: {printable(name)} is {printable(value)}", markup=False)
     console.print()
     for result in archive.results:
         _print_result(result, Console(highlight=False))
@@ -208,7 +215,7 @@ def usage() -> Iterator[None]:
     try:
         yield
     except LrtuneError as error:
-        plain = shown(error, 2000)
+        plain = printable(error, 2000)
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {plain}", markup=False)
         raise SystemExit(FAILED if type(error) is StudyError else USAGE) from None
 
@@ -246,4 +253,4 @@ def _user_lines(error: BaseException) -> Iterator[str]:
 
 def _safe(text: object) -> str:
     """Text of a result, which may come from a stranger's file, without markup or control codes."""
-    return escape(shown(text, 1000))
+    return escape(printable(text, 1000))

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome
 from lrtune.cli.output import INDENT, answer_object, print_error, print_results
-from lrtune.cli.task_file import task_of
+from lrtune.cli.task_file import default_study, task_of
 from lrtune.errors import (
     ArgumentError,
     LrtuneError,
@@ -28,7 +28,6 @@ from lrtune.reporting import report
 from lrtune.results import Result, Trace
 from lrtune.results.runs import Run
 from lrtune.study import Study
-from lrtune.study.location import default_name
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator
 
@@ -101,7 +100,9 @@ class Session:
             return False
         if self._study is not None and self._study.known:
             runs = f"remembered {self._study.remembered} runs, trained {self._study.trained}"
-            self.print_status(f"Study {self._study.place}: {runs}")
+            if self._study.retrained:
+                runs += f", made {self._study.retrained} updates again after the interruption"
+            self.print_status(f"Study {self._study.location}: {runs}")
         with contextlib.suppress(BrokenPipeError):  # such as `lrtune search | head -1`
             self._deliver()
         return True
@@ -116,7 +117,7 @@ class Session:
         """Trains runs of the task; a study records them, and the session keeps their traces."""
         if not self.no_study:
             self._study = Study(
-                self.study or default_name(self.target, self.device),
+                self.study or default_study(self.target, self.device),
                 self.task,
                 fresh=self.fresh,
                 force=self.force,
@@ -132,7 +133,7 @@ class Session:
         )
         inner: Evaluate = self._evaluator
         if study is not None:
-            inner = study.remembering(self._evaluator, self.engine)
+            inner = study.evaluator(self._evaluator, self.engine)
         return _TraceKeeper(inner, self._unfinished)
 
     def add(self, result: Result) -> None:

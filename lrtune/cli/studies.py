@@ -1,4 +1,4 @@
-"""`lrtune studies`: what was measured before, listed, shown, deleted, exported; without torch."""
+"""`lrtune studies`: list, show, delete and export what was measured before, without torch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,25 +10,25 @@ studies = typer.Typer(
 )
 
 Named = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A name in .lrtune/, or a URL with #NAME behind it.")
+    str, typer.Argument(metavar="STUDY", help="A name in .lrtune/, or a URL followed by #NAME.")
 ]
 
 
 @studies.command("list")
-def list_studies(
+def list_all(
     where: Annotated[
         str | None, typer.Argument(help="A URL; all of .lrtune/ when left out.", show_default=False)
     ] = None,
 ) -> None:
-    """List the studies, with how many runs each holds.
+    """List the studies, with the number of runs in each.
 
     Example: lrtune studies list
     """
     from lrtune.cli.output import print_studies, usage
-    from lrtune.study.archive import listed
+    from lrtune.study.catalog import list_studies
 
     with usage():
-        print_studies(listed(where))
+        print_studies(list_studies(where))
 
 
 @studies.command()
@@ -38,10 +38,10 @@ def show(study: Named) -> None:
     Example: lrtune studies show digits
     """
     from lrtune.cli.output import print_archive, usage
-    from lrtune.study.archive import opened
+    from lrtune.study.archive import open_study
 
     with usage():
-        print_archive(opened(study))
+        print_archive(open_study(study))
 
 
 @studies.command()
@@ -54,29 +54,43 @@ def delete(
     Example: lrtune studies delete digits --yes
     """
     from lrtune.cli.output import usage
-    from lrtune.study.archive import deleted, opened
+    from lrtune.study.archive import open_study
+    from lrtune.study.catalog import delete_study
 
     with usage():
         if not yes:
-            typer.confirm(
-                f"Delete {study} with {len(opened(study).measured)} recorded runs?", abort=True
-            )
-        typer.echo(f"Deleted {deleted(study)}")
+            runs = len(open_study(study).recorded)
+            typer.confirm(f"Delete {study} with {runs} recorded runs?", abort=True)
+        typer.echo(f"Deleted {delete_study(study)}")
 
 
 @studies.command()
 def export(
     study: Named,
-    out: Annotated[Path, typer.Option(help="A file that ends in .csv, .parquet or .json.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A file that ends in .csv, .parquet or .json.", show_default=False),
+    ] = None,
     curves: Annotated[bool, typer.Option("--curves", help="One row per run and step.")] = False,
+    optuna: Annotated[
+        str | None,
+        typer.Option(help="URL of an Optuna storage to add trials to.", show_default=False),
+    ] = None,
 ) -> None:
-    """Write what a study holds into a CSV, Parquet or JSON file: one row per run.
+    """Write a study to a file, one row per run, or add its finished runs to an Optuna study.
 
     Example: lrtune studies export digits --out digits.csv
     """
     from lrtune.cli.output import usage
-    from lrtune.study.archive import opened
-    from lrtune.study.export import export
+    from lrtune.errors import ArgumentError
+    from lrtune.study.archive import open_study
 
     with usage():
-        typer.echo(export(opened(study), out, curves=curves))
+        if out is None and optuna is None:
+            raise ArgumentError("an export needs --out FILE or --optuna URL.")
+        archive = open_study(study)
+        if out is not None:
+            typer.echo(archive.to_file(out, curves=curves))
+        if optuna is not None:
+            trials = len(archive.to_optuna(optuna).trials)
+            typer.echo(f"The Optuna study {archive.name!r} holds {trials} trials")

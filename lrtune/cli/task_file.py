@@ -3,8 +3,10 @@
 The named file or module is the only code of the user that lrtune executes.
 """
 
+import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +27,33 @@ def task_of(target: str | None, device: str | None) -> Task:
         return digits(device or "auto")
     task = load_task(target)
     return task if device is None else task.on(device)
+
+
+def default_study(target: str | None, device: str | None = None) -> str:
+    """The name of the study of a task, when no other is given.
+
+    >>> default_study("models/train.py:task"), default_study(None)
+    ('models-train-task', 'digits')
+    """
+    if target is None:
+        name = "digits"
+    else:
+        # A colon among the first two letters belongs to a drive, as in C:\\train.py.
+        split = target.partition if ":" not in target[:2] else target.rpartition
+        file, _, attribute = split(":")
+        path = Path(file.removesuffix(".py"))
+        if path.is_absolute() and path.is_relative_to(Path.cwd()):
+            path = path.relative_to(Path.cwd())
+        name = _plain(f"{path}-{attribute or 'task'}").strip("-") or "task"
+    if device not in (None, "auto"):
+        name += f"-{_plain(str(device))}"
+    if len(name) <= 80:
+        return name
+    return f"{name[-60:].strip('-')}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]+", "-", text)
 
 
 def load_task(target: str) -> Task:

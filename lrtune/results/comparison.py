@@ -1,17 +1,19 @@
 """The result of a comparison of schedules."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
 from lrtune import figures
+from lrtune.results.optuna_export import FinishedRun, add_to_optuna, run_id
 from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY
 from lrtune.results.serialization import Serializable, table_field
 from lrtune.schedules import parse
 from lrtune.schedules.snippets import snippet
 
 if TYPE_CHECKING:
+    from optuna.study import Study
     from plotly.graph_objects import Figure
 
 
@@ -69,6 +71,34 @@ class ComparisonResult(Serializable):
                 have its code.
         """
         return snippet(parse(self.call), self.lr, self.steps)
+
+    def to_optuna(self, storage: Any = None) -> "Study":
+        """Add each candidate at each horizon as a trial to the Optuna study `lrtune-comparison`.
+
+        A trial has no `seed`: its value is the mean score over the seeds, and it failed if a run of
+        any seed failed. Repeating it adds nothing twice.
+
+        Args:
+            storage: An Optuna storage or its URL; None for a study in memory.
+
+        Raises:
+            ArgumentError: The storage cannot be used.
+        """
+        runs = [
+            FinishedRun(
+                key=run_id(self.manifest, place, row.horizon, row.call, row.lr),
+                lr=row.lr,
+                schedule=row.schedule,
+                call=row.call,
+                seed=None,
+                steps=row.horizon,
+                outcome="",
+                value=row.score,
+                more={"value": "mean score over the seeds"},
+            )
+            for place, row in enumerate(self.candidates.itertuples())
+        ]
+        return add_to_optuna(runs, "lrtune-comparison", storage)
 
     def figure(self) -> "Figure":
         """Final loss of every schedule against the best, with intervals; ties in one colour."""

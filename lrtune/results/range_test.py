@@ -1,16 +1,19 @@
 """The result of an LR range test."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
 from lrtune import figures
+from lrtune.analysis.curves import end_level
 from lrtune.analysis.sweep_rules import Suggestion
+from lrtune.results.optuna_export import FinishedRun, add_to_optuna, run_id
 from lrtune.results.schema import ANSWERS, STOPS, SWEEP
 from lrtune.results.serialization import Serializable, table_field
 
 if TYPE_CHECKING:
+    from optuna.study import Study
     from plotly.graph_objects import Figure
 
 
@@ -37,6 +40,36 @@ class RangeTestResult(Serializable):
     frame: pd.DataFrame = table_field(SWEEP)
     stops: pd.DataFrame = table_field(STOPS)
     answers: pd.DataFrame = table_field(ANSWERS)
+
+    def to_optuna(self, storage: Any = None) -> "Study":
+        """Add each sweep as a trial to the Optuna study `lrtune-range-test`.
+
+        Its `lr` is the highest rate of the sweep. Repeating it adds nothing twice.
+
+        Args:
+            storage: An Optuna storage or its URL; None for a study in memory.
+
+        Raises:
+            ArgumentError: The storage cannot be used.
+        """
+        sweeps = dict(iter(self.frame.groupby("seed")))
+        runs = [
+            FinishedRun(
+                key=run_id(self.manifest, stop.seed),
+                lr=sweeps[stop.seed]["lr"].max(),
+                schedule="growth",
+                call="growth",
+                seed=stop.seed,
+                steps=len(sweeps[stop.seed]),
+                outcome=stop.outcome,
+                value=end_level(sweeps[stop.seed]["loss"].to_numpy()),
+                losses=dict(enumerate(sweeps[stop.seed]["loss"])),
+                more={"value": "training loss"},
+            )
+            for stop in self.stops.itertuples()
+            if stop.seed in sweeps
+        ]
+        return add_to_optuna(runs, "lrtune-range-test", storage)
 
     def figure(self) -> "Figure":
         """Loss over rate: raw thin, smoothed bold, the rules marked, divergence shaded."""

@@ -1,18 +1,22 @@
 """The result of a search."""
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
 from lrtune import figures
+from lrtune.analysis.curves import Outcome
 from lrtune.analysis.rate_estimate import decays
+from lrtune.results.optuna_export import FinishedRun, add_to_optuna, run_id
 from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, SPENDING
 from lrtune.results.serialization import Serializable, table_field
 from lrtune.schedules import parse
 from lrtune.schedules.snippets import snippet
 
 if TYPE_CHECKING:
+    from optuna.study import Study
     from plotly.graph_objects import Figure
 
 
@@ -95,6 +99,50 @@ class SearchResult(Serializable):
         shape = parse(schedule or self.schedule)
         at_peak = schedule is None or decays(shape)
         return snippet(shape, self.peak if at_peak else self.lr, self.steps)
+
+    def to_optuna(self, storage: Any = None) -> "Study":
+        """Add the finished runs as trials to the Optuna study `lrtune-search`.
+
+        The value of a short run is its score, that of a run of the full length its training loss.
+        Repeating it adds nothing twice.
+
+        Args:
+            storage: An Optuna storage or its URL; None for a study in memory.
+
+        Raises:
+            ArgumentError: The storage cannot be used.
+        """
+        losses = dict(iter(self.curves.groupby(["lr", "seed"])))
+        short = [
+            FinishedRun(
+                key=run_id(self.manifest, self.horizon, row.lr, row.seed),
+                lr=row.lr,
+                schedule="constant",
+                call="constant()",
+                seed=row.seed,
+                steps=self.horizon,
+                outcome=row.outcome,
+                value=row.score,
+                losses=losses[row.lr, row.seed].set_index("step")["loss"].to_dict(),
+                more={"value": "training loss" if math.isnan(row.val) else "validation loss"},
+            )
+            for row in self.scores[self.scores["outcome"] != Outcome.RETIRED.name].itertuples()
+        ]
+        full = [
+            FinishedRun(
+                key=run_id(self.manifest, self.steps, row.lr, row.seed, "full length"),
+                lr=row.lr,
+                schedule="constant",
+                call="constant()",
+                seed=row.seed,
+                steps=self.steps,
+                outcome=row.outcome,
+                value=row.long,
+                more={"value": "training loss"},
+            )
+            for row in self.checks.itertuples()
+        ]
+        return add_to_optuna([*short, *full], "lrtune-search", storage)
 
     def figure(self) -> "Figure":
         """Score over rate, with every seed; verdicts in colour; the interval shaded."""

@@ -4,7 +4,7 @@ Optuna is not imported: anything with its three `suggest_...` methods works.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from lrtune.errors import ScheduleError
@@ -102,7 +102,7 @@ class ScheduleEntry:
             parameter: one.options[one.default] if isinstance(one, Choice) else one.default
             for parameter, one in self.space.items()
         }
-        return self.make(**{**defaults, **given})
+        return replace(self.make(**{**defaults, **given}), name=self.name)
 
     def suggest(self, trial: OptunaTrial) -> dict[str, object]:
         """Return the parameters that an Optuna trial suggests, to call this entry with.

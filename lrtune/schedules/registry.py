@@ -14,6 +14,7 @@ from lrtune.schedules import cycles, shapes
 from lrtune.schedules.combinators import scale, warmup
 from lrtune.schedules.cycles import triangular
 from lrtune.schedules.entry import Choice, FloatRange, IntRange, ScheduleEntry
+from lrtune.schedules.feedback import FEEDBACK
 from lrtune.schedules.schedule import FACTORIES, Schedule
 
 
@@ -272,3 +273,16 @@ _ENTRIES = (
 
 SCHEDULES: dict[str, ScheduleEntry] = {entry.name: entry for entry in _ENTRIES}
 """Every schedule by name, simplest first: between ties a comparison prefers the earlier one."""
+
+
+def registered_name(schedule: object) -> str:
+    """Return the name of a schedule in `SCHEDULES` or `FEEDBACK`; empty for any other.
+
+    A schedule that equals an entry's default counts as made by that entry.
+
+    >>> registered_name(SCHEDULES["wsd"](decay=0.3)), registered_name(shapes.cosine())
+    ('wsd', 'cosine')
+    """
+    if not isinstance(schedule, Schedule):
+        return next((n for n, make in FEEDBACK.items() if type(make()) is type(schedule)), "")
+    return schedule.name or next((n for n, make in SCHEDULES.items() if make() == schedule), "")

@@ -32,6 +32,7 @@ class Schedule:
         rate: Progress in [0, 1) to a multiplier >= 0 of the peak rate.
         momentum: Progress to a momentum in [0, 1) (SGD's momentum, Adam's beta1). None keeps the
             optimizer's own momentum.
+        name: Name of the registry's entry that made it; empty for others.
 
     >>> half = Schedule("half()", lambda progress: 0.5)
     >>> half, half(0.3)
@@ -41,6 +42,7 @@ class Schedule:
     text: str
     rate: Curve = field(compare=False)
     momentum: Curve | None = field(default=None, compare=False)
+    name: str = field(default="", compare=False)
 
     def __call__(self, progress: float) -> float:
         """Return the multiplier of the peak rate at this progress."""

@@ -1,34 +1,34 @@
-"""Reading studies: to list, show and report them, without torch and without anyone's code.
+"""A study as it is read: for `lrtune studies show`, for reports, and for exports to files.
 
-What stands in a database came from elsewhere: every row is checked, nothing is executed, and text
-is shown without what a terminal would obey.
+Needs no torch and none of the user's code. The database may come from elsewhere, so every row is
+checked and nothing in it is executed.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, delete, distinct, func, select
+from sqlalchemy import Connection, select
 
-from lrtune.analysis.curves import end_level
-from lrtune.errors import LrtuneError, StudyError
+from lrtune.analysis.curves import FAILED_OUTCOMES, end_level
+from lrtune.errors import ArgumentError
 from lrtune.results import KINDS, Result, Trace, read
-from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
-from lrtune.results.serialization import as_table
-from lrtune.study import files, tables, trials
-from lrtune.study.database import Database
-from lrtune.study.leases import Watch
-from lrtune.study.location import Place, named_in, place, shown
-from lrtune.study.recorded_run import from_row
+from lrtune.results.optuna_export import FinishedRun, add_to_optuna
+from lrtune.results.serialization import as_table, write
+from lrtune.study import tables
+from lrtune.study.catalog import study_row
+from lrtune.study.database import Database, study_location
+from lrtune.study.run_records import run_from_row, trace_from_runs
 
-MOST = 500
-"""Runs of traces in a report: with more, it would be larger than a browser can show."""
+MOST_RUNS = 500
+"""Runs of traces in a report. With more, no browser shows it."""
 
-MEASURED = {
-    "stage": "str",  # what it was first trained for
+RECORDED = {
+    "stage": "str",  # the stage that trained it
     "run": "str",  # its name there
     "lr": "float64",
     "schedule": "str",
@@ -37,68 +37,17 @@ MEASURED = {
     "until": "int64",  # trained up to this step
     "engine": "str",
     "outcome": "str",
-    "updates": "int64",  # recorded
+    "recorded": "int64",  # steps with a loss
+    "updates": "int64",  # charged to the call that recorded it
+    "val_samples": "int64",
+    "seconds": "float64",
     "train": "float64",  # mean training loss of the last fifth
     "val": "float64",  # validation loss at the end; NaN without
 }
-"""One row per run and rung."""
+"""Columns of `Archive.recorded`: one row per run and step that it was recorded at."""
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the list.
-
-    Attributes:
-        place: As `--study` takes it.
-        created: When, in UTC.
-        runs: How many runs are recorded.
-        results: The kinds of conclusions.
-        fault: Why it cannot be read; empty where it can.
-    """
-
-    place: str
-    created: str = ""
-    runs: int = 0
-    results: tuple[str, ...] = ()
-    fault: str = ""
-
-
-def listed(where: str | None = None) -> list[Entry]:
-    """The studies of the working directory, or those of a database; one that cannot be read, too.
-
-    Args:
-        where: A URL, or the name of a study; None for all of `.lrtune/`.
-    """
-    places = named_in() if where is None else [place(where)]
-    return [entry for each in places for entry in _entries(each)]
-
-
-def _entries(where: Place) -> Iterator[Entry]:
-    try:
-        with Database(where, make=False).read() as link:
-            for row in link.execute(
-                select(tables.studies).order_by(tables.studies.c.id)
-            ).mappings():
-                yield Entry(
-                    place=shown(Place(str(row["name"]), where.url, where.file)),
-                    created=shown(row["created"]),
-                    runs=count(link, row["id"]),
-                    results=tuple(shown(kind) for kind in _kinds(link, row["id"])),
-                )
-    except LrtuneError as error:
-        yield Entry(place=shown(where), fault=shown(error, 300))
-
-
-def count(link: Connection, study: int) -> int:
-    """How many runs are recorded."""
-    keys = select(func.count(distinct(tables.rungs.c.key)))
-    return int(link.scalar(keys.where(tables.rungs.c.study == study)) or 0)
-
-
-def _kinds(link: Connection, study: int) -> list[str]:
-    results = tables.results
-    asked = select(results.c.kind).where(results.c.study == study).order_by(results.c.id)
-    return list(dict.fromkeys(str(kind) for kind in link.scalars(asked)))
+CURVES = ("stage", "run", "schedule", "seed", "until", "step", "lr", "loss", "batch")
+"""Columns of `Archive.curves`: one row per recorded run and step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +55,13 @@ class Archive:
     """Everything that one study holds.
 
     Attributes:
-        name: Its name.
+        name: The study's name.
+        created: When it was begun, in UTC.
         task: The parts of the task, in words.
-        sessions: Their manifests, in order.
-        results: The latest conclusion of each kind, in order.
-        measured: One row per run and rung, see `MEASURED`.
-        decisions: Name to value.
+        sessions: One manifest per session, oldest first.
+        results: The newest result of each kind.
+        recorded: One row per recorded run, see `RECORDED`.
+        decisions: Name to value, such as the engine that was chosen.
     """
 
     name: str
@@ -119,117 +69,139 @@ class Archive:
     task: dict[str, str]
     sessions: list[dict[str, str]]
     results: list[Result]
-    measured: pd.DataFrame
+    recorded: pd.DataFrame
     decisions: dict[str, str]
     _rows: list[Mapping[Any, Any]] = field(repr=False)
-    _mark: int = field(repr=False)
+    _last_run: int = field(repr=False)
 
     @property
     def left_out(self) -> int:
-        """Runs that no conclusion is made of, and that are too many for a report."""
-        late = sum(bool(row["id"] > self._mark) for row in self._rows)
-        return max(0, late - MOST)
+        """Number of runs without a result that are too many for a report."""
+        return max(0, sum(bool(row["id"] > self._last_run) for row in self._rows) - MOST_RUNS)
 
     @property
     def reported(self) -> list[Result]:
-        """What a report is made of: conclusions, and the traces that have not led to one yet.
+        """The content of a report: the results, then the traces of later runs.
 
-        Of these the last `MOST` runs; an export has them all.
+        Of these runs the last `MOST_RUNS` are included; an export has all of them.
         """
-        late = [row for row in self._rows if row["id"] > self._mark][-MOST:]
+        late = [row for row in self._rows if row["id"] > self._last_run][-MOST_RUNS:]
         groups: dict[tuple[str, int, int], list[Mapping[Any, Any]]] = {}
         for row in late:
             groups.setdefault((row["stage"], row["steps"], row["until"]), []).append(row)
-        return [*self.results, *(_trace(rows) for rows in groups.values())]
+        return [*self.results, *map(_trace, groups.values())]
 
     @property
     def curves(self) -> pd.DataFrame:
-        """One row per run, rung and step, with what tells the run."""
-        parts = []
+        """One row per recorded run and step, with the columns `CURVES`."""
+        parts = [pd.DataFrame(columns=list(CURVES))] * (not self._rows)
         for row in self._rows:
-            rung = from_row(row)
-            part = {"lr": rung.rate, "loss": rung.loss, "batch": rung.batch}
-            told = {name: row[name] for name in ("stage", "name", "schedule", "seed", "until")}
-            parts.append(pd.DataFrame({**told, "step": np.arange(len(rung.loss)), **part}))
-        columns = ["stage", "run", "schedule", "seed", "until", "step", "lr", "loss", "batch"]
-        if not parts:
-            return pd.DataFrame(columns=columns)
-        return pd.concat(parts, ignore_index=True).rename(columns={"name": "run"})[columns]
+            run = run_from_row(row)
+            about = {name: row[name] for name in ("stage", "schedule", "seed", "until")}
+            about |= {"run": row["name"], "step": np.arange(len(run.loss))}
+            parts.append(
+                pd.DataFrame({**about, "lr": run.rate, "loss": run.loss, "batch": run.batch})
+            )
+        return pd.concat(parts, ignore_index=True)[list(CURVES)]
 
     def to_json(self) -> str:
-        """One object; `lrtune report` reads the results in it."""
+        """One JSON object; `lrtune report` reads the results in it."""
         plain = {
             "study": self.name,
             "created": self.created,
             "task": self.task,
             "sessions": self.sessions,
             "decisions": self.decisions,
-            "runs": json.loads(self.measured.to_json(orient="records", double_precision=15)),
+            "runs": json.loads(self.recorded.to_json(orient="records", double_precision=15)),
             "results": [result.to_dict() for result in self.reported],
         }
         return json.dumps(plain, allow_nan=False)
 
+    def to_file(self, path: Path, *, curves: bool = False) -> Path:
+        """Write the study to a file, in the format of its ending: `.csv`, `.parquet` or `.json`.
 
-def opened(study: str) -> Archive:
+        Args:
+            path: The file; an old one is replaced once the new one is complete.
+            curves: Write one row per run and step instead of one per run; not for JSON.
+
+        Raises:
+            ArgumentError: Another ending, or Parquet without its library.
+            ResultsError: The file cannot be written.
+        """
+        frame = self.curves if curves else self.recorded
+        match path.suffix.lower():
+            case ".json":
+                return write(path, self.to_json() + "\n")
+            case ".csv":
+                return write(
+                    path, _without_formulas(frame).to_csv(index=False, lineterminator="\n")
+                )
+            case ".parquet":
+                return write(path, _parquet(frame))
+        raise ArgumentError(f"--out {path}: expected a name that ends in .csv, .parquet or .json.")
+
+    def to_optuna(self, storage: Any = None) -> Any:
+        """Add every finished run as a trial to the Optuna study of the same name.
+
+        A run is finished when it reached its horizon or failed. Its value is its validation loss,
+        or its training loss where it was not validated. A run that the Optuna study holds already
+        is not added again.
+
+        Args:
+            storage: An Optuna storage or its URL; None for a study in memory.
+
+        Returns:
+            The `optuna.Study`.
+        """
+        finished: dict[str, FinishedRun] = {}
+        for row in sorted(self._rows, key=lambda row: bool(row["validated"])):
+            if row["until"] == row["steps"] or row["outcome"] in FAILED_OUTCOMES:
+                finished[row["key"]] = _finished_run(row)  # the validated one replaces the other
+        return add_to_optuna(finished.values(), self.name, storage)
+
+
+def open_study(study: str) -> Archive:
     """Read a study.
+
+    Args:
+        study: As `--study` takes it.
 
     Raises:
         StudyError: There is none, or it is damaged.
-        ArgumentError: It is no name of one.
+        ArgumentError: It is no name of a study.
     """
-    where = place(study)
-    with Database(where, make=False).read() as link:
-        row = study_row(link, where)
-        mine = {each.name: _rows(link, each, row["id"]) for each in tables.OWNED}
-    rows = mine["lrtune_rungs"]
-    latest: dict[str, Result] = {}
-    mark = 0
-    for each in mine["lrtune_results"]:
-        latest.pop(each["kind"], None)
-        latest[each["kind"]] = _result(each)
-        mark = max(mark, each["mark"])
-    order = list(KINDS)
+    location = study_location(study)
+    with Database(location, create=False).read() as link:
+        row = study_row(link, location)
+        runs, results, sessions, decisions = (
+            _rows_of(link, each, row["id"])
+            for each in (tables.runs, tables.results, tables.sessions, tables.decisions)
+        )
+    newest = {each["kind"]: _result(each) for each in results}
     return Archive(
-        name=where.name,
+        name=location.name,
         created=row["created"],
         task=_texts(row["task"], "words"),
-        sessions=[_texts(each["manifest"]) for each in mine["lrtune_sessions"]],
-        results=sorted(latest.values(), key=lambda one: order.index(one.to_dict()["kind"])),
-        measured=_measured(rows),
-        decisions={each["name"]: each["value"] for each in mine["lrtune_decisions"]},
-        _rows=rows,
-        _mark=mark,
+        sessions=[_texts(each["manifest"]) for each in sessions],
+        results=sorted(newest.values(), key=lambda one: list(KINDS).index(one.kind)),
+        recorded=_recorded(runs),
+        decisions={each["name"]: each["value"] for each in decisions},
+        _rows=runs,
+        _last_run=max((each["last_run"] for each in results), default=0),
     )
 
 
-def study_row(link: Connection, where: Place) -> Mapping[Any, Any]:
-    """The row of a study.
-
-    Raises:
-        StudyError: There is none of that name; the message names some that there are.
-    """
-    by_name = select(tables.studies).where(tables.studies.c.name == where.name)
-    row = link.execute(by_name).mappings().first()
-    if row is None:
-        names = [shown(one) for one in link.scalars(select(tables.studies.c.name).limit(5))]
-        raise StudyError(
-            f"{where.where} holds no study {where.name!r}; there are {', '.join(names) or 'none'}."
-        )
-    return tables.intact(tables.studies, row)
-
-
-def _rows(link: Connection, each: Any, study: int) -> list[Mapping[Any, Any]]:
-    asked = select(each).where(each.c.study == study)
+def _rows_of(link: Connection, each: Any, study: int) -> list[Mapping[Any, Any]]:
+    query = select(each).where(each.c.study == study)
     if "id" in each.c:
-        asked = asked.order_by(each.c.id)
-    rows: list[Mapping[Any, Any]] = list(link.execute(asked).mappings())
-    return [tables.intact(each, row) for row in rows] if "sum" in each.c else rows
+        query = query.order_by(each.c.id)
+    return [tables.verify_checksum(each, row) for row in link.execute(query).mappings()]
 
 
 def _result(row: Mapping[Any, Any]) -> Result:
     found = read(row["json"])
     if len(found) != 1:
-        raise tables.damaged("a result is none, or several")
+        raise tables.damaged(f"expected one result in a row, got {len(found)}")
     return found[0]
 
 
@@ -242,71 +214,64 @@ def _texts(text: str, part: str | None = None) -> dict[str, str]:
         raise tables.damaged(f"a manifest cannot be read ({error})") from error
 
 
-def _measured(rows: list[Mapping[Any, Any]]) -> pd.DataFrame:
-    told = []
+def _recorded(rows: list[Mapping[Any, Any]]) -> pd.DataFrame:
+    known = {"run": "name", "recorded": "count"}
+    records = []
     for row in rows:
-        rung = from_row(row)
-        told.append(
-            {
-                **{name: row[name] for name in ("stage", "lr", "schedule", "seed", "steps")},
-                **{name: row[name] for name in ("until", "engine", "outcome")},
-                "run": row["name"],
-                "updates": row["count"],
-                "train": end_level(rung.loss) if len(rung.loss) else np.nan,
-                "val": float(rung.val[0]) if len(rung.val) else np.nan,
-            }
-        )
-    return as_table(pd.DataFrame(told, columns=list(MEASURED)), MEASURED)
+        run = run_from_row(row)
+        train = end_level(run.loss) if len(run.loss) else np.nan
+        val = float(run.val[0]) if len(run.val) else np.nan
+        values = (row[known.get(name, name)] for name in RECORDED if name not in ("train", "val"))
+        records.append((*values, train, val))
+    return as_table(pd.DataFrame(records, columns=list(RECORDED)), RECORDED)
 
 
 def _trace(rows: list[Mapping[Any, Any]]) -> Trace:
-    """The trace of runs of one stage."""
-    frames, runs, validations = [], [], []
+    """The trace of recorded runs of one stage; equal names are numbered."""
+    named = []
     names: dict[str, int] = {}
     for row in rows:
-        rung, count = from_row(row), row["count"]
-        names[row["name"]] = names.get(row["name"], 0) + 1
-        name = row["name"] + (f" ({names[row['name']]})" if names[row["name"]] > 1 else "")
-        part = {"lr": rung.rate, "loss": rung.loss, "batch": rung.batch}
-        frames.append(pd.DataFrame({"run": name, "step": np.arange(count), **part}))
-        told = [row[each] for each in ("lr", "schedule", "seed", "outcome", "count")]
-        runs.append((name, *told))
-        validations += [(name, row["until"], float(val)) for val in rung.val]
-    return Trace(
-        frame=as_table(pd.concat(frames, ignore_index=True), TRACE),
-        runs=as_table(pd.DataFrame(runs, columns=list(RUNS)), RUNS),
-        validations=as_table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
-        steps=rows[0]["steps"],
+        number = names[row["name"]] = names.get(row["name"], 0) + 1
+        name = row["name"] + (f" ({number})" if number > 1 else "")
+        named.append((name, row["lr"], row["schedule"], row["seed"], run_from_row(row)))
+    return trace_from_runs(named, rows[0]["steps"], rows[0]["until"], validate=True)
+
+
+def _finished_run(row: Mapping[Any, Any]) -> FinishedRun:
+    run = run_from_row(row)
+    return FinishedRun(
+        key=row["key"],
+        lr=row["lr"],
+        schedule=row["schedule_name"],
+        call=row["schedule"],
+        seed=row["seed"],
+        steps=row["steps"],
+        outcome=run.outcome,
+        value=run.final,
+        losses=dict(enumerate(run.loss.tolist())),
+        more={
+            "value": "validation loss" if len(run.val) else "training loss",
+            **{name: row[name] for name in ("stage", "name", "engine")},
+        },
     )
 
 
-def deleted(study: str) -> str:
-    """Delete a study; returns what was deleted, in words.
-
-    Raises:
-        StudyError: A process trains for it, or it cannot be read: delete the file yourself then.
-    """
-    where = place(study)
-    database, watch = Database(where, make=False), Watch()
-    with database.write() as link:
-        row = study_row(link, where)
-        for owner in link.execute(_owners_of(row["id"])).mappings():
-            if not watch.dead(owner):
-                raise StudyError(
-                    f"the study {str(where)!r} is in use by process {owner['pid']}. End it first."
-                )
-        runs = count(link, row["id"])
-        for each in tables.OWNED:
-            link.execute(delete(each).where(each.c.study == row["id"]))
-        trials.forget(link, row["trials"])
-        link.execute(delete(tables.studies).where(tables.studies.c.id == row["id"]))
-        left = link.scalar(select(func.count()).select_from(tables.studies))
-    if where.file is not None and not left:
-        files.remove(where.file)
-    return f"{where} with {runs} runs"
+def _parquet(frame: pd.DataFrame) -> bytes:
+    try:
+        return bytes(frame.to_parquet(engine="pyarrow", index=False))
+    except ImportError as error:
+        raise ArgumentError(
+            "Parquet needs pyarrow, which is not installed. Try: pip install 'lrtune[parquet]', or "
+            "name a .csv file."
+        ) from error
 
 
-def _owners_of(study: int) -> Any:
-    owners, claims = tables.owners, tables.claims
-    mine = select(claims.c.owner).where(claims.c.study == study)
-    return select(owners).where(owners.c.token.in_(mine))
+def _without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """Text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    safe = frame.copy()
+    for name in safe.columns:
+        if pd.api.types.is_string_dtype(safe[name]) or safe[name].dtype == object:
+            texts = safe[name].astype(str)
+            risky = texts.str.startswith(("=", "+", "-", "@", "\t", "\r"))
+            safe[name] = texts.where(~risky, "'" + texts)
+    return safe

@@ -1,225 +1,183 @@
-"""Fingerprint: what tells one task from another, in words and in digests.
+"""The fingerprint of a task: tells one task from another, in words and in digests.
 
-Each part has words, which a message shows, and a digest, which decides. What code does is not
-compared by its text but by what it gives: the loss of the first batch at the initial weights.
+A message shows the words, the digests decide. What code does shows in the losses of the first two
+updates; the loss function is also compared by its source. Bytecode, file names and addresses never
+count, so a Python upgrade or a renamed file changes nothing.
 """
 
-import copy
-import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
-from types import CodeType
+from typing import Any, cast
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from lrtune.study.keys import digest as digest_texts
-from lrtune.study.keys import digest_of, plain
-from lrtune.study.tables import damaged
+from lrtune.results.runs import Run, Shape
+from lrtune.schedules import Feedback, Schedule, momenta, multipliers, replay
+from lrtune.study import tables
 from lrtune.task.batch import Batch, clone_batch, count_examples, digest
 from lrtune.task.checks import TRIAL_LR
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
-from lrtune.task.task import Task, TrainState
+from lrtune.task.task import Task
+from lrtune.task.value_texts import plain_repr, structure_texts, value_texts
 
-BATCHES = 3
-"""How many first batches are looked at."""
+BATCHES, UPDATES = 3, 2
+"""First batches that are compared, and updates that are made on the first of them."""
 
 CLOSE = 1e-3
-"""Relative difference of first losses that another number of threads or another machine makes."""
+"""Relative difference of losses that another number of threads or another machine makes."""
 
 HINTS = {
-    "weights": "the initial weights are other numbers: hand Task a function that makes the model, "
-    "or call torch.manual_seed before you make it",
-    "data": "the first batches are other numbers",
-    "validation": "the first validation batches are other numbers",
+    "weights": "the initial weights differ: hand Task a function that makes the model, or call "
+    "torch.manual_seed before you make it",
+    "data": "the first batches differ",
+    "validation": "the first validation batches differ",
 }
-"""What to say where the words of both sides are the same."""
+"""The sentence for a part whose words are the same on both sides."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a study remembers of its task.
+    """The identity of a task.
 
     Attributes:
-        words: Part to what a message shows.
-        digests: Part to what decides.
-        loss: Of the first batch at the initial weights; NaN where it is not finite.
+        words: Part of the task to its words for a message.
+        digests: Part of the task to the digest that decides.
+        losses: Of the first updates with seed 0, up to one that raised; NaN if not finite.
     """
 
     words: Mapping[str, str]
     digests: Mapping[str, str]
-    loss: float
+    losses: tuple[float, ...]
 
     @property
     def key(self) -> str:
-        """What goes into the identity of every run."""
-        return digest_of(dict(self.digests))
+        """What identifies the task in the key of every run."""
+        return tables.digest(text for item in sorted(self.digests.items()) for text in item)
 
     def to_json(self) -> str:
-        """As the database keeps it."""
-        loss = self.loss if math.isfinite(self.loss) else None
-        return json.dumps({"words": self.words, "digests": self.digests, "loss": loss})
+        """The text that the database keeps."""
+        losses = [loss if math.isfinite(loss) else None for loss in self.losses]
+        return json.dumps({"words": self.words, "digests": self.digests, "losses": losses})
 
     def differences(self, now: "Fingerprint") -> list[str]:
-        """What differs, one sentence each: the study's first, then the present one's."""
-        told = []
+        """One sentence for each part of the study's task that differs from the task now."""
+        found = []
         for part in self.digests.keys() | now.digests.keys():
             if self.digests.get(part) != now.digests.get(part):
                 before, after = self.words.get(part, "none"), now.words.get(part, "none")
-                same = HINTS.get(part, f"{part}: {before} in both, but with other settings")
-                told.append(same if before == after else f"{part}: {before} there, {after} now")
-        if not told and not _near(self.loss, now.loss):
-            told.append(
-                f"the code of model or loss: the first batch has the loss {self.loss:.6g} there, "
-                f"{now.loss:.6g} now"
+                same = HINTS.get(part, f"{part}: {before} in both, but its settings or code differ")
+                found.append(same if before == after else f"{part}: {before} there, {after} now")
+        if not found and not _close(self.losses, now.losses):
+            before, after = (" and ".join(f"{x:.6g}" for x in one.losses) for one in (self, now))
+            found.append(
+                f"the code of model, loss or optimizer: the first updates have the losses {before} "
+                f"there, {after} now"
             )
-        return sorted(told)
+        return sorted(found)
 
 
-def _near(one: float, two: float) -> bool:
-    if math.isnan(one) or math.isnan(two):
-        return math.isnan(one) == math.isnan(two)
-    return math.isclose(one, two, rel_tol=CLOSE, abs_tol=1e-6)
+def _close(one: Sequence[float], two: Sequence[float]) -> bool:
+    # Fewer losses are no difference: an update may raise today, as on a disk that is gone.
+    return all(
+        math.isclose(a, b, rel_tol=CLOSE, abs_tol=1e-6) or (math.isnan(a) and math.isnan(b))
+        for a, b in zip(one, two, strict=False)
+    )
 
 
-def from_json(text: str) -> Fingerprint:
-    """The fingerprint again.
+def fingerprint_from_json(text: str) -> Fingerprint:
+    """The fingerprint that `Fingerprint.to_json` wrote.
 
     Raises:
-        StudyError: It is none.
+        StudyError: The text is damaged.
     """
     try:
-        plain_ = json.loads(text)
-        loss = plain_["loss"]
+        plain = json.loads(text)
         words, digests = (
-            {str(name): str(value) for name, value in plain_[part].items()}
+            {str(name): str(value) for name, value in plain[part].items()}
             for part in ("words", "digests")
         )
-        return Fingerprint(words, digests, math.nan if loss is None else float(loss))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise damaged(f"the fingerprint of the task cannot be read ({error})") from error
+        losses = tuple(math.nan if one is None else float(one) for one in plain["losses"])
+        return Fingerprint(words, digests, losses)
+    except (
+        ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
+    ) as error:  # fmt: skip
+        message = f"the fingerprint of the task cannot be read ({error})"
+        raise tables.damaged(message) from error
 
 
 def fingerprint(task: Task) -> Fingerprint:
-    """Take the fingerprint; the task, and the global random states, stay as they are."""
-    with (
-        _looking("the task"),
-        preserve_random_state(),
-        torch.inference_mode(mode=False),
-        torch.enable_grad(),
-    ):
+    """Take a task's fingerprint; the task and the global random states stay as they are."""
+    with _on_own_copy("the task"), torch.enable_grad():
         state = task.init_state(seed=0, lr=TRIAL_LR)
-        told = task.describe()
-        first = next(task.batches(seed=0))
+        about = task.describe()
+        batches = _first_batches(task, seed=0)
         parts = {
-            "model": (told["model"], _structure(state.model)),
+            "model": (about["model"], tables.digest(structure_texts(state.model))),
             "weights": ("", _weights(state.model)),
             "optimizer": _optimizer(state.optimizer),
-            "loss": (told["loss"], _loss(state.loss)),
-            "data": (told["batch"], _batches(task, seed=0)),
+            "loss": (about["loss"], tables.digest(value_texts(task._loss))),  # noqa: SLF001
+            "data": (about["batch"], _batch_digest(batches)),
             "validation": _validation(task),
             "device": (_device(task.device),) * 2,
             "torch": (torch.__version__,) * 2,
             "lrtune": (version("lrtune"),) * 2,
         }
-        loss = _first_loss(task, state, first)
+        losses = _first_losses(task, batches[:UPDATES])
     words = {name: word for name, (word, _) in parts.items()}
-    return Fingerprint(words, {name: summed for name, (_, summed) in parts.items()}, loss)
+    return Fingerprint(words, {name: hashed for name, (_, hashed) in parts.items()}, losses)
 
 
-def of_seed(task: Task, seed: int) -> str:
-    """What one seed begins with: its weights and its first batches, as one digest each, in JSON."""
-    with _looking(f"seed {seed}"), preserve_random_state(), torch.inference_mode(mode=False):
+def seed_fingerprint(task: Task, seed: int) -> str:
+    """The digests of the weights and first batches that a seed begins with, as JSON."""
+    with _on_own_copy(f"seed {seed}"):
         weights = _weights(task.init_state(seed, TRIAL_LR).model)
-        return json.dumps({"weights": weights, "data": _batches(task, seed)})
+        return json.dumps({"weights": weights, "data": _batch_digest(_first_batches(task, seed))})
 
 
 @contextmanager
-def _looking(at: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"while the study looked at the weights and first batches of {at}")
-        raise
+def _on_own_copy(of: str) -> Iterator[None]:
+    with preserve_random_state(), torch.inference_mode(mode=False):
+        try:
+            yield
+        except Exception as error:
+            error.add_note(f"while the study looked at the weights and first batches of {of}")
+            raise
 
 
-def _structure(model: nn.Module) -> str:
-    lines = []
-    for name, part in model.named_modules():
-        kind = f"{type(part).__module__}.{type(part).__qualname__}"
-        lines.append(f"{name} {kind} {plain(part.extra_repr())} {part.training} {_settings(part)}")
-    for name, one in (*model.named_parameters(), *model.named_buffers()):
-        lines.append(f"{name} {one.dtype} {tuple(one.shape)} {one.requires_grad}")
-    return digest_texts(lines)
-
-
-def _settings(part: nn.Module) -> str:
-    """Numbers and names that a module keeps: not all of them stand in its repr."""
-    plain_ = (bool, int, float, str, tuple, type(None))
-    kept = {k: v for k, v in vars(part).items() if not k.startswith("_") and isinstance(v, plain_)}
-    return plain(sorted(kept.items()))
+# --- the parts of a task
 
 
 def _weights(model: nn.Module) -> str:
-    summed = hashlib.blake2b(digest_size=16)
-    for name, value in model.state_dict().items():
-        summed.update(name.encode())
-        summed.update(_raw(value) if isinstance(value, Tensor) else plain(value).encode())
-    return summed.hexdigest()
+    return tables.digest(value_texts(dict(model.state_dict())))
 
 
-def _raw(tensor: Tensor) -> memoryview | bytes:
-    dense = tensor.detach().cpu()
-    if dense.layout is not torch.strided:
-        dense = dense.to_dense()
-    dense = dense.resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return dense.view(torch.uint8).numpy().data if dense.numel() else b""
-
-
-def _optimizer(made: Optimizer) -> tuple[str, str]:
+def _optimizer(optimizer: Optimizer) -> tuple[str, str]:
     """Its class and settings; rates as multiples of the peak rate."""
-    groups = []
-    for group in made.param_groups:
-        settings = {
-            k: plain(v) for k, v in group.items() if k not in ("params", "lr", "initial_lr")
-        }
+    texts = []
+    for group in optimizer.param_groups:
+        settings = {k: v for k, v in group.items() if k not in ("params", "lr", "initial_lr")}
         rate = f"{float(group['lr']) / TRIAL_LR:.9g}"
-        groups.append({**settings, "lr": rate, "tensors": str(len(group["params"]))})
-    name = type(made).__name__
-    usual = {k: v for k, v in made.defaults.items() if k != "lr" and v not in (None, False, 0)}
-    told = ", ".join(f"{key}={plain(value)}" for key, value in sorted(usual.items()))
-    texts = [f"{key}={group[key]}" for group in groups for key in sorted(group)]
-    return f"{name}({told})", digest_texts([type(made).__module__, name, *texts])
+        texts += [rate, str(len(group["params"])), *value_texts(dict(sorted(settings.items())))]
+    name = type(optimizer).__name__
+    usual = {k: v for k, v in optimizer.defaults.items() if k != "lr" and v not in (None, False, 0)}
+    words = ", ".join(f"{key}={plain_repr(usual[key])}" for key in sorted(usual))
+    return f"{name}({words})", tables.digest([name, *texts])
 
 
-def _loss(loss: object) -> str:
-    if isinstance(loss, nn.Module):
-        return digest_texts([_structure(loss), _weights(loss)])
-    code = getattr(loss, "__code__", None)
-    if not isinstance(code, CodeType):
-        return digest_texts([type(loss).__qualname__, plain(getattr(loss, "__name__", ""))])
-    return digest_texts([getattr(loss, "__qualname__", ""), *_code(code)])
+def _first_batches(task: Task, seed: int) -> list[Batch]:
+    return list(itertools.islice(task.batches(seed), BATCHES))
 
 
-def _code(code: CodeType) -> Iterator[str]:
-    """What a function does, without where it stands."""
-    yield from (code.co_code.hex(), repr(code.co_names))
-    for value in code.co_consts:
-        if isinstance(value, CodeType):
-            yield from _code(value)
-        else:
-            yield plain(value)
-
-
-def _batches(task: Task, seed: int) -> str:
-    first = itertools.islice(task.batches(seed), BATCHES)
-    return digest_texts([str(digest(batch)) for batch in first])
+def _batch_digest(batches: Sequence[Batch]) -> str:
+    return tables.digest(str(digest(batch)) for batch in batches)
 
 
 def _validation(task: Task) -> tuple[str, str]:
@@ -227,21 +185,66 @@ def _validation(task: Task) -> tuple[str, str]:
         return "none", "none"
     data = task._val  # noqa: SLF001 - nobody else has to know it
     assert data is not None
-    first = list(itertools.islice(data.epoch(0, 0), BATCHES))
-    told = f"batches of {count_examples(first[0])}" if first else "no batch"
-    return told, digest_texts([str(digest(batch)) for batch in first])
+    batches = list(itertools.islice(data.epoch(0, 0), BATCHES))
+    words = f"batches of {count_examples(batches[0])}" if batches else "no batch"
+    return words, _batch_digest(batches)
 
 
 def _device(device: torch.device) -> str:
-    if device.type != "cuda":
-        return str(device)
-    return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
-def _first_loss(task: Task, state: TrainState, batch: Batch) -> float:
-    """The loss of the first batch; NaN where it cannot be had: then training will say why."""
-    seed_everything(derive_seed(0, NOISE, 0))
-    with suppress(Exception), torch.no_grad():
-        loss = float(task.loss(copy.copy(state), task.to_device(clone_batch(batch))))
-        return loss if math.isfinite(loss) else math.nan
-    return math.nan
+def _first_losses(task: Task, batches: Sequence[Batch]) -> tuple[float, ...]:
+    """The losses of the first updates, up to one that raises: training will say why."""
+    losses: list[float] = []
+    with suppress(Exception):
+        state = task.init_state(seed=0, lr=TRIAL_LR)
+        for step, batch in enumerate(batches):
+            seed_everything(derive_seed(0, NOISE, step))
+            state.optimizer.zero_grad()
+            loss = task.loss(state, task.to_device(clone_batch(batch)))
+            value = loss.item()
+            losses.append(value if math.isfinite(value) else math.nan)
+            loss.backward()  # type: ignore[no-untyped-call]
+            state.optimizer.step()
+    return tuple(losses)
+
+
+# --- keys of runs
+
+
+def run_key(task: str, run: Run, steps: int, engine: str, schedule: str) -> str:
+    """The identity of a run: what it is made of decides, its name does not.
+
+    Args:
+        task: The key of the study's fingerprint.
+        run: Its rate and seed count.
+        steps: The horizon.
+        engine: The class of the engine that trains it: engines agree up to rounding only.
+        schedule: The key of its schedule over this horizon, see `schedule_key`.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    return tables.digest([task, run.lr.hex(), schedule, str(run.seed), str(steps), engine])
+
+
+def schedule_key(shape: Shape, steps: int) -> str:
+    """The identity of a schedule over a horizon: its text, and the numbers that it gives.
+
+    The text is not enough, as all lambdas have one name. A schedule that reacts to the loss is
+    tried on three curves: a loss that falls, one that stands still, and one that becomes NaN.
+    """
+    if isinstance(shape, Schedule):
+        momentum = momenta(shape, steps) or []
+        texts = [_hex(multipliers(shape, steps)), _hex(momentum)]
+        return tables.digest([plain_repr(shape), *texts])
+    feedback = cast("Feedback[Any]", shape)  # a run makes a Schedule of every function
+    falling = np.geomspace(4.0, 0.01, steps).tolist()
+    failing = [*falling[: steps // 2], *[np.nan] * (steps - steps // 2)]
+    texts = [_hex(replay(feedback, losses)) for losses in (falling, [1.0] * steps, failing)]
+    return tables.digest([type(shape).__qualname__, plain_repr(shape), *texts])
+
+
+def _hex(numbers: Iterable[float]) -> str:
+    return np.asarray(list(numbers), dtype="<f8").tobytes().hex()

@@ -1,4 +1,8 @@
-"""Claims: of the processes that share a study, which one trains what."""
+"""Leases: which of the processes that share a study trains which run, and which processes live.
+
+A process takes a lease on each run before it trains it, so that nothing is trained twice. The
+leases of a process that died go back.
+"""
 
 import os
 import platform
@@ -14,165 +18,165 @@ from uuid import uuid4
 from sqlalchemy import Connection, delete, insert, select, update
 
 from lrtune.errors import StudyError
-from lrtune.study import tables, trials
+from lrtune.study import tables
 
-MANY = 500
-"""Keys in one query."""
+BATCH = 500
+"""Keys in one query; databases limit the number of parameters."""
+
+HEARTBEAT = 15.0
+"""Seconds between two heartbeats."""
+
+GRACE = 120.0
+"""Seconds without a heartbeat after which a process of another host counts as dead."""
+
+TRAINING: set[str] = set()
+"""Tokens under which this process trains at this moment.
+
+A lease under another token of this process could not be given back, as on a full disk.
+"""
 
 
-class Want(NamedTuple):
-    """One run up to one step, with or without its validation loss."""
+class Request(NamedTuple):
+    """A wish for one run, trained up to one step, with or without its validation loss."""
 
     key: str
     until: int
     validated: bool
 
 
-def matching(
-    link: Connection, study: int, wants: Iterable[Want], *what: Any
+def matching_rows(
+    link: Connection, study: int, requests: Iterable[Request], *columns: Any
 ) -> Iterator[Mapping[Any, Any]]:
-    """Rows of `rungs` or `claims` that answer wants; one with validation answers for both.
+    """Rows of `lrtune_runs` or `lrtune_leases` that answer requests.
+
+    A validated run answers a request without validation, too.
 
     Args:
-        link: In a transaction.
-        study: The study's number.
-        wants: All with the same step and the same wish for validation.
-        what: The table, or columns of it.
+        link: A connection in a transaction.
+        study: The id of the study.
+        requests: All with the same step and the same wish for validation.
+        columns: The table, or some of its columns.
     """
-    table = getattr(what[0], "table", what[0])
-    wants = list(wants)
-    for start in range(0, len(wants), MANY):
-        some = wants[start : start + MANY]
-        asked = (
-            select(*what)
+    table = getattr(columns[0], "table", columns[0])
+    requests = list(requests)
+    for start in range(0, len(requests), BATCH):
+        some = requests[start : start + BATCH]
+        query = (
+            select(*columns)
             .where(table.c.study == study, table.c.until == some[0].until)
             .where(table.c.validated >= int(some[0].validated))
             .where(table.c.key.in_([one.key for one in some]))
             .order_by(table.c.validated)
         )
-        yield from link.execute(asked).mappings()
+        yield from link.execute(query).mappings()
 
 
-class Claims:
-    """What one process has claimed of a study, and what others have."""
+class Leases:
+    """The leases that this process holds on the runs of one study."""
 
     def __init__(self, study: int) -> None:
-        """Nothing claimed yet."""
-        self._study, self._token, self._watch = study, uuid4().hex, Watch()
+        """Hold no lease yet."""
+        self._study, self._token, self._monitor = study, uuid4().hex, LivenessMonitor()
 
-    def others(self, link: Connection, wants: Iterable[Want]) -> dict[str, str]:
-        """What living processes have claimed of these: key to owner. The dead lose theirs."""
-        self.bury(link)
-        rows = matching(link, self._study, wants, tables.claims)
-        return {row["key"]: row["owner"] for row in rows if row["owner"] != self._token}
+    def of_others(self, link: Connection, requests: Iterable[Request]) -> dict[str, str]:
+        """Keys that other living processes have a lease on, with their tokens."""
+        self.drop_dead(link)
+        rows = matching_rows(link, self._study, requests, tables.leases)
+        return {row["key"]: row["process"] for row in rows if row["process"] != self._token}
 
-    def take(self, link: Connection, mine: Mapping[Want, int]) -> None:
-        """Claim these, each with its trial; what an interruption has left of ours goes."""
+    def take(self, link: Connection, requests: Iterable[Request]) -> None:
+        """Take a lease on each of these, and give back what an interrupted call left."""
         self.give_back(link)
         TRAINING.add(self._token)
-        signature = {"token": self._token, "beat": 0, **this_process()}
-        link.execute(insert(tables.owners).values(signature))
+        process = {"token": self._token, "heartbeat": 0, **this_process()}
+        link.execute(insert(tables.processes).values(process))
         rows = [
             {
                 "study": self._study,
-                "key": want.key,
-                "until": want.until,
-                "validated": int(want.validated),
-                "owner": self._token,
-                "trial": trial,
+                "key": one.key,
+                "until": one.until,
+                "validated": int(one.validated),
+                "process": self._token,
             }
-            for want, trial in mine.items()
+            for one in requests
         ]
-        link.execute(insert(tables.claims), rows)
+        link.execute(insert(tables.leases), rows)
 
     def give_back(self, link: Connection) -> None:
-        """All that is ours; trials that still run failed. Where this fails, it counts as dead."""
+        """Give all leases back. If the database fails here, they count as those of the dead."""
         TRAINING.discard(self._token)
         _drop(link, self._token)
 
     def stop(self) -> None:
-        """Nothing of ours is being trained any more, whatever the database still says."""
+        """Note that this process trains nothing any more, whatever the database still says."""
         TRAINING.discard(self._token)
 
-    def beat(self, link: Connection) -> None:
-        """Tell other hosts that we live."""
-        owners = tables.owners
-        mine = update(owners).where(owners.c.token == self._token)
-        link.execute(mine.values(beat=owners.c.beat + 1))
+    def heartbeat(self, link: Connection) -> None:
+        """Show other hosts that this process lives."""
+        processes = tables.processes
+        mine = update(processes).where(processes.c.token == self._token)
+        link.execute(mine.values(heartbeat=processes.c.heartbeat + 1))
 
-    def bury(self, link: Connection) -> None:
-        """Take from the dead what they had claimed."""
-        for owner in link.execute(select(tables.owners)).mappings().all():
-            if self._watch.dead(owner):
-                _drop(link, owner["token"])
+    def drop_dead(self, link: Connection) -> None:
+        """Delete the leases of processes that have died."""
+        for process in link.execute(select(tables.processes)).mappings().all():
+            if self._monitor.is_dead(process):
+                _drop(link, process["token"])
 
 
 def _drop(link: Connection, token: str) -> None:
-    claims, owners = tables.claims, tables.owners
-    held = select(claims.c.trial).where(claims.c.owner == token)
-    trials.fail(link, list(link.scalars(held)))
-    link.execute(delete(claims).where(claims.c.owner == token))
-    link.execute(delete(owners).where(owners.c.token == token))
+    link.execute(delete(tables.leases).where(tables.leases.c.process == token))
+    link.execute(delete(tables.processes).where(tables.processes.c.token == token))
 
 
-def names(link: Connection, tokens: Sequence[str]) -> list[str]:
-    """For each owner, its process in words."""
-    owners = tables.owners
-    rows = link.execute(select(owners).where(owners.c.token.in_(set(tokens)))).all()
+def describe_processes(link: Connection, tokens: Sequence[str]) -> list[str]:
+    """For each token, its process in words."""
+    processes = tables.processes
+    rows = link.execute(select(processes).where(processes.c.token.in_(set(tokens)))).all()
     words = {row.token: f"process {row.pid} on {row.host.partition('/')[0]}" for row in rows}
     return [words.get(token, "another process") for token in tokens]
 
 
-BEAT = 15.0
-"""Seconds between two beats."""
-
-GRACE = 120.0
-"""Seconds without a beat after which a process of another host counts as dead."""
-
-
-def this_process() -> dict[str, Any]:
-    """Host, pid and birth of this process."""
-    return {"host": _host(), "pid": os.getpid(), "born": _born(os.getpid()) or "?"}
-
-
-TRAINING: set[str] = set()
-"""Tokens of this process that train at this moment.
-
-A claim under another token of ours is one that could not be given back, as on a full disk.
-"""
-
-
-class Watch:
-    """Tells who is dead, from what it has seen."""
+class LivenessMonitor:
+    """Tells which processes are dead, by their number and birth or by their heartbeats."""
 
     def __init__(self) -> None:
-        """Nobody seen yet."""
+        """Start without any heartbeat seen."""
         self._seen: dict[str, tuple[int, float]] = {}
 
-    def dead(self, owner: Mapping[Any, Any]) -> bool:
-        """Whether this owner of a claim does not live any more."""
-        if owner["host"] == _host():
-            if owner["pid"] == os.getpid() and owner["token"] not in TRAINING:
+    def is_dead(self, process: Mapping[Any, Any]) -> bool:
+        """Whether the process in this row of `lrtune_processes` has ended, or holds stale leases.
+
+        No wall clock takes part, as clocks jump: another host's process is dead once its heartbeat
+        has not changed for `GRACE` seconds of this process's own monotonic clock.
+        """
+        if process["host"] == _host():
+            if process["pid"] == os.getpid() and process["token"] not in TRAINING:
                 return True
-            return bool(_born(owner["pid"]) != owner["born"])
-        beat, since = self._seen.get(owner["token"], (None, 0.0))
-        if beat != owner["beat"]:
-            self._seen[owner["token"]] = owner["beat"], time.monotonic()
+            return bool(_started(process["pid"]) != process["started"])
+        heartbeat, since = self._seen.get(process["token"], (None, 0.0))
+        if heartbeat != process["heartbeat"]:
+            self._seen[process["token"]] = process["heartbeat"], time.monotonic()
             return False
         return time.monotonic() - since > GRACE
 
 
+def this_process() -> dict[str, Any]:
+    """Host, number and birth of this process."""
+    return {"host": _host(), "pid": os.getpid(), "started": _started(os.getpid()) or "?"}
+
+
 @contextmanager
-def beating(beat: Callable[[], None]) -> Iterator[None]:
-    """Call `beat` now and then, as long as the block runs."""
+def heartbeats(send: Callable[[], None]) -> Iterator[None]:
+    """Call `send` every `HEARTBEAT` seconds, as long as the block runs."""
     over = threading.Event()
 
-    def go_on() -> None:
-        while not over.wait(BEAT):
-            with suppress(StudyError):  # a database that is busy for once costs one beat
-                beat()
+    def run() -> None:
+        while not over.wait(HEARTBEAT):
+            with suppress(StudyError):  # a database that is busy for once costs one heartbeat
+                send()
 
-    thread = threading.Thread(target=go_on, name="lrtune-beat", daemon=True)
+    thread = threading.Thread(target=run, name="lrtune-heartbeat", daemon=True)
     thread.start()
     try:
         yield
@@ -183,23 +187,29 @@ def beating(beat: Callable[[], None]) -> Iterator[None]:
 
 @cache
 def _host() -> str:
-    """This machine, since it was started, as processes that see each other see it."""
+    """This machine since it was started, and the namespace in which process numbers mean anything.
+
+    Containers on one machine do not see each other's processes, so each is a host of its own.
+    """
     parts = [platform.node()]
     with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
     with suppress(OSError):
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
     if len(parts) < 3:
-        # Without /proc nobody can be looked up by number, so each process counts as a host.
+        # Without /proc no process can be looked up by number, so each counts as a host.
         parts.append(f"{os.getpid()}-{time.time_ns()}")
     return "/".join(parts)
 
 
-def _born(pid: int) -> str | None:
-    """When a process of this host started, in ticks since the boot; None for a dead one."""
+def _started(pid: int) -> str | None:
+    """When a process of this host started, in ticks since the boot; None if it is dead.
+
+    Numbers of processes are reused; a number and its start are not.
+    """
     try:
-        told = Path(f"/proc/{int(pid)}/stat").read_text(errors="replace")
+        stat = Path(f"/proc/{int(pid)}/stat").read_text(errors="replace")
     except (OSError, ValueError):
         return None
-    fields = told.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]  # the 22nd of proc(5); zombies are dead
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]  # field 22 of proc(5); zombies are dead

@@ -1,271 +1,298 @@
-"""The ledger of one study: who trains what, what is known, and what was concluded."""
+"""What a study has recorded: runs, seeds, decisions and results; each call is a transaction."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sqlalchemy import delete, func, insert, select
 
+from lrtune.analysis.curves import Outcome, end_level
+from lrtune.results import Trace
 from lrtune.results.runs import Run
-from lrtune.study import tables, trials
+from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS
+from lrtune.results.serialization import as_table
+from lrtune.results.trace import Cost
+from lrtune.schedules.registry import registered_name
+from lrtune.study import tables
 from lrtune.study.database import Database
-from lrtune.study.leases import MANY, Claims, Want, matching, names
-from lrtune.study.recorded_run import Rung, from_row
+from lrtune.study.leases import Leases, Request, describe_processes, matching_rows
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a call trains its runs for.
-
-    Attributes:
-        stage: A word for people.
-        steps: The horizon.
-        engine: The class of the engine.
-    """
-
-    stage: str
-    steps: int
-    engine: str
-
-
-@dataclass(frozen=True)
-class Share:
-    """How a wish is shared out among those who train.
+@dataclass(frozen=True, eq=False)
+class RecordedRun:
+    """What was recorded of one run up to one step.
 
     Attributes:
-        mine: Keys that nobody has, and that are now claimed for us, with their trials.
-        theirs: How many others are at, and who they are.
+        outcome: A name in `lrtune.analysis.curves.Outcome`.
+        loss: Training loss, one per recorded step from 0 on.
+        rate: Learning rate, one per recorded step.
+        batch: Digest of the batch, one per recorded step.
+        val: The validation loss at the end, or nothing.
+        cost: What is charged for it.
     """
 
-    mine: dict[str, int]
-    theirs: list[str]
+    outcome: str
+    loss: NDArray[np.float64]
+    rate: NDArray[np.float64]
+    batch: NDArray[np.int64]
+    val: NDArray[np.float64]
+    cost: Cost
+
+    @property
+    def final(self) -> float:
+        """The validation loss if there is one, else the mean training loss of the last fifth."""
+        if len(self.val):
+            return float(self.val[0])
+        return end_level(self.loss) if len(self.loss) else float("nan")
+
+    def columns(self) -> dict[str, Any]:
+        """Its columns in `lrtune_runs`."""
+        return {
+            "outcome": self.outcome,
+            "count": len(self.loss),
+            "loss": tables.packed(self.loss, "<f8"),
+            "rate": tables.packed(self.rate, "<f8"),
+            "batch": tables.packed(self.batch, "<i8"),
+            "val": tables.packed(self.val, "<f8"),
+            **asdict(self.cost),
+        }
 
 
-class Ledger:
-    """What one study holds, and what one process adds to it.
+def run_from_row(row: Mapping[Any, Any]) -> RecordedRun:
+    """The recorded run in a row of `lrtune_runs`.
+
+    Raises:
+        StudyError: The row is damaged.
+    """
+    tables.verify_checksum(tables.runs, row)
+    count = row["count"]
+    if row["outcome"] not in Outcome.__members__:
+        raise tables.damaged(f"a run has the unknown outcome {row['outcome'][:20]!r}")
+    val = np.empty(0)
+    if row["validated"] and row["val"] != tables.packed((), "<f8"):
+        val = tables.unpacked(row["val"], "<f8", 1)
+    return RecordedRun(
+        outcome=row["outcome"],
+        loss=tables.unpacked(row["loss"], "<f8", count),
+        rate=tables.unpacked(row["rate"], "<f8", count),
+        batch=tables.unpacked(row["batch"], "<i8", count),
+        val=val,
+        cost=Cost(row["updates"], row["val_samples"], row["seconds"]),
+    )
+
+
+def runs_from_trace(trace: Trace, until: int) -> dict[str, RecordedRun]:
+    """The recorded runs of a trace by name; of several validations, the one at `until` counts.
+
+    A plain function that trains runs gives no costs. Each of its runs is charged `until` updates.
+    """
+    places = trace.frame.groupby("run", sort=False).indices
+    step, loss, rate, batch = (
+        trace.frame[name].to_numpy() for name in ("step", "loss", "lr", "batch")
+    )
+    last = trace.validations[trace.validations["step"] == until]
+    vals = dict(zip(last["run"], last["loss"], strict=True))
+    costs = {name: cost for name, *cost in trace.costs[list(COSTS)].itertuples(index=False)}
+    recorded = {}
+    for name, outcome in zip(trace.runs["run"], trace.runs["outcome"], strict=True):
+        rows = places.get(name, np.empty(0, dtype=np.int64))
+        assert (step[rows] == np.arange(len(rows))).all(), "a run records every step from 0 on"
+        val = np.array([vals[name]] if name in vals else [], dtype=float)
+        curves = loss[rows], rate[rows], batch[rows]
+        updates, val_samples, seconds = costs.get(name, (until, 0, 0.0))
+        cost = Cost(int(updates), int(val_samples), float(seconds))
+        recorded[name] = RecordedRun(outcome, *curves, val, cost)
+    return recorded
+
+
+def trace_from_runs(
+    named: Sequence[tuple[str, float, str, int, RecordedRun]],
+    steps: int,
+    until: int,
+    *,
+    validate: bool,
+) -> Trace:
+    """The trace that a cohort of exactly these runs records.
 
     Args:
-        database: Open.
-        study: Its row in `tables.studies`.
+        named: For each run its name, peak rate, schedule and seed, and what was recorded.
+        steps: The horizon.
+        until: The step that all of them were trained to.
+        validate: Whether validation losses belong to the trace.
+    """
+    recorded = [run for *_, run in named]
+    counts = [len(run.loss) for run in recorded]
+    names = np.array([name for name, *_ in named], dtype=object)
+    frame = pd.DataFrame(
+        {
+            "run": np.repeat(names, counts),
+            "step": np.concatenate([np.arange(count) for count in counts]),
+            "lr": np.concatenate([run.rate for run in recorded]),
+            "loss": np.concatenate([run.loss for run in recorded]),
+            "batch": np.concatenate([run.batch for run in recorded]),
+        }
+    )
+    rows = [(*about, run.outcome, len(run.loss)) for *about, run in named]
+    # One run under two names was trained once.
+    first = {id(run): name for name, *_, run in reversed(named)}
+    costs = [
+        (name, *(astuple(run.cost) if first[id(run)] == name else (0, 0, 0.0)))
+        for name, *_, run in named
+    ]
+    vals = [(name, until, run.final) for name, *_, run in named if validate and len(run.val)]
+    return Trace(
+        frame=as_table(frame, TRACE),
+        runs=as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
+        validations=as_table(pd.DataFrame(vals, columns=list(VALIDATIONS)), VALIDATIONS),
+        costs=as_table(pd.DataFrame(costs, columns=list(COSTS)), COSTS),
+        steps=steps,
+    )
+
+
+class RunRecords:
+    """The records of one study, with the leases that this process holds on its runs.
+
+    Args:
+        database: The study's database.
+        study: The study's id in `lrtune_studies`.
+        manifest: Describes the new session, as JSON.
     """
 
-    def __init__(self, database: Database, study: Mapping[Any, Any]) -> None:
-        """Bound to one study; a session begins with `open_session`."""
-        self.database = database
-        self.study: int = study["id"]
-        self._trials: int = study["trials"]
-        self._session, self._claims = 0, Claims(self.study)
-
-    def open_session(self, manifest: str) -> None:
-        """Begin a session, and close what dead processes have left open."""
-        with self.database.write() as link:
-            row = tables.guarded(tables.sessions, {"study": self.study, "manifest": manifest})
+    def __init__(self, database: Database, study: int, manifest: str) -> None:
+        """Begin a session, and drop the leases of dead processes."""
+        self._database, self._study, self._leases = database, study, Leases(study)
+        row = tables.with_checksum(tables.sessions, {"study": study, "manifest": manifest})
+        with database.write() as link:
             made = insert(tables.sessions).values(row).returning(tables.sessions.c.id)
             self._session = int(link.execute(made).scalar_one())
-            self._claims.bury(link)
-            claimed = set(link.scalars(self._mine(tables.claims, tables.claims.c.trial)))
-            ghosts = [one for one in trials.running(link, self._trials) if one not in claimed]
-            trials.fail(link, ghosts)
+            self._leases.drop_dead(link)
 
-    def known(self, wants: Iterable[Want]) -> dict[str, Rung]:
-        """What is recorded of these, by key."""
-        found: dict[str, Rung] = {}
-        with self.database.read() as link:
-            for row in self._rungs(link, wants, tables.rungs):
-                found.setdefault(row["key"], from_row(row))
-        return found
+    def find(self, requests: Iterable[Request]) -> tuple[dict[str, RecordedRun], set[str]]:
+        """The recorded runs that answer these requests, by key.
 
-    def new_here(self, wants: Iterable[Want]) -> set[str]:
-        """Which of these were recorded in this very session."""
-        with self.database.read() as link:
-            rows = self._rungs(link, wants, tables.rungs.c.key, tables.rungs.c.session)
-            return {row["key"] for row in rows if row["session"] == self._session}
+        Returns:
+            The runs, and the keys of those that an earlier session, or another process, recorded.
+        """
+        found: dict[str, RecordedRun] = {}
+        earlier = set()
+        with self._database.read() as link:
+            for row in matching_rows(link, self._study, requests, tables.runs):
+                found.setdefault(row["key"], run_from_row(row))
+                if row["session"] != self._session:
+                    earlier.add(row["key"])
+        return found, earlier
 
-    def claim(self, wants: Mapping[Want, Run], setting: Setting) -> Share:
-        """Claim what nobody has and nobody is at; others cannot claim it meanwhile."""
-        with self.database.write() as link:
-            theirs = self._claims.others(link, wants)
-            have = {row["key"] for row in self._rungs(link, wants, tables.rungs.c.key)}
-            free = {w: r for w, r in wants.items() if w.key not in have and w.key not in theirs}
-            mine: dict[str, int] = {}
-            if free:
-                mine = self._trials_of(link, free, setting)
-                self._claims.take(link, {want: mine[want.key] for want in free})
-            who = [owner for key, owner in theirs.items() if key not in have]
-            return Share(mine, names(link, who))
+    def allocate(self, requests: Sequence[Request]) -> tuple[list[Request], list[str]]:
+        """Take a lease on every run that is not recorded and that no other process trains.
 
-    def record(self, done: Mapping[Want, tuple[Run, Rung]], share: Share, setting: Setting) -> None:
-        """Everything of one call in one transaction: rungs, trials, and the end of the claims."""
-        with self.database.write() as link:
-            have = {row["key"] for row in self._rungs(link, done, tables.rungs.c.key)}
+        Returns:
+            The requests with a lease, and for each run that another process trains that process.
+        """
+        with self._database.write() as link:
+            theirs = self._leases.of_others(link, requests)
+            rows = matching_rows(link, self._study, requests, tables.runs.c.key)
+            recorded = {row["key"] for row in rows}
+            mine = [one for one in requests if one.key not in recorded | theirs.keys()]
+            if mine:
+                self._leases.take(link, mine)
+            tokens = [token for key, token in theirs.items() if key not in recorded]
+            return mine, describe_processes(link, tokens)
+
+    def record(
+        self,
+        done: Mapping[Request, tuple[Run, RecordedRun]],
+        *,
+        stage: str,
+        steps: int,
+        engine: str,
+    ) -> None:
+        """Record all runs of one call and give their leases back, in one transaction."""
+        call = {"stage": tables.storable(stage), "steps": steps, "engine": engine}
+        with self._database.write() as link:
+            found = matching_rows(link, self._study, done, tables.runs.c.key)
+            known = {row["key"] for row in found}
             rows = [
-                self._row(want, run, rung, share.mine[want.key], setting)
-                for want, (run, rung) in done.items()
-                if want.key not in have
+                self._row(request, run, {**call, **recorded.columns()})
+                for request, (run, recorded) in done.items()
+                if request.key not in known
             ]
             if rows:
-                link.execute(insert(tables.rungs), rows)
-            ends = [
-                (share.mine[want.key], rung.outcome, want.until, rung.score)
-                for want, (_, rung) in done.items()
-            ]
-            until = next(iter(done)).until
-            trials.finish(link, ends, complete=until == setting.steps)
-            self._claims.give_back(link)
+                link.execute(insert(tables.runs), rows)
+            self._leases.give_back(link)
 
     def release(self) -> None:
-        """Give back what was claimed and not recorded; others may take it, whatever happens."""
-        self._claims.stop()
-        with self.database.write() as link:
-            self._claims.give_back(link)
+        """Give back the leases on runs that were not recorded."""
+        self._leases.stop()  # first, as the database may fail
+        with self._database.write() as link:
+            self._leases.give_back(link)
 
-    def beat(self) -> None:
-        """Tell other hosts that we live."""
-        with self.database.write() as link:
-            self._claims.beat(link)
+    def heartbeat(self) -> None:
+        """Show other hosts that this process lives."""
+        with self._database.write() as link:
+            self._leases.heartbeat(link)
 
     def add_result(self, kind: str, json: str) -> None:
-        """A conclusion, unless the last of its kind is the same."""
-        results = tables.results
-        with self.database.write() as link:
-            newest = self._mine(results, results).where(results.c.kind == kind)
+        """Keep a result; one that equals the newest of its kind replaces it."""
+        results, runs = tables.results, tables.runs
+        with self._database.write() as link:
+            newest = self._of_study(results).where(results.c.kind == kind)
             last = link.execute(newest.order_by(results.c.id.desc()).limit(1)).mappings().first()
             if last is not None and last["json"] == json:
                 link.execute(delete(results).where(results.c.id == last["id"]))
-            mark = link.scalar(self._mine(tables.rungs, func.max(tables.rungs.c.id))) or 0
-            row = {"study": self.study, "session": self._session, "kind": kind, "mark": mark}
-            link.execute(insert(results).values(tables.guarded(results, {**row, "json": json})))
+            last_run = select(func.max(runs.c.id)).where(runs.c.study == self._study)
+            row = {
+                "study": self._study,
+                "session": self._session,
+                "kind": kind,
+                "last_run": link.scalar(last_run) or 0,
+                "json": json,
+            }
+            link.execute(insert(results).values(tables.with_checksum(results, row)))
 
-    def decided(self, name: str) -> str | None:
-        """The decision of that name, if it has been made."""
-        mine = self._mine(tables.decisions, tables.decisions)
-        with self.database.read() as link:
-            row = link.execute(mine.where(tables.decisions.c.name == name)).mappings().first()
-        return None if row is None else str(tables.intact(tables.decisions, row)["value"])
+    def decision(self, name: str) -> str | None:
+        """The decision of that name; None if there is none yet."""
+        query = self._of_study(tables.decisions).where(tables.decisions.c.name == name)
+        with self._database.read() as link:
+            row = link.execute(query).mappings().first()
+        return None if row is None else str(tables.verify_checksum(tables.decisions, row)["value"])
 
-    def first(self, table: Any, row: Mapping[str, Any], value: str) -> str:
-        """The value under a key of `seeds` or `decisions`; the first that was written stays."""
-        column = "parts" if table is tables.seeds else "value"
-        mine = self._mine(table, table)
-        for name, key in row.items():
-            mine = mine.where(table.c[name] == key)
-        with self.database.write() as link:
-            there = link.execute(mine).mappings().first()
-            if there is not None:
-                return str(tables.intact(table, there)[column])
-            whole = {"study": self.study, **row, column: value}
-            link.execute(insert(table).values(tables.guarded(table, whole)))
+    def decide(self, name: str, value: str) -> str:
+        """Record a decision unless there is one of that name; return the one that stands."""
+        return self._first(tables.decisions, {"name": name}, "value", value)
+
+    def seed_parts(self, seed: int, parts: str) -> str:
+        """Record what a seed begins with, unless it is there; return what stands."""
+        return self._first(tables.seeds, {"seed": seed}, "parts", parts)
+
+    def _first(self, table: Any, key: Mapping[str, Any], column: str, value: str) -> str:
+        """The value under a key; the first that any process wrote stays."""
+        query = self._of_study(table).filter_by(**key)
+        with self._database.write() as link:
+            row = link.execute(query).mappings().first()
+            if row is not None:
+                return str(tables.verify_checksum(table, row)[column])
+            new = {"study": self._study, **key, column: value}
+            link.execute(insert(table).values(tables.with_checksum(table, new)))
             return value
 
-    def _rungs(self, link: Connection, wants: Iterable[Want], *what: Any) -> Iterator[Any]:
-        return matching(link, self.study, wants, *what)
+    def _of_study(self, table: Any) -> Any:
+        return select(table).where(table.c.study == self._study)
 
-    def _mine(self, table: Any, *what: Any) -> Any:
-        return select(*what).where(table.c.study == self.study)
-
-    def _row(
-        self, want: Want, run: Run, rung: Rung, trial: int, setting: Setting
-    ) -> dict[str, Any]:
+    def _row(self, request: Request, run: Run, more: Mapping[str, Any]) -> dict[str, Any]:
         row = {
-            "study": self.study,
-            "key": want.key,
-            "until": want.until,
-            "validated": int(want.validated),
+            "study": self._study,
+            "key": request.key,
+            "until": request.until,
+            "validated": int(request.validated),
             "session": self._session,
-            "trial": trial,
-            "stage": tables.told(setting.stage),
-            "name": tables.told(run.name),
+            "name": tables.storable(run.name),
             "lr": run.lr,
-            "schedule": tables.told(repr(run.schedule)),
+            "schedule": tables.storable(repr(run.schedule)),
+            "schedule_name": registered_name(run.schedule),
             "seed": run.seed,
-            "steps": setting.steps,
-            "engine": setting.engine,
-            **rung.columns(),
+            **more,
         }
-        return tables.guarded(tables.rungs, row)
-
-    def _trials_of(
-        self, link: Connection, wants: Mapping[Want, Run], setting: Setting
-    ) -> dict[str, int]:
-        """A trial for each: the one of its lower rung, or a new one."""
-        rungs, keys = tables.rungs, [want.key for want in wants]
-        lower: dict[str, int] = {}
-        for start in range(0, len(keys), MANY):
-            asked = self._mine(rungs, rungs.c.key, rungs.c.trial)
-            some = link.execute(asked.where(rungs.c.key.in_(keys[start : start + MANY])))
-            lower |= {row.key: row.trial for row in some}
-        if lower:
-            trials.resume(link, list(lower.values()))
-        new = {want.key: run for want, run in wants.items() if want.key not in lower}
-        rows = [
-            {
-                "lr": run.lr,
-                "schedule": tables.told(repr(run.schedule)),
-                "seed": run.seed,
-                "steps": setting.steps,
-                "engine": setting.engine,
-                "stage": tables.told(setting.stage),
-                "name": tables.told(run.name),
-                "key": key,
-            }
-            for key, run in new.items()
-        ]
-        begun = trials.begin(link, self._trials, rows) if rows else []
-        return lower | dict(zip(new, begun, strict=True))
-
-
-def enter(database: Database, name: str, task: str, *, fresh: bool) -> tuple[Ledger, str, bool]:
-    """The study of that name, made where there is none.
-
-    Args:
-        database: Open.
-        name: The study's.
-        task: The fingerprint to begin a new study with, as JSON.
-        fresh: Begin a new one, and keep what is there under another name.
-
-    Returns:
-        The ledger, the fingerprint that it holds, and whether it was there before.
-    """
-    studies = tables.studies
-    by_name = select(studies).where(studies.c.name == name)
-    if database.place.file is not None:
-        with database.read() as link:  # before anything is written
-            _audit(link)
-    with database.write() as link:
-        there = link.execute(by_name).mappings().first()
-        if there is not None and fresh:
-            _set_aside(link, tables.intact(studies, there))
-        elif there is not None:
-            return Ledger(database, there), str(tables.intact(studies, there)["task"]), True
-        made = {
-            "name": name,
-            "trials": trials.enter(link, name),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "task": task,
-        }
-        link.execute(insert(studies).values(tables.guarded(studies, made)))
-        return Ledger(database, link.execute(by_name).mappings().one()), task, False
-
-
-def _audit(link: Connection) -> None:
-    """Look at the checksum of every row: files rot, and are copied by halves.
-
-    Raises:
-        StudyError: One does not fit.
-    """
-    for table in tables.metadata.sorted_tables:
-        if "sum" in table.c:
-            for row in link.execute(select(table)).mappings():
-                tables.intact(table, row)
-
-
-def _set_aside(link: Connection, row: Mapping[Any, Any]) -> None:
-    """Rename a study to the first free `name~1`, `name~2`, ..."""
-    studies = tables.studies
-    taken = set(link.scalars(select(studies.c.name)))
-    number = next(n for n in range(1, len(taken) + 2) if f"{row['name']}~{n}" not in taken)
-    renamed = {**row, "name": f"{row['name']}~{number}"}
-    values = tables.guarded(studies, renamed)
-    link.execute(update(studies).where(studies.c.id == row["id"]).values(values))
-    trials.rename(link, row["trials"], renamed["name"])
+        return tables.with_checksum(tables.runs, row)

@@ -55,11 +55,11 @@ def ended(child, after, how=signal.SIGKILL):
 
 
 def recorded(file):
-    """Every recorded rung: what it is of, and the sum over all of it."""
+    """Every recorded run, with its checksum."""
     if not Path(file).exists():
         return set()
     link = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
     try:
-        return set(link.execute("SELECT id, key, until, validated, sum FROM lrtune_rungs"))
+        return set(link.execute("SELECT id, key, until, validated, checksum FROM lrtune_runs"))
     finally:
         link.close()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lrtune.errors import LrtuneError, StudyError
-from lrtune.study import Study, files
-from lrtune.study.archive import opened
+from lrtune.study import Study, sqlite_files
+from lrtune.study.archive import open_study
 from tests.faults.searching import answer, recorded
 from tests.study.tasks import a_task
 
@@ -28,7 +28,7 @@ def whole(tmp_path_factory):
 def refused(file):
     """Whether a study is refused, in a sentence, by who trains and by who reads."""
     where, told = f"sqlite:///{file}", []
-    for use in (lambda: Study(where, TASK), lambda: opened(where).reported):
+    for use in (lambda: Study(where, TASK), lambda: open_study(where).reported):
         try:
             use()
         except LrtuneError as error:
@@ -83,14 +83,14 @@ def test_a_disk_that_fills_up_stops_a_search_and_nothing_else(disk, whole, tally
             lost,
             {*again} != {*whole[1]} or told not in (None, whole[1]),
         )
-        files.remove(file)
+        sqlite_files.remove(file)
 
 
 def test_sqlite_that_says_the_disk_is_full_stops_a_search_and_nothing_else(
     tmp_path, whole, tally, times, monkeypatch
 ):
     """Needs no root: pages beyond a limit are refused as a full disk does."""
-    real, draw = files.connect, random.Random(1)
+    real, draw = sqlite_files.connect, random.Random(1)
 
     for n in range(times(20, 2)):
         file, pages = tmp_path / f"{n}.db", draw.randint(1, 220)
@@ -101,14 +101,14 @@ def test_sqlite_that_says_the_disk_is_full_stops_a_search_and_nothing_else(
                 link.execute(f"PRAGMA max_page_count = {pages}")
             return link
 
-        monkeypatch.setattr(files, "connect", small)
+        monkeypatch.setattr(sqlite_files, "connect", small)
         with monkeypatch.context() as patch:
-            patch.setattr("lrtune.study.database.files.connect", small)
+            patch.setattr("lrtune.study.database.sqlite_files.connect", small)
             try:
                 answer(f"sqlite:///{file}")
             except StudyError as error:
                 assert "Free some space. What was recorded is safe" in str(error)  # noqa: PT017
-        monkeypatch.setattr(files, "connect", real)
+        monkeypatch.setattr(sqlite_files, "connect", real)
         before = recorded(file)
         again, study = answer(f"sqlite:///{file}")
         lost = len(before - recorded(file)) + abs(len(before) + len(study._trained) - whole[2])
@@ -160,7 +160,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_can_be_read(public, whole, 
                 Study(f"sqlite:///{where}", TASK)
 
     def reads():
-        assert [one.to_json() for one in opened(f"sqlite:///{file}").reported] == whole[1]
+        assert [one.to_json() for one in open_study(f"sqlite:///{file}").reported] == whole[1]
 
     assert as_nobody(writes)
     assert as_nobody(reads)
@@ -177,14 +177,14 @@ def test_a_folder_that_becomes_read_only_in_the_middle_is_told(public, whole, ta
 
         def breaks(file=file, n=n):
             study = Study(f"sqlite:///{file}", TASK)
-            real = study._ledger.record
+            real = study._records.record
 
-            def record(*arguments):
-                real(*arguments)
+            def record(*arguments, **more):
+                real(*arguments, **more)
                 if len(recorded(file)) > 5 * n:
                     file.chmod(0o400)
 
-            study._ledger.record = record
+            study._records.record = record
             from lrtune import search
 
             with pytest.raises(StudyError, match="cannot be written"):
@@ -225,7 +225,7 @@ def test_a_database_cut_anywhere_is_refused_and_left_alone(whole, tally, times, 
 
 
 def test_a_database_with_flipped_bits_is_refused_or_means_the_same(whole, tally, times, copy_of):
-    """A bit of a page that is not in use, or of Optuna's copy, changes nothing of ours."""
+    """A bit of a page that is not in use, changes nothing of ours."""
     size, draw, caught = whole[0].stat().st_size, random.Random(6), 0
     for _ in range(times(200, 15)):
         file = copy_of(whole[0])
@@ -252,7 +252,7 @@ def test_a_database_with_a_page_of_noise_is_refused_or_means_the_same(whole, tal
         tally("a database with 512 bytes of noise", 1, lost, changed)
 
 
-def test_a_log_that_a_kill_left_and_something_cut_costs_at_most_the_last_rung(
+def test_a_log_that_a_kill_left_and_something_cut_costs_at_most_the_last_call(
     tmp_path, whole, tally, times
 ):
     """SQLite's log holds the transactions in flight; what is cut off there is trained again."""
@@ -284,7 +284,7 @@ def test_a_database_that_is_locked_is_waited_for_or_told(tmp_path, whole, tally,
     again, study = answer(f"sqlite:///{file}")  # it waits
     release.join()
     tally("SQLite locked for a while", 1, study.trained, again != whole[1])
-    monkeypatch.setattr(files, "PATIENCE", 0.2)
+    monkeypatch.setattr(sqlite_files, "PATIENCE", 0.2)
     link.execute("BEGIN IMMEDIATE")
     with pytest.raises(StudyError, match="locked by another process"):
         answer(f"sqlite:///{file}")

@@ -118,34 +118,27 @@ def test_a_real_command_that_is_killed_goes_on(tmp_path, tally, times):
               "compare: horizon 1", "compare: fresh seeds"],
 )  # fmt: skip
 def test_ctrl_c_in_each_stage_gives_everything_back(tmp_path, plain, tally, monkeypatch, stage):
-    from lrtune.study import study as remembering
+    real = Study._train
 
-    class Interrupted(remembering._Call):
-        def _train_mine(self, wants, share):
-            if self._setting.stage != stage:
-                return super()._train_mine(wants, share)
-            self._train = _interrupted
-            return super()._train_mine(wants, share)
+    def train(study, call, runs):
+        if call.stage == stage:
+            raise KeyboardInterrupt
+        return real(study, call, runs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(remembering, "_Call", Interrupted)
+        patch.setattr(Study, "_train", train)
         with pytest.raises(KeyboardInterrupt):
             answer(f"sqlite:///{tmp_path}/x.db")
     lost, changed = resumed(f"sqlite:///{tmp_path}/x.db", tmp_path / "x.db", plain)
     tally("Ctrl-C in each stage", 1, lost, changed)
 
 
-def _interrupted(*_arguments, **_more):
-    raise KeyboardInterrupt
-
-
 def test_a_clock_that_jumps_changes_nothing(tmp_path, plain, tally, times, monkeypatch):
     """Hours and years, forwards and backwards, while a search runs and is killed."""
     import datetime as dt
 
-    from lrtune.results import manifest as origin
-    from lrtune.study import run_records as ledger
-    from lrtune.study import trials
+    from lrtune.results import manifest
+    from lrtune.study import catalog
 
     draw = random.Random(4)
 
@@ -154,7 +147,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, plain, tally, times, monke
         def now(cls, tz=None):
             return dt.datetime(draw.randint(1980, 2090), draw.randint(1, 12), 3, tzinfo=tz)
 
-    for module in (ledger, origin, trials):
+    for module in (catalog, manifest):
         monkeypatch.setattr(module, "datetime", Jumping)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + draw.uniform(-1e9, 1e9))
@@ -165,7 +158,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, plain, tally, times, monke
     assert often
 
 
-def test_ghosts_and_claims_of_the_dead_are_gone_after_opening(tmp_path, plain):
+def test_leases_of_the_dead_are_gone_after_opening(tmp_path, plain):
     import sqlite3
 
     file = tmp_path / "x.db"
@@ -173,6 +166,6 @@ def test_ghosts_and_claims_of_the_dead_are_gone_after_opening(tmp_path, plain):
         ended(begun(f"sqlite:///{file}"), 0.5 * plain[2])
     Study(f"sqlite:///{file}", a_task())
     link = sqlite3.connect(file)
-    for what in ("lrtune_claims", "lrtune_owners", "trials WHERE state = 'RUNNING'"):
+    for what in ("lrtune_leases", "lrtune_processes"):
         assert link.execute(f"SELECT count(*) FROM {what}").fetchone() == (0,)  # noqa: S608
     link.close()

@@ -51,7 +51,7 @@ def answer(where, clock, engine, at=0, chosen=()):
         for name, way in chosen:
             study.decide(name, lambda way=way: way)
         inner = Evaluator(task, engine=engine, decide=study.decide)
-        evaluate = study.remembering(inner, engine)
+        evaluate = study.evaluator(inner, engine)
         task._loss.calls, task._loss.at = 0, at
         sweep = range_test(task, steps=8, seeds=3, evaluate=evaluate)
         found = search(

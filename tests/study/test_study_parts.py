@@ -1,4 +1,4 @@
-"""The parts of a study: places, rows, keys, fingerprints, owners; laws first."""
+"""The parts of a study: locations, rows, keys, fingerprints, processes; laws first."""
 
 import contextlib
 import json
@@ -19,26 +19,38 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrtune import Run
-from lrtune.errors import ArgumentError, StudyError
+from lrtune.cli.task_file import default_study
+from lrtune.errors import ArgumentError, StudyError, printable
 from lrtune.results.manifest import commit, provenance
 from lrtune.schedules import GrowUntilPlateau, ReduceOnPlateau, cosine, linear
-from lrtune.study import leases as owners
-from lrtune.study import tables
-from lrtune.study.fingerprint import fingerprint, from_json, of_seed
-from lrtune.study.keys import digest, run_key, schedule_key
-from lrtune.study.location import FOLDER, default_name, place, shown
-from lrtune.study.tables import guarded, intact, packed, told, unpacked
+from lrtune.study import leases, tables
+from lrtune.study.database import FOLDER, study_location
+from lrtune.study.fingerprint import (
+    fingerprint,
+    fingerprint_from_json,
+    run_key,
+    schedule_key,
+    seed_fingerprint,
+)
+from lrtune.study.tables import (
+    digest,
+    packed,
+    storable,
+    unpacked,
+    verify_checksum,
+    with_checksum,
+)
 from lrtune.testing import bowl
 from tests.study.tasks import a_task, net, numbers
 
-# --- places
+# --- locations
 
 
 @given(st.text())
 def test_whatever_a_study_is_called_it_stays_in_its_folder_or_is_refused(text):
     assume("://" not in text)
     try:
-        found = place(text)
+        found = study_location(text)
     except ArgumentError as error:
         assert str(error).isprintable()  # noqa: PT017
         return
@@ -50,7 +62,7 @@ def test_whatever_a_study_is_called_it_stays_in_its_folder_or_is_refused(text):
 @given(st.text(), st.sampled_from(["sqlite", "postgresql+psycopg", "mysql", "sqlite+pysqlite", ""]))
 def test_whatever_url_is_given_it_is_understood_or_refused(text, driver):
     try:
-        found = place(f"{driver}://{text}")
+        found = study_location(f"{driver}://{text}")
     except ArgumentError as error:
         assert str(error).isprintable()  # noqa: PT017
         return
@@ -63,33 +75,33 @@ def test_whatever_url_is_given_it_is_understood_or_refused(text, driver):
     ["../up", "a/b", "", ".hidden", "-rf", "a b", "x" * 101, "a\0b", "a\nb", "sqlite://",
      "sqlite:///:memory:", "sqlite:///x.db?mode=memory", "sqlite:///x.db#../y", "mysql://h/d"],
 )  # fmt: skip
-def test_places_that_are_refused(study):
+def test_locations_that_are_refused(study):
     with pytest.raises(ArgumentError, match="--study"):
-        place(study)
+        study_location(study)
 
 
 def test_a_password_is_shown_nowhere():
-    found = place("postgresql+psycopg://me:secret@host/db#night")
-    assert "secret" not in f"{found} {found.where}"
+    found = study_location("postgresql+psycopg://me:secret@host/db#night")
+    assert "secret" not in f"{found} {found.database}"
     assert found.name == "night"
 
 
 @given(st.one_of(st.none(), st.text()), st.one_of(st.none(), st.text()))
 def test_the_default_name_is_always_a_name(target, device):
-    place(default_name(target, device))
+    study_location(default_study(target, device))
 
 
 def test_files_of_one_name_in_two_folders_are_two_studies():
-    names = [default_name(one) for one in ("a/train.py:task", "b/train.py", "pkg.mod:task", None)]
+    names = [default_study(one) for one in ("a/train.py:task", "b/train.py", "pkg.mod:task", None)]
     assert names == ["a-train-task", "b-train-task", "pkg-mod-task", "digits"]
-    assert default_name(str(Path.cwd() / "a/train.py")) == names[0]
-    assert default_name(None, "cuda:1") == "digits-cuda-1"
+    assert default_study(str(Path.cwd() / "a/train.py")) == names[0]
+    assert default_study(None, "cuda:1") == "digits-cuda-1"
 
 
 @given(st.text())
-def test_what_is_shown_cannot_command_a_terminal(text):
-    assert shown(text).isprintable()
-    assert len(shown(text)) <= 60
+def test_printable_text_cannot_command_a_terminal(text):
+    assert printable(text).isprintable()
+    assert len(printable(text)) <= 60
 
 
 # --- rows
@@ -134,19 +146,19 @@ def test_a_blob_that_would_fill_the_memory_is_not_inflated():
 
 @given(st.fixed_dictionaries(ROW), st.data())
 def test_a_row_that_was_changed_anywhere_is_refused(row, data):
-    row = {key: told(value) if isinstance(value, str) else value for key, value in row.items()}
-    kept = guarded(tables.decisions, row)
-    assert intact(tables.decisions, kept) is kept
-    name = data.draw(st.sampled_from([*ROW, "sum"]))
-    other = data.draw(st.text() if name == "sum" else ROW[name])
+    row = {key: storable(value) if isinstance(value, str) else value for key, value in row.items()}
+    kept = with_checksum(tables.decisions, row)
+    assert verify_checksum(tables.decisions, kept) is kept
+    name = data.draw(st.sampled_from([*ROW, "checksum"]))
+    other = data.draw(st.text() if name == "checksum" else ROW[name])
     assume(other != kept[name])
     with pytest.raises(StudyError, match="checksum"):
-        intact(tables.decisions, {**kept, name: other})
+        verify_checksum(tables.decisions, {**kept, name: other})
 
 
 @given(st.text(st.characters(categories=["Cs", "Cc", "L"])))
-def test_text_is_told_so_that_every_database_takes_it(text):
-    assert "\0" not in told(text).encode("utf-8").decode()
+def test_storable_text_is_accepted_by_every_database(text):
+    assert "\0" not in storable(text).encode("utf-8").decode()
 
 
 # --- keys
@@ -174,7 +186,7 @@ def test_a_digest_tells_lists_apart(one, two):
 
 def test_keys_are_the_same_in_another_process():
     code = (
-        "from lrtune.study.keys import schedule_key as k; from lrtune.schedules import *; "
+        "from lrtune.study.fingerprint import schedule_key as k; from lrtune.schedules import *; "
         "from lrtune.schedules import ReduceOnPlateau as R; print(k(cosine(), 9), k(R(), 9))"
     )
     seen = subprocess.run(
@@ -190,16 +202,16 @@ def test_keys_are_the_same_in_another_process():
 OTHERS = {
     "model": {"model": net(hidden=7)},
     "model ": {"model": net(drop=0.3)},
-    "the initial weights are other numbers": {"model": net(seed=4)},
+    "the initial weights differ": {"model": net(seed=4)},
     "optimizer": {"optimizer": partial(torch.optim.SGD, momentum=0.8)},
     "optimizer ": {"optimizer": partial(torch.optim.SGD, momentum=0.9, weight_decay=1e-4)},
     "optimizer: SGD": {"optimizer": torch.optim.AdamW},
     "loss": {"loss": nn.CrossEntropyLoss(label_smoothing=0.1)},
     "loss ": {"loss": nn.functional.cross_entropy},
-    "the first batches": {"train": numbers(9)},
+    "the first batches differ": {"train": numbers(9)},
     "data": {"batch_size": 6},
     "validation": {"val": None},
-    "the first validation": {"val": numbers(8, rows=20)},
+    "the first validation batches differ": {"val": numbers(8, rows=20)},
 }
 
 
@@ -211,7 +223,7 @@ def test_each_part_of_a_task_is_told_apart_in_words(part):
 
 def test_a_fingerprint_survives_json_and_another_process():
     here = fingerprint(a_task())
-    again = from_json(here.to_json())
+    again = fingerprint_from_json(here.to_json())
     assert again == here
     assert again.differences(here) == []
     code = (
@@ -219,10 +231,10 @@ def test_a_fingerprint_survives_json_and_another_process():
         "print(fingerprint(a_task()).to_json())"
     )
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert from_json(seen.stdout) == here
+    assert fingerprint_from_json(seen.stdout) == here
 
 
-def test_code_that_does_something_else_is_seen_by_the_first_loss():
+def test_code_that_does_something_else_is_seen_by_the_first_losses():
     class Twice(nn.Linear):
         factor = 1.0
 
@@ -234,15 +246,15 @@ def test_code_that_does_something_else_is_seen_by_the_first_loss():
     one = fingerprint(a_task(model=model))
     Twice.factor = 2.0
     (told,) = one.differences(fingerprint(a_task(model=model)))
-    assert "the code of model or loss: the first batch has the loss" in told
+    assert "the code of model, loss or optimizer: the first updates have the losses" in told
 
 
 def test_a_factory_is_told_by_the_seeds_that_are_used():
     def model():
         return nn.Linear(6, 2)
 
-    assert of_seed(a_task(model=model), 5) == of_seed(a_task(model=model), 5)
-    assert of_seed(a_task(model=model), 5) != of_seed(a_task(model=model), 6)
+    assert seed_fingerprint(a_task(model=model), 5) == seed_fingerprint(a_task(model=model), 5)
+    assert seed_fingerprint(a_task(model=model), 5) != seed_fingerprint(a_task(model=model), 6)
 
 
 def test_taking_a_fingerprint_touches_nothing():
@@ -250,7 +262,7 @@ def test_taking_a_fingerprint_touches_nothing():
     task = a_task(model=model, loss=nn.CrossEntropyLoss())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     states = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    fingerprint(task), of_seed(task, 1)
+    fingerprint(task), seed_fingerprint(task, 1)
     assert states[0].equal(torch.get_rng_state())
     assert states[1] == np.random.get_state()[1].tolist()
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
@@ -265,47 +277,49 @@ JSON = st.recursive(
 @given(st.one_of(st.text(), JSON.map(json.dumps)))
 def test_a_fingerprint_from_anywhere_is_one_or_refused(text):
     try:
-        from_json(text).differences(from_json(text))
+        fingerprint_from_json(text).differences(fingerprint_from_json(text))
     except StudyError as error:
         assert "damaged" in str(error)  # noqa: PT017
 
 
-# --- owners
+# --- processes
 
 
 def test_a_process_is_known_by_its_birth_and_not_by_its_number():
-    me = {"token": "t", "beat": 0, **owners.this_process()}
-    watch = owners.Watch()
-    assert watch.dead(me)  # a claim of ours that could not be given back holds nobody up
-    owners.TRAINING.add("t")
+    me = {"token": "t", "heartbeat": 0, **leases.this_process()}
+    monitor = leases.LivenessMonitor()
+    assert monitor.is_dead(me)  # a lease that could not be given back delays nobody
+    leases.TRAINING.add("t")
     try:
-        assert not watch.dead(me)
+        assert not monitor.is_dead(me)
     finally:
-        owners.TRAINING.discard("t")
-    assert watch.dead({**me, "born": "1"})  # the number was given out again
+        leases.TRAINING.discard("t")
+    assert monitor.is_dead({**me, "started": "1"})  # the number was given out again
     child = subprocess.Popen(["sleep", "60"])
-    theirs = {**me, "pid": child.pid, "born": owners._born(child.pid)}
-    assert not watch.dead(theirs)
+    theirs = {**me, "pid": child.pid, "started": leases._started(child.pid)}
+    assert not monitor.is_dead(theirs)
     child.kill()
     time.sleep(0.1)
-    assert watch.dead(theirs)  # a zombie is dead, too
+    assert monitor.is_dead(theirs)  # a zombie is dead, too
     child.wait()
-    assert watch.dead(theirs)
+    assert monitor.is_dead(theirs)
 
 
-def test_a_process_of_another_host_dies_when_its_beat_ends_whatever_the_clocks_say(monkeypatch):
+def test_a_process_of_another_host_dies_when_its_heartbeat_ends_whatever_the_clocks_say(
+    monkeypatch,
+):
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(time, "time", lambda: float("nan"))  # nobody may ask the wall clock
-    far = {"token": "t", "beat": 3, "host": "elsewhere", "pid": os.getpid(), "born": "x"}
-    watch = owners.Watch()
-    assert not watch.dead(far)
-    now[0] += owners.GRACE * 0.9
-    assert not watch.dead({**far, "beat": 4})
-    now[0] += owners.GRACE * 0.9
-    assert not watch.dead({**far, "beat": 4})
-    now[0] += owners.GRACE * 0.2
-    assert watch.dead({**far, "beat": 4})
+    far = {"token": "t", "heartbeat": 3, "host": "elsewhere", "pid": os.getpid(), "started": "x"}
+    monitor = leases.LivenessMonitor()
+    assert not monitor.is_dead(far)
+    now[0] += leases.GRACE * 0.9
+    assert not monitor.is_dead({**far, "heartbeat": 4})
+    now[0] += leases.GRACE * 0.9
+    assert not monitor.is_dead({**far, "heartbeat": 4})
+    now[0] += leases.GRACE * 0.2
+    assert monitor.is_dead({**far, "heartbeat": 4})
 
 
 # --- origin

@@ -12,15 +12,14 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text, update
+from sqlalchemy import update
 
 from lrtune import Run, compare, range_test, report, results, search
 from lrtune.errors import ArgumentError, LrtuneError, ResultsError, StudyError
 from lrtune.study import Study, tables
-from lrtune.study.archive import deleted, listed, opened
-from lrtune.study.database import Database
-from lrtune.study.export import export
-from lrtune.study.location import place
+from lrtune.study.archive import open_study
+from lrtune.study.catalog import delete_study, list_studies
+from lrtune.study.database import Database, study_location
 from lrtune.testing import bowl
 from tests.reporting import SAMPLES, Reader
 from tests.study.tasks import a_task
@@ -29,7 +28,7 @@ EVIL = [
     "<script>alert(1)</script>",
     "</script><img src=x onerror=alert(1)>",
     "javascript:alert(1)",
-    "'; DROP TABLE lrtune_rungs; --",
+    "'; DROP TABLE lrtune_runs; --",
     '" OR 1=1',
     "../../etc/passwd",
     "\x1b]0;owned\x07\x1b[2J",
@@ -55,13 +54,13 @@ def test_a_report_of_the_study_is_the_report_of_the_results(where, tmp_path):
     study.record(ranked)
     sweep = range_test(a_task(), steps=20, seeds=1)
     plain = report([sweep, found, ranked], tmp_path / "plain.html")
-    stored = report(opened(where).reported, tmp_path / "stored.html")
+    stored = report(open_study(where).reported, tmp_path / "stored.html")
     assert stored.read_bytes() == plain.read_bytes()
 
 
 def test_what_has_led_to_nothing_yet_is_reported_as_traces(where):
     study, _ = measured(where)
-    assert [type(one).__name__ for one in opened(where).reported] == [
+    assert [type(one).__name__ for one in open_study(where).reported] == [
         "RangeTestResult",
         "SearchResult",
     ]
@@ -70,8 +69,8 @@ def test_what_has_led_to_nothing_yet_is_reported_as_traces(where):
         trace = study.evaluate(runs, 8, stage=stage)
         if stage.endswith("pilot"):
             pilot = trace
-    assert len(opened(where).reported) == 3  # the same runs under other names are known
-    again = opened(where).reported[-1]
+    assert len(open_study(where).reported) == 3  # the same runs under other names are known
+    again = open_study(where).reported[-1]
     for part in ("frame", "runs", "validations"):
         pd.testing.assert_frame_equal(getattr(again, part), getattr(pilot, part))
 
@@ -81,9 +80,9 @@ def test_the_same_conclusion_is_kept_once_and_the_latest_is_told(where):
     study.record(found)
     again = search(a_task(), steps=16, seeds=1, evaluate=study.evaluate)
     study.record(again)
-    with Database(place(where), make=False).read() as link:
+    with Database(study_location(where), create=False).read() as link:
         assert len(link.execute(tables.results.select()).all()) == 3
-    kept = opened(where).results[1]
+    kept = open_study(where).results[1]
     assert kept.to_json() == again.to_json()
 
 
@@ -110,51 +109,52 @@ print([name for name in ("torch", "optuna") if name in sys.modules])
 
 def test_exports_hold_every_run_and_every_step(where, tmp_path):
     measured(where)
-    archive = opened(where)
+    archive = open_study(where)
     number = {name: lambda text: float(text or "nan") for name in ("lr", "train", "loss")}
     exact = functools.partial(pd.read_csv, converters=number)  # pandas 2 rounds the last bit
     kinds = {"csv": exact, "parquet": pd.read_parquet}
     if importlib.util.find_spec("pyarrow") is None:  # `make test-parquet` has it
         del kinds["parquet"]
     for ending, read in kinds.items():
-        runs = read(export(archive, tmp_path / f"runs.{ending}"))
-        assert runs["lr"].tolist() == archive.measured["lr"].tolist()
-        assert runs["train"].fillna(-1).tolist() == archive.measured["train"].fillna(-1).tolist()
-        steps = read(export(archive, tmp_path / f"steps.{ending}", curves=True))
-        assert len(steps) == archive.measured["updates"].sum()
+        runs = read(archive.to_file(tmp_path / f"runs.{ending}"))
+        assert runs["lr"].tolist() == archive.recorded["lr"].tolist()
+        assert runs["train"].fillna(-1).tolist() == archive.recorded["train"].fillna(-1).tolist()
+        steps = read(archive.to_file(tmp_path / f"steps.{ending}", curves=True))
+        assert len(steps) == archive.recorded["recorded"].sum()
         assert steps["loss"].fillna(-1).tolist() == archive.curves["loss"].fillna(-1).tolist()
-    path = export(archive, tmp_path / "all.json")
+    path = archive.to_file(tmp_path / "all.json")
     plain = json.loads(path.read_text())
-    assert len(plain["runs"]) == len(archive.measured)
+    assert len(plain["runs"]) == len(archive.recorded)
     assert [one.to_json() for one in results.read(path.read_text())] == [
         one.to_json() for one in archive.reported
     ]
     with pytest.raises(ArgumentError, match=r"\.csv, \.parquet or \.json"):
-        export(archive, tmp_path / "x.xls")
+        archive.to_file(tmp_path / "x.xls")
 
 
 def test_parquet_without_its_library_says_what_to_do(where, tmp_path, monkeypatch):
     Study(where, bowl())
-    archive = opened(where)
+    archive = open_study(where)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ArgumentError, match=r"pip install 'lrtune\[parquet\]'"):
-        export(archive, tmp_path / "x.parquet")
+        archive.to_file(tmp_path / "x.parquet")
 
 
 def test_deleting_takes_one_study_and_leaves_the_others(where, server):
     for n in range(2):
         Study(where, bowl(4.0 + n), fresh=True).evaluate([Run("a", 0.1)], 5, stage="s")
-    assert "#study~1 with 1 runs" in deleted(f"{where}#study~1")
-    assert [one.runs for one in listed(where)] == [1]
-    with pytest.raises(StudyError, match="holds no study 'study~1'; there are study"):
-        opened(f"{where}#study~1")
-    deleted(where)
+    assert "#study~1 with 1 runs" in delete_study(f"{where}#study~1")
+    assert [one.runs for one in list_studies(where)] == [1]
+    with pytest.raises(StudyError, match="holds no study 'study~1'; it holds study"):
+        open_study(f"{where}#study~1")
+    delete_study(where)
     if server is None:
-        assert list(place(where).file.parent.iterdir()) == []
+        assert list(study_location(where).file.parent.iterdir()) == []
     else:
-        assert listed(where) == []
-        with Database(place(where), make=False).read() as link:
-            assert link.scalar(text("SELECT count(*) FROM trials")) == 0
+        assert list_studies(where) == []
+        with Database(study_location(where), create=False).read() as link:
+            for table in tables.OF_A_STUDY:
+                assert link.execute(table.select()).all() == []
 
 
 def test_a_study_in_use_is_not_deleted(where):
@@ -162,11 +162,11 @@ def test_a_study_in_use_is_not_deleted(where):
 
     def meanwhile(*_arguments, **_more):
         with pytest.raises(StudyError, match=f"in use by process {os.getpid()}"):
-            deleted(where)
+            delete_study(where)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        study.remembering(meanwhile)([Run("a", 0.1)], 5, stage="s")
+        study.evaluator(meanwhile)([Run("a", 0.1)], 5, stage="s")
 
 
 def test_a_study_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch):
@@ -174,8 +174,8 @@ def test_a_study_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypa
     Study("good", bowl())
     Path(".lrtune/bad.db").write_bytes(b"nothing")
     Path(".lrtune/not a name.db").write_bytes(b"nothing")
-    bad, good = listed()
-    assert (bad.place, good.place) == ("bad", "good")
+    bad, good = list_studies()
+    assert (bad.study, good.study) == ("bad", "good")
     assert "damaged" in bad.fault
     assert good.fault == ""
 
@@ -198,13 +198,13 @@ def test_names_from_anywhere_execute_and_overwrite_nothing(where, tmp_path, monk
         study.record(make(evil[:5000]))
     study.decide(evil[:100], lambda: evil)
     before = sorted(Path().rglob("*"))
-    archive = opened(where)
+    archive = open_study(where)
     page = Reader(report(archive.reported, "r.html").read_text())
     plain = Reader(report([make("text") for make in SAMPLES.values()], "p.html").read_text())
     assert {tag for tag, _ in page.tags} <= {tag for tag, _ in plain.tags}
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert not any("javascript:" in str(a.get("href", "")) for _, a in page.tags)
-    csv = export(archive, Path("r.csv")).read_text()
+    csv = archive.to_file(Path("r.csv")).read_text()
     assert "\n=" not in csv
     assert ",=" not in csv
     from typer.testing import CliRunner
@@ -264,7 +264,7 @@ def test_any_value_in_any_cell_is_taken_or_refused_in_a_sentence(sqlite_only, da
     with tempfile.TemporaryDirectory() as folder:
         where = f"sqlite:///{folder}/x.db#study"
         Path(folder, "x.db").write_bytes(a_database())
-        table = data.draw(st.sampled_from([tables.studies, *tables.OWNED]))
+        table = data.draw(st.sampled_from([tables.studies, *tables.OF_A_STUDY]))
         column = data.draw(st.sampled_from(table.columns.keys()))
         import sqlite3
 
@@ -278,9 +278,9 @@ def test_any_value_in_any_cell_is_taken_or_refused_in_a_sentence(sqlite_only, da
         finally:
             link.close()
         for use in (
-            lambda: listed(where),
-            lambda: opened(where).reported,
-            lambda: opened(where).curves,
+            lambda: list_studies(where),
+            lambda: open_study(where).reported,
+            lambda: open_study(where).curves,
             lambda: Study(where, TASK).evaluate([Run("a", 0.1)], 5, stage="s"),
         ):
             try:
@@ -289,36 +289,38 @@ def test_any_value_in_any_cell_is_taken_or_refused_in_a_sentence(sqlite_only, da
                 assert str(error)  # noqa: PT017
 
 
-def resummed(table, row, **other):
-    """A row by somebody who knows how sums are made."""
-    return tables.guarded(table, {k: v for k, v in {**row, **other}.items() if k != "sum"})
+def with_new_checksum(table, row, **other):
+    """A row by somebody who knows how checksums are made."""
+    return tables.with_checksum(
+        table, {k: v for k, v in {**row, **other}.items() if k != "checksum"}
+    )
 
 
 @pytest.mark.parametrize(
     ("table", "other"),
     [
-        (tables.rungs, {"count": 10**12}),
-        (tables.rungs, {"count": -1}),
-        (tables.rungs, {"outcome": "OWNED"}),
-        (tables.rungs, {"loss": b"\x80\x04cos\nsystem\n(S'id'\ntR."}),  # a pickle
+        (tables.runs, {"count": 10**12}),
+        (tables.runs, {"count": -1}),
+        (tables.runs, {"outcome": "OWNED"}),
+        (tables.runs, {"loss": b"\x80\x04cos\nsystem\n(S'id'\ntR."}),  # a pickle
         (tables.results, {"json": "{"}),
         (tables.results, {"json": "[" * 100_000}),
         (tables.results, {"json": '{"kind": "search", "lr": NaN}'}),
         (tables.results, {"json": '{"results": []}'}),
         (tables.sessions, {"manifest": "[1]"}),
         (tables.studies, {"task": "{}"}),
-        (tables.studies, {"task": '{"words": 3, "digests": [], "loss": "x"}'}),
+        (tables.studies, {"task": '{"words": 3, "digests": [], "losses": "x"}'}),
     ],
 )
-def test_a_hostile_row_with_a_fitting_sum_is_refused_in_a_sentence(where, table, other):
+def test_a_hostile_row_with_a_fitting_checksum_is_refused_in_a_sentence(where, table, other):
     study = Study(where, bowl())
     study.evaluate([Run("a", 0.1)], 5, stage="s")
     study.record(SAMPLES[results.SearchResult]("text"))
-    with Database(place(where), make=False).write() as link:
+    with Database(study_location(where), create=False).write() as link:
         row = dict(link.execute(table.select()).mappings().first())
-        link.execute(update(table).values(resummed(table, row, **other)))
+        link.execute(update(table).values(with_new_checksum(table, row, **other)))
     with pytest.raises((StudyError, ResultsError)) as error:
-        opened(where)
+        open_study(where)
     assert len(str(error.value)) < 500
 
 

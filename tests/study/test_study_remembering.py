@@ -1,25 +1,21 @@
 """Remembering: what comes out of a study is what a cohort would have given, bit for bit."""
 
-import contextlib
 import json
 import multiprocessing
 import random
 import time
 
-import optuna
 import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy.pool import NullPool
 
 from lrtune import Evaluator, Run, compare, range_test, search
 from lrtune.errors import ArgumentError, OtherTaskError
 from lrtune.schedules import ReduceOnPlateau, cosine, warmup
 from lrtune.study import Study, tables
-from lrtune.study.database import Database
-from lrtune.study.location import place
+from lrtune.study.database import Database, study_location
 from lrtune.testing import bowl
 from tests.study.tasks import a_task
 
@@ -54,7 +50,7 @@ class Counted:
 def remembered(where, task, **more):
     """A study of the task, its evaluator, and what the evaluator inside was asked."""
     study, counted = Study(where, task, **more), Counted(task)
-    return study, study.remembering(counted), counted.asked
+    return study, study.evaluator(counted), counted.asked
 
 
 @pytest.mark.parametrize("validate", [True, False])
@@ -116,24 +112,22 @@ def test_two_lambdas_of_one_name_are_two_schedules(where):
     assert asked == [["a"], ["a"]]
 
 
-def test_rungs_of_one_run_are_kept_apart(where):
+def test_steps_of_one_run_are_recorded_apart(where):
     _, evaluate, asked = remembered(where, a_task())
     runs = RUNS[:4]
     for until in (5, 10, None):
-        rung = evaluate(runs, 20, stage="rung", until=until)
-        same(rung, Evaluator(a_task())(runs, 20, stage="rung", until=until))
+        trace = evaluate(runs, 20, stage="s", until=until)
+        same(trace, Evaluator(a_task())(runs, 20, stage="s", until=until))
     assert len(asked) == 3
-    trials = optuna_trials(where)
-    assert len(trials) == 4
-    assert [sorted(one.intermediate_values) for one in trials] == [[5, 10, 20]] * 4
-    assert {one.state.name for one in trials} == {"COMPLETE"}
+    untils = [row["until"] for row in rows(where, tables.runs)]
+    assert untils == [5] * 4 + [10] * 4 + [20] * 4
 
 
 def test_the_engine_is_part_of_the_identity(where):
     task = bowl(4.0)
     study, counted = Study(where, task), Counted(task)
     for engine in ("loop", "vmapped", "loop"):
-        study.remembering(counted, engine)([Run("a", 0.1)], 5, stage="s")
+        study.evaluator(counted, engine)([Run("a", 0.1)], 5, stage="s")
     assert len(counted.asked) == 2
 
 
@@ -163,36 +157,35 @@ def test_what_an_exception_interrupts_can_be_begun_again(where):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        study.remembering(breaks)([Run("a", 0.1)], 5, stage="s")
-    assert rows(where, tables.claims) == rows(where, tables.owners) == []
-    assert [one.state.name for one in optuna_trials(where)] == ["FAIL"]
+        study.evaluator(breaks)([Run("a", 0.1)], 5, stage="s")
+    assert rows(where, tables.leases) == rows(where, tables.processes) == []
     study.evaluate([Run("a", 0.1)], 5, stage="s")
-    assert [one.state.name for one in optuna_trials(where)] == ["FAIL", "COMPLETE"]
+    assert len(rows(where, tables.runs)) == 1
 
 
-def test_claims_that_could_not_be_given_back_hold_nobody_up(where, monkeypatch):
+def test_leases_that_could_not_be_given_back_delay_nobody(where, monkeypatch):
     """As on a full disk, in a notebook that lives on."""
     from lrtune.errors import StudyError
-    from lrtune.study.run_records import Ledger
+    from lrtune.study.run_records import RunRecords
 
     def fails(*_arguments, **_more):
         raise StudyError("the disk is full")
 
     study = Study(where, bowl(4.0))
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "record", fails)
-        patch.setattr("lrtune.study.leases.Claims.give_back", fails_at_the_end := Giving(fails))
+        patch.setattr(RunRecords, "record", fails)
+        patch.setattr("lrtune.study.leases.Leases.give_back", fails_at_the_end := Giving(fails))
         with pytest.raises(StudyError, match="the disk is full"):
             study.evaluate([Run("a", 0.1)], 5, stage="s")
     assert fails_at_the_end.asked
-    assert len(rows(where, tables.claims)) == 1
+    assert len(rows(where, tables.leases)) == 1
     again = Study(where, bowl(4.0))
     again.evaluate([Run("a", 0.1)], 5, stage="s")
     assert again.trained == 1
 
 
 class Giving:
-    """`give_back` that works at the beginning of a claim, and not at its end."""
+    """`give_back` that works when leases are taken, and not at its end."""
 
     def __init__(self, fails):
         self.fails, self.asked = fails, 0
@@ -216,7 +209,7 @@ def test_until_beyond_the_horizon_is_refused_before_anything_trains(where):
 
 def test_another_task_is_refused_in_words_and_nothing_changes(where):
     Study(where, a_task())
-    with pytest.raises(OtherTaskError, match="What differs: optimizer: SGD") as error:
+    with pytest.raises(OtherTaskError, match="Differences: optimizer: SGD") as error:
         Study(where, a_task(optimizer=torch.optim.AdamW))
     for way in ("--study with another name", "--fresh", "--force"):
         assert way in str(error.value)
@@ -229,7 +222,7 @@ def test_force_takes_another_task_for_the_same_and_says_so(where):
     study = Study(where, bowl(5.0), force=True, say=said.append)
     study.evaluate([Run("a", 0.1)], 5, stage="s")
     assert (study.remembered, study.trained) == (1, 0)
-    assert "taken for the same task, though it differs: model" in said[0]
+    assert "treated as the same task, although it differs: model" in said[0]
     manifests = [json.loads(row["manifest"]) for row in rows(where, tables.sessions)]
     assert [bool(one["forced"]) for one in manifests] == [False, True]
 
@@ -277,60 +270,9 @@ def test_the_first_decision_stands(where):
     assert one.decide("other", lambda: "x") == "x"
 
 
-# --- Optuna
-
-
-@contextlib.contextmanager
-def optunas(where):
-    """The study as Optuna opens it, with no connection left behind."""
-    storage = optuna.storages.RDBStorage(where, engine_kwargs={"poolclass": NullPool})
-    try:
-        yield optuna.load_study(study_name="study", storage=storage)
-    finally:
-        storage.scoped_session.remove()
-        storage.engine.dispose()
-
-
-def optuna_trials(where):
-    with optunas(where) as study:
-        return study.trials
-
-
 def rows(where, table):
-    with Database(place(where), make=False).read() as link:
+    with Database(study_location(where), create=False).read() as link:
         return [dict(row) for row in link.execute(table.select()).mappings()]
-
-
-def test_optunas_own_tools_read_every_run(where):
-    study = Study(where, a_task())
-    trace = study.evaluate(RUNS, 10, stage="coarse")
-    trials = optuna_trials(where)
-    assert [one.number for one in trials] == list(range(len(RUNS)))
-    assert [one.params["lr"] for one in trials] == [run.lr for run in RUNS]
-    assert [one.params["seed"] for one in trials] == [run.seed for run in RUNS]
-    names = ["cosine", "warmup-cosine", "own", "reduce-on-plateau"]
-    assert [one.params["schedule"] for one in trials[:4]] == names
-    outcomes = [one.user_attrs["name"] for one in trials if one.state.name == "FAIL"]
-    failed = trace.runs[trace.runs["outcome"].isin(["DIVERGED", "NONFINITE"])]["run"]
-    assert outcomes == failed.tolist() != []
-    vals = dict(zip(trace.validations["run"], trace.validations["loss"], strict=True))
-    assert {o.user_attrs["name"]: o.value for o in trials if o.value is not None} == vals
-    with optunas(where) as loaded:
-        assert loaded.direction.name == "MINIMIZE"
-        assert loaded.best_value == min(vals.values())
-        assert len(loaded.trials_dataframe()) == len(RUNS)
-    from optuna.search_space import intersection_search_space
-
-    assert set(intersection_search_space(trials)) == {"lr", "schedule", "seed", "steps"}
-
-
-def test_trials_that_a_dead_process_left_running_are_closed_at_opening(where):
-    Study(where, bowl())
-    with optunas(where) as loaded:
-        loaded.ask().suggest_float("lr", 0.1, 1.0)
-        assert loaded.trials[0].state.name == "RUNNING"
-    Study(where, bowl())
-    assert [one.state.name for one in optuna_trials(where)] == ["FAIL"]
 
 
 # --- several processes
@@ -342,7 +284,7 @@ def _asks(where, barrier, answers):
     counted = Counted(task)
     barrier.wait()
     for steps in (6, 9):
-        trace = study.remembering(counted)(RUNS[:6], steps, stage="s")
+        trace = study.evaluator(counted)(RUNS[:6], steps, stage="s")
     answers.put((sum(map(len, counted.asked)), trace.frame["loss"].sum()))
 
 
@@ -359,9 +301,9 @@ def test_processes_share_the_work_and_the_answer(where):
     assert [child.exitcode for child in children] == [0] * 8
     assert sum(trained for trained, _ in told) == 12
     assert len({total for _, total in told}) == 1
-    assert len(rows(where, tables.rungs)) == 12
+    assert len(rows(where, tables.runs)) == 12
     assert len(rows(where, tables.studies)) == 1
-    assert rows(where, tables.claims) == []
+    assert rows(where, tables.leases) == []
 
 
 def test_what_a_living_process_trains_is_waited_for(where, monkeypatch):
@@ -380,7 +322,7 @@ def test_what_a_living_process_trains_is_waited_for(where, monkeypatch):
 
     answers = []
     waiter = threading.Thread(target=lambda: answers.append(two.evaluate([run], 5, stage="s")))
-    trace = one.remembering(meanwhile)([run], 5, stage="s")
+    trace = one.evaluator(meanwhile)([run], 5, stage="s")
     waiter.join(30)
     same(answers[0], trace)
     assert two.trained == 0

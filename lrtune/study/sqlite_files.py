@@ -1,10 +1,10 @@
-"""SQLite files: made whole or not at all, and looked at closely before anything is written."""
+"""SQLite files: created whole or not at all, and examined before anything is written to them."""
 
 import os
 import secrets
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,10 +18,10 @@ PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
 
 def connect(file: Path, mode: str) -> sqlite3.Connection:
-    """A connection that makes no file, begins no transaction by itself, and trusts no schema.
+    """Connect to an existing file, without a transaction and without trust in its schema.
 
     Args:
-        file: There already.
+        file: The database.
         mode: `rw`; or `ro`; or `ro&immutable=1`, which needs no write access to the folder and
             leaves nothing there, but must not be used while another process writes.
     """
@@ -36,17 +36,17 @@ def connect(file: Path, mode: str) -> sqlite3.Connection:
 
 
 def reading_mode(file: Path) -> str:
-    """How to read the file: where it may be written, so that SQLite can tidy up behind itself."""
+    """The mode to read a file in: `rw` where possible, so that SQLite can fold its log into it."""
     if os.access(file, os.W_OK) and os.access(file.parent, os.W_OK):
         return "rw"
     return "ro" if _log(file).exists() else "ro&immutable=1"
 
 
-def make(file: Path, fill: Callable[[Path], None]) -> None:
-    """Make a database that nobody sees before it is whole; the first of several processes wins.
+def create(file: Path, fill: Callable[[Path], None]) -> None:
+    """Create a database that nobody sees before it is whole; the first of several processes wins.
 
     Args:
-        file: Where it goes; what is there already stays.
+        file: The new database; an existing one stays.
         fill: Writes the tables into the empty file that it is given.
 
     Raises:
@@ -57,14 +57,15 @@ def make(file: Path, fill: Callable[[Path], None]) -> None:
         file.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_FILE))
         fill(part)
-        _whole(part)
-        _synced(part)
-        _placed(part, file)
-        _synced(file.parent)
+        if fault := _fault(part, "ro&immutable=1"):
+            raise OSError(None, f"it was not written whole, {fault}")  # noqa: TRY301
+        _sync(part)
+        _rename(part, file)
+        _sync(file.parent)
     except OSError as error:
         raise StudyError(
-            f"cannot make the study {file}: {error.strerror or error}. Name another place with "
-            "--study sqlite:////path/to/file.db, or remember nothing with --no-study."
+            f"cannot create the study {file}: {error.strerror or error}. Name another location "
+            "with --study sqlite:////path/to/file.db, or record nothing with --no-study."
         ) from error
     finally:
         for left in (part, _log(part), Path(f"{part}-shm"), Path(f"{part}-journal")):
@@ -73,72 +74,64 @@ def make(file: Path, fill: Callable[[Path], None]) -> None:
 
 
 def examine(file: Path) -> None:
-    """Look at every page of a database without writing a byte.
+    """Check every page of a database without writing a byte.
 
     Raises:
-        StudyError: It is no SQLite database, or a damaged one; it was left untouched.
+        StudyError: It is no SQLite database, or a damaged one.
     """
     try:
-        quiet = not _log(file).exists()  # nobody has it open
-        found = _faults(file, "ro&immutable=1" if quiet else "ro")
-        if found and quiet and _log(file).exists():  # a process came in meanwhile
-            found = _faults(file, "ro")
+        in_use = _log(file).exists()
+        fault = _fault(file, "ro" if in_use else "ro&immutable=1")
+        if fault and not in_use and _log(file).exists():  # a process opened it meanwhile
+            fault = _fault(file, "ro")
     except OSError as error:
         raise StudyError(f"cannot read the study {file}: {error.strerror or error}.") from error
-    if found:
+    if fault:
         raise StudyError(
-            f"the study {file} is damaged: {found}. It was left untouched. Put back a copy, or "
-            "begin another one with --study NAME."
+            f"the study {file} is damaged: {fault}. It was left untouched. Restore a copy, or "
+            "start another study with --study NAME."
         )
 
 
 def remove(file: Path) -> None:
-    """Delete a database with what belongs to it."""
+    """Delete a database and the files that SQLite keeps beside it."""
     for each in (file, _log(file), Path(f"{file}-shm")):
         each.unlink(missing_ok=True)
 
 
 def _log(file: Path) -> Path:
+    """The write-ahead log, which exists while a process has the database open."""
     return Path(f"{file}-wal")
 
 
-def _faults(file: Path, mode: str) -> str:
-    """What is wrong with the file; nothing where all is well."""
-    with file.open("rb") as opened:
-        head, size = opened.read(len(MAGIC)), os.fstat(opened.fileno()).st_size
+def _fault(file: Path, mode: str) -> str:
+    """What is wrong with the file; empty if nothing is."""
+    with file.open("rb") as stream:
+        head, size = stream.read(len(MAGIC)), os.fstat(stream.fileno()).st_size
     if head != MAGIC:
         return f"it is no SQLite database but {size} bytes of something else"
     try:
-        link = connect(file, mode)
-        try:
-            (told,) = link.execute("PRAGMA integrity_check(1)").fetchone()
+        with closing(connect(file, mode)) as link:
+            (found,) = link.execute("PRAGMA integrity_check(1)").fetchone()
             (pages,) = link.execute("PRAGMA page_count").fetchone()
             (width,) = link.execute("PRAGMA page_size").fetchone()
-        finally:
-            link.close()
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error) or "unable to open" in str(error):
+    except sqlite3.DatabaseError as error:
+        unavailable = "locked" in str(error) or "unable to open" in str(error)
+        if isinstance(error, sqlite3.OperationalError) and unavailable:
             raise OSError(None, str(error)) from error
         return str(error)
-    except sqlite3.DatabaseError as error:
-        return str(error)
-    if told != "ok":
-        return str(told).replace("\n", "; ")
+    if found != "ok":
+        return str(found).replace("\n", "; ")
     if mode.endswith("immutable=1") and pages * width != size:
         return f"it has {size} bytes, expected {pages * width}"
     return ""
 
 
-def _whole(part: Path) -> None:
-    if fault := _faults(part, "ro&immutable=1"):
-        raise OSError(None, f"it was not written whole, {fault}")
-
-
-def _placed(part: Path, file: Path) -> None:
-    """Give the file its name, unless another process was first."""
+def _rename(part: Path, file: Path) -> None:
+    """Give the finished file its name, unless another process was first."""
     with suppress(FileExistsError):
         try:
-            os.link(part, file)
+            os.link(part, file)  # fails where the file exists; a rename would replace it
         except FileExistsError:
             raise
         except OSError:  # a file system without hard links
@@ -146,7 +139,7 @@ def _placed(part: Path, file: Path) -> None:
                 part.replace(file)
 
 
-def _synced(path: Path) -> None:
+def _sync(path: Path) -> None:
     with suppress(PermissionError):  # some systems open no folders
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -1,0 +1,178 @@
+"""Values and code as texts, which are the same in another process, file, and version of Python.
+
+Whoever hashes these texts can tell whether a loss function is the one of yesterday. Code counts by
+its source. Bytecode, addresses, file names and the order of sets never count.
+"""
+
+import ast
+import functools
+import hashlib
+import inspect
+import io
+import re
+import textwrap
+import tokenize
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+DEPTH = 8
+"""Objects inside objects are followed so far; a logger, for one, leads to half the program."""
+
+
+def plain_repr(value: object) -> str:
+    """The value's repr without memory addresses, which differ from process to process.
+
+    >>> plain_repr(len), plain_repr(object())
+    ('<built-in function len>', '<object object at 0x>')
+    """
+    return re.sub(r"0x[0-9a-fA-F]+", "0x", repr(value))
+
+
+def value_texts(value: Any, above: frozenset[int] = frozenset()) -> Iterator[str]:
+    """Texts that identify a value: numbers, collections, tensors, functions, objects, classes.
+
+    A function has its source, its defaults, and the values that it captures, or reads from its
+    module as constants. An object has the source of its class and its attributes.
+
+    Args:
+        value: Anything.
+        above: Ids of the objects that contain it, so that a cycle ends.
+
+    >>> list(value_texts({"rate": 0.1}))
+    ['dict of 2', "'rate'", '0.1']
+    """
+    if isinstance(value, PLAIN):
+        yield repr(value)
+        return
+    if id(value) in above or len(above) > DEPTH:
+        return
+    above |= {id(value)}
+    own, parts = _own_texts(value), _parts(value)
+    if isinstance(value, (set, frozenset)):  # their order differs from process to process
+        own = sorted("\0".join(value_texts(one, above)) for one in value)
+    yield f"{type(value).__qualname__} of {len(parts)}"
+    yield from own
+    for part in parts:
+        yield from value_texts(part, above)
+
+
+def _own_texts(value: Any) -> list[str]:
+    if isinstance(value, Tensor):
+        return [f"{value.dtype} {tuple(value.shape)} {hashlib.blake2b(_raw(value)).hexdigest()}"]
+    if isinstance(value, np.ndarray):
+        return [f"{value.dtype} {value.shape} {hashlib.blake2b(value.tobytes()).hexdigest()}"]
+    if isinstance(value, (FunctionType, type)):
+        return [_source(value)]
+    if isinstance(value, nn.Module):
+        return structure_texts(value)
+    if hasattr(value, "__dict__") or _parts(value) or isinstance(value, (set, frozenset)):
+        return []
+    return [plain_repr(value)]
+
+
+def _parts(value: Any) -> list[Any]:  # noqa: PLR0911 - one per kind of value
+    match value:
+        case FunctionType():
+            return _captured(value)
+        case MethodType():
+            return [value.__func__, value.__self__]
+        case functools.partial():
+            return [value.func, value.args, value.keywords]
+        case Mapping():
+            return [part for item in value.items() for part in item]
+        case list() | tuple():
+            return list(value)
+        case nn.Module():
+            return [type(value), dict(value.state_dict())]
+        case Tensor() | np.ndarray() | type() | ModuleType():
+            return []
+    return [type(value), vars(value)] if hasattr(value, "__dict__") else []
+
+
+def structure_texts(model: nn.Module) -> list[str]:
+    """The parts of a model with their settings, and its parameters and buffers without values."""
+    lines = []
+    for name, part in model.named_modules():
+        # Some settings do not show in the repr of a part.
+        kept = (*PLAIN, tuple)
+        public = {k: v for k, v in vars(part).items() if not k.startswith("_")}
+        settings = {k: v for k, v in sorted(public.items()) if isinstance(v, kept)}
+        lines.append(f"{name} {type(part).__qualname__} {plain_repr(part.extra_repr())}")
+        lines += value_texts(settings)
+    for name, one in (*model.named_parameters(), *model.named_buffers()):
+        lines.append(f"{name} {one.dtype} {tuple(one.shape)} {one.requires_grad}")
+    return lines
+
+
+def _raw(tensor: Tensor) -> memoryview | bytes:
+    dense = tensor.detach().cpu()
+    if dense.layout is not torch.strided:
+        dense = dense.to_dense()
+    dense = dense.resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return dense.view(torch.uint8).numpy().data if dense.numel() else b""
+
+
+def _captured(function: FunctionType) -> list[Any]:
+    """Defaults, values of the enclosing function, and constants of the module that it reads."""
+    cells = []
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # a variable that has no value yet
+            cells.append(cell.cell_contents)
+    constants = {}
+    for name in sorted(set(_names(function.__code__))):
+        known = function.__globals__.get(name)
+        if isinstance(known, (*PLAIN, tuple)) and not name.startswith("__"):
+            constants[name] = known
+    return [function.__defaults__, function.__kwdefaults__, cells, constants]
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
+
+
+def _source(of: FunctionType | type) -> str:
+    """The source of a function or class, without comments; its name where there is no source.
+
+    Code of torch has its name only: it is known by the version of torch.
+    """
+    if (of.__module__ or "").partition(".")[0] in ("torch", "builtins"):
+        return of.__qualname__
+    code = of.__code__ if isinstance(of, FunctionType) else of  # never that which it wraps
+    try:
+        lines, row = inspect.findsource(code)
+        text = "".join(lines)
+        first = code.co_firstlineno if isinstance(code, CodeType) else row + 1
+        nodes = [node for node in ast.walk(ast.parse(text)) if _begins(node) == first]
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return of.__qualname__
+    kinds = ast.Lambda if of.__name__ == "<lambda>" else (ast.FunctionDef, ast.ClassDef)
+    # Several lambdas on one line cannot be told apart: all of them count.
+    found = [ast.get_source_segment(text, node, padded=True) for node in nodes
+             if isinstance(node, kinds)]  # fmt: skip
+    return "\n".join(_without_comments(textwrap.dedent(each or "")) for each in found)
+
+
+def _begins(node: ast.AST) -> int:
+    """The line that a function or class begins on, with its decorators."""
+    decorators = getattr(node, "decorator_list", [])
+    return min((getattr(one, "lineno", 0) for one in (node, *decorators)), default=0)
+
+
+def _without_comments(text: str) -> str:
+    rows = ["(", *text.splitlines(), ")"]  # a lambda may go on over lines, in parentheses
+    with suppress(tokenize.TokenError, SyntaxError):
+        for token in tokenize.generate_tokens(io.StringIO("\n".join(rows)).readline):
+            if token.type == tokenize.COMMENT:
+                row, column = token.start
+                rows[row - 1] = rows[row - 1][:column]
+    return "\n".join(row.rstrip() for row in rows[1:-1] if row.strip())
