@@ -31,6 +31,7 @@ def better(name, by):
     return lambda text, steps: 1.0 - by * text.startswith(name)
 
 
+@pytest.mark.slow
 def test_a_schedule_that_is_truly_better_is_named_in_95_of_100_seeds(task):
     evaluate = planted(better("cosine", by=0.05))
     named = [compare(task, evaluate, seed=100 * k).winner for k in range(100)]
@@ -38,6 +39,7 @@ def test_a_schedule_that_is_truly_better_is_named_in_95_of_100_seeds(task):
     assert set(named) <= {"cosine", ""}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("known", "recommended"), [({}, "constant"), ({"rex": 0.9, "cosine": 0.8}, "cosine")]
 )
@@ -48,6 +50,15 @@ def test_equal_schedules_are_a_tie_in_95_of_100_seeds(task, monkeypatch, known, 
     assert [one.winner for one in ranked].count("") >= 95
     said = [one.schedule for one in ranked]
     assert max(set(said), key=said.count) == recommended
+
+
+@pytest.mark.parametrize(("by", "winner"), [(0.05, "cosine"), (0.0, "")])
+def test_most_of_eight_seeds_tell_a_better_schedule_from_a_tie(task, by, winner):
+    """A sample of the slow laws above."""
+    evaluate = planted(better("cosine", by=by))
+    named = [compare(task, evaluate, seed=100 * k).winner for k in range(8)]
+    assert named.count(winner) >= 6
+    assert set(named) <= {winner, ""} or not by
 
 
 def test_of_ties_the_one_that_did_best_elsewhere_is_recommended_and_that_is_said(task):
@@ -61,6 +72,7 @@ def test_of_ties_the_one_that_did_best_elsewhere_is_recommended_and_that_is_said
     assert "of the 4 that are in the benchmark, trapezoid had the lowest loss" in ranked.because
 
 
+@pytest.mark.slow
 def test_the_truth_is_within_the_corrected_intervals_in_85_of_100_seeds(task):
     levels = {"constant": 1.0, "linear": 0.9, "cosine": 0.95, "step": 0.97, "rex": 0.9}
     evaluate = planted(lambda text, steps: levels[text.partition("(")[0]])

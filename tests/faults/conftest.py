@@ -24,10 +24,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.faults)
 
 
-@pytest.fixture
-def times():
-    """How often to try: in `make faults`, and in the usual tests."""
-    return lambda often, quick: often if ALL else quick
+@pytest.fixture(params=["few", pytest.param("more", marks=pytest.mark.slow)])
+def times(request):
+    """How often to try: in `make faults`, among the slow tests, and in `make test`."""
+    few = request.param == "few"
+    if few and ALL:
+        pytest.skip("tried more often in the same session")
+    return lambda often, quick: often if ALL else -(-quick // 4) if few else quick
 
 
 @pytest.fixture

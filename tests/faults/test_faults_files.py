@@ -227,7 +227,7 @@ def test_a_database_cut_anywhere_is_refused_and_left_alone(whole, tally, times, 
 def test_a_database_with_flipped_bits_is_refused_or_means_the_same(whole, tally, times, copy_of):
     """A bit of a page that is not in use, changes nothing of ours."""
     size, draw, caught = whole[0].stat().st_size, random.Random(6), 0
-    for _ in range(times(200, 15)):
+    for _ in range(tried := times(200, 15)):
         file = copy_of(whole[0])
         with file.open("r+b") as opened_:
             at = draw.randrange(size)
@@ -238,7 +238,7 @@ def test_a_database_with_flipped_bits_is_refused_or_means_the_same(whole, tally,
         was_refused, lost, changed = judged(file, whole)
         caught += was_refused
         tally("a database with a flipped bit", 1, lost, changed)
-    assert caught, "nothing was refused, so it shows nothing"
+    assert caught or tried < 15, "nothing was refused, so it shows nothing"
 
 
 def test_a_database_with_a_page_of_noise_is_refused_or_means_the_same(whole, tally, times, copy_of):

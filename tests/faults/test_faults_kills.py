@@ -90,6 +90,7 @@ def test_of_two_processes_one_is_killed_and_the_other_ends_right(tmp_path, plain
     assert often
 
 
+@pytest.mark.slow
 def test_a_real_command_that_is_killed_goes_on(tmp_path, tally, times):
     """`lrtune search` on the digits, as a user starts it."""
     line = [sys.executable, "-m", "lrtune", "search", "--steps", "16", "--seeds", "1", "--out"]
@@ -114,8 +115,18 @@ def test_a_real_command_that_is_killed_goes_on(tmp_path, tally, times):
 
 
 @pytest.mark.parametrize(
-    "stage", ["range test", "coarse", "between", "longer", "answer", "verify", "compare: pilot",
-              "compare: horizon 1", "compare: fresh seeds"],
+    "stage",
+    [
+        "range test",
+        "longer",
+        "compare: fresh seeds",
+        *(
+            pytest.param(stage, marks=pytest.mark.slow)
+            for stage in (
+                "coarse", "between", "answer", "verify", "compare: pilot", "compare: horizon 1"
+            )
+        ),
+    ],
 )  # fmt: skip
 def test_ctrl_c_in_each_stage_gives_everything_back(tmp_path, plain, tally, monkeypatch, stage):
     real = Study._train
