@@ -158,6 +158,7 @@ def test_wrong_usage_is_told_in_a_sentence(run, arguments, code, says):
     assert not Path("report.html").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(tmp_path):
     """A real process, interrupted where it trains; then run to its end."""
     (tmp_path / "train.py").write_text(TASK.format(momentum=0.9))

@@ -61,6 +61,7 @@ def test_the_python_blocks_run_in_order(page, folder):
         exec(compile(block, page, "exec"), scope)  # noqa: S102 - it is our own page
 
 
+@pytest.mark.slow
 def test_the_commands_run(folder):
     (train,) = [block for block in python_blocks(ROOT / "README.md") if "# train.py" in block]
     Path("train.py").write_text(train)
@@ -102,6 +103,7 @@ def test_links_within_the_project_lead_somewhere():
             assert (page.parent / link).exists(), (page.name, link)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_with_small_budgets(folder):
     notebook = nbformat.read(ROOT / "notebooks/quickstart.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

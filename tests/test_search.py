@@ -20,6 +20,7 @@ from lrtune.results.serialization import as_table
 from lrtune.testing import bowl
 from lrtune.tuning.rate_history import verdict
 from lrtune.tuning.search import COARSE, FINE, LIMITS
+from tests.sampling import law
 
 TASK = bowl()  # the fake evaluators below only need its description
 STEPS, HORIZON = 40, 10
@@ -280,8 +281,7 @@ def test_differences_within_the_noise_are_no_reason_to_give_up():
     assert fake.trained("coarse") == sorted(COARSE)
 
 
-@settings(max_examples=25)
-@given(salt=st.integers(0, 999), seeds=st.integers(1, 4))
+@law(few=6, cases=25, salt=st.integers(0, 999), seeds=st.integers(1, 4))
 def test_whatever_is_given_up_the_leader_is_not(salt, seeds):
     def early(run):
         return np.random.default_rng([salt, int(run.lr * 1e7), run.seed]).normal()

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -35,6 +35,7 @@ from lrtune.task import memory
 from lrtune.testing import bowl
 from lrtune.training import ENGINES
 from tests.planted import hashed_run
+from tests.sampling import law
 
 TASK = bowl()  # the fakes below only need its description
 STEPS = 320
@@ -113,8 +114,9 @@ def first_choice():
     return decide
 
 
-@settings(deadline=None, max_examples=60)
-@given(
+@law(
+    few=10,
+    cases=60,
     curvature=st.floats(0.01, 1e4),
     steps=st.integers(80, 200),
     budget=st.floats(0.5, 4.0),
@@ -175,8 +177,9 @@ class Billing(Fake):
         return dataclasses.replace(trace, costs=costs)
 
 
-@settings(deadline=None, max_examples=80)
-@given(
+@law(
+    few=13,
+    cases=80,
     best=st.floats(1e-5, 5),
     limit=st.floats(1e-3, 10.0),
     memory=st.lists(st.booleans(), min_size=1, max_size=5),
@@ -241,8 +244,7 @@ def test_the_budget_that_a_refusal_names_is_enough():
     assert plan(400, needed + 0.01).short == 4
 
 
-@settings(deadline=None, max_examples=40)
-@given(best=st.floats(2e-4, 0.05), height=st.floats(0.3, 3), seeds=st.integers(1, 3))
+@law(few=6, cases=40, best=st.floats(2e-4, 0.05), height=st.floats(0.3, 3), seeds=st.integers(1, 3))
 def test_the_interval_holds_the_best_rate_of_a_smooth_curve(best, height, seeds):
     one = found(parabola(best, height), seeds=seeds, budget=2.0 * seeds)
     assert one.interval[0] <= best <= one.interval[1]
@@ -252,8 +254,9 @@ def test_the_interval_holds_the_best_rate_of_a_smooth_curve(best, height, seeds)
     )
 
 
-@settings(deadline=None, max_examples=40)
-@given(
+@law(
+    few=6,
+    cases=40,
     best=st.floats(2e-4, 0.05),
     scale=st.sampled_from([1e-6, 0.5, 7.0, 1e4]),
     shift=st.sampled_from([-3.0, 5.0]),
@@ -267,15 +270,13 @@ def test_the_unit_of_the_loss_does_not_matter(best, scale, shift):
     assert UNDERTRAINED_SHIFT * 0.98 <= raised.lr / plain.lr <= 1.02
 
 
-@settings(deadline=None, max_examples=40)
-@given(best=st.floats(3e-4, 5e-3), place=st.floats(1.5, 8))
+@law(few=6, cases=40, best=st.floats(3e-4, 5e-3), place=st.floats(1.5, 8))
 def test_ten_times_the_best_rate_is_ten_times_the_answer(best, place):
     low, high = found(parabola(best * place / 3)), found(parabola(10 * best * place / 3))
     assert high.lr == pytest.approx(10 * low.lr, rel=0.02)
 
 
-@settings(deadline=None, max_examples=40)
-@given(limit=st.floats(3e-4, 3.0), step=st.integers(1, 40))
+@law(few=6, cases=40, limit=st.floats(3e-4, 3.0), step=st.integers(1, 40))
 def test_a_rate_that_diverges_is_not_answered(limit, step):
     def end(lr):  # the higher the better, up to the limit
         return 0.5 - 0.05 * math.log10(lr)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -16,6 +16,7 @@ from lrtune.errors import EngineError
 from lrtune.study import Study
 from lrtune.training.engines.fastest import ROUNDS, EngineConfig, Fastest
 from lrtune.training.engines.vmapped_models import VmappedModels
+from tests.sampling import law
 from tests.study.tasks import a_task
 
 NAMES = ["engine for about 3 runs", "engine for about 5 runs"]
@@ -67,8 +68,10 @@ def answer(where, clock, engine, at=0, chosen=()):
         )
 
 
-@settings(max_examples=4, phases=[Phase.generate])
-@given(
+@law(
+    few=1,
+    cases=4,
+    phases=[Phase.generate],
     engine=st.sampled_from(["auto", "vmapped"]),
     clocks=st.lists(st.integers(), min_size=3, max_size=3, unique=True),
     cuts=st.lists(st.floats(0, 1), min_size=2, max_size=2),

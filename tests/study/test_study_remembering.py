@@ -8,7 +8,6 @@ import time
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrtune import Evaluator, Run, compare, range_test, search
@@ -17,6 +16,7 @@ from lrtune.schedules import ReduceOnPlateau, cosine, warmup
 from lrtune.study import Study, tables
 from lrtune.study.database import Database, study_location
 from lrtune.testing import bowl
+from tests.sampling import law
 from tests.study.tasks import a_task
 
 SHAPES = [cosine(), warmup(0.2, then=cosine()), lambda p: 1 - p, ReduceOnPlateau(patience=0.5)]
@@ -77,8 +77,7 @@ def test_only_what_is_missing_is_trained_and_order_is_as_asked(where):
     assert sorted([*asked[0], *asked[1]]) == sorted(run.name for run in RUNS)
 
 
-@settings(max_examples=12)
-@given(st.data())
+@law(few=3, cases=12, data=st.data())
 def test_any_calls_in_any_order_give_what_cohorts_give(data):
     """Whatever was asked before, from whatever sessions: an answer is that of a fresh cohort."""
     import tempfile
