@@ -230,10 +230,7 @@ def test_the_module_runs_as_the_command_does():
     "stage",
     [
         *("range test", "between", "compare: pilot"),
-        *(
-            pytest.param(stage, marks=pytest.mark.slow)
-            for stage in ("coarse", "longer", "verify")
-        ),
+        *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("coarse", "longer", "verify")),
     ],
 )
 def test_ctrl_c_in_any_stage_keeps_what_is_finished(run, monkeypatch, stage):
