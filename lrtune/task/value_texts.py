@@ -63,13 +63,15 @@ def value_texts(value: Any, above: frozenset[int] = frozenset()) -> Iterator[str
         yield from value_texts(part, above)
 
 
-def _own_texts(value: Any) -> list[str]:
+def _own_texts(value: Any) -> list[str]:  # noqa: PLR0911 - one per kind of value
     if isinstance(value, Tensor):
         return [f"{value.dtype} {tuple(value.shape)} {hashlib.blake2b(_raw(value)).hexdigest()}"]
     if isinstance(value, np.ndarray):
         return [f"{value.dtype} {value.shape} {hashlib.blake2b(value.tobytes()).hexdigest()}"]
-    if isinstance(value, (FunctionType, type)):
+    if isinstance(value, FunctionType):
         return [_source(value)]
+    if isinstance(value, type):
+        return [value.__qualname__]
     if isinstance(value, nn.Module):
         return structure_texts(value)
     if hasattr(value, "__dict__") or _parts(value) or isinstance(value, (set, frozenset)):
@@ -91,7 +93,9 @@ def _parts(value: Any) -> list[Any]:  # noqa: PLR0911 - one per kind of value
             return list(value)
         case nn.Module():
             return [type(value), dict(value.state_dict())]
-        case Tensor() | np.ndarray() | type() | ModuleType():
+        case type():
+            return _members(value)
+        case Tensor() | np.ndarray() | ModuleType():
             return []
     return [type(value), vars(value)] if hasattr(value, "__dict__") else []
 
@@ -140,32 +144,53 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(inner)
 
 
-def _source(of: FunctionType | type) -> str:
-    """The source of a function or class, without comments; its name where there is no source.
+def _known_by_version(code: FunctionType | type) -> bool:
+    """Whether code belongs to torch, whose version identifies it, or to Python."""
+    return (code.__module__ or "").partition(".")[0] in ("torch", "builtins")
 
-    Code of torch has its name only: it is known by the version of torch.
-    """
-    if (of.__module__ or "").partition(".")[0] in ("torch", "builtins"):
-        return of.__qualname__
-    code = of.__code__ if isinstance(of, FunctionType) else of  # never that which it wraps
+
+def _members(kind: type) -> list[Any]:
+    """The bases of a class, its methods, and its constants."""
+    if _known_by_version(kind):
+        return []
+    members: list[Any] = [base for base in kind.__bases__ if base is not object]
+    for name, member in vars(kind).items():
+        inner = getattr(member, "__func__", getattr(member, "fget", member))
+        constant = isinstance(inner, (*PLAIN, tuple)) and not name.startswith("__")
+        if constant or isinstance(inner, FunctionType):
+            members += [name, inner]
+    return members
+
+
+def _source(function: FunctionType) -> str:
+    """The source of a function without comments; its name where there is no source."""
+    if _known_by_version(function):
+        return function.__qualname__
+    code = function.__code__  # never that of a function that it wraps
     try:
-        lines, row = inspect.findsource(code)
-        text = "".join(lines)
-        first = code.co_firstlineno if isinstance(code, CodeType) else row + 1
-        nodes = [node for node in ast.walk(ast.parse(text)) if _begins(node) == first]
+        text = "".join(inspect.findsource(code)[0])
+        nodes = _functions(text)
     except (OSError, TypeError, SyntaxError, ValueError):
-        return of.__qualname__
-    kinds = ast.Lambda if of.__name__ == "<lambda>" else (ast.FunctionDef, ast.ClassDef)
+        return function.__qualname__
+    wanted = ast.Lambda if function.__name__ == "<lambda>" else ast.FunctionDef
     # Several lambdas on one line cannot be told apart: all of them count.
-    found = [ast.get_source_segment(text, node, padded=True) for node in nodes
-             if isinstance(node, kinds)]  # fmt: skip
-    return "\n".join(_without_comments(textwrap.dedent(each or "")) for each in found)
+    found = [
+        ast.get_source_segment(text, node, padded=True) or ""
+        for first, node in nodes
+        if first == code.co_firstlineno and isinstance(node, wanted)
+    ]
+    return "\n".join(_without_comments(textwrap.dedent(each)) for each in found)
 
 
-def _begins(node: ast.AST) -> int:
-    """The line that a function or class begins on, with its decorators."""
-    decorators = getattr(node, "decorator_list", [])
-    return min((getattr(one, "lineno", 0) for one in (node, *decorators)), default=0)
+@functools.lru_cache(maxsize=32)
+def _functions(text: str) -> list[tuple[int, ast.AST]]:
+    """The functions of a file, each with the line that it begins on, decorators included."""
+    found: list[tuple[int, ast.AST]] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.Lambda)):
+            decorators = getattr(node, "decorator_list", [])
+            found.append((min(one.lineno for one in (node, *decorators)), node))
+    return found
 
 
 def _without_comments(text: str) -> str:
