@@ -1,8 +1,7 @@
 """Which schedules a comparison ranks, and which of their parameters it tries."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -11,6 +10,7 @@ from optuna.trial import TrialState
 
 from lrtune.analysis.rate_estimate import peak_ratio
 from lrtune.errors import ArgumentError
+from lrtune.results.optuna_export import without_log
 from lrtune.results.runs import Run, Shape
 from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, ScheduleEntry, look_up
 from lrtune.training import step_settings
@@ -66,36 +66,25 @@ class ParameterSampler:
     def __init__(self, entry: ScheduleEntry, seed: int) -> None:
         """Make an Optuna study in memory that begins with the default parameters."""
         self._entry = entry
-        with _quiet_optuna():
+        with without_log():
             sampler = TPESampler(seed=seed, n_startup_trials=4)
             self._study = optuna.create_study(study_name=entry.name, sampler=sampler)
             self._study.enqueue_trial(entry.defaults())
 
     def ask(self, count: int) -> list[tuple[int, Shape]]:
         """`count` numbered schedules; the first of all has the default parameters."""
-        with _quiet_optuna():
+        with without_log():
             trials = [self._study.ask() for _ in range(count)]
             return [(trial.number, self._entry(**self._entry.suggest(trial))) for trial in trials]
 
     def tell(self, scores: Mapping[int, float]) -> None:
         """Take the score of each numbered schedule; NaN and infinity are failures."""
-        with _quiet_optuna():
+        with without_log():
             for number, score in scores.items():
                 if math.isfinite(score):
                     self._study.tell(number, score)
                 else:
                     self._study.tell(number, state=TrialState.FAIL)
-
-
-@contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    """Silence Optuna's log: its level belongs to the user, who may use Optuna himself."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 @dataclass(frozen=True)
