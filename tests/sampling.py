@@ -10,8 +10,8 @@ def law(*, few, cases, phases=tuple(Phase), **strategies):
     """Test a law on a few cases, and on all of them in a slow test named `..._on_all_cases`."""
 
     def both(body):
-        def slow(**drawn):
-            body(**drawn)
+        def slow(*args, **drawn):
+            body(*args, **drawn)
 
         slow.__name__ = slow.__qualname__ = f"{body.__name__}_on_all_cases"
         slow.__module__, slow.__doc__ = body.__module__, body.__doc__
