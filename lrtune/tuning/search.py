@@ -250,7 +250,8 @@ class _GridSearch:
         """Train the answer for the full length, and lower it while it is unstable there."""
         history, (low, high) = self._history, self._limits
         history.leader()  # raises where every rate failed
-        lr = float(f"{min(max(estimate_optimum(history.losses, history.start), low), high):.3g}")
+        optimum = estimate_optimum(history.losses, history.start)
+        lr = history.nearest(float(f"{min(max(optimum, low), high):.3g}"))
         checks: list[pd.DataFrame] = []
         while True:
             self._train([lr], "answer")
