@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrtune.errors import TaskError
-from lrtune.task.batch import (
+from lrtune.task.data import (
     DIGEST_NUMBERS,
+    as_data,
     clone_batch,
     count_examples,
     describe_batch,
@@ -22,7 +23,6 @@ from lrtune.task.batch import (
     leaves,
     to_device,
 )
-from lrtune.task.data import LoaderData, as_data
 from lrtune.task.random_state import preserve_random_state
 
 EVERYTHING = zoo.DATA | zoo.ORDERED
@@ -99,7 +99,7 @@ def test_workers_are_seeded_too(persistent):
     options = {"num_workers": 2, "persistent_workers": persistent, "shuffle": True}
     loader = DataLoader(zoo.Augmented(), zoo.BATCH, **options)
     before = zoo.photograph(loader)
-    one, again, other = (taken(LoaderData(loader), seed, 5) for seed in (0, 0, 1))
+    one, again, other = (taken(as_data(loader, None, what="train"), seed, 5) for seed in (0, 0, 1))
     assert one == again
     assert not set(one) & set(other)
     assert zoo.photograph(loader) == before
@@ -216,7 +216,7 @@ def test_a_sampler_that_cannot_be_copied_is_refused():
         preserve_random_state(),
         pytest.raises(TaskError, match=r"cannot be copied \(RuntimeError: I am bound"),
     ):
-        next(LoaderData(loader).batches(0))
+        next(as_data(loader, None, what="train").batches(0))
 
 
 # --- batches --------------------------------------------------------------------------------------

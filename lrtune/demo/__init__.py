@@ -38,7 +38,6 @@ class SmallCNN(nn.Sequential):
     """Two convolutions with ReLU and pooling, and one linear layer: 1,898 parameters."""
 
     def __init__(self) -> None:
-        """Initialise the layers for images of shape (1, 8, 8) and ten classes."""
         super().__init__(
             nn.Conv2d(1, 8, 3, padding=1),
             nn.ReLU(),

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +10,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lrtune.errors import TaskError
-from lrtune.task.batch import Batch, describe_batch
-from lrtune.task.data import Data, TensorData
+from lrtune.task.data import Batch, Data, TensorData, describe_batch
 
 TRIAL_LR = 1e-3
 """The rate of updates that only show whether a task can be trained."""
@@ -97,11 +95,11 @@ def make_two_models(make: Callable[[], object]) -> tuple[nn.Module, nn.Module]:
 
 def check_trainable(model: nn.Module) -> None:
     """Raise unless at least one parameter requires a gradient."""
-    total = len(list(model.parameters()))
-    if not any(parameter.requires_grad for parameter in model.parameters()):
+    trained = [parameter.requires_grad for parameter in model.parameters()]
+    if not any(trained):
         raise TaskError(
-            f"none of the {total} parameters of the {type(model).__name__} requires a gradient; "
-            "expected at least one. Unfreeze some: parameter.requires_grad_(True)."
+            f"none of the {len(trained)} parameters of the {type(model).__name__} requires a "
+            "gradient; expected at least one. Unfreeze some: parameter.requires_grad_(True)."
         )
 
 
@@ -170,17 +168,17 @@ def check_labels(outputs: object, loss: object, data: Data, first: Batch) -> Non
 
     All labels are checked if the data are tensors, otherwise those of the first batch.
     """
+    modules = (nn.CrossEntropyLoss, nn.NLLLoss)
+    functions = (nn.functional.cross_entropy, nn.functional.nll_loss)
     whole = isinstance(data, TensorData)
     targets = data.tensors[-1] if isinstance(data, TensorData) else first[-1]
-    names = (nn.CrossEntropyLoss, nn.NLLLoss)
-    functions = (nn.functional.cross_entropy, nn.functional.nll_loss)
-    of_classes = isinstance(loss, names) or loss in functions
+    of_classes = isinstance(loss, modules) or loss in functions
     if not (of_classes and isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         return
     # Targets that are probabilities are floats, and need no such check.
     if outputs.ndim < 2 or targets.is_floating_point() or not targets.numel():
         return
-    ignored = loss.ignore_index if isinstance(loss, names) else -100  # torch's default
+    ignored = loss.ignore_index if isinstance(loss, modules) else -100  # torch's default
     classes = outputs.shape[1]
     bad = targets[(targets != ignored) & ((targets < 0) | (targets >= classes))]
     if bad.numel():
@@ -222,24 +220,18 @@ def check_loss_uses_copy(loss: Tensor, model: object) -> None:
     if not isinstance(model, nn.Module):
         return
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    for leaf in _gradient_leaves(loss):
-        if id(leaf) in names:
-            raise TaskError(
-                f"the loss depends on {names[id(leaf)]} of your {type(model).__name__} itself. "
-                f"{OBJECTIVE_HINT}"
-            )
-
-
-def _gradient_leaves(loss: Tensor) -> Iterator[Tensor]:
-    """Yield the tensors that a backward pass gives gradients to."""
     waiting, seen = [loss.grad_fn], set()
-    while waiting:
+    while waiting:  # walk back through the graph to the tensors that get gradients
         node = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
-            yield node.variable
+        name = names.get(id(getattr(node, "variable", None)))
+        if name is not None:
+            raise TaskError(
+                f"the loss depends on {name} of your {type(model).__name__} itself. "
+                f"{OBJECTIVE_HINT}"
+            )
         waiting.extend(following for following, _ in node.next_functions)
 
 
@@ -255,32 +247,23 @@ def guard_model(model: object) -> Iterator[None]:
     saved = [(one, one.copy()) for one in dicts if isinstance(one, dict)]  # TorchScript has others
     buffers = [one for part in parts for one in part.buffers(recurse=False) if not is_lazy(one)]
     numbers = [(one, one.detach().clone()) for one in buffers]
+    changed = False
     try:
         yield
     finally:
-        changed = [_restore_attributes(now, before) for now, before in saved]
-        changed += [_restore_buffer(buffer, before) for buffer, before in numbers]
-    if any(changed):
+        for now, before in saved:
+            if now.keys() != before.keys() or any(now[key] is not before[key] for key in before):
+                changed = True
+                for key in now.keys() - before.keys():
+                    del now[key]
+                now.update(before)
+        for buffer, values in numbers:
+            # The version counter would be cheaper, but the kernels of BatchNorm do not increase it.
+            if not torch.allclose(buffer, values, rtol=0, atol=0, equal_nan=True):
+                changed = True
+                buffer.data.copy_(values)
+    if changed:
         raise TaskError(f"the loss changes your {type(model).__name__} itself. {OBJECTIVE_HINT}")
-
-
-def _restore_attributes(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Restore the attributes, and return whether they had changed."""
-    if now.keys() == before.keys() and all(now[key] is before[key] for key in before):
-        return False
-    for key in now.keys() - before.keys():
-        del now[key]
-    now.update(before)
-    return True
-
-
-def _restore_buffer(buffer: Tensor, before: Tensor) -> bool:
-    """Restore the numbers of a buffer, and return whether they had changed."""
-    # The version counter would be cheaper, but the kernels of BatchNorm do not increase it.
-    same = torch.allclose(buffer, before, rtol=0, atol=0, equal_nan=True)
-    if not same:
-        buffer.data.copy_(before)
-    return not same
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from torch import Tensor, nn, strided
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from lrtune.errors import TaskError
-from lrtune.task.batch import describe_batch
+from lrtune.task.data import describe_batch
+from lrtune.task.value_texts import closure_values
 
 T = TypeVar("T")
 MakeModel = Callable[[], nn.Module]
@@ -32,7 +33,7 @@ def deepcopy_module(thing: T) -> T:
         for one in module.buffers():
             if isinstance(one, UninitializedBuffer):
                 like: dict[str, Any] = {"device": one.data.device, "dtype": one.data.dtype}
-                memo[id(one)] = type(one)(**like)
+                memo[id(one)] = UninitializedBuffer(**like)
     made = copy.deepcopy(thing, memo)
     for module, other in zip(_modules_of(thing), _modules_of(made), strict=True):
         _copy_parameter_extras(module, other, memo)
@@ -59,17 +60,15 @@ def _copy_parameter_extras(module: nn.Module, made: nn.Module, memo: dict[int, A
         if other is None or other is parameter:
             continue
         vars(other).update(copy.deepcopy(vars(parameter), memo))
-        hooks, later = _gradient_hooks(parameter)
+        hooks, later = (copy.deepcopy(some, memo) for some in _gradient_hooks(parameter))
         trained = other.requires_grad
-        if (
-            hooks or later
-        ):  # torch lets no frozen parameter get a hook, but may freeze it afterwards
+        if hooks or later:
+            # torch lets no frozen parameter get a hook, but one with hooks may become frozen.
             other.requires_grad = True
         for hook in hooks:
-            other.register_hook(copy.deepcopy(hook, memo))  # type: ignore[no-untyped-call]
+            other.register_hook(hook)  # type: ignore[no-untyped-call]
         for hook in later:
-            own = copy.deepcopy(hook, memo)
-            other.register_post_accumulate_grad_hook(own)  # type: ignore[no-untyped-call]
+            other.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
         other.requires_grad = trained
 
 
@@ -87,11 +86,11 @@ def copy_model(model: nn.Module) -> nn.Module:
         TaskError: No such copy can be made; the message says why, and what to pass instead.
     """
     kind = type(model).__name__
-    way_out = f"Pass a function that makes it: Task(lambda: {kind}(...), ...)."
+    instead = f"a function that makes it: Task(lambda: {kind}(...), ...)."
     try:
         made = deepcopy_module(model)
     except TaskError as error:
-        raise TaskError(f"{error} {way_out}") from error
+        raise TaskError(f"{error} Pass {instead}") from error
     except Exception as error:
         # The usual reason: a result of the last forward pass was stored as an attribute.
         stale = [
@@ -100,21 +99,20 @@ def copy_model(model: nn.Module) -> nn.Module:
             for key, value in vars(part).items()
             if isinstance(value, Tensor) and not value.is_leaf
         ]
-        why = (
-            f"{', '.join(stale)} is the result of a computation, whose graph cannot be copied"
-            if stale
-            else f"{type(error).__name__}: {error}"
-        )
-        drop = "Set it to None, or pass" if stale else "Pass"
+        why, way_out = f"{type(error).__name__}: {error}", "Pass"
+        if stale:
+            why = f"{', '.join(stale)} is the result of a computation, whose graph cannot be copied"
+            way_out = "Set it to None, or pass"
         raise TaskError(
             f"the {kind} cannot be copied ({why}), and training yours would change it. "
-            f"{drop}{way_out.removeprefix('Pass')}"
+            f"{way_out} {instead}"
         ) from error
-    leak = next(find_leaks(model, made), None)
+    leak = next(_find_leaks(model, made), None)
     if leak:
         raise TaskError(
             f"{leak} of the {kind}, and Python does not copy functions, so a copy would use "
-            f"yours; expected that the parts of a model know each other as attributes. {way_out}"
+            f"yours; expected that the parts of a model know each other as attributes. Pass "
+            f"{instead}"
         )
     return made
 
@@ -144,8 +142,9 @@ def _addresses(model: nn.Module) -> set[int]:
 def _shared(model: nn.Module, made: nn.Module) -> Iterator[str]:
     """Yield the names of parts and tensors that belong to both models."""
     parts = {id(part) for part in model.modules()}
-    shared = (name for name, part in made.named_modules() if id(part) in parts)
-    yield from (f"the part {name}" if name else "everything" for name in shared)
+    for name, part in made.named_modules():
+        if id(part) in parts:
+            yield f"the part {name}" if name else "everything"
     mine, addresses = {id(tensor) for _, tensor in _named_tensors(model)}, _addresses(model)
     for name, tensor in _named_tensors(made):
         if id(tensor) in mine or _address(tensor) in addresses:
@@ -153,16 +152,16 @@ def _shared(model: nn.Module, made: nn.Module) -> Iterator[str]:
 
 
 def unshare(make: MakeModel, first: nn.Module, second: nn.Module) -> MakeModel:
-    """Return a model factory like `make`, but none of its models share anything.
+    """Return a factory like the user's `make`, but none of its models share anything.
 
-    Args:
-        make: The user's factory. Its models may share parts without parameters (a ReLU that is a
-            default argument) and the memory of tensors (weights that were loaded once for all).
-        first: A model that it made.
-        second: Another model that it made; what both have is shared.
+    Models may share parts without parameters (a ReLU that is a default argument) and the memory
+    of tensors (weights that were loaded once for all): what `first` and `second`, two models that
+    `make` made, have in common.
     """
     parts = {id(part) for part in first.modules()} & {id(part) for part in second.modules()}
     addresses = _addresses(first) & _addresses(second)
+    if not parts and not addresses:
+        return make
 
     def is_shared(one: object) -> bool:
         free = isinstance(one, Tensor) and not isinstance(one, nn.Parameter)
@@ -175,16 +174,17 @@ def unshare(make: MakeModel, first: nn.Module, second: nn.Module) -> MakeModel:
             for owner in owners:
                 copies = {k: copy.deepcopy(v, memo) for k, v in owner.items() if is_shared(v)}
                 owner.update(copies)
-        # An optimizer holds the parameter itself, so a parameter gets new memory only.
+        # An optimizer holds the parameter itself, so a parameter gets new memory only. Frozen
+        # ones may go on sharing it, because nothing writes into them.
         for parameter in model.parameters():
             if parameter.requires_grad and _address(parameter) in addresses:
                 parameter.data = parameter.data.clone()
         return model
 
-    return made if parts or addresses else make
+    return made
 
 
-def find_leaks(model: nn.Module, made: nn.Module) -> Iterator[str]:
+def _find_leaks(model: nn.Module, made: nn.Module) -> Iterator[str]:
     """Yield a sentence for each function of a copy that refers to a part of the original.
 
     `copy.deepcopy` keeps functions as they are, so a hook or a patched method whose closure holds
@@ -231,19 +231,11 @@ def _reachable_from(function: object) -> Iterator[object]:
             inside = [thing.func, *thing.args, *thing.keywords.values()]
         elif isinstance(thing, FunctionType):
             known = thing.__globals__
-            cells = [cell.cell_contents for cell in thing.__closure__ or () if _is_full(cell)]
             defaults = (*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values())
             named = [known[name] for name in _global_names(thing.__code__) if name in known]
-            inside = [*cells, *defaults, *named]
+            inside = [*closure_values(thing), *defaults, *named]
         yield from inside
         waiting.extend(inside)
-
-
-def _is_full(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:  # the variable of the closure has no value yet
-        return False
 
 
 def _global_names(code: CodeType) -> Iterator[str]:

@@ -1,11 +1,10 @@
-"""Data in every form a user may bring, as endless streams of batches that a seed determines."""
+"""Batches, and the data in any form a user may bring: a seed determines the stream of batches."""
 
 import copy
 import itertools
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -13,13 +12,122 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrtune.errors import TaskError
-from lrtune.task.batch import Batch, digest, leaf_to_device, to_device
 from lrtune.task.memory import fits_beside_training
 from lrtune.task.random_state import ORDER, derive_seed, reseed_generator, seed_everything
 
-DEFAULT_BATCH_SIZE = 64
+Batch = Any
+"""The input of one step: usually a tuple of tensors whose last one is the target."""
+
 DigestedBatch = tuple[Batch, int]
 """A batch on the device of the task, and its digest."""
+
+DEFAULT_BATCH_SIZE = 64
+DIGEST_NUMBERS = 256
+"""`digest` reads at most this many numbers of a tensor: enough to notice a changed batch."""
+
+# numpy reads these types directly; all others, such as bfloat16, are read as bytes.
+_NUMPY_DTYPES = {torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool}
+
+# --- batches of any form: tensors, tuples, lists, dicts, or objects of the user's own -------------
+
+
+def leaves(batch: Batch) -> Iterator[Any]:
+    """Yield the tensors and other values of a batch, in order."""
+    if isinstance(batch, (Mapping, tuple, list)):
+        for value in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from leaves(value)
+    else:
+        yield batch
+
+
+def _map_leaves(batch: Batch, change: Callable[[Any], Any]) -> Batch:
+    # Other mappings, such as those of tokenizers, are leaves with a method `to` of their own.
+    if type(batch) is dict:
+        return {key: _map_leaves(value, change) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):  # a namedtuple
+        return type(batch)(*(_map_leaves(value, change) for value in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(_map_leaves(value, change) for value in batch)
+    return change(batch)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Return the batch on the device; a value without a `to` method stays as it is."""
+    return _map_leaves(batch, lambda leaf: _leaf_to_device(leaf, device))
+
+
+def _leaf_to_device(leaf: Any, device: torch.device) -> Any:
+    if not isinstance(leaf, Tensor):
+        return leaf.to(device) if hasattr(leaf, "to") else leaf
+    if leaf.is_inference():  # a tensor made under inference_mode cannot take part in training
+        leaf = leaf.clone()
+    if leaf.device == device:
+        return leaf
+    # From pinned memory a copy does not wait for the device, nor the device for the next batch.
+    pinned = leaf.pin_memory() if device.type == "cuda" and leaf.is_cpu else leaf
+    return pinned.to(device, non_blocking=True)
+
+
+def clone_batch(batch: Batch) -> Batch:
+    """Return the batch with copies of its tensors, for a model that works in place."""
+    return _map_leaves(batch, lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)
+
+
+def digest(batch: Batch) -> int:
+    """Return a 32-bit checksum of a batch, from shapes and up to 256 numbers of each tensor.
+
+    >>> digest((torch.zeros(2, 3), torch.tensor([1, 2])))
+    1776219203
+    """
+    crc = 0
+    for leaf in leaves(batch):
+        if isinstance(leaf, Tensor):
+            crc = zlib.crc32(_sample_bytes(leaf), zlib.crc32(repr(leaf.shape).encode(), crc))
+        else:  # the repr of other objects may hold their address, which differs between processes
+            plain = isinstance(leaf, (str, int, float, bool, bytes, type(None)))
+            crc = zlib.crc32(repr(leaf if plain else type(leaf)).encode(), crc)
+    return crc
+
+
+def _sample_bytes(tensor: Tensor) -> bytes | memoryview:
+    """Return up to `DIGEST_NUMBERS` evenly spaced numbers of a tensor, as bytes."""
+    if tensor.is_cpu and tensor.dtype in _NUMPY_DTYPES and tensor.layout is torch.strided:
+        # numpy's views cost a fraction of torch's, and every batch of every step is read here.
+        flat = (tensor.detach() if tensor.requires_grad else tensor).numpy().reshape(-1)
+        return flat[:: max(1, -(-flat.size // DIGEST_NUMBERS))].tobytes()
+    numbers = tensor.detach()
+    if numbers.layout is not torch.strided:
+        numbers = (numbers.coalesce() if numbers.is_sparse else numbers).values()
+    if numbers.numel() > DIGEST_NUMBERS:
+        numbers = numbers.reshape(-1)[:: -(-numbers.numel() // DIGEST_NUMBERS)]
+    numbers = numbers.cpu().contiguous()
+    return numbers.reshape(-1).view(torch.uint8).numpy().data if numbers.numel() else b""
+
+
+def count_examples(batch: Batch) -> int:
+    """Return the number of rows of the first tensor of a batch; 1 if it has no tensor."""
+    sizes = (len(leaf) for leaf in leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim)
+    return next(sizes, 1)
+
+
+def describe_batch(batch: Batch) -> str:
+    """Return the types and shapes of a batch, for messages.
+
+    >>> describe_batch((torch.zeros(2, 3), torch.tensor([1, 2])))
+    '(float32[2, 3], int64[2])'
+    """
+    if isinstance(batch, Tensor):
+        return f"{str(batch.dtype).removeprefix('torch.')}{list(batch.shape)}"
+    if isinstance(batch, Mapping):
+        items = ", ".join(f"{key}: {describe_batch(value)}" for key, value in batch.items())
+        return f"{{{items}}}"
+    if isinstance(batch, (tuple, list)):
+        items = ", ".join(map(describe_batch, batch))
+        return f"({items})" if isinstance(batch, tuple) else f"[{items}]"
+    return type(batch).__name__
+
+
+# --- streams of batches ---------------------------------------------------------------------------
 
 
 class Data(ABC):
@@ -37,7 +145,7 @@ class Data(ABC):
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """Yield the batches of one epoch after the other, without end."""
-        return _endless(partial(self.epoch, seed))
+        return _endless(lambda epoch: self.epoch(seed, epoch))
 
     def device_batches(self, seed: int, device: torch.device) -> Iterator[DigestedBatch]:
         """Yield the same batches on the device, with their digests."""
@@ -60,14 +168,8 @@ def _endless(epochs: Callable[[int], Iterator[Any]]) -> Iterator[Any]:
 def as_data(source: object, batch_size: int | None, *, what: str, whole: bool = False) -> Data:
     """Return a DataLoader, a Dataset, a tuple of tensors or an iterable of batches as `Data`.
 
-    Args:
-        source: The data.
-        batch_size: For a Dataset or tensors only; 64 when None.
-        what: `train` or `val`, for messages.
-        whole: Keep the order of a Dataset or tensors, and a last batch that is shorter.
-
-    Raises:
-        TaskError: The data are empty, can be iterated only once, or have none of these forms.
+    With `whole`, the rows of a Dataset or of tensors keep their order, and a short last batch
+    stays. `what` is `train` or `val`, for messages.
     """
     if isinstance(source, DataLoader) or not isinstance(source, (tuple, Dataset)):
         if batch_size is not None:
@@ -75,32 +177,27 @@ def as_data(source: object, batch_size: int | None, *, what: str, whole: bool = 
                 f"batch_size={batch_size} goes with a Dataset or tensors, but {what} is a "
                 f"{type(source).__name__} that makes its own batches. Leave batch_size out."
             )
-        return LoaderData(source) if isinstance(source, DataLoader) else IterableData(source, what)
+        return IterableData(source, what)
     size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise TaskError(f"batch_size must be a whole number >= 1, got {size!r}.")
     if isinstance(source, IterableDataset):
-        return LoaderData(DataLoader(source, batch_size=size))
-    if isinstance(source, Dataset):
-        count = len(cast("Any", source))
-        if not count:
-            raise TaskError(f"{what} is an empty {type(source).__name__}. Check the path or split.")
-        return LoaderData(
-            DataLoader(source, size, shuffle=not whole, drop_last=not whole and count >= size)
-        )
-    return TensorData(source, size, what, whole=whole)
+        return IterableData(DataLoader(source, size), what)
+    if isinstance(source, tuple):
+        return TensorData(source, size, what, whole=whole)
+    count = len(cast("Any", source))
+    if not count:
+        raise TaskError(f"{what} is an empty {type(source).__name__}. Check the path or split.")
+    drop = not whole and count >= size
+    return IterableData(DataLoader(source, size, shuffle=not whole, drop_last=drop), what)
 
 
 class TensorData(Data):
-    """Tensors with one row per example, cut into shuffled batches without a short last one.
-
-    With `whole` the rows keep their order, and a short last batch stays.
-    """
+    """Tensors with one row per example, cut into shuffled batches without a short last one."""
 
     def __init__(
         self, tensors: tuple[Any, ...], size: int, what: str, *, whole: bool = False
     ) -> None:
-        """Check that all tensors have the same number of rows."""
         try:
             self.tensors = tuple(map(torch.as_tensor, tensors))
         except Exception as error:
@@ -116,86 +213,44 @@ class TensorData(Data):
                 f"{what} is a tuple of tensors of shapes {shapes or '()'}; expected the same "
                 "number (>= 1) of rows in each: (inputs, targets)."
             )
-        self.rows, self.size, self.whole = rows.pop(), size, whole
+        self._rows, self._size, self._whole = rows.pop(), size, whole
         self._on_device: dict[torch.device, tuple[Tensor, ...]] = {}
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
-        for rows in self._cut(self._order(seed, epoch)):
+        for rows in torch.split(self._order(seed, epoch), self._size):
             yield tuple(tensor[rows] for tensor in self.tensors)
 
     def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
         """Yield the batches of one epoch on the device; the digest is that of the row numbers."""
-        order = self._order(seed, epoch)
-        digests = [zlib.crc32(rows.numpy().data) for rows in self._cut(order)]
-        tensors = self._move_all(device)
-        if tensors is None:
-            batches = (to_device(batch, device) for batch in self.epoch(seed, epoch))
-            yield from zip(batches, digests, strict=True)
-            return
-        for rows, known in zip(self._cut(order.to(device)), digests, strict=True):
-            yield tuple([tensor[rows] for tensor in tensors]), known
+        order, tensors = self._order(seed, epoch), self._near(device)
+        digests = [zlib.crc32(rows.numpy().data) for rows in torch.split(order, self._size)]
+        order = order.to(tensors[0].device)
+        for rows, known in zip(torch.split(order, self._size), digests, strict=True):
+            yield to_device(tuple(tensor[rows] for tensor in tensors), device), known
 
     def _order(self, seed: int, epoch: int) -> Tensor:
         """Return the row numbers of one epoch, one batch after the other."""
-        if self.whole:
-            return torch.arange(self.rows)
+        if self._whole:
+            return torch.arange(self._rows)
+        # A generator of its own, so that the order does not depend on what else draws numbers.
         generator = torch.Generator().manual_seed(derive_seed(seed, ORDER, epoch))
-        order = torch.randperm(self.rows, generator=generator)
-        return order[: self.rows - self.rows % self.size or self.rows]
+        order = torch.randperm(self._rows, generator=generator)
+        return order[: self._rows - self._rows % self._size or self._rows]
 
-    def _cut(self, order: Tensor) -> list[Tensor]:
-        return [order[start : start + self.size] for start in range(0, len(order), self.size)]
-
-    def _move_all(self, device: torch.device) -> tuple[Tensor, ...] | None:
-        """Move the tensors to the device once; None where they do not fit beside the training."""
+    def _near(self, device: torch.device) -> tuple[Tensor, ...]:
+        """Return the tensors on the device, moved once; unmoved where they would not fit."""
         if device not in self._on_device:
             if not fits_beside_training(self.tensors, device):
-                return None
-            self._on_device[device] = tuple(leaf_to_device(one, device) for one in self.tensors)
+                return self.tensors
+            self._on_device[device] = to_device(self.tensors, device)
         return self._on_device[device]
 
 
-class LoaderData(Data):
-    """A DataLoader of the user's; each epoch iterates over a copy with its own generators."""
-
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        """Keep the loader, which itself is never iterated."""
-        self.loader = loader
-
-    def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
-        return _seeded_epoch(self._copy(derive_seed(seed, ORDER, epoch)), seed, epoch)
-
-    def _copy(self, seed: int) -> DataLoader[Any]:
-        # The data set may be huge, so the copy shares it. It must not share the sampler and the
-        # generator: both have a state, which would move on in the user's own loader.
-        loader = self.loader
-        generator = None if loader.generator is None else torch.Generator(loader.generator.device)
-        memo = {id(loader.dataset): loader.dataset, id(loader.generator): generator}
-        try:
-            samplers = copy.deepcopy((loader.sampler, loader.batch_sampler), memo)
-        except Exception as error:
-            raise TaskError(
-                f"the sampler of the {type(loader).__name__} cannot be copied "
-                f"({type(error).__name__}: {error}), and iterating yours would change its state. "
-                "Pass the data set itself, or a sampler that copy.deepcopy can copy."
-            ) from error
-        for copied in list(memo.values()):  # deepcopy lists here every generator it has copied
-            reseed_generator(copied, seed)
-        made = copy.copy(loader)
-        # DataLoader.__setattr__ refuses to replace these after construction; this goes around it.
-        vars(made).update(
-            sampler=samplers[0], batch_sampler=samplers[1], generator=generator, _iterator=None
-        )
-        return made
-
-
 class IterableData(Data):
-    """An iterable of batches; if it draws from the global generators, the seed decides."""
+    """A DataLoader or another iterable of batches; each epoch draws from seeded generators."""
 
     def __init__(self, source: object, what: str) -> None:
-        """Refuse a source that can be iterated only once."""
         if not isinstance(source, Iterable) or (isinstance(source, Tensor) and not source.ndim):
             raise TaskError(
                 f"{what} is a {type(source).__name__}; expected a DataLoader, a Dataset, a tuple "
@@ -207,21 +262,44 @@ class IterableData(Data):
                 "every run needs the same batches from the start. Pass list(...) of it, or an "
                 "object whose __iter__ starts again."
             )
-        self.source = source
+        self._source = source
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
-        return _seeded_epoch(self.source, seed, epoch)
+        source, first = self._source, derive_seed(seed, ORDER, epoch)
+        if isinstance(source, DataLoader):
+            source = _copy_loader(source, first)
+        seed_everything(first)
+        batches = iter(source)
+        for position in itertools.count(1):
+            # What runs between two batches, such as Dropout, must not change the next one.
+            seed_everything(derive_seed(seed, ORDER, epoch, position))
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            yield batch
 
 
-def _seeded_epoch(source: Iterable[Batch], seed: int, epoch: int) -> Iterator[Batch]:
-    """Seed before each batch, so that what runs between two batches does not change the next."""
-    seed_everything(derive_seed(seed, ORDER, epoch))
-    batches = iter(source)
-    for position in itertools.count(1):
-        seed_everything(derive_seed(seed, ORDER, epoch, position))
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        yield batch
+def _copy_loader(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
+    """Return a copy of the user's loader, whose own generators have this seed."""
+    # The data set may be huge, so the copy shares it. It must not share the sampler and the
+    # generator: both have a state, which would move on in the user's own loader.
+    generator = None if loader.generator is None else torch.Generator(loader.generator.device)
+    memo = {id(loader.dataset): loader.dataset, id(loader.generator): generator}
+    try:
+        sampler, batch_sampler = copy.deepcopy((loader.sampler, loader.batch_sampler), memo)
+    except Exception as error:
+        raise TaskError(
+            f"the sampler of the {type(loader).__name__} cannot be copied "
+            f"({type(error).__name__}: {error}), and iterating yours would change its state. "
+            "Pass the data set itself, or a sampler that copy.deepcopy can copy."
+        ) from error
+    for copied in list(memo.values()):  # deepcopy lists here every generator it has copied
+        reseed_generator(copied, seed)
+    made = copy.copy(loader)
+    # DataLoader.__setattr__ refuses to replace these after construction; this goes around it.
+    vars(made).update(
+        sampler=sampler, batch_sampler=batch_sampler, generator=generator, _iterator=None
+    )
+    return made

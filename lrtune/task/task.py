@@ -15,17 +15,19 @@ from torch.utils.data import Dataset
 
 from lrtune.errors import TaskError
 from lrtune.task import checks
-from lrtune.task.batch import (
+from lrtune.task.checks import explain_errors
+from lrtune.task.cloning import MakeModel, copy_model, deepcopy_module, unshare
+from lrtune.task.data import (
     Batch,
+    DigestedBatch,
+    TensorData,
+    as_data,
     clone_batch,
     count_examples,
     describe_batch,
-    tensor_versions,
+    leaves,
     to_device,
 )
-from lrtune.task.checks import explain_errors
-from lrtune.task.cloning import MakeModel, copy_model, deepcopy_module, unshare
-from lrtune.task.data import DigestedBatch, TensorData, as_data
 from lrtune.task.random_state import (
     NOISE,
     WEIGHTS,
@@ -94,16 +96,16 @@ class Task:
         objective: Objective | None = None,
         batch_size: int | None = None,
     ) -> None:
-        """Copy the model, and try one update on the first batch."""
         if loss is not None and objective is not None:
             raise TaskError("got loss and objective; an objective computes the loss. Pass one.")
         self.device = checks.resolve_device(device)
         self._has_objective = objective is not None
-        self._loss: Loss = nn.CrossEntropyLoss() if loss is None else loss
-        checks.check_loss(self._loss)
-        if objective is not None:
-            checks.check_objective(objective)
+        if objective is None:
+            self._loss: Loss = nn.CrossEntropyLoss() if loss is None else loss
+            checks.check_loss(self._loss)
+        else:
             self._loss = objective
+            checks.check_objective(objective)
         self._make_optimizer = _optimizer_maker(optimizer)
         self._train = as_data(train, batch_size, what="train")
         size = batch_size if isinstance(val, (tuple, Dataset)) else None
@@ -206,7 +208,6 @@ class Task:
         return dict(self._description)
 
     def __repr__(self) -> str:
-        """Return the description in one line."""
         return f"Task({', '.join(self._description.values())})"
 
     def _forward(self, model: nn.Module, loss: Loss, batch: Batch) -> Tensor:
@@ -231,14 +232,15 @@ class Task:
             optimizer = checks.check_optimizer(self._make_optimizer, model)
         state = TrainState(model, self._own_loss(), optimizer)
         batch = self.to_device(clone_batch(first))
-        before = tensor_versions(batch)
+        tensors = [leaf for leaf in leaves(batch) if isinstance(leaf, Tensor)]
+        before = [tensor._version for tensor in tensors]  # noqa: SLF001 - counts changes in place
         seed_everything(derive_seed(0, NOISE))
         loss = checks.check_loss_value(self._first_loss(state, batch))
         checks.check_loss_uses_copy(loss, users_model)
         with explain_errors("the update", first):
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        self._works_in_place = tensor_versions(batch) != before
+        self._works_in_place = before != [tensor._version for tensor in tensors]  # noqa: SLF001
         self.val_samples = 0
         if self._val is not None:
             with explain_errors("validation", next(self._val.epoch(0, 0), None)):

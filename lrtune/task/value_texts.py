@@ -54,7 +54,7 @@ def value_texts(value: Any, above: frozenset[int] = frozenset()) -> Iterator[str
     if id(value) in above or len(above) > DEPTH:
         return
     above |= {id(value)}
-    own, parts = _own_texts(value), _parts(value)
+    own, parts = _own_texts_and_parts(value)
     if isinstance(value, (set, frozenset)):  # their order differs from process to process
         own = sorted("\0".join(value_texts(one, above)) for one in value)
     yield f"{type(value).__qualname__} of {len(parts)}"
@@ -63,41 +63,33 @@ def value_texts(value: Any, above: frozenset[int] = frozenset()) -> Iterator[str
         yield from value_texts(part, above)
 
 
-def _own_texts(value: Any) -> list[str]:  # noqa: PLR0911 - one per kind of value
-    if isinstance(value, Tensor):
-        return [f"{value.dtype} {tuple(value.shape)} {hashlib.blake2b(_raw(value)).hexdigest()}"]
-    if isinstance(value, np.ndarray):
-        return [f"{value.dtype} {value.shape} {hashlib.blake2b(value.tobytes()).hexdigest()}"]
-    if isinstance(value, FunctionType):
-        return [_source(value)]
-    if isinstance(value, type):
-        return [value.__qualname__]
-    if isinstance(value, nn.Module):
-        return structure_texts(value)
-    if hasattr(value, "__dict__") or _parts(value) or isinstance(value, (set, frozenset)):
-        return []
-    return [plain_repr(value)]
-
-
-def _parts(value: Any) -> list[Any]:  # noqa: PLR0911 - one per kind of value
+def _own_texts_and_parts(value: Any) -> tuple[list[str], list[Any]]:  # noqa: C901 - one per kind
+    """Texts of the value itself, and the values inside it."""
+    own: list[str] = []
+    parts: list[Any] = []
     match value:
+        case Tensor() | np.ndarray():
+            raw = _raw(value) if isinstance(value, Tensor) else value.tobytes()
+            own = [f"{value.dtype} {tuple(value.shape)} {hashlib.blake2b(raw).hexdigest()}"]
         case FunctionType():
-            return _captured(value)
+            own, parts = [_source(value)], _captured(value)
         case MethodType():
-            return [value.__func__, value.__self__]
+            parts = [value.__func__, value.__self__]
         case functools.partial():
-            return [value.func, value.args, value.keywords]
-        case Mapping():
-            return [part for item in value.items() for part in item]
-        case list() | tuple():
-            return list(value)
+            parts = [value.func, value.args, value.keywords]
         case nn.Module():
-            return [type(value), dict(value.state_dict())]
+            own, parts = structure_texts(value), [type(value), dict(value.state_dict())]
         case type():
-            return _members(value)
-        case Tensor() | np.ndarray() | ModuleType():
-            return []
-    return [type(value), vars(value)] if hasattr(value, "__dict__") else []
+            own, parts = [value.__qualname__], _members(value)
+        case Mapping():
+            parts = [part for item in value.items() for part in item]
+        case list() | tuple():
+            parts = list(value)
+        case _ if hasattr(value, "__dict__") and not isinstance(value, ModuleType):
+            parts = [type(value), vars(value)]
+    if not own and not parts and not hasattr(value, "__dict__"):
+        own = [plain_repr(value)]
+    return own, parts
 
 
 def structure_texts(model: nn.Module) -> list[str]:
@@ -123,18 +115,23 @@ def _raw(tensor: Tensor) -> memoryview | bytes:
     return dense.view(torch.uint8).numpy().data if dense.numel() else b""
 
 
-def _captured(function: FunctionType) -> list[Any]:
-    """Defaults, values of the enclosing function, and constants of the module that it reads."""
-    cells = []
+def closure_values(function: FunctionType) -> list[Any]:
+    """The values that a function uses of the functions around it."""
+    values = []
     for cell in function.__closure__ or ():
         with suppress(ValueError):  # a variable that has no value yet
-            cells.append(cell.cell_contents)
+            values.append(cell.cell_contents)
+    return values
+
+
+def _captured(function: FunctionType) -> list[Any]:
+    """Defaults, values of the enclosing function, and constants of the module that it reads."""
     constants = {}
     for name in sorted(set(_names(function.__code__))):
         known = function.__globals__.get(name)
         if isinstance(known, (*PLAIN, tuple)) and not name.startswith("__"):
             constants[name] = known
-    return [function.__defaults__, function.__kwdefaults__, cells, constants]
+    return [function.__defaults__, function.__kwdefaults__, closure_values(function), constants]
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -185,12 +182,11 @@ def _source(function: FunctionType) -> str:
 @functools.lru_cache(maxsize=32)
 def _functions(text: str) -> list[tuple[int, ast.AST]]:
     """The functions of a file, each with the line that it begins on, decorators included."""
-    found: list[tuple[int, ast.AST]] = []
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.FunctionDef, ast.Lambda)):
-            decorators = getattr(node, "decorator_list", [])
-            found.append((min(one.lineno for one in (node, *decorators)), node))
-    return found
+    return [
+        (min(one.lineno for one in (node, *getattr(node, "decorator_list", []))), node)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, (ast.FunctionDef, ast.Lambda))
+    ]
 
 
 def _without_comments(text: str) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from lrtune.task.batch import Batch
+from lrtune.task.data import Batch
 from lrtune.task.task import Task
 
 __all__ = ["Bowl", "bowl"]
@@ -27,7 +27,6 @@ class Bowl(nn.Module):
     """
 
     def __init__(self, curvature: float, start: float = 1.0) -> None:
-        """Set the weight to `start`."""
         super().__init__()
         self.curvature = curvature
         self.w = nn.Parameter(torch.tensor([start], dtype=torch.float64))

@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lrtune.task.batch import Batch, digest, nbytes
-from lrtune.task.data import DigestedBatch
+from torch import Tensor
+
+from lrtune.task.data import Batch, DigestedBatch, digest, leaves
 from lrtune.task.memory import batch_cache_bytes
 from lrtune.task.task import Task
 
@@ -22,21 +23,11 @@ class _CachedBatches:
 class BatchCache:
     """Loads the batches of a task once for all cohorts that read them, while memory allows.
 
-    Tensors are not cached, as their rows are in memory anyway. A loader may reuse one buffer for
-    all its batches; a changed digest shows that, and the batch is loaded again.
-
-    Args:
-        task: The task whose batches are read.
-        most: Bytes that may be cached; `lrtune.task.memory` decides when None.
-
-    >>> from lrtune.testing import bowl
-    >>> cache = BatchCache(bowl(4.0))
-    >>> next(cache.read(seed=0))[1] == next(cache.read(seed=0))[1]
-    True
+    Tensors are not cached, as their rows are in memory anyway. `most` is the number of bytes that
+    may be cached; `lrtune.task.memory` decides when None.
     """
 
     def __init__(self, task: Task, most: float | None = None) -> None:
-        """Start empty."""
         self._task = task
         self._left = batch_cache_bytes(task.device) if most is None else most
         self._kept: dict[int, _CachedBatches] = {}
@@ -65,15 +56,19 @@ class BatchCache:
         if self._left <= 0 or kept.changed or kept.source is None:
             return False
         try:
-            kept.batches.append(next(kept.source))
+            batch, known = next(kept.source)
         except BaseException:  # a broken loader is not read on: the next reader starts anew
             self._kept.pop(seed, None)
             raise
-        self._left -= nbytes(kept.batches[-1][0])
+        kept.batches.append((batch, known))
+        self._left -= sum(leaf.nbytes for leaf in leaves(batch) if isinstance(leaf, Tensor))
         return True
 
     def _changed(self, kept: _CachedBatches, step: int) -> bool:
-        """Return whether the loader has overwritten this batch; on a GPU it is a copy, so never."""
+        """Return whether the loader has overwritten a cached batch.
+
+        A loader may reuse one buffer for all its batches. On a GPU the cache holds a copy.
+        """
         batch, known = kept.batches[step]
         kept.changed |= self._task.device.type == "cpu" and digest(batch) != known
         return kept.changed
@@ -83,7 +78,6 @@ class BatchStreams:
     """One endless stream of batches for each seed; records the digest of every batch drawn."""
 
     def __init__(self, cache: BatchCache, seeds: Sequence[int]) -> None:
-        """Open one stream for each seed."""
         self._streams = {seed: cache.read(seed) for seed in seeds}
         self.digests: dict[int, list[int]] = {seed: [] for seed in seeds}
 

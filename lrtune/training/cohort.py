@@ -90,7 +90,6 @@ class Cohort:
         stage: str = "training",
         progress: Progress | None = None,
     ) -> None:
-        """Check the arguments, and create the state of every run."""
         self.task, self.steps = task, whole("steps", steps, least=1)
         self._engine: Engine = Loop(task) if engine is None else engine
         self._retire, self._stage, self._progress = retire, stage, progress
@@ -98,8 +97,8 @@ class Cohort:
         self._all = {run.name: RunRecord(run, step_settings(run, steps), 0) for run in runs}
         self._step, self._goal, self._broken, self._told_at = 0, steps, False, 0.0
         self._validated: list[tuple[str, int, float]] = []
-        self.updates = {run.name: 0 for run in runs}
-        self.val_samples = dict(self.updates)
+        self.updates = dict.fromkeys(self._all, 0)
+        self.val_samples = dict.fromkeys(self._all, 0)
         seeds = list(dict.fromkeys(run.seed for run in runs))
         self._streams = BatchStreams(cache or BatchCache(task, most=0), seeds)
         # Deriving them here keeps Python's overhead out of the loop.
@@ -142,7 +141,7 @@ class Cohort:
         return self
 
     def retain(self, names: Iterable[str]) -> "Cohort":
-        """RetireRule every live run that is not named; returns itself."""
+        """Retire every live run that is not named; returns itself."""
         retained = set(names)
         unknown = retained - set(self._all)
         if unknown:
@@ -170,16 +169,14 @@ class Cohort:
                     f"the batches of its seed, {parent.run.seed}. Use that seed."
                 )
         step = self._step
-        begun = {
-            run.name: RunRecord(run, step_settings(run, self.steps, step), step) for run in runs
-        }
+        forks = [RunRecord(run, step_settings(run, self.steps, step), step) for run in runs]
         with self._training():
             for run in runs:
                 self._engine.begin(run, like=name)
         self._read()
-        self._all |= begun
-        self.updates |= {run.name: 0 for run in runs}
-        self.val_samples |= {run.name: 0 for run in runs}
+        for one in forks:
+            self._all[one.run.name] = one
+            self.updates[one.run.name] = self.val_samples[one.run.name] = 0
         self._regroup()
         return self
 
@@ -264,17 +261,14 @@ class Cohort:
                     one.losses.extend(losses)
         live = self._live_records()
         for one in live:
-            if one.is_due or check:
-                self._check(one)
+            verdict = self._retire(np.array(one.losses)) if one.is_due or check else None
+            if verdict is not None:
+                step, outcome = verdict
+                # It ends at that very step, so how often the losses are read changes no trace.
+                del one.losses[step + 1 :]
+                self._end(one, outcome)
         if any(one.outcome is not None for one in live):
             self._regroup()
-
-    def _check(self, one: RunRecord) -> None:
-        verdict = self._retire(np.array(one.losses))
-        if verdict is not None:
-            step, outcome = verdict
-            del one.losses[step + 1 :]
-            self._end(one, outcome)
 
     def _report(self, *, now: bool = False) -> None:
         if self._progress is None or not (now or time.monotonic() - self._told_at > REPORT_SECONDS):

@@ -1,8 +1,10 @@
 """`Evaluator` trains runs and continues those it has trained before; `train` does it once."""
 
 import dataclasses
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import pandas as pd
@@ -17,12 +19,22 @@ from lrtune.task.task import Task
 from lrtune.training.batch_cache import BatchCache
 from lrtune.training.cohort import Cohort, Progress
 from lrtune.training.engines import Engine
-from lrtune.training.engines.fastest import EngineBenchmark, Fastest
+from lrtune.training.engines.fastest import (
+    MIN_RUNS,
+    ROUNDS,
+    EngineBenchmark,
+    EngineConfig,
+    Fastest,
+    FixedEngine,
+    engine_configs,
+)
 from lrtune.training.engines.loop import Loop
 from lrtune.training.engines.vmapped import Vmapped
-from lrtune.training.fixed_engine import Decide, benchmark_updates, choose_engine
 
 ENGINES = ("loop", "vmapped", "auto")
+
+Decide = Callable[[str, Callable[[], str]], str]
+"""Takes the name of a choice and a function that makes it; returns the one made first."""
 
 
 class Evaluate(Protocol):
@@ -81,13 +93,12 @@ class Evaluator:
         progress: Progress | None = None,
         decide: Decide | None = None,
     ) -> None:
-        """Start without runs."""
         if engine not in ENGINES:
             raise ArgumentError(f"engine={engine!r}; there are {', '.join(ENGINES)}.")
         self._task, self._progress = task, progress
         self._engine, self._decide = engine, decide
         self._benchmarks: list[EngineBenchmark] = []
-        self._choices: dict[int, str] = {}
+        self._choices: dict[str, str] = {}
         # Vmapped losses round differently when neighbours leave, so a run that is continued
         # would differ in its last bits from one that a resumed study trains from the start.
         self._continues = decide is None or engine == "loop"
@@ -115,7 +126,7 @@ class Evaluator:
         held, new = self._split(checked_runs(runs), steps, end)
         idle, self._cohorts = self._cohorts, []  # an interrupted cohort cannot be continued
         traces = [
-            self._advanced(cohort, known, end, stage, validate=validate) for cohort, known in held
+            self._advance(cohort, known, end, stage, validate=validate) for cohort, known in held
         ]
         if len(new) + sum(len(cohort.live) for cohort in idle) > self._max_runs:
             idle = []  # frees their memory; asked for again, they train from the start
@@ -124,9 +135,9 @@ class Evaluator:
             cohort = Cohort(
                 self._task, some, steps, engine=engine, cache=self._cache, progress=self._progress
             )
-            traces.append(
-                self._advanced(cohort, some, end, stage, validate=validate, discarded=discarded)
-            )
+            trace = self._advance(cohort, some, end, stage, validate=validate)
+            trace.costs["updates"] += [discarded.get(run.name, 0) for run in some]
+            traces.append(trace)
             idle.append(cohort)
         unfinished = [one for one in idle if one.live and one.step < one.steps]
         self._cohorts = unfinished if self._continues else []
@@ -143,22 +154,11 @@ class Evaluator:
         prices |= {run.name: until for run in new}
         if self._engine == "auto" and self._decide is not None:
             for some in self._parts(new):
-                discarded = benchmark_updates(self._task, some, steps, self._decide)
-                for name, updates in discarded.items():
-                    prices[name] += updates
+                group, choice = _benchmark_group(some)
+                if len(group) >= MIN_RUNS and not _is_decided(self._decide, choice):
+                    for run in group:
+                        prices[run.name] += self._benchmark_length(steps)
         return [prices[run.name] for run in runs]
-
-    def _make_engine(self, runs: Sequence[Run], steps: int) -> tuple[Engine, Mapping[str, int]]:
-        """Return an engine for these runs, and the updates that choosing it discarded."""
-        if self._engine == "loop":
-            return Loop(self._task), {}
-        if self._engine == "vmapped":
-            return Vmapped(self._task), {}
-        if self._decide is None:
-            return Fastest(self._task, self._benchmarks), {}
-        engine, notes = choose_engine(self._task, runs, steps, self._decide)
-        self._choices = notes | self._choices  # the first note tells how the choice was made
-        return engine, engine.discarded
 
     def _split(
         self, runs: Sequence[Run], steps: int, end: int
@@ -181,15 +181,8 @@ class Evaluator:
         size = self._max_runs
         return [runs[first : first + size] for first in range(0, len(runs), size)]
 
-    def _advanced(
-        self,
-        cohort: Cohort,
-        runs: Sequence[Run],
-        end: int,
-        stage: str,
-        *,
-        validate: bool,
-        discarded: Mapping[str, int] | None = None,
+    def _advance(
+        self, cohort: Cohort, runs: Sequence[Run], end: int, stage: str, *, validate: bool
     ) -> Trace:
         """Train these runs of the cohort up to `end` and retire its others; return their trace."""
         names = [run.name for run in runs]
@@ -198,22 +191,71 @@ class Evaluator:
         cohort.retain(names).advance(end, stage=stage)
         if validate and self._task.has_validation:
             cohort.validate()
-        seconds = (time.perf_counter() - begin) / len(runs)
+        costs = pd.DataFrame({"run": names})
+        costs["updates"] = [cohort.updates[name] - updates[name] for name in names]
+        costs["val_samples"] = [cohort.val_samples[name] - val_samples[name] for name in names]
+        costs["seconds"] = (time.perf_counter() - begin) / len(runs)
         trace = cohort.trace.select(names)
-        costs = [
-            (
-                name,
-                cohort.updates[name] - updates[name] + (discarded or {}).get(name, 0),
-                cohort.val_samples[name] - val_samples[name],
-                seconds,
-            )
-            for name in names
-        ]
-        return dataclasses.replace(
-            trace,
-            validations=trace.validations[trace.validations["step"] == end].reset_index(drop=True),
-            costs=as_table(pd.DataFrame(costs, columns=list(COSTS)), COSTS),
-        )
+        validations = trace.validations[trace.validations["step"] == end].reset_index(drop=True)
+        return dataclasses.replace(trace, validations=validations, costs=as_table(costs, COSTS))
+
+    # --- which engine: without a study, `Fastest` decides while it trains -------------------------
+
+    def _make_engine(self, runs: Sequence[Run], steps: int) -> tuple[Engine, Mapping[str, int]]:
+        """Return an engine for these runs, and the updates that choosing it discarded."""
+        if self._engine == "loop":
+            return Loop(self._task), {}
+        if self._engine == "vmapped":
+            return Vmapped(self._task), {}
+        if self._decide is None:
+            return Fastest(self._task, self._benchmarks), {}
+        group, choice = _benchmark_group(runs)
+        if len(group) < MIN_RUNS:
+            return FixedEngine(self._task, engine_configs(self._task.device)[0]), {}
+        made: list[EngineBenchmark] = []
+        discarded: dict[str, int] = {}
+
+        def choose() -> str:
+            # A study keeps the choice. Timed on updates of the runs themselves, their first losses
+            # would be those of several engines, and a resumed study could not repeat them.
+            fastest = Fastest(self._task)
+            cohort = Cohort(self._task, group, steps, engine=fastest, stage="benchmark")
+            discarded.update(cohort.advance(self._benchmark_length(steps)).updates)
+            untimed = EngineBenchmark(len(group), engine_configs(self._task.device)[:1])
+            made.extend([*fastest.benchmarks, untimed][:1])
+            return made[0].best.to_json()
+
+        config = EngineConfig.from_json(self._decide(choice, choose))
+        # Another session may have decided while this one was timing.
+        ours = bool(made) and config == made[0].best
+        about = choice.removeprefix("engine for ")
+        note = str(made[0]) if ours else f"{about}: {config}, as was decided before"
+        # The first note tells how the choice was made, so it stays.
+        self._choices = {choice: note} | self._choices
+        return FixedEngine(self._task, config), discarded
+
+    def _benchmark_length(self, steps: int) -> int:
+        """Return the updates of each run in a benchmark."""
+        return min(steps, len(engine_configs(self._task.device)) * (ROUNDS + 1) + 1)
+
+
+def _benchmark_group(runs: Sequence[Run]) -> tuple[list[Run], str]:
+    """Return the runs of the seed with most runs, and the name of their choice in a study."""
+    ((seed, count),) = Counter(run.seed for run in runs).most_common(1)
+    # Rounded to a power of 1.5, so that cohorts of similar size share one benchmark.
+    size = round(1.5 ** round(math.log(count, 1.5)))
+    return [run for run in runs if run.seed == seed], f"engine for about {size} runs"
+
+
+def _is_decided(decide: Decide, choice: str) -> bool:
+    def refuse() -> str:
+        raise LookupError
+
+    try:
+        decide(choice, refuse)
+    except LookupError:
+        return False
+    return True
 
 
 def train(

@@ -16,19 +16,20 @@ from lrtune.results.serialization import as_table
 from lrtune.schedules import Feedback, Schedule, momenta, multipliers
 from lrtune.training.engines import StepSettings
 
+BLOCK = 32
+"""Steps between two reads of the losses: each read makes a GPU wait."""
+
 
 class TabulatedSettings:
     """The settings of a schedule, tabulated and checked before anything trains."""
 
     def __init__(self, schedule: Schedule, steps: int) -> None:
-        """Tabulate rates and momenta."""
         self.rates = multipliers(schedule, steps)
         given = momenta(schedule, steps)
+        momentum = [None] * steps if given is None else given
         learns = any(self.rates)
-        self._settings = [
-            StepSettings(rate, None if given is None else given[step], learns)
-            for step, rate in enumerate(self.rates)
-        ]
+        pairs = zip(self.rates, momentum, strict=True)
+        self._settings = [StepSettings(rate, beta, learns) for rate, beta in pairs]
 
     def at(self, step: int) -> StepSettings:
         """Return the settings of this step."""
@@ -39,7 +40,6 @@ class FeedbackSettings:
     """The settings of a feedback schedule, which computes each rate from the loss."""
 
     def __init__(self, feedback: Feedback[Any], steps: int, first: int) -> None:
-        """Begin at step `first`."""
         self._feedback, self._state = feedback, feedback.start(steps)
         self.rates = [0.0] * first
 
@@ -65,21 +65,11 @@ def step_settings(run: Run, steps: int, first: int = 0) -> TabulatedSettings | F
     return FeedbackSettings(run.schedule, steps, first)
 
 
-BLOCK = 32
-"""Steps between two reads of the losses: each read makes a GPU wait."""
-
-
 @dataclass
 class RunRecord:
-    """A run of a cohort, its losses and its outcome.
+    """A run of a cohort with its losses, one per update from step `first` on, as far as read.
 
-    Attributes:
-        run: Its rate, schedule and seed.
-        settings: Of its optimizer, at each step.
-        first: The step at which it began: 0, or the step of the fork.
-        losses: From that step on, one per update, as far as they have been read.
-        outcome: How it ended; None while it trains.
-        next_check: The number of losses at which the curve is checked again.
+    `first` is 0, or the step of the fork; `outcome` is None while the run trains.
     """
 
     run: Run
@@ -97,42 +87,30 @@ class RunRecord:
         self.next_check = len(self.losses) + max(BLOCK, len(self.losses) // 4)
         return True
 
-    @property
-    def span(self) -> slice:
-        """The recorded steps."""
-        return slice(self.first, self.first + len(self.losses))
-
 
 def trace_rows(records: Sequence[RunRecord], digests: Mapping[int, Sequence[int]]) -> pd.DataFrame:
     """Return one row per run and recorded step, in the columns of `Trace.frame`."""
-    counts = [len(one.losses) for one in records]
-    names = np.array([one.run.name for one in records], dtype=object)
-    parts = [
-        (
-            np.arange(one.span.start, one.span.stop),
-            np.array(one.settings.rates[one.span]) * one.run.lr,
-            np.array(one.losses, dtype=np.float64),
-            np.array(digests[one.run.seed][one.span], dtype=np.int64),
+    parts = []
+    for one in records:
+        end = one.first + len(one.losses)
+        parts.append(
+            (
+                np.full(len(one.losses), one.run.name, dtype=object),
+                np.arange(one.first, end),
+                np.array(one.settings.rates[one.first : end]) * one.run.lr,
+                np.array(one.losses, dtype=np.float64),
+                np.array(digests[one.run.seed][one.first : end], dtype=np.int64),
+            )
         )
-        for one in records
-    ]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    rows = [np.repeat(names, counts), *columns]
-    return as_table(pd.DataFrame(dict(zip(TRACE, rows, strict=True))), TRACE)
+    return as_table(pd.DataFrame(dict(zip(TRACE, columns, strict=True))), TRACE)
 
 
 def run_rows(records: Sequence[RunRecord], otherwise: Outcome) -> pd.DataFrame:
     """Return one row per run; `otherwise` is the outcome of those that have none."""
     rows = [
-        (
-            one.run.name,
-            one.run.lr,
-            repr(one.run.schedule),
-            one.run.seed,
-            (one.outcome or otherwise).name,
-            len(one.losses),
-        )
-        for one in records
+        (run.name, run.lr, repr(run.schedule), run.seed, (outcome or otherwise).name, len(losses))
+        for run, outcome, losses in ((one.run, one.outcome, one.losses) for one in records)
     ]
     return as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS)
 

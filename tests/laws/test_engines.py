@@ -17,8 +17,7 @@ from lrtune.schedules import FEEDBACK, cosine, one_cycle
 from lrtune.task import memory
 from lrtune.training.engines.fastest import GAIN, EngineBenchmark, EngineConfig, Fastest
 from lrtune.training.engines.loop import Loop
-from lrtune.training.engines.vmapped import Vmapped
-from lrtune.training.engines.vmapped_models import VmappedModels
+from lrtune.training.engines.vmapped import Vmapped, VmappedModels
 
 STEPS = 40
 TOLERANCE = 1e-4

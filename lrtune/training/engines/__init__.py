@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from lrtune.results.runs import Run
-from lrtune.task.batch import Batch
+from lrtune.task.data import Batch
 
 
 class StepSettings(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lrtune.errors import EngineError
 from lrtune.results.runs import Run
-from lrtune.task.batch import Batch
+from lrtune.task.data import Batch
 from lrtune.task.task import Task
 from lrtune.training.engines import StepSettings
 from lrtune.training.engines.loop import Loop, LoopStates
@@ -35,11 +35,7 @@ MIN_RUNS = 3
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """An engine and its number of threads.
-
-    Attributes:
-        engine: `loop` or `vmapped`.
-        threads: How many threads share one operation.
+    """An engine, `loop` or `vmapped`, and the number of threads that share one operation.
 
     >>> print(EngineConfig("vmapped", 2))
     vmapped, 2 threads
@@ -49,7 +45,6 @@ class EngineConfig:
     threads: int
 
     def __str__(self) -> str:
-        """Return it in words."""
         return f"{self.engine}, {self.threads} thread{'s' * (self.threads != 1)}"
 
     def to_json(self) -> str:
@@ -62,9 +57,6 @@ class EngineConfig:
 
         Raises:
             EngineError: The text is no configuration.
-
-        >>> EngineConfig.from_json('{"engine": "vmapped", "threads": 1}')
-        EngineConfig(engine='vmapped', threads=1)
         """
         try:
             match json.loads(text):
@@ -90,13 +82,9 @@ def engine_configs(device: torch.device) -> list[EngineConfig]:
 
 @dataclass
 class EngineBenchmark:
-    """Configurations of an engine, and the seconds that their updates took.
+    """Configurations of an engine, and the seconds that their updates of `runs` runs took.
 
-    Attributes:
-        runs: How many runs each update has.
-        configs: In the order in which they are timed.
-        times: Of each configuration, one per update, the first one included.
-        refused: Why the vmapped engine refuses these runs, if it does.
+    `refused` is the reason of the vmapped engine, where it cannot train these runs.
 
     >>> benchmark = EngineBenchmark(9, [EngineConfig("loop", 1), EngineConfig("vmapped", 1)])
     >>> seconds = {"loop": 0.9, "vmapped": 0.3}
@@ -138,7 +126,6 @@ class EngineBenchmark:
         return best
 
     def __str__(self) -> str:
-        """Return what was chosen, and by how much it is faster."""
         chosen = f"{self.runs} runs: {self.best}"
         if self.refused:
             return f"{chosen}; the vmapped engine refuses these runs: {self.refused}"
@@ -162,13 +149,12 @@ class EngineBenchmark:
         return median(timed) if timed else math.inf
 
 
-class EngineSwitch:
-    """A loop and a vmapped engine over the same runs; each update names the one it wants."""
+class EngineSwitch(LoopStates):
+    """Base of engines that make each update with the loop or the vmapped engine."""
 
     def __init__(self, task: Task) -> None:
-        """Start without runs."""
-        self.loop = Loop(task)
-        self._vmapped = Vmapped(task, loop=self.loop)
+        super().__init__(Loop(task))
+        self._task, self._vmapped = task, Vmapped(task, loop=self._loop)
 
     def update_by(
         self,
@@ -189,16 +175,37 @@ class EngineSwitch:
             if config.engine == "vmapped":
                 return self._vmapped.try_update(runs, batch, settings, noise)
             self._vmapped.unstack(runs)
-            return self.loop.update(runs, batch, settings, noise)
+            return self._loop.update(runs, batch, settings, noise)
         finally:
             torch.set_num_threads(threads)
 
 
-class Fastest(LoopStates):
+class FixedEngine(EngineSwitch):
+    """Makes every update with one configuration, or by the loop where `vmap` refuses the runs."""
+
+    def __init__(self, task: Task, config: EngineConfig) -> None:
+        super().__init__(task)
+        self._config = config
+
+    def update(
+        self, runs: Sequence[Run], batch: Batch, settings: Sequence[StepSettings], noise: int
+    ) -> Tensor:
+        """Make one optimizer update of each run; see `Engine`."""
+        try:
+            return self.update_by(self._config, runs, batch, settings, noise)
+        except EngineError:  # a study may come from a torch whose vmap could do more
+            if self._config.engine == "loop":
+                raise
+            self._config = EngineConfig("loop", self._config.threads)
+            return self.update_by(self._config, runs, batch, settings, noise)
+
+
+class Fastest(EngineSwitch):
     """Takes the fastest of loop and vmapped engine, with all threads or one.
 
-    The updates that are timed are the runs' own, so a benchmark costs only what the slower
-    configurations take longer.
+    It works in two phases. While a benchmark is open, each update is made with the next
+    configuration, and timed; then all are made with the fastest. The updates that are timed are
+    the runs' own, so a benchmark costs only what the slower configurations take longer.
 
     Args:
         task: What is trained.
@@ -206,9 +213,7 @@ class Fastest(LoopStates):
     """
 
     def __init__(self, task: Task, benchmarks: list[EngineBenchmark] | None = None) -> None:
-        """Start without runs."""
-        self._task, self._switch = task, EngineSwitch(task)
-        super().__init__(self._switch.loop)
+        super().__init__(task)
         self.benchmarks = [] if benchmarks is None else benchmarks
         self._running: tuple[int, EngineBenchmark] | None = None
 
@@ -219,7 +224,7 @@ class Fastest(LoopStates):
         if len(runs) < MIN_RUNS:
             return self._loop.update(runs, batch, settings, noise)
         by = functools.partial(
-            self._switch.update_by, runs=runs, batch=batch, settings=settings, noise=noise
+            self.update_by, runs=runs, batch=batch, settings=settings, noise=noise
         )
         done = next((one for one in self.benchmarks if one.covers(len(runs))), None)
         if done is not None:
@@ -235,7 +240,7 @@ class Fastest(LoopStates):
         begin = self._now()
         try:
             losses = by(config)
-        except EngineError as error:
+        except EngineError as error:  # raised before any run has changed
             benchmark.refuse_vmapped(str(error))
             return by(benchmark.configs[0])
         benchmark.add_time(config, self._now() - begin)

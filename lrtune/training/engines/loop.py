@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lrtune.results.runs import Run
 from lrtune.schedules.torch_schedulers import set_momentum
-from lrtune.task.batch import Batch, leaves
+from lrtune.task.data import Batch, leaves
 from lrtune.task.random_state import seed_everything
 from lrtune.task.task import Task, TrainState
 from lrtune.training.engines import StepSettings
@@ -26,7 +26,7 @@ class RunState:
         """Set rate and momentum; parameter groups keep the ratios of their peak rates."""
         rate = settings.rate
         if not isinstance(rate, float):
-            rate = rate(float(loss))
+            rate = rate(float(loss))  # a feedback schedule waits for the device here
         for group, peak in zip(self.state.optimizer.param_groups, self.peaks, strict=True):
             if isinstance(group["lr"], Tensor):  # capturable optimizers keep it on the device
                 group["lr"].fill_(peak * rate)
@@ -40,7 +40,6 @@ class Loop:
     """Trains every run with its own model and optimizer, one after the other."""
 
     def __init__(self, task: Task) -> None:
-        """Start without runs."""
         self._task = task
         self.states: dict[str, RunState] = {}
 
@@ -65,6 +64,8 @@ class Loop:
         for run, setting in zip(runs, settings, strict=True):
             held = self.states[run.name]
             try:
+                # Seeded again for each run, so that its random layers draw what those of its
+                # neighbours draw, however many there are.
                 seed_everything(noise)
                 held.state.optimizer.zero_grad()
                 loss = self._loss(held.state, batch, backward=setting.learns)
@@ -103,20 +104,8 @@ class LoopStates:
     """Base of engines that update the states which a `Loop` creates, validates and deletes."""
 
     def __init__(self, loop: Loop) -> None:
-        """Use the states of this loop."""
         self._loop = loop
-
-    def begin(self, run: Run, like: str | None = None) -> None:
-        """Create a fresh state for the run, or copy the present state of run `like`."""
-        self._loop.begin(run, like)
-
-    def validate(self, runs: Sequence[Run]) -> list[float]:
-        """Return the mean validation loss of each run."""
-        return self._loop.validate(runs)
-
-    def drop(self, run: Run) -> None:
-        """Delete the run's state."""
-        self._loop.drop(run)
+        self.begin, self.validate, self.drop = loop.begin, loop.validate, loop.drop
 
 
 def add_run_note(error: Exception, doing: str, run: Run) -> None:
