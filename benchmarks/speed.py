@@ -1,4 +1,4 @@
-"""What lrtune costs, and what it spares: every figure a ratio of ways that took turns.
+"""What lrtune costs and saves: every figure is a ratio of functions that took turns.
 
     python benchmarks/speed.py [section ...] [--threads N] [--repeats N]
 
@@ -31,7 +31,7 @@ import rivals
 import timing
 import torch
 from models import Setting, setting, slow_loader
-from timing import header, ratio, timed, told
+from timing import header, ratio, ratio_text, timed
 from torch import Tensor
 
 from lrtune import Cohort, Run, Task, range_test, search, train
@@ -107,19 +107,19 @@ def overhead() -> None:
         steps = turn * (29 if turn > 20 else 9)
         for _ in by_cohort(name, 2 * turn, turn):  # a warm-up
             pass
-        ways = [by_hand(setting(name), steps, turn), by_cohort(name, steps, turn)]
+        functions = [by_hand(setting(name), steps, turn), by_cohort(name, steps, turn)]
         times: list[list[float]] = [[], []]
         with preserve_random_state():
             for position in range(steps // turn + 2):
                 ends = []
-                for way in (0, 1) if position % 2 else (1, 0):
+                for index in (0, 1) if position % 2 else (1, 0):
                     begin = time.perf_counter()
-                    ends.append(next(ways[way]))
-                    times[way].append(time.perf_counter() - begin)
+                    ends.append(next(functions[index]))
+                    times[index].append(time.perf_counter() - begin)
         assert ends[0] == ends[1], "the two must train alike, bit for bit"
         hand, cohort = times
         micro = statistics.median(hand[1:-1]) / turn * 1e6
-        print(f"{name:18s} {told(cohort[1:-1], hand[1:-1])}  of {micro:9,.0f} us per step")
+        print(f"{name:18s} {ratio_text(cohort[1:-1], hand[1:-1])}  of {micro:9,.0f} us per step")
 
 
 # --- peers ----------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def peers(steps: int = 100) -> None:
 
     data = torch.utils.data.TensorDataset(*chosen.data)
     loader = torch.utils.data.DataLoader(data, chosen.batch, shuffle=True, drop_last=True)
-    ways = {
+    functions = {
         "lrtune": lambda: range_test(task, steps=steps, seeds=1, high=1.0),
         "lrtune, on the loader": lambda: range_test(
             Task(chosen.model, loader, device="cpu"), steps=steps, seeds=1, high=1.0
@@ -147,21 +147,21 @@ def peers(steps: int = 100) -> None:
     }
     for peer, module in PEERS.items():
         try:
-            ways[peer] = getattr(rivals, module)(chosen, loader, steps)
+            functions[peer] = getattr(rivals, module)(chosen, loader, steps)
         except ImportError as error:
             print(f"{peer} is left out: {error}")
     updates: dict[str, int] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for way, run in ways.items():
+        for name, run in functions.items():
             result = run()
-            updates[way] = result if isinstance(result, int) else len(result.frame)
-        times = timed(ways)
-    per_update = {way: [t / updates[way] for t in some] for way, some in times.items()}
-    for way, some in sorted(per_update.items(), key=lambda one: statistics.median(one[1])):
+            updates[name] = result if isinstance(result, int) else len(result.frame)
+        times = timed(functions)
+    per_update = {name: [t / updates[name] for t in some] for name, some in times.items()}
+    for name, some in sorted(per_update.items(), key=lambda one: statistics.median(one[1])):
         print(
-            f"{way:24s} {statistics.median(some) * 1e6:8,.0f} us per update; lrtune takes "
-            f"{told(per_update['lrtune'], some)}"
+            f"{name:24s} {statistics.median(some) * 1e6:8,.0f} us per update; lrtune takes "
+            f"{ratio_text(per_update['lrtune'], some)}"
         )
 
 
@@ -253,7 +253,7 @@ def searches() -> None:
 
 def _search(chosen: Setting, task: Task, data: Iterable, val: tuple[Tensor, Tensor]) -> None:
     answers: dict[str, float] = {}
-    ways = {
+    functions = {
         "17 trainings": lambda: one_by_one(chosen, data, val),
         "Optuna, 17 trials": lambda: by_optuna(chosen, data, val),
         "lrtune, budget 1": lambda: search(task, steps=T, budget=1.0).lr,
@@ -261,20 +261,22 @@ def _search(chosen: Setting, task: Task, data: Iterable, val: tuple[Tensor, Tens
         "lrtune": lambda: search(task, steps=T).lr,
         "lrtune, whole grid": lambda: search(task, steps=T, budget=math.inf).lr,
     }
-    times = timed({way: functools.partial(_kept, answers, way, run) for way, run in ways.items()})
+    times = timed(
+        {name: functools.partial(_kept, answers, name, run) for name, run in functions.items()}
+    )
     checked = train(task, grid(sorted(set(answers.values())), range(7, 15)), T, engine="auto")
     final = checked.validations.merge(checked.runs[["run", "lr"]], on="run")
     loss = final.groupby("lr")["loss"].mean()
-    for way, some in times.items():
+    for name, some in times.items():
         print(
-            f"{way:22s} {statistics.median(some):7.2f} s; 17 trainings take as long times "
-            f"{told(times['17 trainings'], some)}; lr {answers[way]:.3g}, with a validation loss "
-            f"of {loss[answers[way]]:.3f}"
+            f"{name:22s} {statistics.median(some):7.2f} s; 17 trainings take as long times "
+            f"{ratio_text(times['17 trainings'], some)}; lr {answers[name]:.3g}, with a validation "
+            f"loss of {loss[answers[name]]:.3f}"
         )
 
 
-def _kept(answers: dict[str, float], way: str, run: Callable[[], float]) -> None:
-    answers[way] = float(f"{run():.6g}")
+def _kept(answers: dict[str, float], name: str, run: Callable[[], float]) -> None:
+    answers[name] = float(f"{run():.6g}")
 
 
 # --- lockstep -------------------------------------------------------------------------------------
@@ -292,11 +294,11 @@ def lockstep() -> None:
         while count <= largest:
             runs = grid([0.01 * (1 + place / 100) for place in range(count)], [0])
 
-            ways = {
+            functions = {
                 engine: functools.partial(_advanced, task, runs, steps, engine)
                 for engine in ENGINES
             }
-            times = timed(ways)
+            times = timed(functions)
             per = {
                 engine: statistics.median(some) / count / steps * 1e6
                 for engine, some in times.items()
@@ -354,10 +356,10 @@ def recording(steps: int = 500) -> None:
     task = brought("tiny CNN, 8x8")
     for count in (1, 13, 39):
         runs = grid([0.01 * (1 + place / 100) for place in range(count)], [0])
-        way = {
+        function = {
             "": lambda runs=runs: Cohort(task, runs, steps, engine=Nothing(task)).advance().trace
         }
-        micro = statistics.median(timed(way)[""]) / count / steps * 1e6
+        micro = statistics.median(timed(function)[""]) / count / steps * 1e6
         print(f"K = {count:2d}: {micro:6.1f} us")
 
 
@@ -365,8 +367,8 @@ def start() -> None:
     """A process of its own, from its start to its end."""
     header("start: lrtune --help")
     command = [sys.executable, "-m", "lrtune", "--help"]
-    way = {"": lambda: subprocess.run(command, check=True, capture_output=True)}
-    seconds = timed(way)[""]
+    function = {"": lambda: subprocess.run(command, check=True, capture_output=True)}
+    seconds = timed(function)[""]
     print(f"{statistics.median(seconds):.3f} s (slowest {max(seconds):.3f} s)")
 
 

@@ -42,8 +42,8 @@ def timed(title, do, divide=None):
     start = time.perf_counter()
     given = do()
     took = time.perf_counter() - start
-    told = f", {took / divide * 1e6:.2f} microseconds per run and step" if divide else ""
-    print(f"{title:<44} {took:8.3f} s{told}")
+    per_step = f", {took / divide * 1e6:.2f} microseconds per run and step" if divide else ""
+    print(f"{title:<44} {took:8.3f} s{per_step}")
     return given
 
 

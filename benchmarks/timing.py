@@ -1,4 +1,4 @@
-"""Paired timing: ways take turns in one process; what else the machine does falls on all."""
+"""Paired timing: functions take turns in one process, so other work of the machine slows all."""
 
 import os
 import platform
@@ -23,14 +23,14 @@ def header(what: str) -> None:
 
 
 def timed(
-    ways: Mapping[str, Callable[[], object]], repeats: int | None = None
+    functions: Mapping[str, Callable[[], object]], repeats: int | None = None
 ) -> dict[str, list[float]]:
-    """Seconds of each way; in turn, every other round in reverse; one round beforehand."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    """Seconds of each function; they take turns, every other round in reverse, after a warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
     for repeat in range((repeats or REPEATS) + 1):
-        for name in list(ways) if repeat % 2 else reversed(list(ways)):
+        for name in list(functions) if repeat % 2 else reversed(list(functions)):
             begin = time.perf_counter()
-            ways[name]()
+            functions[name]()
             if repeat:
                 times[name].append(time.perf_counter() - begin)
     return times
@@ -43,7 +43,7 @@ def ratio(ones: list[float], others: list[float]) -> tuple[float, float, float]:
     return middle, low, high
 
 
-def told(ones: list[float], others: list[float]) -> str:
+def ratio_text(ones: list[float], others: list[float]) -> str:
     """The ratio with its quartiles."""
     middle, low, high = ratio(ones, others)
     return f"{middle:6.3f} (quartiles {low:.3f} to {high:.3f}, {len(ones)} pairs)"
