@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lrtune import Evaluator, Run, compare, search
 from lrtune.study import Study
 from lrtune.testing import bowl
+from tests.sampling import law
 from tests.study.tasks import a_task
 
 
@@ -46,8 +47,7 @@ def answer(where, at=0, *, after=False, budget=3.0, task=a_task):
     return found, ranked, study, inner
 
 
-@settings(max_examples=20)
-@given(st.data())
+@law(few=4, cases=20, data=st.data())
 def test_an_interrupted_search_ends_and_spends_like_one_that_was_not(data):
     """Interrupted at any call, once or several times, before or after it trained."""
     budget = data.draw(st.sampled_from([3.0, 4.0, 6.0]), label="budget")
