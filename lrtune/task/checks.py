@@ -76,7 +76,7 @@ def make_two_models(make: Callable[[], object]) -> tuple[nn.Module, nn.Module]:
         ) from error
     except ValueError:  # some builtin callables have no signature
         pass
-    first, second = make(), make()
+    first, second = make(), make()  # only two models show what all models of a factory share
     if not isinstance(first, nn.Module) or not isinstance(second, nn.Module):
         raise TaskError(
             f"the model factory returned {first!r}; expected an nn.Module. "
@@ -134,6 +134,7 @@ def check_optimizer(make: Callable[[nn.Module, float], object], model: nn.Module
             "train something else. Use the function's argument: "
             "lambda model, lr: SGD(model.parameters(), lr=lr)."
         )
+    # torch wraps `step` for its profiler.
     parameters = inspect.signature(inspect.unwrap(made.step)).parameters
     if "closure" in parameters and parameters["closure"].default is inspect.Parameter.empty:
         raise TaskError(
@@ -242,6 +243,8 @@ def guard_model(model: object) -> Iterator[None]:
     Raises:
         TaskError: The code inside, which runs the user's loss, has changed the model.
     """
+    # The loss may be a closure around the user's model, and a forward pass moves the statistics of
+    # its BatchNorm layers.
     parts = list(model.modules()) if isinstance(model, nn.Module) else []
     dicts = [one for part in parts for one in (vars(part), part._buffers)]  # noqa: SLF001
     saved = [(one, one.copy()) for one in dicts if isinstance(one, dict)]  # TorchScript has others
@@ -251,7 +254,7 @@ def guard_model(model: object) -> Iterator[None]:
     try:
         yield
     finally:
-        for now, before in saved:
+        for now, before in saved:  # compared by identity: a new value is a change, even if equal
             if now.keys() != before.keys() or any(now[key] is not before[key] for key in before):
                 changed = True
                 for key in now.keys() - before.keys():

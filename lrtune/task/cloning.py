@@ -1,4 +1,4 @@
-"""Copies of models that share nothing with the original, so that training cannot change it."""
+"""The models of the runs: copies that share nothing with the user's own, which never changes."""
 
 import copy
 import dis
@@ -12,6 +12,7 @@ from torch import Tensor, nn, strided
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from lrtune.errors import TaskError
+from lrtune.task.checks import check_trainable, make_two_models
 from lrtune.task.data import describe_batch
 from lrtune.task.value_texts import closure_values
 
@@ -31,7 +32,7 @@ def deepcopy_module(thing: T) -> T:
     memo: dict[int, Any] = {}
     for module in _modules_of(thing):
         for one in module.buffers():
-            if isinstance(one, UninitializedBuffer):
+            if isinstance(one, UninitializedBuffer):  # which raises when it is copied
                 like: dict[str, Any] = {"device": one.data.device, "dtype": one.data.dtype}
                 memo[id(one)] = UninitializedBuffer(**like)
     made = copy.deepcopy(thing, memo)
@@ -79,7 +80,25 @@ def _gradient_hooks(parameter: Tensor) -> tuple[list[Any], list[Any]]:
     return first, later
 
 
-def copy_model(model: nn.Module) -> nn.Module:
+def model_maker(model: object) -> MakeModel:
+    """Return a function that makes a model for each run, given the user's model or factory.
+
+    No two of its models share anything, nor does one share anything with the user's.
+    """
+    if isinstance(model, nn.Module):
+        # Copied once now, so that training it elsewhere later does not change the task.
+        pristine = _copy_model(model)
+        check_trainable(pristine)
+        return lambda: deepcopy_module(pristine)
+    if not callable(model):
+        raise TaskError(
+            f"model is a {type(model).__name__}; expected an nn.Module, or a function without "
+            "arguments that makes one."
+        )
+    return _unshare(model, *make_two_models(model))
+
+
+def _copy_model(model: nn.Module) -> nn.Module:
     """Return a copy of the user's model in which nothing refers to the model itself.
 
     Raises:
@@ -151,7 +170,7 @@ def _shared(model: nn.Module, made: nn.Module) -> Iterator[str]:
             yield name
 
 
-def unshare(make: MakeModel, first: nn.Module, second: nn.Module) -> MakeModel:
+def _unshare(make: MakeModel, first: nn.Module, second: nn.Module) -> MakeModel:
     """Return a factory like the user's `make`, but none of its models share anything.
 
     Models may share parts without parameters (a ReLU that is a default argument) and the memory
@@ -164,6 +183,7 @@ def unshare(make: MakeModel, first: nn.Module, second: nn.Module) -> MakeModel:
         return make
 
     def is_shared(one: object) -> bool:
+        # Factories that share parameters are refused, and their memory is taken care of below.
         free = isinstance(one, Tensor) and not isinstance(one, nn.Parameter)
         return id(one) in parts or (free and _address(one) in addresses)  # type: ignore[arg-type]
 
@@ -194,6 +214,7 @@ def _find_leaks(model: nn.Module, made: nn.Module) -> Iterator[str]:
     owned: dict[int, str] = {id(tensor): name for name, tensor in _named_tensors(model)} | parts
     for name, part in model.named_modules():
         for key, value in vars(part).items():
+            # torch's own containers, such as those of hooks, are in every module.
             if isinstance(value, (list, dict, set)) and key not in vars(nn.Module()):
                 owned[id(value)] = ".".join(filter(None, (name, key)))
     for name, function in _functions_in(made):

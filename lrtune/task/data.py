@@ -21,12 +21,8 @@ Batch = Any
 DigestedBatch = tuple[Batch, int]
 """A batch on the device of the task, and its digest."""
 
-DEFAULT_BATCH_SIZE = 64
 DIGEST_NUMBERS = 256
 """`digest` reads at most this many numbers of a tensor: enough to notice a changed batch."""
-
-# numpy reads these types directly; all others, such as bfloat16, are read as bytes.
-_NUMPY_DTYPES = {torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool}
 
 # --- batches of any form: tensors, tuples, lists, dicts, or objects of the user's own -------------
 
@@ -38,6 +34,11 @@ def leaves(batch: Batch) -> Iterator[Any]:
             yield from leaves(value)
     else:
         yield batch
+
+
+def tensors_of(batch: Batch) -> list[Tensor]:
+    """Return the tensors of a batch, in order."""
+    return [leaf for leaf in leaves(batch) if isinstance(leaf, Tensor)]
 
 
 def _map_leaves(batch: Batch, change: Callable[[Any], Any]) -> Batch:
@@ -91,23 +92,18 @@ def digest(batch: Batch) -> int:
 
 def _sample_bytes(tensor: Tensor) -> bytes | memoryview:
     """Return up to `DIGEST_NUMBERS` evenly spaced numbers of a tensor, as bytes."""
-    if tensor.is_cpu and tensor.dtype in _NUMPY_DTYPES and tensor.layout is torch.strided:
-        # numpy's views cost a fraction of torch's, and every batch of every step is read here.
-        flat = (tensor.detach() if tensor.requires_grad else tensor).numpy().reshape(-1)
-        return flat[:: max(1, -(-flat.size // DIGEST_NUMBERS))].tobytes()
     numbers = tensor.detach()
     if numbers.layout is not torch.strided:
         numbers = (numbers.coalesce() if numbers.is_sparse else numbers).values()
-    if numbers.numel() > DIGEST_NUMBERS:
-        numbers = numbers.reshape(-1)[:: -(-numbers.numel() // DIGEST_NUMBERS)]
-    numbers = numbers.cpu().contiguous()
-    return numbers.reshape(-1).view(torch.uint8).numpy().data if numbers.numel() else b""
+    if not numbers.numel():
+        return b""
+    numbers = numbers.reshape(-1)[:: -(-numbers.numel() // DIGEST_NUMBERS)]
+    return numbers.cpu().contiguous().view(torch.uint8).numpy().data  # numpy has no bfloat16
 
 
 def count_examples(batch: Batch) -> int:
     """Return the number of rows of the first tensor of a batch; 1 if it has no tensor."""
-    sizes = (len(leaf) for leaf in leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim)
-    return next(sizes, 1)
+    return next((len(tensor) for tensor in tensors_of(batch) if tensor.ndim), 1)
 
 
 def describe_batch(batch: Batch) -> str:
@@ -177,19 +173,19 @@ def as_data(source: object, batch_size: int | None, *, what: str, whole: bool = 
                 f"batch_size={batch_size} goes with a Dataset or tensors, but {what} is a "
                 f"{type(source).__name__} that makes its own batches. Leave batch_size out."
             )
-        return IterableData(source, what)
-    size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+        return _IterableData(source, what)
+    size = 64 if batch_size is None else batch_size
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise TaskError(f"batch_size must be a whole number >= 1, got {size!r}.")
     if isinstance(source, IterableDataset):
-        return IterableData(DataLoader(source, size), what)
+        return _IterableData(DataLoader(source, size), what)
     if isinstance(source, tuple):
         return TensorData(source, size, what, whole=whole)
     count = len(cast("Any", source))
     if not count:
         raise TaskError(f"{what} is an empty {type(source).__name__}. Check the path or split.")
     drop = not whole and count >= size
-    return IterableData(DataLoader(source, size, shuffle=not whole, drop_last=drop), what)
+    return _IterableData(DataLoader(source, size, shuffle=not whole, drop_last=drop), what)
 
 
 class TensorData(Data):
@@ -223,7 +219,7 @@ class TensorData(Data):
 
     def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
         """Yield the batches of one epoch on the device; the digest is that of the row numbers."""
-        order, tensors = self._order(seed, epoch), self._near(device)
+        order, tensors = self._order(seed, epoch), self._tensors_on(device)
         digests = [zlib.crc32(rows.numpy().data) for rows in torch.split(order, self._size)]
         order = order.to(tensors[0].device)
         for rows, known in zip(torch.split(order, self._size), digests, strict=True):
@@ -238,7 +234,7 @@ class TensorData(Data):
         order = torch.randperm(self._rows, generator=generator)
         return order[: self._rows - self._rows % self._size or self._rows]
 
-    def _near(self, device: torch.device) -> tuple[Tensor, ...]:
+    def _tensors_on(self, device: torch.device) -> tuple[Tensor, ...]:
         """Return the tensors on the device, moved once; unmoved where they would not fit."""
         if device not in self._on_device:
             if not fits_beside_training(self.tensors, device):
@@ -247,7 +243,7 @@ class TensorData(Data):
         return self._on_device[device]
 
 
-class IterableData(Data):
+class _IterableData(Data):
     """A DataLoader or another iterable of batches; each epoch draws from seeded generators."""
 
     def __init__(self, source: object, what: str) -> None:
@@ -265,7 +261,6 @@ class IterableData(Data):
         self._source = source
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
         source, first = self._source, derive_seed(seed, ORDER, epoch)
         if isinstance(source, DataLoader):
             source = _copy_loader(source, first)

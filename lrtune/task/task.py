@@ -15,8 +15,7 @@ from torch.utils.data import Dataset
 
 from lrtune.errors import TaskError
 from lrtune.task import checks
-from lrtune.task.checks import explain_errors
-from lrtune.task.cloning import MakeModel, copy_model, deepcopy_module, unshare
+from lrtune.task.cloning import MakeModel, deepcopy_module, model_maker
 from lrtune.task.data import (
     Batch,
     DigestedBatch,
@@ -25,7 +24,7 @@ from lrtune.task.data import (
     clone_batch,
     count_examples,
     describe_batch,
-    leaves,
+    tensors_of,
     to_device,
 )
 from lrtune.task.random_state import (
@@ -38,7 +37,6 @@ from lrtune.task.random_state import (
 
 Loss = Callable[..., Tensor]
 MakeOptimizer = Callable[[nn.Module, float], Optimizer]
-Objective = Callable[[Any, Batch], Tensor]
 
 
 @dataclass
@@ -93,7 +91,7 @@ class Task:
         optimizer: Callable[..., Optimizer] | None = None,
         val: object = None,
         device: str | torch.device = "auto",
-        objective: Objective | None = None,
+        objective: Callable[[Any, Batch], Tensor] | None = None,
         batch_size: int | None = None,
     ) -> None:
         if loss is not None and objective is not None:
@@ -111,8 +109,10 @@ class Task:
         size = batch_size if isinstance(val, (tuple, Dataset)) else None
         self._val = None if val is None else as_data(val, size, what="val", whole=True)
         self._works_in_place = False
+        # Who owns what: the task has a copy of the model, and each run a copy of that copy, its
+        # own loss and optimizer. The data are shared, as nothing writes into them.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
-            self._make_model = _model_maker(model)
+            self._make_model = model_maker(model)
             self._first = next(self.batches(seed=0))
             with checks.guard_model(model):
                 self._try_one_update(model)
@@ -150,7 +150,7 @@ class Task:
             # A forward pass gives lazy parameters their shapes; eval mode keeps the statistics.
             with torch.no_grad(), _eval_mode(model):
                 self._forward(model, self._own_loss(), self.to_device(clone_batch(self._first)))
-        if not model.training:
+        if not model.training:  # else all parts keep their modes, such as a frozen BatchNorm
             model.train()
         return TrainState(model, self._own_loss(), self._make_optimizer(model, lr))
 
@@ -158,7 +158,7 @@ class Task:
         """Return a copy of a state, with the same optimizer state but the peak rate `lr`."""
         model, loss = deepcopy_module((state.model, state.loss))
         optimizer = self._make_optimizer(model, lr)
-        # load_state_dict also overwrites the rates, so they are put back afterwards.
+        # load_state_dict also overwrites the rates, and takes over the tensors that it is given.
         rates = [group["lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(copy.deepcopy(state.optimizer.state_dict()))
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -190,6 +190,7 @@ class Task:
             for batch in self._val.epoch(0, 0):
                 placed = self.to_device(batch)
                 for name, state in states.items():
+                    # A random layer that stays on in eval mode draws the same for every state.
                     seed_everything(derive_seed(0, NOISE, count))
                     try:
                         loss = self.loss(state, placed)
@@ -226,24 +227,23 @@ class Task:
         first = self._first
         if not self._has_objective:
             checks.check_batch(first)
-        with explain_errors("making the model and its optimizer", first):
+        with checks.explain_errors("making the model and its optimizer", first):
             model = self.init_state(seed=0, lr=checks.TRIAL_LR).model
-        with explain_errors("making the optimizer", first):
             optimizer = checks.check_optimizer(self._make_optimizer, model)
         state = TrainState(model, self._own_loss(), optimizer)
+        # A clone, because a loss or a layer may work in place, and the user's batch is not ours.
         batch = self.to_device(clone_batch(first))
-        tensors = [leaf for leaf in leaves(batch) if isinstance(leaf, Tensor)]
-        before = [tensor._version for tensor in tensors]  # noqa: SLF001 - counts changes in place
+        before = [tensor._version for tensor in tensors_of(batch)]  # noqa: SLF001 - counts changes
         seed_everything(derive_seed(0, NOISE))
         loss = checks.check_loss_value(self._first_loss(state, batch))
-        checks.check_loss_uses_copy(loss, users_model)
-        with explain_errors("the update", first):
+        checks.check_loss_uses_copy(loss, users_model)  # a closure may hold the original
+        with checks.explain_errors("the update", first):
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        self._works_in_place = before != [tensor._version for tensor in tensors]  # noqa: SLF001
+        self._works_in_place = before != [one._version for one in tensors_of(batch)]  # noqa: SLF001
         self.val_samples = 0
         if self._val is not None:
-            with explain_errors("validation", next(self._val.epoch(0, 0), None)):
+            with checks.explain_errors("validation", next(self._val.epoch(0, 0), None)):
                 self.validate({"the model": state})
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.nbytes = sum(one.nbytes for one in [*model.parameters(), *model.buffers()])
@@ -259,26 +259,13 @@ class Task:
     def _first_loss(self, state: TrainState, batch: Batch) -> Tensor:
         """Return the loss of the first batch; an exception names the part that raised it."""
         if self._has_objective:
-            with explain_errors("the objective", self._first):
+            with checks.explain_errors("the objective", self._first):
                 return state.loss(state.model, batch)
-        with explain_errors("the model", self._first):
+        with checks.explain_errors("the model", self._first):
             outputs = state.model(*batch[:-1])
         checks.check_labels(outputs, self._loss, self._train, batch)
-        with explain_errors("the loss", self._first):
+        with checks.explain_errors("the loss", self._first):
             return state.loss(outputs, batch[-1])
-
-
-def _model_maker(model: object) -> MakeModel:
-    if isinstance(model, nn.Module):
-        pristine = copy_model(model)
-        checks.check_trainable(pristine)
-        return lambda: deepcopy_module(pristine)
-    if not callable(model):
-        raise TaskError(
-            f"model is a {type(model).__name__}; expected an nn.Module, or a function without "
-            "arguments that makes one."
-        )
-    return unshare(model, *checks.make_two_models(model))
 
 
 def _optimizer_maker(given: Callable[..., Optimizer] | None) -> MakeOptimizer:

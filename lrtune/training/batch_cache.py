@@ -4,9 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
-from lrtune.task.data import Batch, DigestedBatch, digest, leaves
+from lrtune.task.data import Batch, DigestedBatch, digest, tensors_of
 from lrtune.task.memory import batch_cache_bytes
 from lrtune.task.task import Task
 
@@ -61,7 +59,7 @@ class BatchCache:
             self._kept.pop(seed, None)
             raise
         kept.batches.append((batch, known))
-        self._left -= sum(leaf.nbytes for leaf in leaves(batch) if isinstance(leaf, Tensor))
+        self._left -= sum(tensor.nbytes for tensor in tensors_of(batch))
         return True
 
     def _changed(self, kept: _CachedBatches, step: int) -> bool:

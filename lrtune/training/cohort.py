@@ -43,7 +43,6 @@ class _SeedGroup:
     """The live runs of one seed, which see the same batches; `unread` losses are on the device."""
 
     seed: int
-    noise: Sequence[int]
     records: list[RunRecord]
     unread: list[Tensor] = field(default_factory=list)
 
@@ -213,10 +212,11 @@ class Cohort:
                 "this cohort was interrupted within a step, so its runs are no longer in lockstep. "
                 "Its trace is good up to there; make a new Cohort to train on."
             )
+        # The caller may stand in `torch.no_grad()`, or draw from the global generators afterwards.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
             try:
                 yield
-            except BaseException as error:
+            except BaseException as error:  # Ctrl-C may leave some runs a step ahead of others
                 self._broken = True
                 if isinstance(error, Exception) and self.live:
                     # A loader's worker that dies raises by a signal, so between updates, too.
@@ -232,7 +232,7 @@ class Cohort:
         by_seed: dict[int, list[RunRecord]] = {}
         for one in self._live_records():
             by_seed.setdefault(one.run.seed, []).append(one)
-        self._groups = [_SeedGroup(seed, self._noise[seed], some) for seed, some in by_seed.items()]
+        self._groups = [_SeedGroup(seed, some) for seed, some in by_seed.items()]
 
     def _update(self) -> None:
         """Make one update of every live run."""
@@ -241,8 +241,9 @@ class Cohort:
             try:
                 batch = self._streams.draw(group.seed)
                 settings = [one.settings.at(step) for one in group.records]
-                losses = self._engine.update(group.runs, batch, settings, group.noise[step])
-                group.unread.append(losses)
+                noise = self._noise[group.seed][step]
+                losses = self._engine.update(group.runs, batch, settings, noise)
+                group.unread.append(losses)  # reading them now would make a GPU wait at each step
                 for run in group.runs:
                     self.updates[run.name] += 1
             except Exception as error:
@@ -261,7 +262,8 @@ class Cohort:
                     one.losses.extend(losses)
         live = self._live_records()
         for one in live:
-            verdict = self._retire(np.array(one.losses)) if one.is_due or check else None
+            due = one.start_check() or check
+            verdict = self._retire(np.array(one.losses)) if due else None
             if verdict is not None:
                 step, outcome = verdict
                 # It ends at that very step, so how often the losses are read changes no trace.

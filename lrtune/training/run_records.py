@@ -27,7 +27,7 @@ class TabulatedSettings:
         self.rates = multipliers(schedule, steps)
         given = momenta(schedule, steps)
         momentum = [None] * steps if given is None else given
-        learns = any(self.rates)
+        learns = any(self.rates)  # a run at rate 0 only measures the loss, and needs no gradients
         pairs = zip(self.rates, momentum, strict=True)
         self._settings = [StepSettings(rate, beta, learns) for rate, beta in pairs]
 
@@ -41,7 +41,7 @@ class FeedbackSettings:
 
     def __init__(self, feedback: Feedback[Any], steps: int, first: int) -> None:
         self._feedback, self._state = feedback, feedback.start(steps)
-        self.rates = [0.0] * first
+        self.rates = [0.0] * first  # so that a fork's rates have the numbers of their steps
 
     def at(self, _step: int) -> StepSettings:
         """Return the settings of this step, whose rate is a function of the loss."""
@@ -79,11 +79,11 @@ class RunRecord:
     outcome: Outcome | None = None
     next_check: int = BLOCK
 
-    @property
-    def is_due(self) -> bool:
-        """Whether to check the curve now. A check reads all of it, so checks become rarer."""
+    def start_check(self) -> bool:
+        """Return whether to check the curve now, and if so, set when to check it again."""
         if len(self.losses) < self.next_check:
             return False
+        # A check reads the whole curve, so checks become rarer as it grows.
         self.next_check = len(self.losses) + max(BLOCK, len(self.losses) // 4)
         return True
 
@@ -129,6 +129,7 @@ def retire_failed(losses: NDArray[np.float64]) -> tuple[int, Outcome] | None:
     (2, <Outcome.NONFINITE: 'The loss became NaN or infinite.'>)
     """
     finite = np.isfinite(losses)
+    # What comes after the first NaN cannot show a divergence.
     end = len(losses) if finite.all() else int(np.argmin(finite))
     diverged = diverged_at(losses[:end])
     if diverged is not None:

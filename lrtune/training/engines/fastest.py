@@ -145,7 +145,7 @@ class EngineBenchmark:
 
     def _seconds(self, config: EngineConfig) -> float:
         """Return the median time of an update; infinite before it was timed."""
-        timed = self.times.get(config, [])[1:]
+        timed = self.times.get(config, [])[1:]  # the first update also warms caches up
         return median(timed) if timed else math.inf
 
 
@@ -170,10 +170,11 @@ class EngineSwitch(LoopStates):
             EngineError: The vmapped engine refuses the runs; the message is the bare reason.
         """
         threads = torch.get_num_threads()
-        torch.set_num_threads(config.threads)
+        torch.set_num_threads(config.threads)  # for the whole process, hence set back below
         try:
             if config.engine == "vmapped":
                 return self._vmapped.try_update(runs, batch, settings, noise)
+            # In the loop a layer may replace a buffer, and the stack would hold the old one.
             self._vmapped.unstack(runs)
             return self._loop.update(runs, batch, settings, noise)
         finally:
@@ -235,7 +236,7 @@ class Fastest(EngineSwitch):
             self.benchmarks.append(benchmark)
             self._running = None
             return by(benchmark.best)
-        if seed != runs[0].seed:  # the other seeds wait for the result
+        if seed != runs[0].seed:  # one seed is timed; the others train as the user's loop would
             return by(benchmark.configs[0])
         begin = self._now()
         try:

@@ -1,7 +1,7 @@
 """The reference engine: one run after the other on each batch. Works with every model."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lrtune.results.runs import Run
 from lrtune.schedules.torch_schedulers import set_momentum
-from lrtune.task.data import Batch, leaves
+from lrtune.task.data import Batch, tensors_of
 from lrtune.task.random_state import seed_everything
 from lrtune.task.task import Task, TrainState
 from lrtune.training.engines import StepSettings
@@ -22,8 +22,8 @@ class RunState:
     state: TrainState
     peaks: list[float]
 
-    def apply(self, settings: StepSettings, loss: Tensor) -> None:
-        """Set rate and momentum; parameter groups keep the ratios of their peak rates."""
+    def step(self, settings: StepSettings, loss: Tensor) -> None:
+        """Step the optimizer; its parameter groups keep the ratios of their peak rates."""
         rate = settings.rate
         if not isinstance(rate, float):
             rate = rate(float(loss))  # a feedback schedule waits for the device here
@@ -34,6 +34,7 @@ class RunState:
                 group["lr"] = peak * rate
         if settings.momentum is not None:
             set_momentum(self.state.optimizer, settings.momentum)
+        self.state.optimizer.step()
 
 
 class Loop:
@@ -45,14 +46,11 @@ class Loop:
 
     def begin(self, run: Run, like: str | None = None) -> None:
         """Create a fresh state for the run, or copy the present state of run `like`."""
-        try:
+        with name_run_in_errors("starting", run):
             if like is None:
                 state = self._task.init_state(run.seed, run.lr)
             else:
                 state = self._task.copy_state(self.states[like].state, run.lr)
-        except Exception as error:
-            add_run_note(error, "starting", run)
-            raise
         peaks = [float(group["lr"]) for group in state.optimizer.param_groups]
         self.states[run.name] = RunState(state, peaks)
 
@@ -63,18 +61,14 @@ class Loop:
         losses = []
         for run, setting in zip(runs, settings, strict=True):
             held = self.states[run.name]
-            try:
+            with name_run_in_errors("training", run):
                 # Seeded again for each run, so that its random layers draw what those of its
                 # neighbours draw, however many there are.
                 seed_everything(noise)
                 held.state.optimizer.zero_grad()
                 loss = self._loss(held.state, batch, backward=setting.learns)
                 if setting.learns:
-                    held.apply(setting, loss)
-                    held.state.optimizer.step()
-            except Exception as error:
-                add_run_note(error, "training", run)
-                raise
+                    held.step(setting, loss)
             losses.append(loss)
         return losses[0] if len(losses) == 1 else torch.cat(losses)
 
@@ -108,9 +102,14 @@ class LoopStates:
         self.begin, self.validate, self.drop = loop.begin, loop.validate, loop.drop
 
 
-def add_run_note(error: Exception, doing: str, run: Run) -> None:
-    """Note in the error which run it stopped."""
-    error.add_note(f"while {doing} {describe_run(run)}")
+@contextmanager
+def name_run_in_errors(doing: str, run: Run) -> Iterator[None]:
+    """Note in an error which run it stopped."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"while {doing} {describe_run(run)}")
+        raise
 
 
 def describe_run(run: Run) -> str:
@@ -126,8 +125,7 @@ def _overflows(task: Task, state: TrainState, batch: Batch) -> bool:
     finite: list[bool] = []
 
     def look(_part: nn.Module, _inputs: object, outputs: object) -> None:
-        tensors = (leaf for leaf in leaves(outputs) if isinstance(leaf, Tensor))
-        finite.extend(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+        finite.extend(bool(torch.isfinite(tensor).all()) for tensor in tensors_of(outputs))
 
     hooks = [part.register_forward_hook(look) for part in state.model.modules()]
     with suppress(Exception):

@@ -16,7 +16,7 @@ from lrtune.task.memory import max_vmapped_runs, saved_bytes
 from lrtune.task.random_state import seed_everything
 from lrtune.task.task import Task, TrainState
 from lrtune.training.engines import StepSettings
-from lrtune.training.engines.loop import Loop, LoopStates, add_run_note
+from lrtune.training.engines.loop import Loop, LoopStates, name_run_in_errors
 
 Tensors = dict[str, Tensor]
 LossAndGrads = tuple[Tensor, list[Tensor | None]]
@@ -72,7 +72,7 @@ class Vmapped(LoopStates):
                 chunk = self._chunk or len(runs)
                 if chunk == 1:
                     raise
-                self.unstack(runs)
+                self.unstack(runs)  # frees the memory, and no run has been updated yet
                 self._chunk = -(-chunk // 2)
             except EngineError:
                 raise
@@ -83,13 +83,8 @@ class Vmapped(LoopStates):
             stack.apply(step)
         losses = torch.cat([step.losses for step in steps])
         for run, setting, loss in zip(runs, settings, losses, strict=True):
-            held = self._loop.states[run.name]
-            try:
-                held.apply(setting, loss)
-                held.state.optimizer.step()
-            except Exception as error:
-                add_run_note(error, "training", run)
-                raise
+            with name_run_in_errors("training", run):
+                self._loop.states[run.name].step(setting, loss)
         return losses
 
     def unstack(self, runs: Sequence[Run]) -> None:
@@ -194,6 +189,7 @@ class VmappedModels:
         for word in caught:
             if "batching rule" in str(word.message):
                 raise EngineError(str(word.message).split(".")[0])
+        # Such as a counter: under vmap one module runs for all, so it would count once for all.
         if _attributes(self._whole) != before:
             raise EngineError("its forward changes attributes that are neither weights nor buffers")
         for place, (expected, gradients) in references.items():
@@ -246,7 +242,7 @@ def _stack(runs: Sequence[Tensors]) -> Tensors:
             raise EngineError(f"{name} does not have the same shape in every run")
         stacked[name] = torch.stack([one.detach() for one in own])
         for one, view in zip(own, stacked[name].detach().unbind(), strict=True):
-            one.data = view
+            one.data = view  # keeps the parameter itself, which the optimizer holds
     return stacked
 
 
