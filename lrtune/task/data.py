@@ -184,16 +184,14 @@ def as_data(source: object, batch_size: int | None, *, what: str, whole: bool = 
     count = len(cast("Any", source))
     if not count:
         raise TaskError(f"{what} is an empty {type(source).__name__}. Check the path or split.")
-    drop = not whole and count >= size
-    return _IterableData(DataLoader(source, size, shuffle=not whole, drop_last=drop), what)
+    loader = DataLoader(source, size, shuffle=not whole, drop_last=not whole and count >= size)
+    return _IterableData(loader, what)
 
 
 class TensorData(Data):
     """Tensors with one row per example, cut into shuffled batches without a short last one."""
 
-    def __init__(
-        self, tensors: tuple[Any, ...], size: int, what: str, *, whole: bool = False
-    ) -> None:
+    def __init__(self, tensors: tuple[Any, ...], size: int, what: str, *, whole: bool) -> None:
         try:
             self.tensors = tuple(map(torch.as_tensor, tensors))
         except Exception as error:
@@ -221,7 +219,8 @@ class TensorData(Data):
         """Yield the batches of one epoch on the device; the digest is that of the row numbers."""
         order, tensors = self._order(seed, epoch), self._tensors_on(device)
         digests = [zlib.crc32(rows.numpy().data) for rows in torch.split(order, self._size)]
-        order = order.to(tensors[0].device)
+        if tensors is not self.tensors:  # unmoved tensors may lie anywhere: a CPU index fits all
+            order = order.to(device)
         for rows, known in zip(torch.split(order, self._size), digests, strict=True):
             yield to_device(tuple(tensor[rows] for tensor in tensors), device), known
 

@@ -247,13 +247,17 @@ def _benchmark_group(runs: Sequence[Run]) -> tuple[list[Run], str]:
     return [run for run in runs if run.seed == seed], f"engine for about {size} runs"
 
 
+class _UndecidedError(Exception):
+    """Ends a call of `decide` before anything is decided."""
+
+
 def _is_decided(decide: Decide, choice: str) -> bool:
     def refuse() -> str:
-        raise LookupError
+        raise _UndecidedError
 
     try:
         decide(choice, refuse)
-    except LookupError:
+    except _UndecidedError:
         return False
     return True
 
