@@ -87,11 +87,12 @@ def drawn_indices(values: ArrayLike, most: int = MAX_POINTS) -> NDArray[np.int64
     if len(line) <= most:
         return np.arange(len(line), dtype=np.int64)
     kept = {0, len(line) - 1}
+    # Two points of each part, its extremes: every second point would drop half of the spikes.
     for part in np.array_split(np.arange(len(line)), max(1, most // 2)):
         lows = np.where(np.isnan(line[part]), np.inf, line[part])
         highs = np.where(np.isnan(line[part]), -np.inf, line[part])
         kept |= {int(part[lows.argmin()]), int(part[highs.argmax()])}
-        kept |= set(part[np.isnan(line[part])][:1].tolist())
+        kept |= set(part[np.isnan(line[part])][:1].tolist())  # one NaN is enough for a gap
     return np.array(sorted(kept), dtype=np.int64)
 
 

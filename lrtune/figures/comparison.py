@@ -120,8 +120,9 @@ def ranking_figure(table: pd.DataFrame) -> "Figure":
             hovertemplate="%{text}<br>difference %{x:.3~g}<extra></extra>",
             error_x={"type": "data", "array": reach, "visible": not failed},
         )
+        # The axis has names instead of numbers, so they replace the heights of the markers.
         traces.append({**marks, "y": [theme.escaped(name) for name in rows["schedule"]]})
-    order = [theme.escaped(name) for name in table["schedule"]][::-1]
+    order = [theme.escaped(name) for name in table["schedule"]][::-1]  # plotly counts from below
     return theme.make_figure(
         traces,
         xaxis=theme.value_axis("difference in final loss to the best schedule", shown),
@@ -146,6 +147,7 @@ def paths_figure(paths: pd.DataFrame, table: pd.DataFrame, column: str) -> "Figu
     values = means["value"]
     if column == "loss" and len(values):
         start = means.groupby("schedule", sort=False)["value"].first().max()
+        # A schedule that explodes leaves the picture instead of flattening all others.
         values = values[values <= start + 0.25 * abs(start - values.min())]
     shown = axis_range(values, above=0.06)
     traces = []
@@ -183,7 +185,7 @@ def heat_figure(candidates: pd.DataFrame, table: pd.DataFrame) -> "Figure":
         "y": [theme.escaped(name) for name in cells.index],
         "z": [theme.rounded(row) for row in cells.to_numpy(float)],
         "zmin": low,
-        "zmax": high if high > low else low + 1.0,
+        "zmax": high if high > low else low + 1.0,  # equal ends would leave no scale
         "colorscale": "Viridis",
         "xgap": 2,
         "ygap": 2,

@@ -48,6 +48,7 @@ def mean_curves(curves: pd.DataFrame, most: int = MAX_POINTS) -> pd.DataFrame:
     parts = curves.assign(loss=clipped_losses(curves["loss"]), step=curves["step"] // width * width)
     runs = parts.groupby(["lr", "seed", "step"])["loss"].agg(["mean", "count", "size"])
     runs = runs.reset_index()
+    # `count` leaves NaN out, `size` does not: a part with a lost step has no mean.
     runs["loss"] = runs["mean"].where(runs["count"] == runs["size"])
     smooth = runs.groupby(["lr", "seed"])["loss"].transform(running_mean)
     means = (
@@ -63,6 +64,7 @@ def mean_curves(curves: pd.DataFrame, most: int = MAX_POINTS) -> pd.DataFrame:
         .reset_index()
     )
     all_seeds = means["lr"].map(curves.groupby("lr")["seed"].nunique())
+    # The running minimum: once a seed has failed, its rate has no mean at any later step.
     complete = means.groupby("lr")["seeds"].cummin() == all_seeds
     means[["mean", "smooth"]] = means[["mean", "smooth"]].where(complete)
     return means.drop(columns="seeds")
@@ -94,6 +96,7 @@ def _most_informative_first(rows: pd.DataFrame) -> list[float]:
     first = [rates[-1], rates[0]]
     match rows["verdict"].iloc[0]:
         case "good":
+            # No finite mean gives infinity, which no rate has.
             best = rows.loc[rows["mean"] == finite_values(rows["mean"]).min(initial=np.inf), "lr"]
             first = [*best[:1], rates[0], rates[-1]]
         case "too low":
@@ -215,7 +218,7 @@ def curves_figure(curves: pd.DataFrame, frame: pd.DataFrame) -> "Figure":
     """
     means, coloured = mean_curves(curves), highlighted_rates(frame)
     verdicts = dict(zip(frame["lr"], frame["verdict"], strict=True))
-    calm = means["lr"].map(verdicts) != "diverged"
+    calm = means["lr"].map(verdicts) != "diverged"  # an exploding rate must not set the axis
     shown = loss_range(
         means["smooth"], means.loc[means["step"] == 0, "mean"], means.loc[calm, "smooth"]
     )
@@ -264,6 +267,7 @@ def _coloured_rate(
 def _seed_band(rows: pd.DataFrame, style: theme.Style) -> theme.PlotlyTrace:
     """From the lowest seed to the highest; fainter where divergence makes it wide."""
     rows = rows[rows["low"].notna()]
+    # There along the upper edge and back along the lower one: plotly fills what the line encloses.
     return theme.line(
         [*rows["step"], *rows["step"][::-1]],
         [*rows["high"], *rows["low"][::-1]],

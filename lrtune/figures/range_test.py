@@ -90,6 +90,7 @@ def rise_rate(stops: pd.DataFrame) -> float:
 def early_stops(frame: pd.DataFrame, stops: pd.DataFrame) -> pd.DataFrame:
     """The sweeps that ended before their last rate: one row each, `seed`, `lr`, `outcome`."""
     early = rows_on_log_axis(stops[stops["outcome"] != Outcome.FINISHED.name])
+    # Results of other code may list no stop for a sweep whose loss is not finite.
     lost = frame[~np.isfinite(frame["loss"]) & ~frame["seed"].isin(early["seed"])]
     rest = rows_on_log_axis(lost).groupby("seed")["lr"].min().reset_index()
     columns = ["seed", "lr", "outcome"]
@@ -124,7 +125,7 @@ def sweep_figure(
     shapes, labels = _suggestion(suggestion)
     if danger < last:
         shapes.append(theme.vertical_band(danger, last, theme.VERMILLION))
-        middle = float(np.log10(danger * last)) / 2
+        middle = float(np.log10(danger * last)) / 2  # of the band, in decades
         labels.append(theme.label(middle, "rises again", y=0))
     return theme.make_figure(
         [
@@ -169,7 +170,7 @@ def _curves(frame: pd.DataFrame) -> list[theme.PlotlyTrace]:
                 hovertemplate=hover.replace("<br>%{y", "<br>smoothed %{y"),
             )
         )
-    return raw + smooth
+    return raw + smooth  # plotly draws later traces in front
 
 
 def _rules(medians: pd.DataFrame, shown: AxisRange) -> list[theme.PlotlyTrace]:

@@ -52,6 +52,7 @@ def close_up_span(frame: pd.DataFrame, interval: tuple[float, float]) -> tuple[f
     low, high = interval[0] / 1.6, interval[1] * 1.6
     inside = int(rates.between(low, high).sum())
     whole, part = math.log(rates.max() / rates.min()), math.log(high / low)
+    # A panel that repeats most of the picture would show nothing new.
     crowded = inside >= 4 and part < 0.5 * whole
     return (float(f"{low:.4g}"), float(f"{high:.4g}")) if crowded else None
 
@@ -78,6 +79,7 @@ def rates_figure(
     """
     points, shown = placed_scores(frame, scores)
     measured = "validation loss" if len(finite_values(scores["val"])) else "training loss"
+    # With a budget the score is the mean of training and validation loss.
     if (scores["score"] - scores["val"]).abs().gt(1e-9 * scores["val"].abs()).any():
         measured = "loss (training, validation)"
     layout = {
@@ -130,7 +132,7 @@ def _panel(
 def _seeds(points: pd.DataFrame) -> list[theme.PlotlyTrace]:
     """Every finite score as a small open symbol, if there are several seeds."""
     drawn = points[np.isfinite(points["score"])]
-    if drawn.empty or drawn["seed"].nunique() < 2:
+    if drawn.empty or drawn["seed"].nunique() < 2:  # one seed is its own mean
         return []
     styles = [theme.VERDICT_STYLES.get(name, theme.OTHER_STYLE) for name in drawn["verdict"]]
     return [

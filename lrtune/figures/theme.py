@@ -139,6 +139,7 @@ def log_axis_option(values: ArrayLike, shown: AxisRange) -> PlotlyLayout | None:
     finite = finite_values(values)
     if not len(finite) or finite.min() <= 0:
         return None
+    # Down to the lowest of all values, as a logarithmic axis is for the end of a run.
     low, high = np.log10(finite.min()), np.log10(shown.high)
     return {"log": [float(low - 0.03 * (high - low)), float(high)]}
 
@@ -194,6 +195,7 @@ def grey_lines(lines: Sequence[pd.DataFrame], noun: str) -> list[PlotlyTrace]:
     """The remaining lines (`step`, `loss`, `label`) as a single grey trace with gaps."""
     if not lines:
         return []
+    # One trace with gaps: a legend of a hundred grey lines helps nobody, and drawing them is slow.
     gap = pd.DataFrame({"step": [np.nan], "loss": [np.nan], "label": [""]})
     joined = pd.concat([part for rows in lines for part in (rows[list(gap)], gap)])
     return [
@@ -223,7 +225,7 @@ def markers(
         "x": rounded(x),
         "y": rounded(y),
         "marker": marker,
-        "cliponaxis": False,
+        "cliponaxis": False,  # a symbol at the edge stays whole
         **more,
     }
 

@@ -154,6 +154,7 @@ def _joined_momenta(pieces: list[Schedule]) -> tuple[Curve, ...]:
     first = next((piece.momentum for piece in pieces if piece.momentum), None)
     if first is None:
         return ()
+    # A piece without momentum holds what the piece before it ended with, so nothing jumps.
     held, curves = first(0.0), []
     for piece in pieces:
         curves.append(piece.momentum or partial(formulas.constant, value=held))

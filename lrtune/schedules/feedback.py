@@ -56,7 +56,7 @@ class PlateauWatch:
     def add(self, loss: float, threshold: float) -> tuple["PlateauWatch", bool]:
         """Return the watch after one more loss, and whether a plateau is found just now."""
         count = self.count + 1
-        mean = self.mean + (loss - self.mean) / count
+        mean = self.mean + (loss - self.mean) / count  # running, so a state keeps no losses
         if count < self.length:
             return replace(self, count=count, mean=mean), False
         closed = replace(self, count=0, mean=0.0)
@@ -67,6 +67,7 @@ class PlateauWatch:
             first = mean if self.first is None else self.first
             return replace(closed, first=first, best=mean, idle=0), False
         plateau = self.idle + 1 == _WINDOWS
+        # After a plateau the patience begins anew, else every later window would be one as well.
         return replace(closed, idle=0 if plateau else self.idle + 1), plateau
 
 

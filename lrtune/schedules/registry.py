@@ -80,7 +80,7 @@ def _build(node: ast.expr) -> Any:
             return tuple(_build(item) for item in items)
         case ast.BinOp(left=left, op=ast.Div(), right=right):
             return float(ast.literal_eval(left)) / float(ast.literal_eval(right))
-        case _:
+        case _:  # numbers, texts and None; a name or an attribute raises an error
             return ast.literal_eval(node)
 
 
@@ -284,5 +284,6 @@ def registered_name(schedule: object) -> str:
     ('wsd', 'cosine')
     """
     if not isinstance(schedule, Schedule):
+        # Feedback schedules are told apart by their class, whatever their numbers are.
         return next((n for n, make in FEEDBACK.items() if type(make()) is type(schedule)), "")
     return schedule.name or next((n for n, make in SCHEDULES.items() if make() == schedule), "")

@@ -91,6 +91,7 @@ def factory(make: Callable[P, Curve | Curves]) -> Callable[P, Schedule]:
         for key, value in bound.arguments.items():
             wanted = signature.parameters[key].annotation
             bound.arguments[key] = _normalize(f"{name}({key}={value!r})", value, wanted)
+        # All arguments by name, defaults too: the text means the same if a default changes one day.
         arguments = ", ".join(f"{k}={_argument_text(v)}" for k, v in bound.arguments.items())
         curves = make(*bound.args, **bound.kwargs)
         rate, momentum = curves if isinstance(curves, tuple) else (curves, None)

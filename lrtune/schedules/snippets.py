@@ -81,7 +81,7 @@ def snippet(schedule: Curve, lr: float, steps: int) -> str:
         "their peaks.\n"
         "# Call scheduler.step() after every optimizer.step().\n"
     )
-    native = None if moments else _native(known.rate, steps)
+    native = None if moments else _native(known.rate, steps)  # torch's own set no momentum
     if native:
         names = ", ".join(sorted(set(re.findall(r"\b\w+LR\b", native))))
         return f"{head}from torch.optim.lr_scheduler import {names}\n\nscheduler = {native}\n"
@@ -129,6 +129,7 @@ def _is_formula(curve: Any) -> bool:
     """Return whether a curve is a partial of a function of `formulas`, its arguments too."""
     if not isinstance(curve, partial) or curve.args:
         return False
+    # The same object, not the same name: a user's function may be called `cosine`, too.
     own = vars(formulas).get(getattr(curve.func, "__name__", "")) is curve.func
     return own and all(map(_is_formula, _nested(curve)))
 

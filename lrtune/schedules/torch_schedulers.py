@@ -94,7 +94,7 @@ def to_torch(schedule: Curve, optimizer: Optimizer, steps: int) -> LambdaLR:
         set_momentum(optimizer, moments[0])  # an optimizer without momentum fails before any change
     for group in optimizer.param_groups:
         group.pop("initial_lr", None)  # an earlier scheduler's peak, which torch would reuse
-    last = steps - 1
+    last = steps - 1  # afterwards the last value is held: torch counts on without an end
     if moments:
         return MomentumLR(
             optimizer, lambda step: rates[min(step, last)], lambda step: moments[min(step, last)]
