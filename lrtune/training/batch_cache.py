@@ -21,8 +21,7 @@ class _CachedBatches:
 class BatchCache:
     """Loads the batches of a task once for all cohorts that read them, while memory allows.
 
-    Tensors are not cached, as their rows are in memory anyway. `most` is the number of bytes that
-    may be cached; `lrtune.task.memory` decides when None.
+    At most `most` bytes are cached; `lrtune.task.memory` decides when None.
     """
 
     def __init__(self, task: Task, most: float | None = None) -> None:
@@ -32,7 +31,7 @@ class BatchCache:
 
     def read(self, seed: int) -> Iterator[DigestedBatch]:
         """Yield the batches of a seed with their digests, from the first one on, without end."""
-        if not self._task.uses_loader:
+        if not self._task.uses_loader:  # tensors are in memory anyway
             return self._task.device_batches(seed)
         kept = self._kept.setdefault(seed, _CachedBatches(self._task.device_batches(seed)))
         return self._read(seed, kept)
@@ -43,6 +42,7 @@ class BatchCache:
             if self._changed(kept, step) if known else not self._add(seed, kept):
                 break
             yield kept.batches[step]
+        # Nothing more can be cached. The first reader to get here reads the loader on.
         if step == len(kept.batches) and kept.source is not None:
             source, kept.source = kept.source, None
         else:  # another reader has taken the source over: load this far again

@@ -134,7 +134,7 @@ class Cohort:
                 if self._step % BLOCK == 0:
                     self._read()
                 self._report()
-            self._step = end
+            self._step = end  # also when every run has ended before
             self._read(check=True)
             self._report(now=True)
         return self
@@ -167,6 +167,7 @@ class Cohort:
                     f"run {run.name!r} has seed {run.seed}, but a fork of {name!r} goes on with "
                     f"the batches of its seed, {parent.run.seed}. Use that seed."
                 )
+        # Before the engine begins any of them, as a schedule may be refused here.
         step = self._step
         forks = [RunRecord(run, step_settings(run, self.steps, step), step) for run in runs]
         with self._training():
