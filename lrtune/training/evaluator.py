@@ -268,7 +268,6 @@ def train(
     steps: int,
     *,
     engine: str = "loop",
-    stage: str = "training",
     validate: bool = True,
     progress: Progress | None = None,
 ) -> Trace:
@@ -279,7 +278,6 @@ def train(
         runs: Their names must differ.
         steps: Optimizer updates of each run; schedules are spread over them.
         engine: `loop`, `vmapped` or `auto`; see `Evaluator`.
-        stage: Passed to `progress`.
         validate: Measure the validation loss of the runs that reached the end, if there is data.
         progress: Called with the stage, the updates done and their total.
 
@@ -296,4 +294,4 @@ def train(
     [['a', 'FINISHED'], ['b', 'DIVERGED']]
     """
     evaluator = Evaluator(task, engine=engine, progress=progress)
-    return evaluator(runs, steps, stage=stage, validate=validate)
+    return evaluator(runs, steps, stage="training", validate=validate)
