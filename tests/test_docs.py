@@ -104,6 +104,21 @@ def test_links_within_the_project_lead_somewhere():
 
 
 @pytest.mark.slow
+def test_every_file_and_package_of_the_architecture_page_is_there():
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    files = re.findall(r"`([\w/]+\.(?:py|toml))`", text)
+    assert len(files) > 30
+    folder = ""
+    for file in files:
+        # A bare name, such as `vmapped.py`, lies beside the file that was named before it.
+        folder = file.rpartition("/")[0] or folder
+        path = file if "/" in file or (ROOT / file).is_file() else f"{folder}/{file}"
+        assert (ROOT / path).is_file() or (ROOT / "lrtune" / path).is_file(), file
+    floors = re.findall(r"│ (\w+)  +\w", text)
+    packages = {path.parent.name for path in (ROOT / "lrtune").glob("*/__init__.py")}
+    assert packages | {"__main__", "errors"} == set(floors)
+
+
 def test_the_notebook_runs_with_small_budgets(folder):
     notebook = nbformat.read(ROOT / "notebooks/quickstart.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
