@@ -82,7 +82,8 @@ SAYS = {
     "loader": "OSError: the network drive is gone",
     "memory": "OutOfMemoryError: CUDA out of memory",
     "loss": "ValueError: the loss has had enough",
-    "worker": "DataLoader worker",
+    # Its pipe may break before torch hears of its death.
+    "worker": "DataLoader worker|ConnectionResetError|EOFError",
 }
 FAULT = {
     "loader": "a loader that raises at batch n",
@@ -117,7 +118,7 @@ def results_of(result):
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("kind", SAYS)
-def test_it_is_told_where_and_the_search_goes_on_once_it_is_mended(run, tally, times, kind):
+def test_the_error_says_where_and_the_search_resumes_once_it_is_mended(run, tally, times, kind):
     draw = random.Random(kind)
     for n in range(times(5, 1) if kind == "worker" else times(12, 2)):
         at = draw.randint(*WITHIN[kind])
@@ -129,13 +130,13 @@ def test_it_is_told_where_and_the_search_goes_on_once_it_is_mended(run, tally, t
         broken = run(*study)
         Path("broken").unlink()
         Path("fetched").unlink(missing_ok=True)
-        told = " ".join(broken.stderr.split())
+        message = " ".join(broken.stderr.split())
         assert broken.exit_code == 1, (kind, at, broken.output)
-        assert SAYS[kind] in told
-        at_once = re.search(r"after \d+ of \d+ updates of the stage", told)
-        if kind != "worker" or not at_once:  # a death is told by a signal, wherever we are
-            assert re.search(r"run '[^']+' \(peak rate [\d.e+-]+, seed 0\)", told), told
-            assert re.search(r"at step \d+ of \d+", told), told
+        assert re.search(SAYS[kind], message), message
+        at_once = re.search(r"after \d+ of \d+ updates of the stage", message)
+        if kind != "worker" or not at_once:  # a death comes as a signal, wherever we are
+            assert re.search(r"run '[^']+' \(peak rate [\d.e+-]+, seed 0\)", message), message
+            assert re.search(r"at step \d+ of \d+", message), message
         before = recorded(Path(".lrtune") / f"{kind}-{n}.db")
         assert len(results_of(broken)) == (len(before) >= 2)  # a sweep and its twin: a result
         again = run(*study)
