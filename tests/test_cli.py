@@ -60,7 +60,7 @@ def run(tmp_path, monkeypatch):
     """Invoke the command line in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(sys.path))
-    runner = CliRunner()
+    runner = CliRunner(env={"COLUMNS": "80"})
     yield lambda *arguments: runner.invoke(app, [str(one) for one in arguments])
     for name in ("broken", "syntax"):
         sys.modules.pop(name, None)
@@ -70,7 +70,8 @@ def run(tmp_path, monkeypatch):
 def searched(tmp_path_factory):
     """What `lrtune search` gives, without a study; and the page that it writes."""
     out = tmp_path_factory.mktemp("searched") / "report.html"
-    result = CliRunner().invoke(app, ["search", *QUICK, "--no-study", "--out", str(out)])
+    runner = CliRunner(env={"COLUMNS": "80"})
+    result = runner.invoke(app, ["search", *QUICK, "--no-study", "--out", str(out)])
     return result, out.read_text()
 
 
@@ -285,9 +286,8 @@ def test_a_real_ctrl_c_ends_a_real_process(tmp_path):
 # --- the printed answer
 
 
-def test_answers_stay_within_eighty_columns(run, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    printed = run("search", *QUICK, "--no-study", "--out", "r.html").stdout
+def test_answers_stay_within_eighty_columns(searched):
+    printed = searched[0].stdout
     lines = printed[: printed.index("# ")].splitlines()  # the code to paste may be wider
     assert max(map(len, lines)) <= 80
     assert not any("…" in line for line in lines), "nothing is cut off"

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import zoo
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrtune import Run, Task, search, train
@@ -216,8 +215,9 @@ def test_grids_that_nearly_coincide_are_trained_once():
     assert fake.trained("coarse") == [0.001, 0.01, 0.1]
 
 
-@settings(max_examples=15)
-@given(
+@law(
+    few=5,
+    cases=15,
     best=st.floats(1e-6, 5),
     noise=st.sampled_from([0.0, 0.02]),
     seeds=st.integers(1, 4),
@@ -521,9 +521,12 @@ def test_the_tables_have_their_columns():
     assert found.manifest["coarse"] == "0.0001, 0.001, 0.01, 0.1"
 
 
-@settings(max_examples=12)
-@given(
-    salt=st.integers(0, 10**6), seeds=st.integers(1, 2), share=st.sampled_from([0, 0.1, 0.5, 0.9])
+@law(
+    few=6,
+    cases=12,
+    salt=st.integers(0, 10**6),
+    seeds=st.integers(1, 2),
+    share=st.sampled_from([0, 0.1, 0.5, 0.9]),
 )
 def test_whatever_the_scores_it_comes_to_an_end(salt, seeds, share):
     """Scores that have nothing to do with the rate; a share of the runs fails."""

@@ -164,7 +164,7 @@ def test_no_text_depends_on_the_process_or_on_the_hashes_of_strings(tmp_path):
             [sys.executable, "-c", code], capture_output=True, text=True, check=True,
             env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout
-        for seed in ("1", "2", "3")
+        for seed in ("1", "2")
     }  # fmt: skip
     assert len(seen) == 1
     assert " at 0x" not in seen.pop().replace(" at 0x>", "")

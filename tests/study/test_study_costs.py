@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrtune import Evaluator, Run, compare, search
@@ -47,7 +46,7 @@ def answer(where, at=0, *, after=False, budget=3.0, task=a_task):
     return found, ranked, study, inner
 
 
-@law(few=4, cases=20, data=st.data())
+@law(few=3, cases=20, data=st.data())
 def test_an_interrupted_search_ends_and_spends_like_one_that_was_not(data):
     """Interrupted at any call, once or several times, before or after it trained."""
     budget = data.draw(st.sampled_from([3.0, 4.0, 6.0]), label="budget")
@@ -118,8 +117,10 @@ def test_a_plain_function_is_charged_the_steps_that_were_asked_for(where):
     assert evaluate(runs, 10, stage="s").costs["updates"].tolist() == [10, 10]
 
 
-@settings(max_examples=25)
-@given(st.lists(st.tuples(st.sets(st.integers(0, 3), min_size=1), st.integers(1, 6)), max_size=5))
+CALLS = st.lists(st.tuples(st.sets(st.integers(0, 3), min_size=1), st.integers(1, 6)), max_size=5)
+
+
+@law(few=8, cases=25, calls=CALLS)
 def test_no_call_is_charged_more_than_its_price(calls):
     study = None
     with tempfile.TemporaryDirectory() as folder:
