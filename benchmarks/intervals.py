@@ -4,7 +4,7 @@
 
 Candidates have levels of their own, seeds move all alike, and each score has noise: normal,
 heavy-tailed (Student's t with 3 degrees of freedom), or of a different size for each candidate.
-Compared are plain Student intervals and the moderated ones of `lrtune.analysis.paired` (both with
+Compared are plain Student intervals and the moderated ones of `lrtune.analysis.ranks` (both with
 Bonferroni's correction), and a studentised max-t bootstrap over the seeds. All should cover 90 %.
 The last column is how often a single winner is named where all candidates are equal.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lrtune.analysis import paired
+from lrtune.analysis.ranks import half_width, moderated_spread
 
 LEVEL = 0.9
 
@@ -28,8 +28,8 @@ def plain(differences: np.ndarray) -> np.ndarray:
 
 def moderated(differences: np.ndarray) -> np.ndarray:
     candidates, seeds = differences.shape
-    spread = paired._spread(pd.DataFrame(differences)).to_numpy()  # noqa: SLF001
-    return spread * paired._quantile(LEVEL, (candidates + 1, seeds), family=True)  # noqa: SLF001
+    spread = moderated_spread(pd.DataFrame(differences)).to_numpy()
+    return spread * half_width(LEVEL, (candidates + 1, seeds), family=True)
 
 
 def bootstrap(differences: np.ndarray, draws: int = 500) -> np.ndarray:

@@ -172,11 +172,8 @@ def test_a_plateau_in_the_middle_that_a_decay_releases(spread):
         assert 220 <= found.end <= 250
         assert found.level == pytest.approx(1.0, abs=0.03)
         assert found.released is True
-        assert "at a lower rate" in found.because
         assert plateau(losses).released is True
-        constant = plateau(losses, np.full(400, 0.1))
-        assert constant.released is False
-        assert "at no lower rate" in constant.because
+        assert plateau(losses, np.full(400, 0.1)).released is False
 
 
 def test_of_two_plateaus_the_first_is_told():
@@ -383,7 +380,7 @@ def test_only_the_finite_prefix_counts(losses, value, rest):
 
 @settings(max_examples=150)
 @given(curves(), st.booleans())
-def test_a_plateau_is_a_stretch_of_the_curve_and_says_so(losses, decays):
+def test_a_plateau_is_a_stretch_of_the_curve(losses, decays):
     rates = np.where(np.arange(len(losses)) < len(losses) / 2, 0.1, 0.01 if decays else 0.1)
     found = plateau(losses, rates)
     if found:
@@ -393,7 +390,6 @@ def test_a_plateau_is_a_stretch_of_the_curve_and_says_so(losses, decays):
         assert inside.min() - 1e-9 <= found.level <= inside.max() + 1e-9
         assert found.noise <= inside.std(ddof=1) + 1e-9  # less, if spikes were bounded
         assert found.slope_interval[0] <= found.slope <= found.slope_interval[1]
-        assert found.because.startswith(f"from step {found.onset} to {found.end} the loss stays")
         assert found.released is not True or decays
 
 

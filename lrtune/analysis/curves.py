@@ -5,6 +5,7 @@ losses may be negative, and a sum serves as well as a mean.
 """
 
 import enum
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from lrtune.analysis.fitted import fitted
 Floats = NDArray[np.float64]
 
 WINDOW = 5  # by convention: a median of five ignores two spikes
+END = 0.2  # by convention: a run ends at the mean of its last fifth
 
 LEARNED = fitted("divergence_learned")
 LOST = fitted("divergence_lost")
@@ -36,55 +38,62 @@ FAILED_OUTCOMES = (Outcome.DIVERGED.name, Outcome.NONFINITE.name)
 """The outcomes of runs whose last loss says nothing about their rate."""
 
 
+def leading(usable: ArrayLike) -> int:
+    """The number of entries before the first that is false.
+
+    >>> leading([True, True, False, True])
+    2
+    """
+    return int(np.argmin(np.append(usable, False)))
+
+
+def robust_std(deviations: ArrayLike) -> float:
+    """The standard deviation of normal deviations around zero, from their median size."""
+    return 1.4826 * float(np.median(np.abs(deviations)))
+
+
 @np.errstate(over="ignore")
 def noise(losses: ArrayLike) -> float:
-    """Robust standard deviation of the noise from step to step, from successive differences.
-
-    1.4826 median |difference| / sqrt(2), over the finite losses; 0 for fewer than two.
+    """The standard deviation of the noise of the finite losses; 0 for fewer than two of them.
 
     >>> round(noise([0.0, 1.0, 0.0, 1.0, 0.0]), 3)
     1.048
     """
-    steps = np.abs(np.diff(_finite(losses)))
-    return float(1.4826 * np.median(steps) / np.sqrt(2)) if len(steps) else 0.0
+    losses = np.asarray(losses, float)
+    # Successive differences hold twice the variance, and next to nothing of the trend.
+    steps = np.diff(losses[np.isfinite(losses)])
+    return robust_std(steps) / float(np.sqrt(2)) if len(steps) else 0.0
 
 
 @np.errstate(over="ignore")
 def diverged_at(losses: ArrayLike) -> int | None:
-    """The first step at which the curve has diverged, or None.
+    """The first step at which the curve has diverged, or None; later losses do not change it.
 
     With m the median of the last `WINDOW` losses, s the first loss, b the least m so far and n
-    the `noise` so far (of the first 8, 16, 32 ... losses, which is cheap), that is where
+    the `noise` so far, that is where
 
     - s - b > 5 n (it had learned) and m > s + 3 n: all that it had learned is lost; or
     - s - b <= 5 n (it never learned) and m > s + 20 n.
 
-    Args:
-        losses: One per step, the first of them before any update. From the first loss that is
-            not finite on, they are left out: that is an outcome of its own.
-
-    Returns:
-        A step that depends only on the losses up to it.
+    Losses from the first that is not finite on are left out: that is an outcome of its own.
 
     >>> diverged_at([2.0, 1.0, 0.5, 0.4, 0.3, 0.3, 9.0, 9.0, 9.0, 9.0])
     8
     >>> diverged_at([2.0, 1.0, 0.5, 0.4, 0.3, 0.3, 9.0, 0.3, 0.3, 0.3]) is None
     True
     """
-    losses = _prefix(losses)
+    losses = np.asarray(losses, float)
+    losses = losses[: leading(np.isfinite(losses))]
     if len(losses) < WINDOW:
         return None
     windows = np.lib.stride_tricks.sliding_window_view(losses, WINDOW)
     level = np.sort(windows, axis=1)[:, WINDOW // 2]
     gained = losses[0] - np.minimum.accumulate(level)
-    above = np.flatnonzero(level > losses[0])  # only there can it have diverged
-    units: dict[int, float] = {}
-    for index in above:
+    noise_of_first = functools.cache(lambda count: noise(losses[:count]))
+    for index in np.flatnonzero(level > losses[0]):
         seen = int(index) + WINDOW
-        known = seen if seen < 8 else 1 << (seen.bit_length() - 1)
-        if known not in units:
-            units[known] = noise(losses[:known])
-        unit = units[known]
+        # The noise of the first 8, 16, 32 ... losses: that of every prefix would be too slow.
+        unit = noise_of_first(seen if seen < 8 else 1 << (seen.bit_length() - 1))
         if level[index] > losses[0] + (LOST if gained[index] > LEARNED * unit else PATIENCE) * unit:
             return seen - 1
     return None
@@ -92,13 +101,7 @@ def diverged_at(losses: ArrayLike) -> int | None:
 
 @dataclass(frozen=True, eq=False)
 class Smoothed:
-    """A curve without its noise.
-
-    Attributes:
-        value: The curve at each x.
-        slope: Its slope there, per unit of x.
-        noise: Standard deviation of the points around it, robustly.
-    """
+    """A curve without its noise: its value and its slope at each x, and how far points scatter."""
 
     value: Floats
     slope: Floats
@@ -109,17 +112,10 @@ class Smoothed:
 def smooth(x: ArrayLike, y: ArrayLike, width: float, control: ArrayLike | None = None) -> Smoothed:
     """Smooth a curve without lag: local straight lines, robust against spikes.
 
-    At each point a line is fitted to the neighbours within `width`, weighted by distance
-    (tricube) and, in two further rounds, by how far they lie from the curve (bisquare). A
-    `control` takes out noise that it shares with the curve, as a third term of the fit: the
-    losses of the untrained model on the same batches tell which batches were hard.
-
-    Args:
-        x: Positions, increasing.
-        y: Finite values.
-        width: Half the width of the window, in units of x; it grows where fewer than seven
-            points lie in it.
-        control: Finite values that vary with the noise of y and not with x.
+    At each point a line is fitted to the neighbours within `width` (at least seven), weighted by
+    distance (tricube) and, in two further rounds, by how far they lie from the curve (bisquare). A
+    `control` takes out noise that it shares with the curve, as a third term of the fit: the losses
+    of the untrained model on the same batches tell which batches were hard.
 
     >>> smooth(range(7), [0, 2, 4, 66, 8, 10, 12], width=4).value.round(2).tolist()
     [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
@@ -146,7 +142,7 @@ def smooth(x: ArrayLike, y: ArrayLike, width: float, control: ArrayLike | None =
         if spread <= 0:
             break
         trust = np.clip(1 - (residual / spread) ** 2, 1e-6, None) ** 2
-    return Smoothed(value + middle, slope, 1.4826 * float(np.median(np.abs(residual))))
+    return Smoothed(value + middle, slope, robust_std(residual))
 
 
 def _local_lines(
@@ -162,6 +158,7 @@ def _local_lines(
     gram = np.einsum("ij,ijp,ijq->ipq", weights, design, design)
     scale = np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(len(terms))
     right = np.einsum("ij,ijp,j->ip", weights, design, y)
+    # The ridge keeps the fit solvable where the control is constant.
     fit = np.linalg.solve(gram + 1e-9 * scale, right[..., None])[..., 0]
     at_point = np.einsum("iip,ip->i", design, fit)
     value = fit[:, 0] - fit[:, -1] * nearby  # where batches are as hard as they are on average
@@ -169,7 +166,7 @@ def _local_lines(
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def end_level(losses: ArrayLike, share: float = 0.2) -> float:
+def end_level(losses: ArrayLike, share: float = END) -> float:
     """Mean of the last `share` of the losses (at least one); NaN without losses.
 
     >>> end_level([3.0, 2.0, 1.0, 1.0, 2.0], share=0.4)
@@ -179,22 +176,10 @@ def end_level(losses: ArrayLike, share: float = 0.2) -> float:
     return float(losses[-max(1, round(share * len(losses))) :].mean()) if len(losses) else np.nan
 
 
-def end_level_stderr(losses: ArrayLike, share: float = 0.2) -> float:
+def end_level_stderr(losses: ArrayLike) -> float:
     """Standard error of `end_level`: the noise over the root of the number of losses in the mean.
 
     >>> round(end_level_stderr([0.0, 1.0] * 10), 3)
     0.524
     """
-    window = max(1, round(share * np.size(losses)))
-    return noise(losses) / float(np.sqrt(window))
-
-
-def _finite(losses: ArrayLike) -> Floats:
-    values: Floats = np.asarray(losses, float)
-    return values[np.isfinite(values)]
-
-
-def _prefix(losses: ArrayLike) -> Floats:
-    losses = np.asarray(losses, float)
-    finite = np.isfinite(losses)
-    return losses if finite.all() else losses[: int(np.argmin(finite))]
+    return noise(losses) / float(np.sqrt(max(1, round(END * np.size(losses)))))

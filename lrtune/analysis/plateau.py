@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, stats
 
-from lrtune.analysis.curves import WINDOW, Floats, noise
+from lrtune.analysis.curves import WINDOW, Floats, leading, noise, robust_std
 from lrtune.analysis.fitted import fitted
 
 SHARE = fitted("plateau_share")
@@ -25,7 +25,6 @@ BLOCKS = 8  # by convention: trends are fitted to block means, as noise may be c
 T99 = float(stats.t.ppf(0.995, BLOCKS - 2))  # by convention: 99 % to call a change real
 T90 = float(stats.t.ppf(0.95, BLOCKS - 2))  # by convention: 90 % to report a slope
 
-LARGEST = float(np.finfo(float).max)
 Steps = NDArray[np.intp]
 Step = int | Steps
 
@@ -33,26 +32,10 @@ Step = int | Steps
 def early_decrease(losses: ArrayLike, share: float = 0.25, *, steps: int | None = None) -> float:
     """How far the loss lies below its start over the first part of the horizon, as a share of it.
 
-    With s = losses[0] and m the running median of five over the first ceil(share x steps) losses:
-
-        (s - mean(m)) / |s|,
-
-    the area between start and smoothed loss, by the length of the part and the size of the start.
-    It is negative if the loss rose. A factor > 0 changes nothing; adding b multiplies it by
-    |s| / |s + b|, which changes no order among runs of one start. Runs of one seed share that
-    start to the bit, so its noise cancels between them.
-
-    Args:
-        losses: One per step, the first of them before any update.
-        share: The part of the horizon to look at, in (0, 1].
-        steps: The horizon, if the run may have ended before it; else the number of losses.
-
-    Returns:
-        -inf, the worst there is, if the curve ends within the part or is not finite there. A
-        start of 0 has no shares: then it is the area itself, in units of the loss.
-
-    Raises:
-        ValueError: The share lies outside (0, 1].
+    With s = losses[0] and m the running median of five over the first ceil(share x steps) losses,
+    it is (s - mean(m)) / |s|, or s - mean(m) where s is 0; -inf, the worst there is, where the
+    curve ends within the part or is not finite there. Runs of one seed share s to the bit, so its
+    noise cancels. `steps` is the horizon, if the run may have ended before it.
 
     >>> early_decrease([2.0, 1.5, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0], share=0.5)
     0.375
@@ -68,34 +51,20 @@ def early_decrease(losses: ArrayLike, share: float = 0.25, *, steps: int | None 
     start = float(part[0])
     below = start - float(ndimage.median_filter(part, WINDOW, mode="nearest").mean())
     # Bounded: next to a start of 1e-308 no finite curve shall look like one that failed.
-    return float(np.clip(below / abs(start), -LARGEST, LARGEST)) if start else below
+    return float(np.nan_to_num(below / abs(start))) if start else below
 
 
 @dataclass(frozen=True)
 class Plateau:
-    """A stretch of steps on which the loss has stopped falling.
+    """A stretch of steps on which the loss has stopped falling; its ends hold to within a cell."""
 
-    Attributes:
-        onset: First step, to within a cell (1/48 of the run); 0 if the loss never fell.
-        end: The step after the last, to within a cell; the number of finite losses if it lasts.
-        level: Mean loss there, spikes bounded.
-        noise: Standard deviation of single steps around the level.
-        slope: Change of the loss per step.
-        slope_interval: Its 90 % interval; noise may be correlated over an eighth of the plateau.
-        released: Whether all that comes after it lies lower on average: by a rank test at 1 %, by
-            more than 0.5 % of the whole fall, and, if the rates are known, at a lower rate. None
-            if that, less the next cell, is below a twentieth of the run or four steps.
-        because: The same in a sentence.
-    """
-
-    onset: int
-    end: int
-    level: float
-    noise: float
-    slope: float
-    slope_interval: tuple[float, float]
-    released: bool | None
-    because: str
+    onset: int  # the first step; 0 if the loss never fell
+    end: int  # the step after the last; the number of finite losses if the plateau lasts
+    level: float  # the mean loss, spikes bounded
+    noise: float  # standard deviation of single steps around the level
+    slope: float  # change of the loss per step
+    slope_interval: tuple[float, float]  # 90 %; noise may be correlated over a block
+    released: bool | None  # whether all that follows is lower; None if too little follows
 
 
 def plateau(losses: ArrayLike, rates: ArrayLike | None = None) -> Plateau | None:
@@ -109,19 +78,9 @@ def plateau(losses: ArrayLike, rates: ArrayLike | None = None) -> Plateau | None
     - its trend, with its 90 % interval, is below a third of the slope from the start to its middle.
 
     Cells at its edges that lie off its level are trimmed. A slow start, before the loss falls, is
-    none; a loss without trend that never fell by more than twice its noise is one from step 0. A
-    power law stands from where the rest of its fall drowns in noise, or in those 0.5 %.
-
-    Args:
-        losses: One per step, the first of them before any update. From the first loss that is
-            not finite on, they are left out.
-        rates: Of each step. The plateau then ends where the rate has halved, if that released it.
-
-    Returns:
-        None if there is no plateau, if noise hides whether there is, and below ten finite losses.
-
-    Raises:
-        ValueError: There are not as many rates as losses.
+    none; a loss without trend that never fell by more than twice its noise is one from step 0. With
+    the rates of each step, the plateau ends where the rate has halved, if that released it. The
+    answer is None as well where noise hides the plateau, and below ten finite losses.
 
     >>> step = np.arange(240)
     >>> curve = np.exp(-step / 8) + 0.02 * np.cos(step**2) + np.where(step < 120, 1, 0.5)
@@ -130,17 +89,27 @@ def plateau(losses: ArrayLike, rates: ArrayLike | None = None) -> Plateau | None
     (40, 120, 1.0, True)
     """
     losses = np.asarray(losses, float)
-    rates = None if rates is None else np.asarray(rates, float)
-    if rates is not None and len(rates) != len(losses):
-        raise ValueError(f"rates must be as many as losses: {len(losses)}, got {len(rates)}.")
-    steps = int(np.argmin(np.append(np.isfinite(losses), False)))
+    if rates is not None and np.size(rates) != len(losses):
+        raise ValueError(f"rates must be as many as losses: {len(losses)}, got {np.size(rates)}.")
+    steps = leading(np.isfinite(losses))
     if steps < MIN_LOSSES:
         return None
     curve = _read(losses[:steps])
     span = (0, steps) if _never_fell(curve) else _first(curve)
-    return (
-        None if span is None else _describe(curve, *span, None if rates is None else rates[:steps])
-    )
+    if span is None:
+        return None
+    onset, end = span
+    if rates is not None:
+        rates = np.asarray(rates, float)[:steps]
+        end = _released(curve, onset, end, rates)
+    released = _fell(curve, onset, end)
+    if released and rates is not None:
+        released = bool(rates[end:].mean() < 0.99 * rates[onset:end].mean())
+    inside = curve.losses[onset:end]
+    level, spread = float(inside.mean()), float(inside.std(ddof=1))
+    _, slope, error = (curve.unit * part for part in _trend(curve.sums, onset, end))
+    interval = float(slope - T90 * error), float(slope + T90 * error)
+    return Plateau(onset, end, level, spread, float(slope), interval, released)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,8 +209,8 @@ def _wobble(curve: _Curve, blocks: int) -> float:
     """Standard error of a trend over the whole run, from the noise of its block means."""
     steps = len(curve.change)
     means, _ = _blocks(curve.sums, 0, steps, min(blocks, steps))
-    bends = np.abs(np.diff(means, 2))  # second differences: a trend is no noise
-    return float(1.4826 * np.median(bends) / np.sqrt(6) * np.sqrt(12 / len(means)))
+    bends = np.diff(means, 2)  # second differences: a trend is no noise
+    return robust_std(bends) / float(np.sqrt(6)) * float(np.sqrt(12 / len(means)))
 
 
 def _trimmed(curve: _Curve, grid: Steps, first: int, last: int) -> tuple[int, int]:
@@ -250,7 +219,7 @@ def _trimmed(curve: _Curve, grid: Steps, first: int, last: int) -> tuple[int, in
     low, high = (int(index) for index in np.searchsorted(grid, [first, last]))
     while high - low > 2:
         off = cells[low:high] - np.median(cells[low:high])
-        far = max(curve.least, 2 * 1.4826 * float(np.median(np.abs(off))))
+        far = max(curve.least, 2 * robust_std(off))
         if off[0] > far:
             low += 1
         elif abs(off[-1]) > far:
@@ -269,29 +238,13 @@ def _released(curve: _Curve, onset: int, end: int, rates: Floats) -> int:
 
 
 def _fell(curve: _Curve, onset: int, end: int) -> bool | None:
-    """Whether all that comes after a stretch lies below it: the rank test of Mann and Whitney."""
+    """Whether all that follows a stretch lies below it, by the rank test of Mann and Whitney."""
     steps = len(curve.change)
     begin = end + steps // CELLS  # the end is known to within a cell
     if steps - begin < max(0.05 * steps, BLOCKS // 2):
         return None
     (before, _), (after, _) = _blocks(curve.sums, onset, end), _blocks(curve.sums, begin, steps, 4)
-    inverted = (after[:, None] >= before).sum()  # of 8 x 4 pairs; at most two once in 120 times
+    inverted = (
+        after[:, None] >= before
+    ).sum()  # of 8 x 4 pairs; two or fewer by chance once in 120
     return bool(inverted <= 2 and before.mean() - after.mean() > curve.least)
-
-
-def _describe(curve: _Curve, onset: int, end: int, rates: Floats | None) -> Plateau:
-    """The numbers of a plateau, in units of the loss, and what they say."""
-    end = end if rates is None else _released(curve, onset, end, rates)
-    inside, after = curve.losses[onset:end], curve.losses[end:]
-    _, slope, error = (curve.unit * part for part in _trend(curve.sums, onset, end))
-    low, high = (float(slope + sign * T90 * error) for sign in (-1, 1))
-    level, spread = float(inside.mean()), float(inside.std(ddof=1))
-    because = f"from step {onset} to {end} the loss stays near {level:.3g}, with a noise of "
-    because += f"{spread:.2g} and a trend of {slope:.1g} ({low:.1g} to {high:.1g}) a step"
-    released = _fell(curve, onset, end)
-    if released is not None:
-        because += f"; after that it is {after.mean():.3g} on average"
-    if released and rates is not None:
-        released = bool(rates[end:].mean() < 0.99 * rates[onset:end].mean())
-        because += f", at {'a lower' if released else 'no lower'} rate"
-    return Plateau(onset, end, level, spread, float(slope), (low, high), released, because)

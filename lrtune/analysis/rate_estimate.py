@@ -1,4 +1,4 @@
-"""Estimate the best rate from a few rates and their losses."""
+"""Estimate the best rate from a few rates and their losses; infinite where a rate failed."""
 
 import math
 from collections.abc import Mapping
@@ -20,18 +20,13 @@ MIN_FACTOR = 2  # by convention: on a finer grid, nearer rates are no neighbours
 CONSTANT_MEAN = 0.95  # by definition: a schedule with a higher mean multiplier is constant
 
 
-def peak_ratio(schedule: Schedule) -> float:
-    """The likely ratio of this schedule's best peak to the best constant rate.
+def decays(schedule: Schedule) -> bool:
+    """Whether the schedule leaves its peak by more than a few percent of it, on average.
 
     >>> from lrtune.schedules import constant, cosine
-    >>> peak_ratio(constant()), peak_ratio(cosine())
-    (1.0, 1.6)
+    >>> decays(constant()), decays(cosine())
+    (False, True)
     """
-    return PEAK_RATIO if decays(schedule) else 1.0
-
-
-def decays(schedule: Schedule) -> bool:
-    """Whether the schedule leaves its peak by more than a few percent of it, on average."""
     return bool(np.mean(multipliers(schedule, 100)) <= CONSTANT_MEAN)
 
 
@@ -46,15 +41,11 @@ def mask_unstable(losses: Mapping[float, float]) -> dict[float, float]:
 
 
 def leading_rate(losses: Mapping[float, float], error: float) -> float | None:
-    """The best rate so far, from the losses of short runs; None when all failed.
+    """The best rate so far, from the losses of short runs and their standard error.
 
-    Usually it has the lowest loss. Two kinds of equal losses mislead. While nothing has been
-    learned, all lower rates have the same loss, and the highest of them will learn first. Rates
-    that are too high fall to the loss of guessing: the lowest of them is nearest to learning.
-
-    Args:
-        losses: By rate; infinite where a rate failed.
-        error: The standard error of a loss.
+    None when all failed. Usually it has the lowest loss. Two kinds of equal losses mislead. While
+    nothing has been learned, all lower rates have the same loss, and the highest of them will learn
+    first. Rates that are too high fall to the loss of guessing: the lowest is nearest to learning.
 
     >>> leading_rate({0.001: 2.301, 0.01: 2.3, 0.1: 2.305, 1.0: 2.5}, error=0.01)
     0.1
@@ -78,10 +69,7 @@ def estimate_optimum(losses: Mapping[float, float], start: float) -> float:
 
     Short runs favour rates that are too high, and more so the less they have learned. With r the
     share of the initial loss that remains, the answer is `vertex` times UNDERTRAINED_SHIFT ** r.
-
-    Args:
-        losses: By rate; infinite where a rate failed, but not for the lowest.
-        start: The loss before training.
+    The lowest rate must not have failed; `start` is the loss before training.
 
     >>> round(estimate_optimum({0.01: 2.0, 0.1: 0.0, 1.0: 2.0}, start=9.0), 4)
     0.1
@@ -106,24 +94,17 @@ def likely_range(lr: float, losses: Mapping[float, float]) -> tuple[float, float
 def remaining_loss(losses: Mapping[float, float], start: float) -> float:
     """The share of the initial loss that remains at the lowest one, in [0, 1].
 
-    Where the initial loss is zero or negative, shares mean nothing, and the answer is 1.
-
     >>> remaining_loss({0.1: 0.5, 0.2: math.inf}, start=2.0)
     0.25
     """
+    # Where the initial loss is zero or negative, shares mean nothing.
     return min(max(min(losses.values()) / start, 0.0), 1.0) if start > 0 else 1.0
 
 
 def vertex(losses: Mapping[float, float], start: float) -> float:
     """The lowest point of the parabola over log rate through the best rate and its neighbours.
 
-    Args:
-        losses: By rate; infinite where a rate failed.
-        start: The loss before training: a neighbour counts as no worse than one that learned
-            nothing, so a failure does not decide alone.
-
-    Returns:
-        A rate; the lowest loss's own where it has no neighbour on one side.
+    It is the best rate itself where that has no neighbour on one side.
 
     >>> vertex({0.01: 2.0, 0.1: 1.0, 1.0: 2.0}, start=9.0)
     0.1
@@ -135,6 +116,7 @@ def vertex(losses: Mapping[float, float], start: float) -> float:
     above = min((rate for rate in losses if rate >= best * MIN_FACTOR), default=None)
     if below is None or above is None:
         return best
+    # A neighbour counts as no worse than one that learned nothing: a failure does not decide alone.
     lower, upper = (
         max(0.0, min(losses[rate], max(start, losses[best])) - losses[best])
         for rate in (below, above)

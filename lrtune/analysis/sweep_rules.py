@@ -6,9 +6,8 @@ multiplying them by a positive number, changes no answer.
 
 All rules look below the *edge*, the last rate at which the loss had not risen again, and each of
 them answers within the *band* from a tenth to a quarter of it. On a quadratic bowl the fastest
-rate is half of the largest stable one; the other factor of two is there because a sweep gives each
-rate only a few updates, and sees too late that it is too high. `docs/decisions/0002-sweeps.md`
-tells how these numbers were measured.
+rate is half of the largest stable one; the other factor of two is there because a sweep sees too
+late that a rate is too high. `docs/decisions/0002-sweeps.md` tells how they were measured.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lrtune.analysis.curves import Floats, diverged_at, noise, smooth
+from lrtune.analysis.curves import Floats, diverged_at, leading, noise, smooth
 from lrtune.analysis.fitted import fitted
 from lrtune.errors import ArgumentError
 
@@ -32,47 +31,27 @@ AGREEMENT = 0.5  # by convention: half a decade, the step of a usual grid
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A rate, the rule that gave it, and its evidence.
-
-    Attributes:
-        lr: The learning rate.
-        rule: A name in `RULES`, or `ensemble`.
-        because: What in the curve speaks for it, in a sentence.
-        interval: Lowest and highest rate that the evidence allows; (lr, lr) for a single rule.
-        agree: Whether the rules agree within half a decade; True for a single rule.
-    """
+    """A rate, the rule that gave it, and its evidence: a sentence, and the interval it allows."""
 
     lr: float
-    rule: str
+    rule: str  # a name in `RULES`, or `ensemble`
     because: str
-    interval: tuple[float, float]
-    agree: bool = True
+    interval: tuple[float, float]  # (lr, lr) for a single rule
+    agree: bool = True  # whether the rules agree within half a decade
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """The usable part of a sweep, smoothed without lag.
-
-    Attributes:
-        lr: Rates of the usable part: before the first loss that is not finite, and up to where
-            the sweep diverged.
-        decades: log10 of them.
-        curve: The smoothed losses there.
-        slope: Slope of the curve, per decade.
-        noise: Standard deviation of the raw losses around the curve.
-        start: Level of the loss before the sweep bites.
-        bottom: Index where the curve is lowest.
-        edge: Index of the last rate at which the loss had not risen again.
-    """
+    """The usable part of a sweep: all losses finite, up to where it diverged, smoothed."""
 
     lr: Floats
-    decades: Floats
-    curve: Floats
-    slope: Floats
-    noise: float
-    start: float
-    bottom: int
-    edge: int
+    decades: Floats  # log10 of the rates
+    curve: Floats  # the smoothed losses
+    slope: Floats  # of the curve, per decade
+    noise: float  # standard deviation of the losses around the curve
+    start: float  # level of the loss before the sweep bites
+    bottom: int  # index where the curve is lowest
+    edge: int  # index of the last rate at which the loss had not risen again
 
     @property
     def drop(self) -> float:
@@ -85,60 +64,42 @@ class Sweep:
         return self.drop > 3 * self.noise
 
 
-Rule = Callable[[Sweep], tuple[float, str]]
-"""A sweep to (rate, because)."""
+Rule = Callable[[Sweep], tuple[float, str]]  # to the rate, and why
 
 
 def read_sweep(lr: ArrayLike, loss: ArrayLike, control: ArrayLike | None = None) -> Sweep | None:
     """The usable part of a sweep; None with fewer than five finite losses.
 
-    Args:
-        lr: Rates, increasing.
-        loss: The loss that each rate produced.
-        control: The untrained model's loss on the same batches; it takes out most of the noise.
+    The `control`, the untrained model's losses on the same batches, takes out most of the noise.
     """
     rates, losses = np.asarray(lr, float), np.asarray(loss, float)
     control = None if control is None else np.asarray(control, float)
     usable = np.abs(losses) < HUGE
     if control is not None:
         usable &= np.abs(control) < HUGE
-    end = len(losses) if usable.all() else int(np.argmin(usable))
+    end = leading(usable)
     diverged = diverged_at(losses[:end])
     if diverged is not None:
         end = diverged + 1
     if end < FEW:
         return None
-    rates, losses = rates[:end], losses[:end]
-    untrained = losses[: max(3, end // 10)] if control is None else control[:end]
+    rates, losses, control = rates[:end], losses[:end], None if control is None else control[:end]
+    untrained = losses[: max(3, end // 10)] if control is None else control
     start = float(np.median(untrained))
     # What blows up is bounded first, or it would bend the curve before it.
     bounded = np.minimum(losses, untrained.max() + start - losses.min() + noise(untrained))
     decades = np.log10(rates)
-    smoothed = smooth(decades, bounded, WIDTH, None if control is None else control[:end])
-    edge = min(_risen(smoothed.value, start), _rising(losses))
-    return Sweep(
-        rates,
-        decades,
-        smoothed.value,
-        smoothed.slope,
-        smoothed.noise,
-        start,
-        int(smoothed.value.argmin()),
-        edge,
-    )
+    fit = smooth(decades, bounded, WIDTH, control)
+    bottom = int(fit.value.argmin())
+    lowest = float(fit.value[bottom])
+    low = np.flatnonzero(fit.value <= lowest + RISEN * max(start - lowest, 0.0))
+    edge = min(int(low[-1]), _last_low(losses))
+    return Sweep(rates, decades, fit.value, fit.slope, fit.noise, start, bottom, edge)
 
 
-def _risen(curve: Floats, start: float) -> int:
-    """The last index before the smoothed curve has risen by a share of its fall."""
-    lowest = float(curve.min())
-    return int(np.flatnonzero(curve <= lowest + RISEN * max(start - lowest, 0.0))[-1])
-
-
-def _rising(losses: Floats) -> int:
-    """The last index at which the median of three is within the local noise of its lowest.
-
-    It sees a rise from 1e-20 to 1e-10, which the smoothed curve does not.
-    """
+def _last_low(losses: Floats) -> int:
+    """The last index at which the median of three is within the local noise of its lowest."""
+    # It sees a rise from 1e-20 to 1e-10, which the smoothed curve does not.
     padded = np.concatenate([losses[:1], losses, losses[-1:]])
     level = np.median(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1)
     lowest = int(level.argmin())
@@ -147,12 +108,9 @@ def _rising(losses: Floats) -> int:
 
 
 def steepest(sweep: Sweep) -> tuple[float, str]:
-    """The rate at which the remaining loss shrinks fastest per decade.
-
-    The slope against log rate is divided by the remaining loss above the lowest point (and the
-    noise). Otherwise the answer depends on the length of the sweep: in a long one, the low rates
-    at the beginning use the loss up.
-    """
+    """The rate at which the remaining loss shrinks fastest per decade."""
+    # By the slope alone, the answer would depend on the length of the sweep: in a long one, the low
+    # rates at the beginning use the loss up.
     remaining = sweep.curve - sweep.curve[sweep.bottom]
     floor = max(2 * sweep.noise, 0.05 * sweep.drop, np.finfo(float).tiny)
     with np.errstate(over="ignore"):
@@ -166,9 +124,8 @@ def steepest(sweep: Sweep) -> tuple[float, str]:
 
 def valley(sweep: Sweep) -> tuple[float, str]:
     """The middle, on the logarithmic scale, of the descent from its first tenth to the edge."""
-    high = sweep.curve[: sweep.bottom + 1] > sweep.start - 0.1 * sweep.drop
-    top = int(np.flatnonzero(high)[-1]) if high.any() else 0
-    top = min(top, sweep.edge)
+    high = np.flatnonzero(sweep.curve[: sweep.bottom + 1] > sweep.start - 0.1 * sweep.drop)
+    top = min(int(high[-1]) if len(high) else 0, sweep.edge)
     middle = 10 ** ((sweep.decades[top] + sweep.decades[sweep.edge]) / 2)
     because = f"the middle of the descent from {sweep.lr[top]:.2g} to {sweep.lr[sweep.edge]:.2g}"
     return float(np.clip(middle, *(share * sweep.lr[sweep.edge] for share in BAND))), because
@@ -197,16 +154,7 @@ RULES: Mapping[str, Rule] = {
 def suggest(
     rule: str, lr: ArrayLike, loss: ArrayLike, control: ArrayLike | None = None
 ) -> Suggestion:
-    """The suggestion of one rule for one sweep.
-
-    Args:
-        rule: A name in `RULES`.
-        lr: Rates, increasing.
-        loss: The loss that each rate produced; NaN and infinities are data.
-        control: The untrained model's loss on the same batches, if known.
-
-    Raises:
-        ArgumentError: There is not one rate.
+    """The suggestion of one of the `RULES` for one sweep; `control` as in `read_sweep`.
 
     >>> lr = np.geomspace(1e-5, 10, 61)
     >>> loss = 2.3 - 2 / (1 + (0.02 / lr) ** 2) + lr**2
@@ -219,7 +167,7 @@ def suggest(
     if sweep is None:
         lowest = float(np.asarray(lr, float)[0])
         because = (
-            f"the loss was not finite, or exploded, from the first rates on, so nothing at or "
+            "the loss was not finite, or exploded, from the first rates on, so nothing at or "
             f"above {lowest:.2g} is usable: sweep lower rates"
         )
         return Suggestion(lowest / 10, rule, because, (lowest / 10, lowest / 10))
@@ -232,11 +180,7 @@ def suggest(
 def ensemble(suggestions: Mapping[str, list[Suggestion]]) -> Suggestion:
     """The mean of the rules in log space; each rule counts once, by its median over seeds.
 
-    Args:
-        suggestions: For each rule its suggestions, one per seed.
-
-    Returns:
-        The mean of the rules' log10 rates; its interval holds nine tenths of all the suggestions.
+    Its interval holds nine tenths of all the suggestions, which are one per seed for each rule.
     """
     decades = {rule: np.log10([one.lr for one in each]) for rule, each in suggestions.items()}
     middles = [float(np.median(each)) for each in decades.values()]
@@ -244,10 +188,9 @@ def ensemble(suggestions: Mapping[str, list[Suggestion]]) -> Suggestion:
     lr = 10 ** float(np.mean(middles))
     apart = max(middles) - min(middles)
     seeds = max(len(each) for each in decades.values())
-    because = f"the mean of {len(decades)} rules over {seeds} seeds, in log space; " + (
-        f"they disagree by {apart:.1f} decades, so look at the curve"
-        if apart > AGREEMENT
-        else f"they agree within {apart:.1f} decades"
-    )
+    agree = apart <= AGREEMENT
+    because = f"the mean of {len(decades)} rules over {seeds} seeds, in log space; they "
+    because += f"{'agree within' if agree else 'disagree by'} {apart:.1f} decades"
+    because += "" if agree else ", so look at the curve"
     interval = min(float(10**low), lr), max(float(10**high), lr)
-    return Suggestion(lr, "ensemble", because, interval, agree=apart <= AGREEMENT)
+    return Suggestion(lr, "ensemble", because, interval, agree)

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from lrtune.analysis.paired import LEVEL
+from lrtune.analysis.ranks import LEVEL
 from lrtune.errors import (
     ArgumentError,
     LrtuneError,

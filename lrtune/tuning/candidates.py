@@ -8,7 +8,7 @@ import optuna
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
-from lrtune.analysis.rate_estimate import peak_ratio
+from lrtune.analysis.rate_estimate import PEAK_RATIO, decays
 from lrtune.errors import ArgumentError
 from lrtune.results.optuna_export import without_log
 from lrtune.results.runs import Run, Shape
@@ -117,7 +117,7 @@ class ComparedSchedule:
     def peak_ratio(self) -> float:
         """Its likely best peak rate over the best constant rate."""
         schedule = Run(self.name, 1.0, self.shape).schedule
-        return peak_ratio(schedule) if isinstance(schedule, Schedule) else 1.0
+        return PEAK_RATIO if isinstance(schedule, Schedule) and decays(schedule) else 1.0
 
 
 def resolve_schedules(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome, end_level, noise
-from lrtune.analysis.paired import PairedResult, compare_paired
+from lrtune.analysis.ranks import PairedResult, compare_paired
 from lrtune.errors import SearchError
 from lrtune.results import Trace
 from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES
