@@ -1,4 +1,4 @@
-"""One HTML page from results.
+"""One HTML page from results, and the results from a page.
 
 Every text of a result is escaped, and the page's policy lets only the two scripts of lrtune run:
 a report may be made from a stranger's file.
@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from html.parser import HTMLParser
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -19,14 +20,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from lrtune.errors import ArgumentError
+from lrtune.errors import ArgumentError, ResultsError
 from lrtune.reporting.comparison import comparison_section
-from lrtune.reporting.load import BLOCK
 from lrtune.reporting.range_test import range_test_section
 from lrtune.reporting.search import search_section
 from lrtune.reporting.sections import Chart, Section
 from lrtune.reporting.trace import trace_section
-from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult, Trace
+from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult, Trace, read
 from lrtune.results.serialization import write
 
 BUNDLE = "plotly-cartesian.min.js.gz"
@@ -40,6 +40,9 @@ POLICY = (
 )
 """Nothing is fetched, and only the two scripts with these hashes run. plotly needs to set styles,
 and saves pictures as blobs."""
+
+BLOCK = "lrtune-results"
+"""The id of the script element with the results of a page."""
 
 SECTIONS: Mapping[type, Callable[[Any], Section]] = {
     RangeTestResult: range_test_section,
@@ -150,3 +153,61 @@ def _template() -> Any:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.from_string(_text("page.html.jinja"))
+
+
+# --- back to results
+
+
+def load(path: str | os.PathLike[str]) -> list[Result]:
+    """The results in a report, or in a JSON file that `--json` or `to_json` wrote.
+
+    Args:
+        path: A report (HTML), or JSON. Nothing in the file is executed.
+
+    Returns:
+        The results, in their order.
+
+    Raises:
+        ResultsError: The file cannot be read, or contains no results.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ResultsError(
+            f"cannot read {path}: {error.strerror or error}. Give a report or a JSON file."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"{path} is not a text file. Give a report or a JSON file.") from error
+    block = _results_block(text) if text.lstrip().startswith("<") else text
+    if block is None:
+        raise ResultsError(f"{path} is not a report of lrtune: it contains no results.")
+    try:
+        return read(block)
+    except ResultsError as error:
+        raise ResultsError(f"{path}: {error}") from error
+
+
+class _ResultsParser(HTMLParser):
+    """Collects the text of the first script element with the id of the results."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.inside, self.found, self.parts = False, False, list[str]()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.inside = tag == "script" and ("id", BLOCK) in attrs and not self.found
+        self.found = self.found or self.inside
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag != "script"
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.parts.append(data)
+
+
+def _results_block(text: str) -> str | None:
+    parser = _ResultsParser()
+    parser.feed(text)
+    parser.close()
+    return "".join(parser.parts) if parser.found else None

@@ -14,6 +14,38 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
+HEADINGS = {
+    "because": "reason",
+    "call": "code",
+    "cost": "updates",
+    "early": "early decrease",
+    "edge": "rises again from",
+    "end": "final training loss",
+    "failed": "failed runs",
+    "final": "final loss",
+    "high": "to",
+    "level": "plateau loss",
+    "long": "loss at full length",
+    "low": "90 % interval from",
+    "lr": "learning rate",
+    "mean": "mean loss",
+    "noise": "plateau noise",
+    "onset": "plateau from step",
+    "passed": "stable",
+    "released": "falls again at a lower rate",
+    "short": "loss of the short run",
+    "slope": "plateau slope per step",
+    "start": "loss before training",
+    "tau": "Kendall's tau",
+    "tied": "tied with the best",
+    "train": "training loss",
+    "val": "validation loss",
+    "val_samples": "validation samples",
+    "validation": "validation loss",
+}
+"""The heading of a column in the tables of results; others are headed by their name."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table whose cells are text.
@@ -82,17 +114,19 @@ class Section:
 
 
 def as_table(caption: str, frame: pd.DataFrame) -> Table:
-    """All rows of a frame, as text; outcomes as words.
+    """All rows of a frame, as text, under plain headings; outcomes as words.
 
-    >>> as_table("Rates", pd.DataFrame({"lr": [0.1], "tied": [True]})).rows
-    [['0.1', 'yes']]
+    >>> table = as_table("Rates", pd.DataFrame({"lr": [0.1], "tied": [True]}))
+    >>> table.columns, table.rows
+    (['learning rate', 'tied with the best'], [['0.1', 'yes']])
     """
     if "outcome" in frame:
         frame = frame.assign(outcome=outcome_words(frame["outcome"]))
     rows = [[format_cell(value) for value in row] for row in frame.itertuples(index=False)]
     types = pd.api.types
     numeric = [types.is_numeric_dtype(t) and not types.is_bool_dtype(t) for t in frame.dtypes]
-    return Table(caption, [str(column) for column in frame.columns], rows, numeric)
+    headings = [HEADINGS.get(str(column), str(column)) for column in frame.columns]
+    return Table(caption, headings, rows, numeric)
 
 
 def format_cell(value: object) -> str:
