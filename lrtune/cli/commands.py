@@ -231,11 +231,11 @@ def report(
 
     Example: lrtune report --study digits --out digits.html
     """
-    from lrtune.cli.output import usage
+    from lrtune.cli.output import exit_on_error
     from lrtune.reporting import load, report
     from lrtune.study.archive import open_study
 
-    with usage():
+    with exit_on_error():
         archive = open_study(study) if study else None
         given = [one for path in results or () for one in load(path)]
         typer.echo(report([*given, *(archive.reported if archive else ())], out))

@@ -210,8 +210,8 @@ def print_archive(archive: "Archive") -> None:
 
 
 @contextmanager
-def usage() -> Iterator[None]:
-    """Print an error of lrtune as one sentence, and leave with its exit code."""
+def exit_on_error() -> Iterator[None]:
+    """Print an error of lrtune as one sentence, and exit with its code."""
     try:
         yield
     except LrtuneError as error:

@@ -24,10 +24,10 @@ def list_all(
 
     Example: lrtune studies list
     """
-    from lrtune.cli.output import print_studies, usage
+    from lrtune.cli.output import exit_on_error, print_studies
     from lrtune.study.catalog import list_studies
 
-    with usage():
+    with exit_on_error():
         print_studies(list_studies(where))
 
 
@@ -37,10 +37,10 @@ def show(study: Named) -> None:
 
     Example: lrtune studies show digits
     """
-    from lrtune.cli.output import print_archive, usage
+    from lrtune.cli.output import exit_on_error, print_archive
     from lrtune.study.archive import open_study
 
-    with usage():
+    with exit_on_error():
         print_archive(open_study(study))
 
 
@@ -53,11 +53,11 @@ def delete(
 
     Example: lrtune studies delete digits --yes
     """
-    from lrtune.cli.output import usage
+    from lrtune.cli.output import exit_on_error
     from lrtune.study.archive import open_study
     from lrtune.study.catalog import delete_study
 
-    with usage():
+    with exit_on_error():
         if not yes:
             runs = len(open_study(study).recorded)
             typer.confirm(f"Delete {study} with {runs} recorded runs?", abort=True)
@@ -81,11 +81,11 @@ def export(
 
     Example: lrtune studies export digits --out digits.csv
     """
-    from lrtune.cli.output import usage
+    from lrtune.cli.output import exit_on_error
     from lrtune.errors import ArgumentError
     from lrtune.study.archive import open_study
 
-    with usage():
+    with exit_on_error():
         if out is None and optuna is None:
             raise ArgumentError("an export needs --out FILE or --optuna URL.")
         archive = open_study(study)
