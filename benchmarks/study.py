@@ -11,8 +11,7 @@ import pandas as pd
 from lrtune import Run
 from lrtune.reporting import report
 from lrtune.results import Trace
-from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
-from lrtune.results.serialization import as_table
+from lrtune.results.schema import RUNS, TRACE, VALIDATIONS, as_table
 from lrtune.study import Study
 from lrtune.study.archive import open_study
 from lrtune.study.catalog import list_studies
@@ -31,8 +30,8 @@ def pretended(runs, steps, **_):
     rows = [(run.name, run.lr, "constant()", run.seed, "FINISHED", steps) for run in runs]
     return Trace(
         frame=as_table(pd.DataFrame(frame), TRACE),
-        runs=as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-        validations=as_table(pd.DataFrame([], columns=list(VALIDATIONS)), VALIDATIONS),
+        runs=as_table(rows, RUNS),
+        validations=as_table([], VALIDATIONS),
         steps=steps,
     )
 

@@ -1,4 +1,6 @@
-"""The exceptions of lrtune. Exceptions of the user's own code pass through, with a note.
+"""The exceptions of lrtune, and the checks of numbers that all rooms share.
+
+Exceptions of the user's own code pass through, with a note.
 
 ::
 
@@ -16,6 +18,8 @@
 Each message names the value, what was expected, and what to do.
 """
 
+import math
+
 __all__ = [
     "ArgumentError",
     "EngineError",
@@ -29,7 +33,9 @@ __all__ = [
     "TaskError",
     "add_location",
     "has_location",
+    "positive_number",
     "printable",
+    "whole_number",
 ]
 
 
@@ -100,3 +106,22 @@ def printable(value: object, most: int = 60) -> str:
     """
     text = "".join(letter if letter.isprintable() else "?" for letter in str(value)[: most + 1])
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def positive_number(name: str, value: float) -> float:
+    """Return the value as a finite float > 0, or raise an `ArgumentError` that names it."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise ArgumentError(f"{name} must be a finite number > 0, got {value!r}.")
+    return number
+
+
+def whole_number(name: str, value: int, *, least: int) -> int:
+    """Return the value if it is an int >= `least`, or raise an `ArgumentError` that names it."""
+    # In Python True is an int; as a number of steps it is a mistake.
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArgumentError(f"{name} must be a whole number >= {least}, got {value!r}.")
+    return value

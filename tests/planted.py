@@ -8,8 +8,7 @@ import pandas as pd
 
 from lrtune.results import Trace
 from lrtune.results.runs import Run
-from lrtune.results.schema import RUNS, TRACE, VALIDATIONS
-from lrtune.results.serialization import as_table
+from lrtune.results.schema import RUNS, TRACE, VALIDATIONS, as_table
 
 
 def hashed_run(name, *args, **more):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.results import ComparisonResult, RangeTestResult, SearchResult, Trace, schema
-from lrtune.results.serialization import as_table
+from lrtune.results.schema import as_table
 
 NAN, INF = math.nan, math.inf
 VOID = {"meta", "link", "img", "br", "hr", "input", "base", "source"}

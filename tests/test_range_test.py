@@ -15,8 +15,7 @@ from lrtune.analysis.sweep_rules import RULES
 from lrtune.demo import digits
 from lrtune.errors import ArgumentError
 from lrtune.results import Trace
-from lrtune.results.schema import ANSWERS, RUNS, STOPS, SWEEP, TRACE, VALIDATIONS
-from lrtune.results.serialization import as_table
+from lrtune.results.schema import ANSWERS, RUNS, STOPS, SWEEP, TRACE, VALIDATIONS, as_table
 from lrtune.testing import bowl
 from lrtune.training.run_records import retire_failed
 from lrtune.tuning.range_test import STOPPED
@@ -48,8 +47,8 @@ def replay(swept, untrained=None, calls=None):
         return Trace(
             steps=steps,
             frame=as_table(pd.concat(frames), TRACE),
-            runs=as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-            validations=as_table(pd.DataFrame(columns=list(VALIDATIONS)), VALIDATIONS),
+            runs=as_table(rows, RUNS),
+            validations=as_table([], VALIDATIONS),
         )
 
     return evaluate

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrtune.errors import ArgumentError, ScheduleError
-from lrtune.results.runs import Run, checked_runs, grid, positive, seed_list, whole
+from lrtune.errors import ArgumentError, ScheduleError, positive_number, whole_number
+from lrtune.results.runs import Run, checked_runs, grid, seed_list
 from lrtune.schedules import constant, cosine
 
 RATES = st.floats(1e-12, 1e6)
@@ -96,8 +96,8 @@ def test_seeds_are_counted_with_whole_numbers(count, first):
 
 def test_a_number_out_of_range_is_named():
     with pytest.raises(ArgumentError, match=r"steps must be a whole number >= 2, got 1\."):
-        whole("steps", 1, least=2)
+        whole_number("steps", 1, least=2)
     with pytest.raises(ArgumentError, match=r"low must be a finite number > 0, got -3\."):
-        positive("low", -3)
-    assert whole("steps", 2, least=2) == 2
-    assert positive("low", 3) == 3.0
+        positive_number("low", -3)
+    assert whole_number("steps", 2, least=2) == 2
+    assert positive_number("low", 3) == 3.0

@@ -16,8 +16,8 @@ from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.errors import LrtuneError, ResultsError
 from lrtune.results import KINDS, Trace, read
 from lrtune.results.runs import Run
-from lrtune.results.schema import CURVES, RUNS, SWEEP, TRACE, VALIDATIONS
-from lrtune.results.serialization import as_table, from_builtins, to_builtins
+from lrtune.results.schema import CURVES, RUNS, SWEEP, TRACE, VALIDATIONS, as_table
+from lrtune.results.serialization import from_builtins, to_builtins
 from lrtune.testing import bowl
 
 
@@ -104,9 +104,9 @@ WHOLE = st.integers(-(2**63), 2**63 - 1)
 def test_any_trace_comes_back_as_it_was(rows, runs, validations):
     trace = Trace(
         steps=3,
-        frame=as_table(pd.DataFrame(rows, columns=list(TRACE)), TRACE),
-        runs=as_table(pd.DataFrame(runs, columns=list(RUNS)), RUNS),
-        validations=as_table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
+        frame=as_table(rows, TRACE),
+        runs=as_table(runs, RUNS),
+        validations=as_table(validations, VALIDATIONS),
     )
     (again,) = read(trace.to_json())
     assert_equal(trace, again)

@@ -14,8 +14,7 @@ from lrtune import Run, Task, search, train
 from lrtune.analysis.rate_estimate import INTERVAL_FACTOR, UNDERTRAINED_SHIFT
 from lrtune.errors import ArgumentError, LrtuneError, SearchError
 from lrtune.results import Trace
-from lrtune.results.schema import CHECKS, CURVES, RATES, RUNS, SCORES, TRACE, VALIDATIONS
-from lrtune.results.serialization import as_table
+from lrtune.results.schema import CHECKS, CURVES, RATES, RUNS, SCORES, TRACE, VALIDATIONS, as_table
 from lrtune.testing import bowl
 from lrtune.tuning.rate_history import verdict
 from lrtune.tuning.search import COARSE, FINE, LIMITS
@@ -65,8 +64,8 @@ class Fake:
         return Trace(
             steps=steps,
             frame=as_table(pd.concat(frames), TRACE),
-            runs=as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-            validations=as_table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
+            runs=as_table(rows, RUNS),
+            validations=as_table(validations, VALIDATIONS),
         )
 
     def at_the_rung(self, runs, steps):
@@ -84,8 +83,8 @@ class Fake:
         return Trace(
             steps=STEPS,
             frame=as_table(pd.concat(frames), TRACE),
-            runs=as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-            validations=as_table(pd.DataFrame([], columns=list(VALIDATIONS)), VALIDATIONS),
+            runs=as_table(rows, RUNS),
+            validations=as_table([], VALIDATIONS),
         )
 
     def end(self, run):

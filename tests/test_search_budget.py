@@ -28,8 +28,7 @@ from lrtune.analysis.rate_estimate import (
 from lrtune.errors import ArgumentError, SearchError
 from lrtune.results import Trace, read
 from lrtune.results.runs import grid
-from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS
-from lrtune.results.serialization import as_table
+from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS, as_table
 from lrtune.schedules import parse
 from lrtune.task import memory
 from lrtune.testing import bowl
@@ -81,8 +80,8 @@ class Fake:
         return Trace(
             steps=steps,
             frame=as_table(pd.concat(frames), TRACE),
-            runs=as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-            validations=as_table(pd.DataFrame(validations, columns=list(VALIDATIONS)), VALIDATIONS),
+            runs=as_table(rows, RUNS),
+            validations=as_table(validations, VALIDATIONS),
         )
 
 
@@ -173,7 +172,7 @@ class Billing(Fake):
             self.held[run.name] = until or steps
         self.made += sum(row[1] for row in rows)
         self.keeps = next(self.memory)
-        costs = as_table(pd.DataFrame(rows, columns=list(COSTS)), COSTS)
+        costs = as_table(rows, COSTS)
         return dataclasses.replace(trace, costs=costs)
 
 

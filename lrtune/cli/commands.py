@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lrtune.cli.studies import studies
-from lrtune.results.runs import STEPS
+from lrtune.tuning.planning import DEFAULT_STEPS
 
 if TYPE_CHECKING:
     from lrtune.cli.session import Session
@@ -120,7 +120,7 @@ def lrtune(
 @_trains
 def search(
     session: "Session",
-    steps: Steps = STEPS,
+    steps: Steps = DEFAULT_STEPS,
     seeds: Seeds = 3,
     seed: Seed = 0,
     no_compare: Annotated[
@@ -184,7 +184,7 @@ def compare(
         str | None,
         typer.Option(help="Names, separated by commas, or `all`.", show_default="the usual ones"),
     ] = None,
-    steps: Steps = STEPS,
+    steps: Steps = DEFAULT_STEPS,
     seeds: Annotated[
         int, typer.Option(min=1, help="Number of fresh seeds that decide the ranking.")
     ] = 5,

@@ -10,9 +10,9 @@ from typing import Any
 from lrtune.errors import ResultsError
 from lrtune.results.comparison import ComparisonResult
 from lrtune.results.range_test import RangeTestResult
+from lrtune.results.runs import Trace, concat_traces
 from lrtune.results.search import SearchResult
 from lrtune.results.serialization import from_builtins
-from lrtune.results.trace import Trace, concat_traces
 
 __all__ = [
     "KINDS",

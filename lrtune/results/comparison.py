@@ -7,8 +7,8 @@ import pandas as pd
 
 from lrtune import figures
 from lrtune.results.optuna_export import FinishedRun, add_to_optuna, run_id
-from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY
-from lrtune.results.serialization import Serializable, table_field
+from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY, table_field
+from lrtune.results.serialization import Serializable
 from lrtune.schedules import parse
 from lrtune.schedules.snippets import snippet
 

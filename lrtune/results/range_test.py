@@ -9,8 +9,8 @@ from lrtune import figures
 from lrtune.analysis.curves import end_level
 from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.results.optuna_export import FinishedRun, add_to_optuna, run_id
-from lrtune.results.schema import ANSWERS, STOPS, SWEEP
-from lrtune.results.serialization import Serializable, table_field
+from lrtune.results.schema import ANSWERS, STOPS, SWEEP, table_field
+from lrtune.results.serialization import Serializable
 
 if TYPE_CHECKING:
     from optuna.study import Study

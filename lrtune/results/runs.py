@@ -1,16 +1,20 @@
-"""A run: one training with a peak rate, a schedule and a seed."""
+"""Runs, and the trace of a cohort: what training its runs recorded."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from lrtune.errors import ArgumentError
+import pandas as pd
+
+from lrtune import figures
+from lrtune.errors import ArgumentError, positive_number, whole_number
+from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS, table_field
+from lrtune.results.serialization import Serializable
 from lrtune.schedules import Curve, Feedback, Schedule, as_schedule, constant
 
-STEPS = 500
-"""Default length of the training that an answer is for, in optimizer updates."""
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 Shape = Curve | Schedule | Feedback[Any]
 """Everything that a run takes as its schedule."""
@@ -43,9 +47,9 @@ class Run:
     def __init__(self, name: str, lr: float, schedule: Shape = constant(), seed: int = 0) -> None:
         """Check the rate, and take any function of progress for a schedule."""
         object.__setattr__(self, "name", name)
-        object.__setattr__(self, "lr", positive("lr", lr))
+        object.__setattr__(self, "lr", positive_number("lr", lr))
         object.__setattr__(self, "schedule", _as_shape(schedule))
-        object.__setattr__(self, "seed", whole("seed", seed, least=0))
+        object.__setattr__(self, "seed", whole_number("seed", seed, least=0))
 
 
 def _as_shape(shape: Shape) -> Schedule | Feedback[Any]:
@@ -71,8 +75,8 @@ def seed_list(seeds: int, first: int) -> list[int]:
     >>> seed_list(3, 7)
     [7, 8, 9]
     """
-    whole("seed", first, least=0)
-    return list(range(first, first + whole("seeds", seeds, least=1)))
+    whole_number("seed", first, least=0)
+    return list(range(first, first + whole_number("seeds", seeds, least=1)))
 
 
 def checked_runs(runs: Sequence[Run]) -> list[Run]:
@@ -89,19 +93,73 @@ def checked_runs(runs: Sequence[Run]) -> list[Run]:
     return runs
 
 
-def positive(name: str, value: float) -> float:
-    """The value as a finite float > 0, or an error that names it."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise ArgumentError(f"{name} must be a finite number > 0, got {value!r}.")
-    return number
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a call to an evaluator.
+
+    Attributes:
+        updates: Optimizer updates made, those of repeated and discarded training included.
+        val_samples: Samples validated.
+        seconds: Time taken.
+    """
+
+    updates: int
+    val_samples: int
+    seconds: float
 
 
-def whole(name: str, value: int, *, least: int) -> int:
-    """The value as an int >= `least`, or an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ArgumentError(f"{name} must be a whole number >= {least}, got {value!r}.")
-    return value
+@dataclass(frozen=True, eq=False)
+class Trace(Serializable):
+    """The tables that a cohort recorded.
+
+    Attributes:
+        steps: The horizon.
+        frame: One row per run and recorded step: `run`, `step`, `lr`, `loss`, `batch`.
+        runs: One row per run: `run`, `lr` (peak), `schedule`, `seed`, `outcome`, `steps`.
+        validations: One row per run and validation: `run`, `step`, `loss` (validation).
+        costs: One row per run: `run`, `updates`, `val_samples`, `seconds`, as this call made them;
+            empty where what trained the runs does not count them.
+    """
+
+    kind: ClassVar[str] = "trace"
+
+    steps: int
+    frame: pd.DataFrame = table_field(TRACE)
+    runs: pd.DataFrame = table_field(RUNS)
+    validations: pd.DataFrame = table_field(VALIDATIONS)
+    costs: pd.DataFrame = table_field(COSTS, optional=True)
+
+    @property
+    def cost(self) -> Cost:
+        """The cost of all runs."""
+        costs = self.costs
+        updates, val_samples = int(costs["updates"].sum()), int(costs["val_samples"].sum())
+        return Cost(updates, val_samples, float(costs["seconds"].sum()))
+
+    def select(self, names: Sequence[str]) -> "Trace":
+        """The rows of these runs, in this order."""
+        if list(self.runs["run"]) == list(names):
+            return self
+        order = {name: index for index, name in enumerate(names)}
+
+        def selected(frame: pd.DataFrame) -> pd.DataFrame:
+            place = frame["run"].map(order).astype("float64")
+            return frame.loc[place.dropna().sort_values(kind="stable").index].reset_index(drop=True)
+
+        frames = (self.frame, self.runs, self.validations, self.costs)
+        return Trace(self.steps, *map(selected, frames))
+
+    def figure(self) -> "Figure":
+        """Losses over steps, one line per run."""
+        return figures.trace_figure(self.frame)
+
+
+def concat_traces(traces: Sequence[Trace]) -> Trace:
+    """Concatenate traces of different runs over one horizon."""
+    return Trace(
+        steps=traces[0].steps,
+        frame=pd.concat([trace.frame for trace in traces], ignore_index=True),
+        runs=pd.concat([trace.runs for trace in traces], ignore_index=True),
+        validations=pd.concat([trace.validations for trace in traces], ignore_index=True),
+        costs=pd.concat([trace.costs for trace in traces], ignore_index=True),
+    )

@@ -1,4 +1,15 @@
-"""Columns and dtypes of every table in a result. They are contracts."""
+"""The tables in results: their columns, which are contracts, and the check of a table."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from lrtune.errors import ResultsError
+
+Columns = Mapping[str, str]
+"""Names of the columns of a frame to their dtypes, in order."""
 
 TRACE = {
     "run": "str",  # Run.name
@@ -118,3 +129,43 @@ PATHS = {
     "lr": "float64",
     "loss": "float64",
 }
+
+
+def as_table(rows: pd.DataFrame | Iterable[Any], columns: Columns) -> pd.DataFrame:
+    """A frame with exactly these columns, in this order, with these dtypes and a plain index.
+
+    Args:
+        rows: A frame with these columns and perhaps others, or rows as tuples in their order.
+        columns: Names and dtypes.
+
+    Raises:
+        ResultsError: A column is missing, or holds what its dtype cannot.
+
+    >>> as_table([("x", 1)], {"a": "str", "b": "float64"})
+       a    b
+    0  x  1.0
+    """
+    if isinstance(rows, pd.DataFrame):
+        frame = rows
+    else:
+        frame = pd.DataFrame(list(rows), columns=list(columns))
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise ResultsError(
+            f"a table needs the columns {', '.join(columns)}; {', '.join(missing)} missing."
+        )
+    try:
+        return frame[list(columns)].astype(dict(columns)).reset_index(drop=True)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ResultsError(f"a table has a value of the wrong type: {error}") from error
+
+
+def table_field(columns: Columns, *, optional: bool = False) -> Any:
+    """A dataclass field for a frame with these columns; without rows by default if `optional`."""
+    metadata = {"columns": columns}
+    if not optional:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(
+        metadata=metadata,
+        default_factory=lambda: as_table([], columns),
+    )

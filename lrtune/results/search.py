@@ -10,8 +10,8 @@ from lrtune import figures
 from lrtune.analysis.curves import Outcome
 from lrtune.analysis.rate_estimate import decays
 from lrtune.results.optuna_export import FinishedRun, add_to_optuna, run_id
-from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, SPENDING
-from lrtune.results.serialization import Serializable, table_field
+from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, SPENDING, table_field
+from lrtune.results.serialization import Serializable
 from lrtune.schedules import parse
 from lrtune.schedules.snippets import snippet
 

@@ -16,42 +16,9 @@ from typing import Any, ClassVar, TypeVar
 import pandas as pd
 
 from lrtune.errors import ResultsError
+from lrtune.results.schema import Columns, as_table
 
 Record = TypeVar("Record")
-Columns = Mapping[str, str]
-"""Names of the columns of a frame to their dtypes, in order."""
-
-
-def as_table(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """Check a frame: exactly these columns, in this order, with these dtypes and a plain index.
-
-    Raises:
-        ResultsError: A column is missing, or holds what its dtype cannot.
-
-    >>> as_table(pd.DataFrame({"b": [1], "a": ["x"]}), {"a": "str", "b": "float64"})
-       a    b
-    0  x  1.0
-    """
-    missing = [name for name in columns if name not in frame]
-    if missing:
-        raise ResultsError(
-            f"a table needs the columns {', '.join(columns)}; {', '.join(missing)} missing."
-        )
-    try:
-        return frame[list(columns)].astype(dict(columns)).reset_index(drop=True)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ResultsError(f"a table has a value of the wrong type: {error}") from error
-
-
-def table_field(columns: Columns, *, optional: bool = False) -> Any:
-    """A dataclass field for a frame with these columns; without rows by default if `optional`."""
-    metadata = {"columns": columns}
-    if not optional:
-        return dataclasses.field(metadata=metadata)
-    return dataclasses.field(
-        metadata=metadata,
-        default_factory=lambda: as_table(pd.DataFrame(columns=list(columns)), columns),
-    )
 
 
 def to_builtins(value: Any) -> Any:

@@ -18,7 +18,8 @@ from lrtune.analysis.curves import FAILED_OUTCOMES, end_level
 from lrtune.errors import ArgumentError
 from lrtune.results import KINDS, Result, Trace, read
 from lrtune.results.optuna_export import FinishedRun, add_to_optuna
-from lrtune.results.serialization import as_table, write
+from lrtune.results.schema import as_table
+from lrtune.results.serialization import write
 from lrtune.study import tables
 from lrtune.study.catalog import study_row
 from lrtune.study.database import Database, study_location
@@ -223,7 +224,7 @@ def _recorded(rows: list[Mapping[Any, Any]]) -> pd.DataFrame:
         val = float(run.val[0]) if len(run.val) else np.nan
         values = (row[known.get(name, name)] for name in RECORDED if name not in ("train", "val"))
         records.append((*values, train, val))
-    return as_table(pd.DataFrame(records, columns=list(RECORDED)), RECORDED)
+    return as_table(records, RECORDED)
 
 
 def _trace(rows: list[Mapping[Any, Any]]) -> Trace:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lrtune.analysis.curves import FAILED_OUTCOMES
-from lrtune.errors import ArgumentError
+from lrtune.errors import ArgumentError, whole_number
 from lrtune.results import Trace
-from lrtune.results.runs import Run, checked_runs, whole
+from lrtune.results.runs import Run, checked_runs
 from lrtune.study.leases import Request
 from lrtune.study.run_records import RecordedRun
 from lrtune.training import Evaluate
@@ -113,7 +113,7 @@ class StudyEvaluator:
         until: int | None = None,
     ) -> Trace:
         """The trace of these runs; see `Evaluate`."""
-        end = whole("steps", steps, least=1) if until is None else until
+        end = whole_number("steps", steps, least=1) if until is None else until
         if not 1 <= end <= steps:
             raise ArgumentError(f"until={end} lies outside 1 ... {steps}, the horizon.")
         return self._answer(

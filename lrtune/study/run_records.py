@@ -11,10 +11,8 @@ from sqlalchemy import delete, func, insert, select
 
 from lrtune.analysis.curves import Outcome, end_level
 from lrtune.results import Trace
-from lrtune.results.runs import Run
-from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS
-from lrtune.results.serialization import as_table
-from lrtune.results.trace import Cost
+from lrtune.results.runs import Cost, Run
+from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS, as_table
 from lrtune.schedules.registry import registered_name
 from lrtune.study import tables
 from lrtune.study.database import Database
@@ -145,9 +143,9 @@ def trace_from_runs(
     vals = [(name, until, run.final) for name, *_, run in named if validate and len(run.val)]
     return Trace(
         frame=as_table(frame, TRACE),
-        runs=as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS),
-        validations=as_table(pd.DataFrame(vals, columns=list(VALIDATIONS)), VALIDATIONS),
-        costs=as_table(pd.DataFrame(costs, columns=list(COSTS)), COSTS),
+        runs=as_table(rows, RUNS),
+        validations=as_table(vals, VALIDATIONS),
+        costs=as_table(costs, COSTS),
         steps=steps,
     )
 

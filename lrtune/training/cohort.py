@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from lrtune.analysis.curves import Outcome
-from lrtune.errors import ArgumentError, add_location
+from lrtune.errors import ArgumentError, add_location, whole_number
 from lrtune.results import Trace
-from lrtune.results.runs import Run, checked_runs, whole
-from lrtune.results.schema import VALIDATIONS
-from lrtune.results.serialization import as_table
+from lrtune.results.runs import Run, checked_runs
+from lrtune.results.schema import VALIDATIONS, as_table
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state
 from lrtune.task.task import Task
 from lrtune.training.batch_cache import BatchCache, BatchStreams
@@ -89,7 +88,7 @@ class Cohort:
         stage: str = "training",
         progress: Progress | None = None,
     ) -> None:
-        self.task, self.steps = task, whole("steps", steps, least=1)
+        self.task, self.steps = task, whole_number("steps", steps, least=1)
         self._engine: Engine = Loop(task) if engine is None else engine
         self._retire, self._stage, self._progress = retire, stage, progress
         runs = checked_runs(runs)
@@ -124,7 +123,7 @@ class Cohort:
 
         `stage` is a new word for `progress`.
         """
-        end = self.steps if to is None else whole("to", to, least=self._step)
+        end = self.steps if to is None else whole_number("to", to, least=self._step)
         if end > self.steps:
             raise ArgumentError(f"to={end} lies beyond the horizon of {self.steps} steps.")
         self._goal, self._stage = end, stage or self._stage

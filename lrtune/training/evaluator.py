@@ -9,11 +9,10 @@ from typing import Protocol
 
 import pandas as pd
 
-from lrtune.errors import ArgumentError
+from lrtune.errors import ArgumentError, whole_number
 from lrtune.results import Trace, concat_traces
-from lrtune.results.runs import Run, checked_runs, whole
-from lrtune.results.schema import COSTS
-from lrtune.results.serialization import as_table
+from lrtune.results.runs import Run, checked_runs
+from lrtune.results.schema import COSTS, as_table
 from lrtune.task.memory import max_runs
 from lrtune.task.task import Task
 from lrtune.training.batch_cache import BatchCache
@@ -120,7 +119,9 @@ class Evaluator:
         until: int | None = None,
     ) -> Trace:
         """Train the runs; see `Evaluate`."""
-        end = whole("steps", steps, least=1) if until is None else whole("until", until, least=1)
+        end = whole_number("steps", steps, least=1)
+        if until is not None:
+            end = whole_number("until", until, least=1)
         if end > steps:
             raise ArgumentError(f"until={end} lies beyond the horizon of {steps} steps.")
         held, new = self._split(checked_runs(runs), steps, end)

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from lrtune.analysis.curves import Outcome, diverged_at
 from lrtune.errors import ScheduleError
 from lrtune.results.runs import Run
-from lrtune.results.schema import RUNS, TRACE
-from lrtune.results.serialization import as_table
+from lrtune.results.schema import RUNS, TRACE, as_table
 from lrtune.schedules import Feedback, Schedule, momenta, multipliers
 from lrtune.training.engines import StepSettings
 
@@ -112,7 +111,7 @@ def run_rows(records: Sequence[RunRecord], otherwise: Outcome) -> pd.DataFrame:
         (run.name, run.lr, repr(run.schedule), run.seed, (outcome or otherwise).name, len(losses))
         for run, outcome, losses in ((one.run, one.outcome, one.losses) for one in records)
     ]
-    return as_table(pd.DataFrame(rows, columns=list(RUNS)), RUNS)
+    return as_table(rows, RUNS)
 
 
 RetireRule = Callable[[NDArray[np.float64]], tuple[int, Outcome] | None]

@@ -16,10 +16,8 @@ from lrtune.analysis.rate_estimate import (
 )
 from lrtune.errors import SearchError
 from lrtune.results import Trace, concat_traces
-from lrtune.results.runs import Run, grid
-from lrtune.results.schema import CHECKS
-from lrtune.results.serialization import as_table
-from lrtune.results.trace import Cost
+from lrtune.results.runs import Cost, Run, grid
+from lrtune.results.schema import CHECKS, as_table
 from lrtune.training import Evaluate
 from lrtune.tuning.planning import Budget, Plan
 from lrtune.tuning.rate_history import (

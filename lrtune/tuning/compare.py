@@ -9,14 +9,15 @@ import numpy as np
 from lrtune.analysis.curves import end_level
 from lrtune.analysis.ranks import survivors
 from lrtune.analysis.rate_estimate import NEIGHBOUR, estimate_optimum
-from lrtune.errors import ArgumentError
+from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import ComparisonResult
 from lrtune.results.manifest import manifest
-from lrtune.results.runs import STEPS, Shape, positive, seed_list, whole
+from lrtune.results.runs import Shape, seed_list
 from lrtune.schedules import constant
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
 from lrtune.tuning.candidates import ComparedSchedule, ParameterSampler, resolve_schedules
+from lrtune.tuning.planning import DEFAULT_STEPS
 from lrtune.tuning.ranking import summarize
 from lrtune.tuning.rate_history import within
 from lrtune.tuning.rounds import Candidate, Round, Rounds
@@ -46,7 +47,7 @@ def compare(
     lr: float,
     *,
     schedules: Sequence[str] | Mapping[str, Shape] | None = None,
-    steps: int = STEPS,
+    steps: int = DEFAULT_STEPS,
     seeds: int = 5,
     seed: int = 0,
     samples: int = 0,
@@ -102,13 +103,15 @@ def compare(
     >>> sorted(ranked.table["schedule"])
     ['constant', 'cosine', 'linear']
     """
-    lr = positive("lr", lr)
-    whole("samples", samples, least=0)
-    whole("steps", steps, least=1)
-    last = max(1, round(steps / 4)) if horizon is None else whole("horizon", horizon, least=1)
+    lr = positive_number("lr", lr)
+    whole_number("samples", samples, least=0)
+    whole_number("steps", steps, least=1)
+    last = max(1, round(steps / 4))
+    if horizon is not None:
+        last = whole_number("horizon", horizon, least=1)
     if last > steps:
         raise ArgumentError(f"horizon={last} is longer than steps={steps}. Raise steps.")
-    low, high = (positive("a limit", limit) for limit in limits)
+    low, high = (positive_number("a limit", limit) for limit in limits)
     if not low <= lr <= high:
         raise ArgumentError(f"lr={lr:g} lies outside the limits {low:g} ... {high:g}. Widen them.")
     horizons = sorted({max(1, round(last / 2**halvings)) for halvings in range(HORIZONS)})

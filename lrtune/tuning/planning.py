@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lrtune.errors import ArgumentError
-from lrtune.results.runs import positive, whole
-from lrtune.results.schema import SPENDING
-from lrtune.results.serialization import as_table
-from lrtune.results.trace import Cost
+from lrtune.errors import ArgumentError, positive_number, whole_number
+from lrtune.results.runs import Cost
+from lrtune.results.schema import SPENDING, as_table
+
+DEFAULT_STEPS = 500
+"""The length of the training that an answer is for by default, in optimizer updates."""
 
 BUDGET = 4.0
 """Full trainings that a search may spend by default."""
@@ -92,12 +93,12 @@ def plan(steps: int, budget: float | None = None, *, seeds: int = 3, coarse: int
     Raises:
         ArgumentError: A number is out of its range, or does not pay for runs of four updates.
     """
-    whole("steps", steps, least=SHORTEST * LENGTHENING)
-    whole("seeds", seeds, least=1)
+    whole_number("steps", steps, least=SHORTEST * LENGTHENING)
+    whole_number("seeds", seeds, least=1)
     per_seed = coarse + 2 + 3 * (LENGTHENING - 1) + LENGTHENING + SPARE  # in short runs
     if budget is None:
         budget = max(BUDGET, math.ceil(1 + SHORTEST * per_seed / steps))
-    budget = positive("budget", budget)
+    budget = positive_number("budget", budget)
     verify = budget >= VERIFIED
     rest = budget - verify
     used = min(max(int(rest + 1e-9), 1), seeds)

@@ -5,12 +5,11 @@ import pandas as pd
 
 from lrtune.analysis.curves import Outcome
 from lrtune.analysis.sweep_rules import RULES, Suggestion, ensemble, read_sweep, suggest
-from lrtune.errors import ArgumentError
+from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import RangeTestResult, Trace
 from lrtune.results.manifest import manifest
-from lrtune.results.runs import Run, positive, seed_list, whole
-from lrtune.results.schema import ANSWERS, STOPS, SWEEP
-from lrtune.results.serialization import as_table
+from lrtune.results.runs import Run, seed_list
+from lrtune.results.schema import ANSWERS, STOPS, SWEEP, as_table
 from lrtune.schedules import Schedule, growth
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
@@ -67,10 +66,10 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    low, high = positive("low", low), positive("high", high)
+    low, high = positive_number("low", low), positive_number("high", high)
     if low >= high:
         raise ArgumentError(f"low={low:g} must lie below high={high:g}. Swap them.")
-    whole("steps", steps, least=2)
+    whole_number("steps", steps, least=2)
     chosen, growing = seed_list(seeds, seed), growth(low / high)
     sweeps = {s: Run(f"sweep/{s}", high, growing, s) for s in chosen}
     controls = {s: Run(f"untrained/{s}", high, UNTRAINED, s) for s in chosen}

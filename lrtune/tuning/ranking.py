@@ -11,8 +11,7 @@ from lrtune.analysis.plateau import early_decrease, plateau
 from lrtune.analysis.ranks import PairedResult, compare_paired, kendall_tau, seeds_needed
 from lrtune.errors import SearchError
 from lrtune.results import ComparisonResult
-from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY
-from lrtune.results.serialization import as_table
+from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY, as_table
 from lrtune.tuning.candidates import ComparedSchedule
 from lrtune.tuning.rounds import Round, Rounds
 

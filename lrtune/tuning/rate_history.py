@@ -12,8 +12,7 @@ from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome, end_level, noise
 from lrtune.analysis.ranks import PairedResult, compare_paired
 from lrtune.errors import SearchError
 from lrtune.results import Trace
-from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES
-from lrtune.results.serialization import as_table
+from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, as_table
 
 SURE = 0.99
 """Coverage of all intervals at once by which a rate is behind: giving up a good one is costly."""

@@ -15,16 +15,15 @@ from lrtune.analysis.rate_estimate import (
     likely_range,
     remaining_loss,
 )
-from lrtune.errors import ArgumentError
+from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import SearchResult
 from lrtune.results.manifest import manifest
-from lrtune.results.runs import STEPS, grid, positive, seed_list, whole
-from lrtune.results.schema import SPENDING
-from lrtune.results.serialization import as_table
+from lrtune.results.runs import grid, seed_list
+from lrtune.results.schema import SPENDING, as_table
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
 from lrtune.tuning.budget_search import BudgetSearch
-from lrtune.tuning.planning import VERIFIED, plan
+from lrtune.tuning.planning import DEFAULT_STEPS, VERIFIED, plan
 from lrtune.tuning.rate_history import (
     Answer,
     RateHistory,
@@ -57,7 +56,7 @@ SCHEDULE = "trapezoid"
 def search(
     task: Task,
     *,
-    steps: int = STEPS,
+    steps: int = DEFAULT_STEPS,
     seeds: int = 3,
     seed: int = 0,
     coarse: Sequence[float] = COARSE,
@@ -113,7 +112,7 @@ def search(
     >>> found.schedule, found.peak
     ('trapezoid', 0.285)
     """
-    whole("steps", steps, least=1)
+    whole_number("steps", steps, least=1)
     whole_grid = horizon is not None or tuple(fine) != FINE
     if budget is None and whole_grid:
         budget = math.inf
@@ -122,7 +121,9 @@ def search(
             f"budget={budget!r} plans the horizons and the rates after the coarse grid by itself. "
             "Leave out `horizon` and `fine`, or pass budget=math.inf."
         )
-    short = whole("horizon", max(1, round(steps * SHORT)) if horizon is None else horizon, least=1)
+    short = max(1, round(steps * SHORT))
+    if horizon is not None:
+        short = whole_number("horizon", horizon, least=1)
     if short > steps:
         raise ArgumentError(f"horizon={short} is longer than steps={steps}. Raise steps.")
     coarse, fine, limits = _checked(coarse, fine, limits)
@@ -164,9 +165,9 @@ def _checked(
     coarse: Sequence[float], fine: Sequence[float], limits: tuple[float, float]
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, float]]:
     """The grids in order, and the limits; raises where the coarse grid leaves them."""
-    coarse = tuple(sorted({positive("a coarse rate", rate) for rate in coarse}))
-    fine = tuple(sorted({positive("a fine factor", factor) for factor in fine}))
-    low, high = (positive("a limit", limit) for limit in limits)
+    coarse = tuple(sorted({positive_number("a coarse rate", rate) for rate in coarse}))
+    fine = tuple(sorted({positive_number("a fine factor", factor) for factor in fine}))
+    low, high = (positive_number("a limit", limit) for limit in limits)
     if not coarse:
         raise ArgumentError("the coarse grid is empty. Give at least one rate, such as 0.01.")
     if not low <= coarse[0] <= coarse[-1] <= high:
