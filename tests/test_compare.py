@@ -259,7 +259,7 @@ def test_names_of_schedules_and_runs_are_only_labels(task, monkeypatch, names, h
     texts = {"because", "notes", "manifest"}
     expected = ranked(["mine/1", "mine/2", "mine/3"])
     if hashed:
-        monkeypatch.setattr("lrtune.tuning.rounds.Run", hashed_run)
+        monkeypatch.setattr("lrtune.tuning.candidates.Run", hashed_run)
     renamed = json.dumps(ranked(names))
     for place, name in enumerate(names, start=1):
         renamed = renamed.replace(json.dumps(name), f'"mine/{place}"')

@@ -48,8 +48,7 @@ def compare_paired(
     0.2  1.55        0.05 -0.37  0.47     0.3   True
     0.4  3.65        2.15  1.73  2.57     0.3  False
 
-    Source: Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3 (1), 3
-    (moderated t), with a fixed prior.
+    Source: Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3 (1), 3 (moderated t), with a fixed prior.
     """
     finite = scores[np.isfinite(scores).all(axis=1)]
     if finite.empty:

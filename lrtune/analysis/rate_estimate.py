@@ -20,6 +20,11 @@ MIN_FACTOR = 2  # by convention: on a finer grid, nearer rates are no neighbours
 CONSTANT_MEAN = 0.95  # by definition: a schedule with a higher mean multiplier is constant
 
 
+def rounded(rate: float, digits: int = 3) -> float:
+    """The rate to so many significant digits, as people write it."""
+    return float(f"{rate:.{digits}g}")
+
+
 def decays(schedule: Schedule) -> bool:
     """Whether the schedule leaves its peak by more than a few percent of it, on average.
 
@@ -88,16 +93,15 @@ def likely_range(lr: float, losses: Mapping[float, float]) -> tuple[float, float
     """
     failed = (rate for rate, loss in losses.items() if math.isinf(loss) and rate > lr)
     low, high = lr / INTERVAL_FACTOR, min(lr * INTERVAL_FACTOR, min(failed, default=math.inf))
-    return float(f"{low:.3g}"), float(f"{high:.3g}")
+    return rounded(low), rounded(high)
 
 
 def remaining_loss(losses: Mapping[float, float], start: float) -> float:
-    """The share of the initial loss that remains at the lowest one, in [0, 1].
+    """The share of the initial loss, if that is positive, that remains at the lowest; else 1.
 
     >>> remaining_loss({0.1: 0.5, 0.2: math.inf}, start=2.0)
     0.25
     """
-    # Where the initial loss is zero or negative, shares mean nothing.
     return min(max(min(losses.values()) / start, 0.0), 1.0) if start > 0 else 1.0
 
 

@@ -13,6 +13,7 @@ from lrtune.analysis.rate_estimate import (
     leading_rate,
     likely_range,
     mask_unstable,
+    rounded,
 )
 from lrtune.errors import SearchError
 from lrtune.results import Trace, concat_traces
@@ -20,69 +21,47 @@ from lrtune.results.runs import Cost, Run, grid
 from lrtune.results.schema import CHECKS, as_table
 from lrtune.training import Evaluate
 from lrtune.tuning.planning import Budget, Plan
-from lrtune.tuning.rate_history import (
-    Answer,
-    RateHistory,
-    beyond_edge,
-    check_runs,
-    mark_given_up,
-    mean_losses,
-    score_runs,
-    within,
-)
+from lrtune.tuning.rate_history import Answer, Limits, RateHistory, clip, mean_losses, within
 
+# Shares of the long horizon at which runs are measured: the mean of three scatters less.
 SEGMENTS = (4 / 6, 5 / 6, 1)
-"""Shares of the long horizon at which runs are measured; the mean of three scatters less."""
 
 
 class BudgetSearch:
-    """Trains rates for a short and a long horizon, and never starts what could exceed the budget.
-
-    Args:
-        evaluate: The function that trains runs. Where it has a method `price(runs, steps, until)`,
-            that is the most updates that each run may take.
-        plan: How long the runs are, and what may be spent.
-        seeds: The seeds that every rate is trained with.
-        limits: The lowest and the highest rate to try.
-
-    Attributes:
-        history: Every rate trained; filled when the search ends.
-        budget: What was spent.
-    """
+    """Trains rates for a short and a long horizon; starts nothing that could exceed the budget."""
 
     def __init__(
-        self, evaluate: Evaluate, plan: Plan, seeds: Sequence[int], limits: tuple[float, float]
+        self, evaluate: Evaluate, plan: Plan, seeds: Sequence[int], limits: Limits
     ) -> None:
-        """No rate was trained yet."""
         self._evaluate, self.plan, self._limits = evaluate, plan, limits
-        self.history = RateHistory(plan.long, seeds)
+        self.history = RateHistory(plan.long, seeds)  # filled when the search ends
         self.budget = Budget(plan.updates)
-        self._notes: list[str] = []
         self._short: dict[float, float] = {}  # the loss of each rate after the short horizon
         self._long: dict[float, float] = {}  # and after the long one
         self._levels: dict[str, float] = {}  # the loss of each run after the long horizon
-        self._traces: dict[str, Trace] = {}  # the last trace of each run
+        self._traces: dict[str, Trace] = {}  # the last trace of each run, but for verification
         self._steps: dict[str, int] = {}  # how far each run was trained
         self._resumes = True  # whether `evaluate` goes on with runs that it has trained before
         self._start = self._stderr = math.nan
 
     def run(self, coarse: Sequence[float]) -> Answer:
-        """Coarse grid, rates between, longer runs, answer, verification: what the budget pays for.
-
-        Raises:
-            SearchError: Every rate failed, or the budget does not pay for longer runs.
-        """
+        """Coarse grid, rates between, longer runs, answer, verification, as the budget allows."""
         if not self._train_short(coarse, "coarse"):
             raise SearchError(
                 f"the budget of {self.plan.updates} updates does not pay for the coarse grid and "
                 "the choice of an engine. Give a larger budget, or choose the engine `loop`."
             )
-        self._grow()
+        self.history.grow(
+            lambda: leading_rate(self._short, self._stderr),
+            lambda rate: self._train_short([rate], "coarse"),
+            self._limits,
+        )
         best = self._leader()
         for rate in within([best / NEIGHBOUR, best * NEIGHBOUR], self._limits):
             self._train_short([rate], "between")  # each alone, so that it can go on alone
         self._extend_around(self._leader())
-        lr, checks = self._answer()
+        lr = self._train_answer()
+        lr, checks = self._verify(lr)
         if not self._long:
             raise SearchError(
                 f"the budget of {self.plan.updates} updates went into growing the grid from "
@@ -95,9 +74,9 @@ class BudgetSearch:
         self._fill_history()
         if rates := self.history.given_up:
             stopped = f"not trained beyond {self.plan.short} steps, as other rates were better"
-            self._notes.insert(0, f"{stopped}: {rates}")
+            self.history.notes.insert(0, f"{stopped}: {rates}")
         interval = likely_range(lr, self._short | self._long)
-        return Answer(lr, interval, self._long, self._start, checks, self._notes)
+        return Answer(lr, interval, self._long, self._start, checks)
 
     def _leader(self) -> float:
         """The rate to go on from after the short runs."""
@@ -106,25 +85,13 @@ class BudgetSearch:
             raise self.history.failure(self.plan.short)
         return leader
 
-    def _grow(self) -> None:
-        """Add decades to the coarse grid while its best rate is at its edge."""
-        while beyond := beyond_edge(self.history.stages, leading_rate(self._short, self._stderr)):
-            rate, why = beyond
-            if not within([rate], self._limits):
-                self._notes.append(f"{why}, and lies at a limit: widen `limits`")
-                return
-            if not self._train_short([rate], "coarse"):
-                self._notes.append(f"{why}, and the budget does not pay for {rate:.3g}")
-                return
-            self._notes.append(f"{why}: added {rate:.3g}")
-
     def _extend_around(self, best: float) -> None:
         """Train the best rate and its neighbours longer, until the best is among the inner ones."""
         while True:
             around = [best / NEIGHBOUR, best, best * NEIGHBOUR]
             around = [self.history.nearest(rate) for rate in within(around, self._limits)]
             if not self._extend(around, "longer"):
-                self._notes.append(
+                self.history.notes.append(
                     f"the budget does not pay for longer runs on both sides of {best:.3g}, so the "
                     "best rate may lie beyond: give a larger budget"
                 )
@@ -132,7 +99,7 @@ class BudgetSearch:
             losses = mask_unstable(self._long)
             leader = min(around, key=losses.__getitem__)
             if math.isinf(losses[leader]):
-                self._notes.append(
+                self.history.notes.append(
                     f"rates from {around[0]:.3g} on failed within {self.plan.long} steps"
                 )
                 leader = self._step_down(best)
@@ -143,36 +110,38 @@ class BudgetSearch:
     def _step_down(self, lr: float) -> float:
         """The next lower decade that does not fail in a longer run, one at a time."""
         while lr / 10 >= self._limits[0] * 0.999:
-            lr = self.history.nearest(float(f"{lr / 10:.4g}"))
+            lr = self.history.nearest(rounded(lr / 10, 4))
             if not self._extend([lr], "longer") or math.isfinite(self._long[lr]):
                 break
         return lr
 
-    def _answer(self) -> tuple[float, pd.DataFrame]:
-        """The estimated optimum and its checks, trained as far as the budget pays."""
-        low, high = self._limits
+    def _train_answer(self) -> float:
+        """The estimated optimum, trained as far as the budget pays, and lowered while it fails."""
         losses = self._long or self._short
         lowest = min(losses)
-        failed = math.isinf(losses[lowest])  # then so did all, and the budget ends here
+        failed = math.isinf(losses[lowest])  # then so did all: there is nothing to estimate from
         lr = lowest / NEIGHBOUR if failed else estimate_optimum(losses, self._start)
-        lr = float(f"{min(max(lr, low), high):.3g}")
+        lr = clip(lr, self._limits)
         while self._extend([lr], "answer"):
-            if math.isfinite(self._long[lr]) or lr / NEIGHBOUR < low:
+            if math.isfinite(self._long[lr]) or lr / NEIGHBOUR < self._limits[0]:
                 break
-            lower = float(f"{lr / NEIGHBOUR:.3g}")
-            self._notes.append(f"{lr:.3g} failed within {self.plan.long} steps: lowered to {lower}")
+            lower = rounded(lr / NEIGHBOUR)
+            self.history.notes.append(
+                f"{lr:.3g} failed within {self.plan.long} steps: lowered to {lower}"
+            )
             lr = lower
+        return lr
+
+    def _verify(self, lr: float) -> tuple[float, pd.DataFrame]:
+        """The rate after training its first seed to the end, if planned, and the checks of that."""
         checks = as_table(pd.DataFrame(columns=list(CHECKS)), CHECKS)
         first = grid([lr], self.history.seeds[:1])
         affordable = self._price(first, self.plan.steps) <= self.budget.remaining
         if self.plan.verify and affordable and math.isfinite(self._long.get(lr, 0.0)):
-            traces = dict(self._traces)
-            trace = self._train(first, self.plan.steps, "verify", validate=False)
-            self._traces = traces  # rates are compared over equal lengths
-            checks = check_runs(trace, self.plan.long)
+            checks = self.history.check(self._train(first, self.plan.steps, "verify"))
             if not checks["passed"].all():
-                lower = float(f"{lr / NEIGHBOUR:.3g}")
-                self._notes.append(
+                lower = rounded(lr / NEIGHBOUR)
+                self.history.notes.append(
                     f"{lr:.3g} was unstable over {self.plan.steps} steps: lowered to {lower:.3g}, "
                     "which was not trained to the end"
                 )
@@ -238,15 +207,14 @@ class BudgetSearch:
         anew = any(len(trace.costs) for trace in self._traces.values())
         return sum(until - (0 if anew else self._steps.get(run.name, 0)) for run in runs)
 
-    def _train(
-        self, runs: Sequence[Run], until: int, stage: str, *, validate: bool = True
-    ) -> Trace:
+    def _train(self, runs: Sequence[Run], until: int, stage: str) -> Trace:
         """Train runs up to a step, and charge the cost to the budget."""
-        price = self._price(runs, until)
-        trace = self._evaluate(runs, self.plan.steps, stage=stage, until=until, validate=validate)
+        price, verify = self._price(runs, until), stage == "verify"
+        trace = self._evaluate(runs, self.plan.steps, stage=stage, until=until, validate=not verify)
         self.budget.charge(stage, trace.cost if len(trace.costs) else Cost(price, 0, 0.0))
         self._steps |= {run.name: until for run in runs}
-        self._traces |= {run.name: trace for run in runs}
+        if not verify:  # rates are compared over equal lengths
+            self._traces |= {run.name: trace for run in runs}
         return trace
 
     def _fill_history(self) -> None:
@@ -254,14 +222,10 @@ class BudgetSearch:
         names = [run.name for run in grid(list(self.history.stages), self.history.seeds)]
         trace = concat_traces([self._traces[name].select([name]) for name in names])
         levels = {name: level for name, level in self._levels.items() if math.isfinite(level)}
-        trace = mark_given_up(trace, [name for name in names if name not in levels])
-        scores = score_runs(trace)
-        self.history.add(trace, scores.assign(score=trace.runs["run"].map(levels)))
+        self.history.add(trace, [name for name in names if name not in levels], levels)
 
 
 def _by_rate(levels: pd.Series, runs: Sequence[Run]) -> dict[float, float]:
     """The mean loss of each rate over its seeds."""
-    by_rate: dict[float, list[float]] = {}
-    for run in runs:
-        by_rate.setdefault(run.lr, []).append(levels[run.name])
-    return {rate: float(np.mean(losses)) for rate, losses in by_rate.items()}
+    rates = dict.fromkeys(run.lr for run in runs)
+    return {r: float(np.mean([levels[run.name] for run in runs if run.lr == r])) for r in rates}

@@ -8,7 +8,7 @@ import numpy as np
 
 from lrtune.analysis.curves import end_level
 from lrtune.analysis.ranks import survivors
-from lrtune.analysis.rate_estimate import NEIGHBOUR, estimate_optimum
+from lrtune.analysis.rate_estimate import NEIGHBOUR, estimate_optimum, rounded
 from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import ComparisonResult
 from lrtune.results.manifest import manifest
@@ -16,30 +16,20 @@ from lrtune.results.runs import Shape, seed_list
 from lrtune.schedules import constant
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
-from lrtune.tuning.candidates import ComparedSchedule, ParameterSampler, resolve_schedules
+from lrtune.tuning.candidates import Candidate, ParameterSampler, Round, Rounds, resolve_schedules
 from lrtune.tuning.planning import DEFAULT_STEPS
 from lrtune.tuning.ranking import summarize
-from lrtune.tuning.rate_history import within
-from lrtune.tuning.rounds import Candidate, Round, Rounds
+from lrtune.tuning.rate_history import Limits, clip, within
 
-HORIZONS = 3
-"""Each horizon is twice as long as the one before; the last one ranks the schedules."""
+HORIZONS = 3  # each horizon is twice as long as the one before; the last one ranks the schedules
+SELECTION_SEEDS = 3  # fewer select rates that diverge with the next seed
+STEPS_DOWN = 2  # how often a schedule that fails with the fresh seeds is tried at a lower rate
+GROWTHS = 3  # how often the grid of a schedule grows while its best rate is at the edge
+BATCH = 4  # candidates of a schedule that are trained side by side before Optuna proposes the next
 
-STEPS_DOWN = 2
-"""How often a schedule that fails with the fresh seeds is tried at a lower rate."""
-
-SELECTION_SEEDS = 3
-"""Seeds that candidates are selected with; fewer select rates that diverge with the next seed."""
-
-GROWTHS = 3
-"""How often the grid of a schedule grows while its best rate is at the edge."""
-
+# Weight of a schedule's own short runs in its peak, over log rate; the rest is the search's rate
+# (`docs/decisions/0011-peaks-and-ties.md`).
 MEASURED_WEIGHT = 1 / 3
-"""Weight of a schedule's own short runs in its peak, over log rate; the rest is the search's rate
-(`docs/decisions/0011-peaks-and-ties.md`)."""
-
-BATCH = 4
-"""Candidates of a schedule that are trained side by side before Optuna proposes the next."""
 
 
 def compare(
@@ -52,7 +42,7 @@ def compare(
     seed: int = 0,
     samples: int = 0,
     horizon: int | None = None,
-    limits: tuple[float, float] = (1e-7, 10.0),
+    limits: Limits = (1e-7, 10.0),
     progress: Progress | None = None,
     evaluate: Evaluate | None = None,
 ) -> ComparisonResult:
@@ -60,14 +50,12 @@ def compare(
 
     Every run is a whole schedule, compressed to one of three horizons, each twice the one before.
 
-    1. Peaks, on the first horizon: the defaults of each schedule at three rates a factor of
-       sqrt(10) apart; the grid grows while the best rate is at its edge. The peak is a weighted
-       mean of what these runs and what `lr` say.
-    2. Selection, with three seeds: the defaults and `samples` of each schedule's parameters run at
-       its peak over the horizons but the last. After each the worse half is dropped, but never the
-       best of a schedule.
-    3. Ranking, on the last horizon, with seeds that no selection has used: the best candidate of
-       each schedule; one that diverges is tried at a lower rate.
+    1. Peaks, on the first horizon: three rates a factor of sqrt(10) apart, or more while the best
+       is at the edge. The peak is a weighted mean of what these runs and what `lr` say.
+    2. Selection, over the horizons but the last: the defaults and `samples` of each schedule's
+       parameters. After each the worse half is dropped, but never the best of a schedule.
+    3. Ranking, on the last horizon, with fresh seeds: the best candidate of each schedule; one that
+       diverges is tried at a lower rate.
 
     Schedules are ranked by validation loss, or without validation data by the training loss of the
     last fifth. A winner's paired difference to every other schedule excludes zero, all at once, and
@@ -104,95 +92,45 @@ def compare(
     ['constant', 'cosine', 'linear']
     """
     lr = positive_number("lr", lr)
+    horizons, limits = _checked(lr, samples, steps, horizon, limits)
+    last = horizons[-1]
+    compared = resolve_schedules(schedules, horizons)
+    fresh = seed_list(seeds, seed + SELECTION_SEEDS)
+    evaluate = evaluate or Evaluator(task, progress=progress)
+    rounds = Rounds(evaluate, compared, seed_list(SELECTION_SEEDS, seed))
+    informative = informative_horizons(rounds, lr, horizons)
+    peaks = find_peaks(rounds, lr, limits, horizons[0])
+    best = select(rounds, peaks, samples, informative[:-1] or informative)
+    final = rounds.train(best, last, fresh, "compare: fresh seeds")
+    for _ in range(STEPS_DOWN):
+        if lower := lower_failed(final, limits[0]):
+            final = final.merged(rounds.train(lower, last, fresh, "compare: stepped down"))
+    names = tuple(schedule.name for schedule in compared)
+    settings = {"lr": lr, "schedules": names, "steps": steps, "horizon": last, "seeds": seeds}
+    made = manifest(task.describe(), **settings, seed=seed, samples=samples)
+    return summarize(rounds, final, steps, made)
+
+
+def _checked(
+    lr: float, samples: int, steps: int, horizon: int | None, limits: Limits
+) -> tuple[list[int], Limits]:
+    """The horizons and the limits; raises where a number is out of its range."""
     whole_number("samples", samples, least=0)
     whole_number("steps", steps, least=1)
-    last = max(1, round(steps / 4))
-    if horizon is not None:
-        last = whole_number("horizon", horizon, least=1)
+    last = max(1, round(steps / 4)) if horizon is None else horizon
+    whole_number("horizon", last, least=1)
     if last > steps:
         raise ArgumentError(f"horizon={last} is longer than steps={steps}. Raise steps.")
     low, high = (positive_number("a limit", limit) for limit in limits)
     if not low <= lr <= high:
         raise ArgumentError(f"lr={lr:g} lies outside the limits {low:g} ... {high:g}. Widen them.")
     horizons = sorted({max(1, round(last / 2**halvings)) for halvings in range(HORIZONS)})
-    compared = resolve_schedules(schedules, horizons)
-    fresh = seed_list(seeds, seed + SELECTION_SEEDS)
-    evaluate = evaluate or Evaluator(task, progress=progress)
-    rounds = Rounds(evaluate, seed_list(SELECTION_SEEDS, seed))
-    informative = informative_horizons(rounds, lr, horizons)
-    peaks = find_peaks(rounds, compared, lr, (low, high), horizons[0])
-    best = select(rounds, compared, peaks, samples, informative[:-1] or informative)
-    final = rounds.train(best, last, fresh, "compare: fresh seeds")
-    for _ in range(STEPS_DOWN):
-        if lower := lower_failed(final, low):
-            final = final.merged(rounds.train(lower, last, fresh, "compare: stepped down"))
-    names = tuple(schedule.name for schedule in compared)
-    settings = {"lr": lr, "schedules": names, "steps": steps, "horizon": last, "seeds": seeds}
-    made = manifest(task.describe(), **settings, seed=seed, samples=samples)
-    return summarize(rounds, final, compared, steps, made)
-
-
-def find_peaks(
-    rounds: Rounds,
-    schedules: Sequence[ComparedSchedule],
-    lr: float,
-    limits: tuple[float, float],
-    horizon: int,
-) -> dict[str, float]:
-    """Estimate the peak rate of each schedule, for the length that `lr` is best for.
-
-    It lies between two estimates whose errors are independent: the peak that usually goes with the
-    best constant rate, and the best of short runs at three rates, or more while the best of them is
-    at the edge. These runs are short, but even so they say more about the schedule at hand.
-    """
-    likely = {s.name: _clip(lr * s.peak_ratio, limits) for s in schedules}
-
-    def train(rates: Mapping[str, Sequence[float]]) -> Round:
-        candidates = [Candidate(s.name, 0, s.shape, lr) for s in schedules for lr in rates[s.name]]
-        return rounds.train(candidates, horizon, rounds.seeds, "compare: peaks")
-
-    trained = train({
-        name: within([peak / NEIGHBOUR, peak, peak * NEIGHBOUR], limits, digits=3)
-        for name, peak in likely.items()
-    })  # fmt: skip
-    for _ in range(GROWTHS):
-        beyond = {
-            name: within(_beyond_edge(trained.loss_by_rate(name)), limits, digits=3)
-            for name in likely
-        }
-        if not any(beyond.values()):
-            break
-        trained = trained.merged(train(beyond))
-    peaks = {}
-    for name, peak in likely.items():
-        losses = trained.loss_by_rate(name)
-        lowest = min(losses)
-        failed = math.isinf(losses[lowest])
-        measured = lowest / NEIGHBOUR if failed else estimate_optimum(losses, trained.start)
-        weighted = peak ** (1 - MEASURED_WEIGHT) * measured**MEASURED_WEIGHT
-        peaks[name] = _clip(weighted, limits)
-    return peaks
-
-
-def _clip(rate: float, limits: tuple[float, float]) -> float:
-    """The nearest rate within the limits, rounded to three digits."""
-    return float(f"{min(max(rate, limits[0]), limits[1]):.3g}")
-
-
-def _beyond_edge(losses: Mapping[float, float]) -> list[float]:
-    """The next rate beyond the grid, where the best rate is at its edge."""
-    best = min(losses, key=losses.__getitem__)
-    if math.isinf(losses[best]) or best == min(losses):
-        return [min(losses) / NEIGHBOUR]
-    return [best * NEIGHBOUR] if best == max(losses) else []
+    return horizons, (low, high)
 
 
 def informative_horizons(rounds: Rounds, lr: float, horizons: Sequence[int]) -> list[int]:
-    """The horizons by which half of the loss's fall is done, and the last one in any case.
-
-    A pilot run at the constant rate measures it. Before that point noise would select the
-    schedules and their parameters.
-    """
+    """The horizons by which a pilot run has done half of its fall, and the last one in any case."""
+    # Before that point noise would select the schedules and their parameters.
     pilot = Candidate("constant", -1, constant(), lr)
     trained = rounds.train([pilot], horizons[-1], rounds.seeds, "compare: pilot")
     if not np.isfinite(trained.worst[0]):
@@ -204,18 +142,49 @@ def informative_horizons(rounds: Rounds, lr: float, horizons: Sequence[int]) -> 
     return [horizon for horizon in horizons if horizon >= half or horizon == horizons[-1]]
 
 
-def select(
-    rounds: Rounds,
-    schedules: Sequence[ComparedSchedule],
-    peaks: Mapping[str, float],
-    samples: int,
-    horizons: Sequence[int],
-) -> list[Candidate]:
-    """The best candidate of each schedule; after each horizon the worse half is dropped.
+def find_peaks(rounds: Rounds, lr: float, limits: Limits, horizon: int) -> dict[str, float]:
+    """Estimate the peak rate of each schedule, for the length that `lr` is best for."""
+    # It lies between two estimates whose errors are independent: the peak that usually goes with
+    # the best constant rate, and the best of short runs of the schedule at hand.
 
-    The candidates of a schedule are its default parameters and samples of them, all at its peak.
-    """
-    trained = _train_samples(rounds, schedules, peaks, samples, horizons[0])
+    def train(rates: Mapping[str, Sequence[float]]) -> Round:
+        grid = {name: within(each, limits, digits=3) for name, each in rates.items()}
+        candidates = [
+            Candidate(s.name, 0, s.shape, rate) for s in rounds.schedules for rate in grid[s.name]
+        ]
+        return rounds.train(candidates, horizon, rounds.seeds, "compare: peaks")
+
+    likely = {s.name: clip(lr * s.peak_ratio, limits) for s in rounds.schedules}
+    trained = train({name: [p / NEIGHBOUR, p, p * NEIGHBOUR] for name, p in likely.items()})
+    for _ in range(GROWTHS):
+        beyond = {name: _beyond_edge(trained.loss_by_rate(name), limits) for name in likely}
+        if not any(beyond.values()):
+            break
+        trained = trained.merged(train(beyond))
+    start = float(trained.trace.frame.groupby("run")["loss"].first().median())
+    peaks = {}
+    for name, peak in likely.items():
+        losses = trained.loss_by_rate(name)
+        lowest = min(losses)
+        failed = math.isinf(losses[lowest])
+        measured = lowest / NEIGHBOUR if failed else estimate_optimum(losses, start)
+        peaks[name] = clip(peak ** (1 - MEASURED_WEIGHT) * measured**MEASURED_WEIGHT, limits)
+    return peaks
+
+
+def _beyond_edge(losses: Mapping[float, float], limits: Limits) -> list[float]:
+    """The next rate beyond the grid, where the best rate is at its edge and the limits allow it."""
+    best = min(losses, key=losses.__getitem__)
+    if math.isinf(losses[best]) or best == min(losses):
+        return within([min(losses) / NEIGHBOUR], limits, digits=3)
+    return within([best * NEIGHBOUR], limits, digits=3) if best == max(losses) else []
+
+
+def select(
+    rounds: Rounds, peaks: Mapping[str, float], samples: int, horizons: Sequence[int]
+) -> list[Candidate]:
+    """The best candidate of each schedule; after each horizon the worse half is dropped."""
+    trained = _train_samples(rounds, peaks, samples, horizons[0])
     for number, horizon in enumerate(horizons[1:], start=2):
         groups = {row: c.schedule for row, c in enumerate(trained.candidates)}
         kept = survivors(trained.worst.to_dict(), groups)
@@ -224,18 +193,13 @@ def select(
     return [trained.candidates[row] for row in trained.best().values()]
 
 
-def _train_samples(
-    rounds: Rounds,
-    schedules: Sequence[ComparedSchedule],
-    peaks: Mapping[str, float],
-    samples: int,
-    horizon: int,
-) -> Round:
+def _train_samples(rounds: Rounds, peaks: Mapping[str, float], samples: int, horizon: int) -> Round:
     """Train every schedule at its peak: the defaults and `samples` of its parameters."""
-    samplers = {s.name: ParameterSampler(s.entry, rounds.seeds[0]) for s in schedules if s.entry}
+    every, seed = rounds.schedules, rounds.seeds[0]
+    samplers = {s.name: ParameterSampler(s.entry, seed) for s in every if s.entry}
     for first in range(0, 1 + samples, BATCH):
         count = min(1 + samples - first, BATCH)
-        proposed = {s.name: [(0, s.shape)] for s in schedules if first == 0}
+        proposed = {s.name: [(0, s.shape)] for s in every if first == 0}
         proposed |= {name: sampler.ask(count) for name, sampler in samplers.items()}
         candidates = [
             Candidate(name, number, shape, peaks[name])
@@ -252,14 +216,11 @@ def _train_samples(
 
 
 def lower_failed(final: Round, least: float) -> list[Candidate]:
-    """For each schedule that failed with the fresh seeds, its candidate at the next lower rate.
-
-    A rate at the edge of stability passes with a few seeds by luck: the rate failed, not the
-    schedule.
-    """
+    """For each schedule that failed with the fresh seeds, its candidate at the next lower rate."""
+    # At the edge of stability a few seeds pass by luck: the rate failed, not the schedule.
     lower = []
     for name, row in final.best().items():
-        lr = float(f"{min(c.lr for c in final.candidates if c.schedule == name) / NEIGHBOUR:.3g}")
+        lr = rounded(min(c.lr for c in final.candidates if c.schedule == name) / NEIGHBOUR)
         if math.isinf(final.worst[row]) and lr >= least:
             lower.append(replace(final.candidates[row], lr=lr))
     return lower

@@ -1,6 +1,8 @@
 """How a search spends its budget: the plan before anything trains, and the account afterwards."""
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,53 +11,29 @@ from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results.runs import Cost
 from lrtune.results.schema import SPENDING, as_table
 
-DEFAULT_STEPS = 500
-"""The length of the training that an answer is for by default, in optimizer updates."""
-
-BUDGET = 4.0
-"""Full trainings that a search may spend by default."""
-
-SHORTEST = 4
-"""Updates of the shortest run; with fewer there is no curve to read."""
-
-LENGTHENING = 3
-"""Length of the runs around the best rate, in lengths of the coarse runs."""
-
-SPARE = 2
-"""Coarse runs by which the grid may grow without taking from later stages."""
-
-VERIFIED = 2.0
-"""From this budget on, one full training is set aside to verify the answer."""
+DEFAULT_STEPS = 500  # the length of the training that an answer is for, in optimizer updates
+BUDGET = 4.0  # full trainings that a search may spend by default
+SHORTEST = 4  # updates of the shortest run; with fewer there is no curve to read
+LENGTHENING = 3  # length of the runs around the best rate, in lengths of the coarse runs
+SPARE = 2  # coarse runs by which the grid may grow without taking from later stages
+VERIFIED = 2.0  # from this budget on, one full training is set aside to verify the answer
 
 
 @dataclass(frozen=True)
 class Plan:
     """How a budget is spent: short runs of the coarse grid, longer ones around its best rate.
 
-    With n coarse rates and S seeds, the coarse grid costs n S `short`; the two rates between,
-    2 S `short`; extending the best and its two neighbours, 3 S (`long` - `short`); the answer,
-    S `long`; and, from a budget of 2 on, its first seed the rest of `steps`.
-
-    Attributes:
-        steps: The length of training that the answer is for, T.
-        budget: The most to spend, in full trainings of T steps.
-        coarse: How many rates the coarse grid has.
-        seeds: How many seeds every rate is trained with.
-        short: Length of the coarse runs.
-        long: Length of the runs that the answer is read from.
-        verify: Whether the answer is trained to the end.
-
     >>> print(plan(steps=400, budget=1.0))
     at most 400 updates (1 full training of 400): coarse 92, between 46, longer 138, answer 69
     """
 
-    steps: int
-    budget: float
-    coarse: int
-    seeds: int
-    short: int
-    long: int
-    verify: bool
+    steps: int  # length of the training that the answer is for
+    budget: float  # the most to spend, in full trainings
+    coarse: int  # how many rates the coarse grid has
+    seeds: int  # how many seeds every rate is trained with
+    short: int  # length of the coarse runs
+    long: int  # length of the runs that the answer is read from
+    verify: bool  # whether the answer is trained to the end
 
     @property
     def updates(self) -> int:
@@ -124,24 +102,23 @@ class Budget:
     """
 
     def __init__(self, updates: int) -> None:
-        """Nothing is spent yet; `updates` is the limit."""
         self.updates = updates
-        self._costs: list[tuple[str, Cost]] = []
+        self._spent, self._samples = Counter[str](), Counter[str]()
 
     @property
     def remaining(self) -> int:
         """The updates that may still be made."""
-        return self.updates - sum(cost.updates for _, cost in self._costs)
+        return self.updates - self._spent.total()
 
     def charge(self, stage: str, cost: Cost) -> None:
         """Add the cost of a call to what the stage has cost."""
-        self._costs.append((stage, cost))
+        self._spent[stage] += cost.updates
+        self._samples[stage] += cost.val_samples
 
-    def spending(self, planned: dict[str, int]) -> pd.DataFrame:
+    def spending(self, planned: Mapping[str, int]) -> pd.DataFrame:
         """One row per stage: columns `SPENDING`."""
-        rows = []
-        for name in planned | dict(self._costs):
-            costs = [cost for stage, cost in self._costs if stage == name]
-            updates, samples = (sum(c.updates for c in costs), sum(c.val_samples for c in costs))
-            rows.append((name, planned.get(name, 0), updates, samples))
+        rows = [
+            (stage, planned.get(stage, 0), self._spent[stage], self._samples[stage])
+            for stage in dict.fromkeys([*planned, *self._spent])
+        ]
         return as_table(pd.DataFrame(rows, columns=list(SPENDING)), SPENDING)

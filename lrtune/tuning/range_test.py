@@ -19,9 +19,7 @@ STOPPED = {
     Outcome.DIVERGED: "diverged at lr =",
     Outcome.NONFINITE: "the loss was not finite at lr =",
 }
-LEAST_DENSITY = 10
-"""Steps per decade; with fewer a sweep notices too late that a rate is too high."""
-
+LEAST_DENSITY = 10  # steps per decade; with fewer a sweep notices too late that a rate is too high
 UNTRAINED = Schedule("untrained()", lambda _progress: 0.0)
 
 
@@ -76,82 +74,60 @@ def range_test(
     evaluate = evaluate or Evaluator(task, progress=progress)
     runs = [*sweeps.values(), *controls.values()]
     trace = evaluate(runs, steps + 1, stage="range test", validate=False)
-    frame = pd.concat(
-        [_pair_losses(trace, s, sweeps[s].name, controls[s].name) for s in chosen],
-        ignore_index=True,
-    )
-    answers = _answers(frame)
-    stops = _stops(trace, frame, sweeps)
-    suggestion = ensemble(
-        {
-            str(rule): [
-                Suggestion(r.lr, str(rule), r.because, (r.lr, r.lr)) for r in each.itertuples()
-            ]
-            for rule, each in answers.groupby("rule", sort=False)
-        }
-    )
+    swept = {s: _pair_losses(trace, sweeps[s].name, controls[s].name) for s in chosen}
+    said = {
+        (s, rule): suggest(rule, frame["lr"], frame["loss"], frame["untrained"])
+        for s, frame in swept.items()
+        for rule in RULES
+    }
+    suggestion = ensemble({rule: [said[s, rule] for s in chosen] for rule in RULES})
+    answers = [(rule, s, one.lr, one.because) for (s, rule), one in said.items()]
+    stops = _stops(trace, swept, sweeps)
     return RangeTestResult(
         suggestion=suggestion,
         notes=_notes(suggestion, stops, steps / np.log10(high / low)),
         manifest=manifest(task.describe(), low=low, high=high, steps=steps, seeds=seeds, seed=seed),
-        frame=as_table(frame, SWEEP),
+        frame=as_table(pd.concat([f.assign(seed=s) for s, f in swept.items()]), SWEEP),
         stops=stops,
-        answers=answers,
+        answers=as_table(pd.DataFrame(answers, columns=list(ANSWERS)), ANSWERS),
     )
 
 
-def _pair_losses(trace: Trace, seed: int, sweep: str, control: str) -> pd.DataFrame:
+def _pair_losses(trace: Trace, sweep: str, control: str) -> pd.DataFrame:
     """Pair each rate with the loss right after its update, and with the control's loss."""
     by_run = trace.frame.groupby("run", sort=False)
     swept = by_run.get_group(sweep)
-    untrained = by_run.get_group(control)["loss"].to_numpy()
     rates, losses = swept["lr"].to_numpy()[:-1], swept["loss"].to_numpy()[1:]
     if not len(losses):  # not even the untrained model has a finite loss on this seed's batch
         rates, losses = swept["lr"].to_numpy()[:1], np.array([np.nan])
-    batch_losses = np.full(len(losses), np.nan)
-    known = untrained[1 : len(losses) + 1]
-    batch_losses[: len(known)] = known
-    readable = read_sweep(rates, losses, batch_losses)
-    smooth = np.full(len(losses), np.nan)
-    if readable is not None:
+    known = by_run.get_group(control)["loss"].to_numpy()[1 : len(losses) + 1]
+    untrained, smooth = np.full((2, len(losses)), np.nan)
+    untrained[: len(known)] = known
+    if readable := read_sweep(rates, losses, untrained):
         smooth[: len(readable.curve)] = readable.curve
-    return pd.DataFrame(
-        {"seed": seed, "lr": rates, "loss": losses, "untrained": batch_losses, "smooth": smooth}
-    )
+    return pd.DataFrame({"lr": rates, "loss": losses, "untrained": untrained, "smooth": smooth})
 
 
-def _answers(frame: pd.DataFrame) -> pd.DataFrame:
-    rows = [
-        (answer.rule, seed, answer.lr, answer.because)
-        for seed, sweep in frame.groupby("seed")
-        for rule in RULES
-        for answer in [suggest(rule, sweep["lr"], sweep["loss"], sweep["untrained"])]
-    ]
-    return as_table(pd.DataFrame(rows, columns=list(ANSWERS)), ANSWERS)
-
-
-def _stops(trace: Trace, frame: pd.DataFrame, sweeps: dict[int, Run]) -> pd.DataFrame:
-    """Where the sweep of each seed ended, and how."""
+def _stops(trace: Trace, swept: dict[int, pd.DataFrame], sweeps: dict[int, Run]) -> pd.DataFrame:
+    """Where the sweep of each seed ended, and how: columns `STOPS`."""
     outcomes = trace.runs.set_index("run")["outcome"]
     rows = []
-    for seed, swept in frame.groupby("seed"):
-        sweep = read_sweep(swept["lr"], swept["loss"], swept["untrained"])
-        edge = np.nan if sweep is None else sweep.lr[sweep.edge]
-        rows.append((seed, outcomes[sweeps[seed].name], swept["lr"].iloc[-1], edge))
+    for seed, frame in swept.items():
+        sweep = read_sweep(frame["lr"], frame["loss"], frame["untrained"])
+        edge = sweep.lr[sweep.edge] if sweep else np.nan
+        rows.append((seed, outcomes[sweeps[seed].name], frame["lr"].iloc[-1], edge))
     return as_table(pd.DataFrame(rows, columns=list(STOPS)), STOPS)
 
 
 def _notes(suggestion: Suggestion, stops: pd.DataFrame, density: float) -> tuple[str, ...]:
+    """Where each sweep stopped, and what to change; `density` is in steps per decade."""
     notes = [f"seed {s.seed}: {STOPPED[Outcome[s.outcome]]} {s.lr:.2g}" for s in stops.itertuples()]
     if not suggestion.agree:
         notes.append("the rules disagree: look at the curve")
     finished = stops["outcome"] == Outcome.FINISHED.name
-    falling = int((finished & (stops["edge"] >= 0.9 * stops["lr"])).sum())
-    if falling:
-        notes.append(
-            f"the loss was lowest at the last rate in {falling} of {len(stops)} sweeps: raise "
-            "`high`"
-        )
+    if falling := int((finished & (stops["edge"] >= 0.9 * stops["lr"])).sum()):
+        sweeps = f"{falling} of {len(stops)} sweeps"
+        notes.append(f"the loss was lowest at the last rate in {sweeps}: raise `high`")
     if density < LEAST_DENSITY:
         notes.append(
             f"the sweep has {density:.1f} steps per decade, and needs {LEAST_DENSITY} to notice in "

@@ -1,48 +1,34 @@
 """The history of a search: every rate trained so far, its losses, and how the rates compare."""
 
-import dataclasses
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 import pandas as pd
 
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome, end_level, noise
 from lrtune.analysis.ranks import PairedResult, compare_paired
+from lrtune.analysis.rate_estimate import rounded
 from lrtune.errors import SearchError
 from lrtune.results import Trace
 from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, as_table
 
-SURE = 0.99
-"""Coverage of all intervals at once by which a rate is behind: giving up a good one is costly."""
-
-NEAR = 3
-"""A lower rate may catch up with the leader, unless it is lower by more than this factor."""
-
-SLACK = 1e-3
-"""Rates this close are the same rate, as they are rounded to three or four digits."""
+SURE = 0.99  # coverage of all intervals by which a rate is behind: giving up a good one is costly
+NEAR = 3  # a lower rate may catch up with the leader, unless it is lower by more than this factor
+SLACK = 1e-3  # rates this close are the same rate, as they are rounded to three or four digits
+Limits = tuple[float, float]  # the lowest and the highest rate to try
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Answer:
-    """The rate that a search found.
-
-    Attributes:
-        lr: The rate.
-        interval: 90 % interval of the best rate.
-        losses: The losses that it was read from, by rate; infinite where a rate failed.
-        start: The loss before training.
-        checks: One row per run of the full length: columns `CHECKS`.
-        notes: Sentences on what happened on the way.
-    """
+    """The rate that a search found, and what it was read from."""
 
     lr: float
-    interval: tuple[float, float]
-    losses: dict[float, float]
-    start: float
-    checks: pd.DataFrame
-    notes: list[str]
+    interval: tuple[float, float]  # 90 % interval of the best rate
+    losses: dict[float, float]  # by rate; infinite where a rate failed
+    start: float  # the loss before training
+    checks: pd.DataFrame  # one row per run of the full length: columns `CHECKS`
 
     @property
     def verified(self) -> bool:
@@ -52,20 +38,12 @@ class Answer:
 
 
 class RateHistory:
-    """Every rate trained so far, with its losses.
-
-    Args:
-        horizon: Steps of the runs that rates are compared by.
-        seeds: The seeds that every rate is trained with.
-
-    Attributes:
-        stages: Each rate to the stage in which it was first trained.
-    """
+    """Every rate trained so far, each for `horizon` steps with the same seeds, and its losses."""
 
     def __init__(self, horizon: int, seeds: Sequence[int]) -> None:
-        """No rate was trained yet."""
         self.horizon, self.seeds = horizon, list(seeds)
-        self.stages: dict[float, str] = {}
+        self.stages: dict[float, str] = {}  # each rate to the stage in which it was first trained
+        self.notes: list[str] = []  # sentences on what happened on the way
         self._scores: list[pd.DataFrame] = []
         self._curves: list[pd.DataFrame] = []
 
@@ -81,11 +59,58 @@ class RateHistory:
         """The trained rate that equals this one up to rounding; else the rate itself."""
         return next((r for r in self.stages if math.isclose(r, rate, rel_tol=SLACK)), rate)
 
-    def add(self, trace: Trace, scores: pd.DataFrame | None = None) -> None:
-        """Add runs with their curves; `scores` are the trace's own when None."""
-        self._scores.append(score_runs(trace) if scores is None else scores)
+    def grow(
+        self, leader: Callable[[], float | None], train: Callable[[float], bool], limits: Limits
+    ) -> None:
+        """Add decades to the coarse grid while the leader is at its edge and `train` succeeds."""
+        while True:
+            best, lowest, highest = leader(), min(self.stages), max(self.stages)
+            if best is None:
+                rate, why = lowest / 10, "every coarse rate failed"
+            elif best == lowest:
+                rate, why = lowest / 10, f"the lowest coarse rate, {lowest:.3g}, was the best"
+            elif best == highest:
+                rate, why = highest * 10, f"the highest coarse rate, {highest:.3g}, was the best"
+            else:
+                return
+            rate = rounded(rate, 4)
+            if not within([rate], limits):
+                self.notes.append(f"{why}, and lies at a limit: widen `limits`")
+                return
+            if not train(rate):
+                self.notes.append(f"{why}, and the budget does not pay for {rate:.3g}")
+                return
+            self.notes.append(f"{why}: added {rate:.3g}")
+
+    def add(
+        self, trace: Trace, given_up: Sequence[str] = (), scores: Mapping[str, float] | None = None
+    ) -> None:
+        """Add runs, and mark those given up; scores are the final losses if `scores` is None."""
+        runs, val = trace.runs.set_index("run"), validation_losses(trace)
+        losses = trace.frame.groupby("run", sort=False)["loss"]
+        failed = runs["outcome"].isin(FAILED_OUTCOMES)
+        outcome = runs["outcome"].mask(runs.index.isin(given_up) & ~failed, Outcome.RETIRED.name)
+        lost = failed | (outcome == Outcome.RETIRED.name)
+        runs = runs.assign(start=losses.first(), train=losses.agg(end_level), val=val)
+        final = runs["val" if len(val) else "train"].mask(lost)
+        score = final if scores is None else pd.Series(scores, dtype="float64")
+        self._scores.append(as_table(runs.assign(outcome=outcome, score=score), SCORES))
         rows = trace.frame.drop(columns="lr").merge(trace.runs[["run", "lr", "seed"]], on="run")
         self._curves.append(as_table(rows, CURVES))
+
+    def check(self, trace: Trace) -> pd.DataFrame:
+        """One row per run of the full length, and whether it stayed stable: columns `CHECKS`."""
+        rows = []
+        losses_of = trace.frame.groupby("run", sort=False)["loss"]
+        for run in trace.runs.itertuples():
+            losses = losses_of.get_group(run.run).to_numpy()
+            short, long = end_level(losses[: self.horizon]), end_level(losses)
+            window = max(1, len(losses) // 5)
+            spread = noise(losses[-window:]) * math.sqrt(1 / window + 5 / self.horizon)
+            # Stable: the loss at the end is above that at the horizon by no more than noise.
+            passed = run.outcome not in FAILED_OUTCOMES and long <= short + 3 * spread
+            rows.append((run.lr, run.seed, run.outcome, short, long, passed))
+        return as_table(pd.DataFrame(rows, columns=list(CHECKS)), CHECKS)
 
     @property
     def scores(self) -> pd.DataFrame:
@@ -104,12 +129,10 @@ class RateHistory:
 
     @property
     def losses(self) -> dict[float, float]:
-        """The mean of validation and training loss of each rate; infinite where it failed.
-
-        A rate that was given up counts as if it had learned nothing.
-        """
+        """The mean of validation and training loss of each rate; infinite where it failed."""
         scores = self.scores
         levels = scores[["train", "val"]].mean(axis=1)
+        # A rate that was given up counts as if it had learned nothing.
         levels = levels.mask(scores["outcome"] == Outcome.RETIRED.name, self.start)
         levels = levels.mask(scores["outcome"].isin(FAILED_OUTCOMES), math.inf)
         return {float(rate): loss for rate, loss in levels.groupby(scores["lr"]).mean().items()}
@@ -117,13 +140,10 @@ class RateHistory:
     @property
     def given_up(self) -> str:
         """The rates that were given up though they did not fail, as text."""
-        outcomes = self.scores.groupby("lr")["outcome"]
-        rates = [
-            f"{rate:.3g}"
-            for rate, ended in outcomes
-            if (ended == Outcome.RETIRED.name).any() and not ended.isin(FAILED_OUTCOMES).any()
-        ]
-        return ", ".join(rates)
+        lr, outcome = self.scores["lr"], self.scores["outcome"]
+        failed = set(lr[outcome.isin(FAILED_OUTCOMES)])
+        retired = set(lr[outcome == Outcome.RETIRED.name])
+        return ", ".join(f"{rate:.3g}" for rate in sorted(retired - failed))
 
     @property
     def best(self) -> float | None:
@@ -132,11 +152,7 @@ class RateHistory:
         return None if paired is None else float(cast("float", paired.leader))
 
     def leader(self) -> float:
-        """The rate with the lowest mean score.
-
-        Raises:
-            SearchError: Every rate failed.
-        """
+        """The rate with the lowest mean score; a SearchError where every rate failed."""
         best = self.best
         if best is None:
             raise self.failure(self.horizon)
@@ -154,18 +170,14 @@ class RateHistory:
         )
 
     def table(self, interval: tuple[float, float]) -> pd.DataFrame:
-        """One row per rate, with its verdict: columns `RATES`.
-
-        A rate diverged if it failed with some seed, or lies above the interval and ended no lower
-        than it began.
-        """
+        """One row per rate, with its verdict: columns `RATES`."""
         paired = self._compare()
         assert paired is not None, "a search that has an answer has a leader"
-        by_rate = self.scores.assign(failed=self.scores["outcome"].isin(FAILED_OUTCOMES)).groupby(
-            "lr"
-        )
+        scores = self.scores.assign(failed=self.scores["outcome"].isin(FAILED_OUTCOMES))
+        by_rate = scores.groupby("lr")
         frame = paired.frame.assign(stage=pd.Series(self.stages), failed=by_rate["failed"].sum())
-        lost = (frame["failed"] > 0) | (by_rate["train"].mean() >= by_rate["start"].mean())
+        # A rate above the interval that ended no lower than it began has diverged, too.
+        lost = by_rate["train"].mean() >= by_rate["start"].mean()
         frame["verdict"] = [verdict(rate, interval, lost=lost[rate]) for rate in frame.index]
         frame.loc[frame["failed"] > 0, "verdict"] = "diverged"
         return as_table(frame.reset_index(names="lr"), RATES)
@@ -184,107 +196,53 @@ def verdict(rate: float, interval: tuple[float, float], *, lost: bool = False) -
     return "diverged" if lost else "high"
 
 
-def within(rates: Iterable[float], limits: tuple[float, float], digits: int = 4) -> list[float]:
+def within(rates: Iterable[float], limits: Limits, digits: int = 4) -> list[float]:
     """Those of the rates that lie within the limits, rounded to so many digits.
 
     >>> within([0.001, 0.0316228, 10.0], (0.01, 1.0))
     [0.03162]
     """
-    rounded = [float(f"{rate:.{digits}g}") for rate in rates]
-    return [rate for rate in rounded if limits[0] * 0.999 <= rate <= limits[1] * 1.001]
+    near = (rounded(rate, digits) for rate in rates)
+    return [rate for rate in near if limits[0] * 0.999 <= rate <= limits[1] * 1.001]
 
 
-def beyond_edge(rates: Collection[float], leader: float | None) -> tuple[float, str] | None:
-    """The next decade and the reason to try it, where the best rate is at the edge of the grid.
-
-    Args:
-        rates: The coarse grid.
-        leader: The best of them; None where all of them failed.
-
-    >>> beyond_edge([0.001, 0.01, 0.1], leader=0.1)
-    (1.0, 'the highest coarse rate, 0.1, was the best')
-    >>> beyond_edge([0.001, 0.01, 0.1], leader=0.01)
-    """
-    lowest, highest = min(rates), max(rates)
-    if leader is None:
-        return float(f"{lowest / 10:.4g}"), "every coarse rate failed"
-    if leader == lowest:
-        return float(f"{lowest / 10:.4g}"), f"the lowest coarse rate, {lowest:.3g}, was the best"
-    if leader == highest:
-        return float(f"{highest * 10:.4g}"), f"the highest coarse rate, {highest:.3g}, was the best"
-    return None
+def clip(rate: float, limits: Limits) -> float:
+    """The nearest rate within the limits, rounded to three digits."""
+    return rounded(min(max(rate, limits[0]), limits[1]))
 
 
 def promising(levels: pd.DataFrame) -> set[float]:
-    """The rates to go on with after a few steps.
-
-    Those given up failed, or are behind the leader by more than chance and will not catch up: the
-    higher of two rates is ahead early, if ever, and a much lower one is too slow. One seed cannot
-    show what chance is.
-
-    Args:
-        levels: Losses so far, rates as index, seeds as columns; NaN where a run failed.
-    """
+    """The rates that may still win, from losses after a few steps: rate x seed, NaN if failed."""
     paired = compare_paired(levels, SURE, family=True)
     if paired is None:
         return set()
     leader = float(cast("float", paired.leader))
     finite = paired.frame["mean"].notna()
+    # One seed cannot show what chance is.
     behind = (paired.frame["low"] > 0) & (levels.shape[1] > 1)
+    # The higher of two rates is ahead early, if ever; a much lower one is too slow to catch up.
     catches_up = (paired.frame.index >= leader / NEAR) & (paired.frame.index <= leader)
     return set(paired.frame.index[finite & (catches_up | ~behind)])
 
 
-def score_runs(trace: Trace) -> pd.DataFrame:
-    """One row per run, its score NaN where it failed or was given up: columns `SCORES`."""
-    rows = []
-    val = trace.validations.set_index("run")["loss"]
-    losses = trace.frame.groupby("run", sort=False)["loss"]
-    for run in trace.runs.itertuples():
-        loss = losses.get_group(run.run).to_numpy()
-        train, validation = end_level(loss), float(val.get(run.run, np.nan))
-        lost = run.outcome in FAILED_OUTCOMES or run.outcome == Outcome.RETIRED.name
-        score = np.nan if lost else validation if len(val) else train
-        rows.append((run.lr, run.seed, run.outcome, loss[0], train, validation, score))
-    return as_table(pd.DataFrame(rows, columns=list(SCORES)), SCORES)
+def end_levels(trace: Trace) -> pd.Series:
+    """The training loss at the end of each run, by name; NaN where it failed."""
+    failed = trace.runs.set_index("run")["outcome"].isin(FAILED_OUTCOMES)
+    levels = trace.frame.groupby("run")["loss"].agg(end_level)
+    return levels.reindex(failed.index).mask(failed)
+
+
+def validation_losses(trace: Trace) -> pd.Series:
+    """The validation loss of each run that has one, by name."""
+    return trace.validations.set_index("run")["loss"]
 
 
 def mean_losses(traces: Sequence[Trace]) -> pd.Series:
-    """The mean of validation and training loss of each run, over traces that go on; inf if failed.
-
-    The training loss of the last fifth of a run scatters less than its validation loss, which
-    measures what counts; over short runs their mean finds better rates than either.
-    """
+    """The mean of validation and training loss of each run over its traces; inf if it failed."""
     levels = []
     for trace in traces:
-        losses = trace.frame.groupby("run", sort=False)["loss"].agg(end_level)
-        losses = losses.mask(trace.runs.set_index("run")["outcome"].isin(FAILED_OUTCOMES))
-        val = trace.validations.set_index("run")["loss"]
+        # The training loss of the last fifth scatters less; the validation loss measures what
+        # counts. Over short runs their mean finds better rates than either.
+        losses, val = end_levels(trace), validation_losses(trace)
         levels.append((losses + val.reindex(losses.index)) / 2 if len(val) else losses)
-    mean = pd.concat(levels, axis=1).mean(axis=1, skipna=False)
-    return mean.fillna(math.inf)
-
-
-def check_runs(trace: Trace, horizon: int) -> pd.DataFrame:
-    """One row per run of the full length, and whether it stayed stable: columns `CHECKS`.
-
-    It did where its loss at the end is not above that at the horizon by more than noise.
-    """
-    rows = []
-    losses_of = trace.frame.groupby("run", sort=False)["loss"]
-    for run in trace.runs.itertuples():
-        losses = losses_of.get_group(run.run).to_numpy()
-        short, long = end_level(losses[:horizon]), end_level(losses)
-        window = max(1, len(losses) // 5)
-        spread = noise(losses[-window:]) * math.sqrt(1 / window + 5 / horizon)
-        passed = run.outcome not in FAILED_OUTCOMES and long <= short + 3 * spread
-        rows.append((run.lr, run.seed, run.outcome, short, long, passed))
-    return as_table(pd.DataFrame(rows, columns=list(CHECKS)), CHECKS)
-
-
-def mark_given_up(trace: Trace, names: Collection[str]) -> Trace:
-    """The trace with the outcome RETIRED for those of the named runs that did not fail."""
-    outcome = trace.runs["outcome"]
-    given_up = trace.runs["run"].isin(names) & ~outcome.isin(FAILED_OUTCOMES)
-    outcome = outcome.mask(given_up, Outcome.RETIRED.name)
-    return dataclasses.replace(trace, runs=trace.runs.assign(outcome=outcome))
+    return pd.concat(levels, axis=1).mean(axis=1, skipna=False).fillna(math.inf)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lrtune.analysis.curves import FAILED_OUTCOMES, end_level
 from lrtune.analysis.rate_estimate import (
     NEIGHBOUR,
     PEAK_RATIO,
@@ -14,6 +13,7 @@ from lrtune.analysis.rate_estimate import (
     estimate_optimum,
     likely_range,
     remaining_loss,
+    rounded,
 )
 from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import SearchResult
@@ -26,10 +26,10 @@ from lrtune.tuning.budget_search import BudgetSearch
 from lrtune.tuning.planning import DEFAULT_STEPS, VERIFIED, plan
 from lrtune.tuning.rate_history import (
     Answer,
+    Limits,
     RateHistory,
-    beyond_edge,
-    check_runs,
-    mark_given_up,
+    clip,
+    end_levels,
     promising,
     within,
 )
@@ -37,20 +37,12 @@ from lrtune.tuning.rate_history import (
 COARSE = (0.1, 0.01, 0.001, 0.0001)
 FINE = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0)
 LIMITS = (1e-7, 10.0)
-SHORT = 1 / 4
-"""Length of the runs of the whole grid, as a share of the full length."""
+SCHEDULE = "trapezoid"  # it had the lowest losses in the benchmark (`docs/quality.md`)
+NEGLIGIBLE = 0.05  # below this share of the initial loss, the correction is not worth a word
 
-GIVE_UP = 1 / 4
-"""Where hopeless rates of the whole grid are given up, as a share of the length of its runs."""
-
-LOWER = 2
-"""A rate of the whole grid that is unstable over the full length is divided by this."""
-
-NEGLIGIBLE = 0.05
-"""Share of the initial loss below which the correction for short runs is not worth a word."""
-
-SCHEDULE = "trapezoid"
-"""The recommended schedule: it had the lowest losses in the benchmark (`docs/quality.md`)."""
+SHORT = 1 / 4  # length of the runs of the whole grid, as a share of the full length
+GIVE_UP = 1 / 4  # where its hopeless rates are given up, as a share of that
+LOWER = 2  # its answer is divided by this while it is unstable over the full length
 
 
 def search(
@@ -61,7 +53,7 @@ def search(
     seed: int = 0,
     coarse: Sequence[float] = COARSE,
     fine: Sequence[float] = FINE,
-    limits: tuple[float, float] = LIMITS,
+    limits: Limits = LIMITS,
     horizon: int | None = None,
     budget: float | None = None,
     progress: Progress | None = None,
@@ -70,18 +62,16 @@ def search(
     """Find the best constant learning rate: a coarse grid, then closer around its best.
 
     Every rate is trained with the same seeds, hence the same weights and batches. Short runs of the
-    coarse grid come first (it grows by decades while its best is at the edge) and of the two rates
-    at a factor of sqrt(10) from the best, then runs three times as long of the best and its two
-    neighbours. The answer is the minimum of the parabola through these three, lowered the more, the
-    less was learned, because short runs favour high rates. From a budget of 2 on it is trained to
-    the end, with one seed. `plan` shows the cost of each stage.
+    coarse grid come first (it grows by decades while its best is at the edge), then the two rates a
+    factor of sqrt(10) from the best, then runs three times as long of the best and its neighbours.
+    The answer is the minimum of the parabola through these three, lowered the more, the less was
+    learned: short runs favour high rates. From a budget of 2 on it is trained to the end, with one
+    seed. Losses are means of validation loss, if any, and training loss (the last fifth of a run).
+    `plan` shows the cost of each stage, and `docs/quality.md` how good the answers are.
 
     With `budget=math.inf` the search is the lecture's, which costs some sixteen trainings: a fine
     grid of 0.8 ... 2 times the best follows, all runs have `horizon` steps, hopeless ones are given
     up early, and the answer is trained to the end with every seed, and halved while it is unstable.
-
-    Losses are means of validation and training loss (of the last fifth of a run; without
-    validation data that alone). `docs/quality.md` shows how good the answers are.
 
     Args:
         task: What is trained; it stays as it is.
@@ -113,42 +103,30 @@ def search(
     ('trapezoid', 0.285)
     """
     whole_number("steps", steps, least=1)
-    whole_grid = horizon is not None or tuple(fine) != FINE
-    if budget is None and whole_grid:
-        budget = math.inf
-    elif whole_grid and budget != math.inf:
-        raise ArgumentError(
-            f"budget={budget!r} plans the horizons and the rates after the coarse grid by itself. "
-            "Leave out `horizon` and `fine`, or pass budget=math.inf."
-        )
-    short = max(1, round(steps * SHORT))
-    if horizon is not None:
-        short = whole_number("horizon", horizon, least=1)
-    if short > steps:
-        raise ArgumentError(f"horizon={short} is longer than steps={steps}. Raise steps.")
-    coarse, fine, limits = _checked(coarse, fine, limits)
+    budget, horizon = _checked_cost(steps, budget, horizon, own_grid=tuple(fine) != FINE)
+    coarse, fine, limits = _checked_grids(coarse, fine, limits)
     evaluate = evaluate or Evaluator(task, progress=progress)
     settings = {"steps": steps, "seeds": seeds, "seed": seed, "coarse": coarse}
     if budget == math.inf:
-        history = RateHistory(short, seed_list(seeds, seed))
+        settings |= {"horizon": horizon, "fine": fine}
+        history = RateHistory(horizon, seed_list(seeds, seed))
         answer = _GridSearch(evaluate, history, steps, limits).run(coarse, fine)
         spending = as_table(pd.DataFrame(columns=list(SPENDING)), SPENDING)
-        settings |= {"horizon": short, "fine": fine}
     else:
         planned = plan(steps, budget, seeds=seeds, coarse=len(coarse))
         logging.getLogger(__name__).info("%s", planned)
+        settings |= {"budget": planned.budget}
         strategy = BudgetSearch(evaluate, planned, seed_list(planned.seeds, seed), limits)
         answer, history = strategy.run(coarse), strategy.history
         spending = strategy.budget.spending(planned.stages)
-        settings |= {"budget": planned.budget}
     return SearchResult(
         lr=answer.lr,
         interval=answer.interval,
         schedule=SCHEDULE,
-        peak=float(f"{answer.lr * PEAK_RATIO:.3g}"),
+        peak=rounded(answer.lr * PEAK_RATIO),
         because=_because(answer, history),
         confidence=_confidence(answer, history, steps),
-        notes=tuple(answer.notes),
+        notes=tuple(history.notes),
         steps=steps,
         horizon=history.horizon,
         verified=answer.verified,
@@ -161,9 +139,28 @@ def search(
     )
 
 
-def _checked(
-    coarse: Sequence[float], fine: Sequence[float], limits: tuple[float, float]
-) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, float]]:
+def _checked_cost(
+    steps: int, budget: float | None, horizon: int | None, *, own_grid: bool
+) -> tuple[float | None, int]:
+    """The budget, infinite for the whole grid, and the length of that grid's runs."""
+    whole_grid = own_grid or horizon is not None
+    if budget is None and whole_grid:
+        budget = math.inf
+    elif whole_grid and budget != math.inf:
+        raise ArgumentError(
+            f"budget={budget!r} plans the horizons and the rates after the coarse grid by itself. "
+            "Leave out `horizon` and `fine`, or pass budget=math.inf."
+        )
+    short = max(1, round(steps * SHORT)) if horizon is None else horizon
+    whole_number("horizon", short, least=1)
+    if short > steps:
+        raise ArgumentError(f"horizon={short} is longer than steps={steps}. Raise steps.")
+    return budget, short
+
+
+def _checked_grids(
+    coarse: Sequence[float], fine: Sequence[float], limits: Limits
+) -> tuple[tuple[float, ...], tuple[float, ...], Limits]:
     """The grids in order, and the limits; raises where the coarse grid leaves them."""
     coarse = tuple(sorted({positive_number("a coarse rate", rate) for rate in coarse}))
     fine = tuple(sorted({positive_number("a fine factor", factor) for factor in fine}))
@@ -182,24 +179,18 @@ class _GridSearch:
     """The lecture's search: a whole coarse and a whole fine grid, and no limit to its cost."""
 
     def __init__(
-        self, evaluate: Evaluate, history: RateHistory, steps: int, limits: tuple[float, float]
+        self, evaluate: Evaluate, history: RateHistory, steps: int, limits: Limits
     ) -> None:
         self._evaluate, self._history = evaluate, history
         self._steps, self._limits = steps, limits
-        self._early: dict[float, dict[int, float]] = {}  # losses at the step of giving up
-        self._notes: list[str] = []
+        self._give_up_step = max(1, round(history.horizon * GIVE_UP))
+        self._early: dict[float, dict[int, float]] = {}  # losses at that step
 
     def run(self, coarse: Sequence[float], fine: Sequence[float]) -> Answer:
         """Train the grids, then the answer for the full length."""
         history, limits = self._history, self._limits
         self._train(coarse, "coarse")
-        while beyond := beyond_edge(history.stages, history.best):
-            rate, why = beyond
-            if not within([rate], limits):
-                self._notes.append(f"{why}, and lies at a limit: widen `limits`")
-                break
-            self._notes.append(f"{why}: added {rate:.3g}")
-            self._train([rate], "coarse")
+        history.grow(lambda: history.best, lambda rate: self._train([rate], "coarse"), limits)
         best = history.leader()
         self._train(within([best / NEIGHBOUR, best * NEIGHBOUR], limits), "between")
         best = history.leader()
@@ -207,12 +198,12 @@ class _GridSearch:
         # The best of the fine grid needs near neighbours on both sides, too.
         while missing := within(self._missing_neighbours(), limits)[:1]:
             edge = f"the best fine rate, {history.leader():.3g}, was at the edge of the grid"
-            self._notes.append(f"{edge}: added {missing[0]:.3g}")
+            history.notes.append(f"{edge}: added {missing[0]:.3g}")
             self._train(missing, "fine")
         answer = self._verify()
         if rates := history.given_up:
             stopped = f"given up after {self._give_up_step} steps, clearly behind the best"
-            self._notes.append(f"{stopped}: {rates}")
+            history.notes.append(f"{stopped}: {rates}")
         return answer
 
     def _missing_neighbours(self) -> list[float]:
@@ -223,54 +214,46 @@ class _GridSearch:
         sides = [(lower < best / 1.3, best / 1.25), (upper > best * 1.3, best * 1.25)]
         return [rate for missing, rate in sides if missing]
 
-    @property
-    def _give_up_step(self) -> int:
-        return max(1, round(self._history.horizon * GIVE_UP))
-
-    def _train(self, rates: Sequence[float], stage: str) -> None:
-        """Train the new ones of the rates, for the horizon or until they are hopeless."""
-        new = self._history.untrained(rates)
-        if not new:
-            return
-        runs, until = grid(new, self._history.seeds), self._give_up_step
-        trace = self._evaluate(runs, self._steps, stage=stage, until=until, validate=False)
-        self._history.stages |= dict.fromkeys(new, stage)
-        failed = trace.runs.set_index("run")["outcome"].isin(FAILED_OUTCOMES)
-        levels = trace.frame.groupby("run", sort=False)["loss"].agg(end_level).mask(failed)
-        for run in runs:
-            self._early.setdefault(run.lr, {})[run.seed] = levels[run.name]
-        kept = promising(pd.DataFrame.from_dict(self._early, orient="index"))
-        given_up = [run.name for run in runs if run.lr not in kept]
-        if given_up:
-            self._history.add(mark_given_up(trace.select(given_up), given_up))
-        if going := [run for run in runs if run.lr in kept]:
-            horizon = self._history.horizon
-            self._history.add(self._evaluate(going, self._steps, stage=stage, until=horizon))
+    def _train(self, rates: Sequence[float], stage: str) -> bool:
+        """Train new rates, for the horizon or until they are hopeless; True, whatever it costs."""
+        new, history = self._history.untrained(rates), self._history
+        if new:
+            runs, until = grid(new, history.seeds), self._give_up_step
+            trace = self._evaluate(runs, self._steps, stage=stage, until=until, validate=False)
+            history.stages |= dict.fromkeys(new, stage)
+            levels = end_levels(trace)
+            for run in runs:
+                self._early.setdefault(run.lr, {})[run.seed] = levels[run.name]
+            kept = promising(pd.DataFrame.from_dict(self._early, orient="index"))
+            if given_up := [run.name for run in runs if run.lr not in kept]:
+                history.add(trace.select(given_up), given_up)
+            if going := [run for run in runs if run.lr in kept]:
+                until = history.horizon
+                history.add(self._evaluate(going, self._steps, stage=stage, until=until))
+        return True
 
     def _verify(self) -> Answer:
         """Train the answer for the full length, and lower it while it is unstable there."""
-        history, (low, high) = self._history, self._limits
+        history = self._history
         history.leader()  # raises where every rate failed
-        optimum = estimate_optimum(history.losses, history.start)
-        lr = history.nearest(float(f"{min(max(optimum, low), high):.3g}"))
+        lr = history.nearest(clip(estimate_optimum(history.losses, history.start), self._limits))
         checks: list[pd.DataFrame] = []
         while True:
             self._train([lr], "answer")
             runs = grid([lr], history.seeds)
             trace = self._evaluate(runs, self._steps, stage="verify", validate=False)
-            checks.append(check_runs(trace, history.horizon))
+            checks.append(history.check(trace))
             unstable = int((~checks[-1]["passed"]).sum())
-            if not unstable or lr / LOWER < low * 0.999:
+            if not unstable or lr / LOWER < self._limits[0] * 0.999:
                 break
-            lower = float(f"{lr / LOWER:.3g}")
-            self._notes.append(
+            lower = rounded(lr / LOWER)
+            history.notes.append(
                 f"{lr:.3g} was unstable over {self._steps} steps in {unstable} of {len(runs)} "
                 f"seeds, though not over {history.horizon}: lowered to {lower:.3g}"
             )
             lr = lower
-        every = pd.concat(checks, ignore_index=True)
-        losses = history.losses
-        return Answer(lr, likely_range(lr, losses), losses, history.start, every, self._notes)
+        every, losses = pd.concat(checks, ignore_index=True), history.losses
+        return Answer(lr, likely_range(lr, losses), losses, history.start, every)
 
 
 def _because(answer: Answer, history: RateHistory) -> str:
