@@ -136,8 +136,9 @@ def test_coarse_then_between_then_fine():
     assert found.interval == pytest.approx(
         (found.lr / INTERVAL_FACTOR, found.lr * INTERVAL_FACTOR), rel=0.01
     )
-    assert found.coarse["lr"].tolist() == sorted(COARSE)
-    assert found.fine["lr"].tolist() == fake.trained("fine")
+    rates = found.frame.groupby("stage")["lr"].agg(list)
+    assert rates["coarse"] == sorted(COARSE)
+    assert rates["fine"] == fake.trained("fine")
     assert found.frame["lr"].tolist() == sorted(fake.trained())
     assert found.verified
     assert found.notes == ()

@@ -9,41 +9,10 @@ import numpy as np
 import pandas as pd
 
 from lrtune.analysis.curves import Outcome
+from lrtune.results.schema import HEADINGS
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-
-HEADINGS = {
-    "because": "reason",
-    "call": "code",
-    "cost": "updates",
-    "early": "early decrease",
-    "edge": "rises again from",
-    "end": "final training loss",
-    "failed": "failed runs",
-    "final": "final loss",
-    "high": "to",
-    "level": "plateau loss",
-    "long": "loss at full length",
-    "low": "90 % interval from",
-    "lr": "learning rate",
-    "mean": "mean loss",
-    "noise": "plateau noise",
-    "onset": "plateau from step",
-    "passed": "stable",
-    "released": "falls again at a lower rate",
-    "short": "loss of the short run",
-    "slope": "plateau slope per step",
-    "start": "loss before training",
-    "tau": "Kendall's tau",
-    "tied": "tied with the best",
-    "train": "training loss",
-    "val": "validation loss",
-    "val_samples": "validation samples",
-    "validation": "validation loss",
-}
-"""The heading of a column in the tables of results; others are headed by their name."""
 
 
 @dataclass(frozen=True)

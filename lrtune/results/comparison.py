@@ -90,9 +90,7 @@ class ComparisonResult(Serializable):
                 lr=row.lr,
                 schedule=row.schedule,
                 call=row.call,
-                seed=None,
                 steps=row.horizon,
-                outcome="",
                 value=row.score,
                 more={"value": "mean score over the seeds"},
             )

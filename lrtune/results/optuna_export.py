@@ -19,43 +19,25 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
-OTHER = "other"
-"""What the parameter `schedule` says of a schedule that is not in the registry."""
-
-KEY = "lrtune_key"
-"""The user attribute by which an export knows which runs the study holds already."""
-
-POINTS = 50
-"""Losses kept of a curve; a study in a database keeps each of them as a row."""
+OTHER = "other"  # the parameter `schedule` of a trial whose schedule is not in the registry
+KEY = "lrtune_key"  # the user attribute by which an export finds the runs that are there already
+POINTS = 50  # losses kept of a curve: a study in a database keeps each of them as a row
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One run, or the mean of one run per seed, as a trial needs it.
+    """One run, or the mean of one run per seed, as a trial needs it."""
 
-    Attributes:
-        key: Identifies the run; one that the study holds already is not added again.
-        lr: Peak learning rate.
-        schedule: Name in the registry of schedules, or anything else.
-        call: The call that makes the schedule.
-        seed: None for a mean over seeds.
-        steps: The number of updates of the whole run.
-        outcome: A name in `lrtune.analysis.curves.Outcome`; empty for a mean over seeds.
-        value: The loss that the study minimizes.
-        losses: Step to training loss.
-        more: Further user attributes.
-    """
-
-    key: str
-    lr: float
-    schedule: str
-    call: str
-    seed: int | None
-    steps: int
-    outcome: str
-    value: float
-    losses: Mapping[int, float] = field(default_factory=dict)
-    more: Mapping[str, str] = field(default_factory=dict)
+    key: str  # identifies the run; one that the study holds already is not added again
+    lr: float  # peak rate
+    schedule: str  # a name in the registry of schedules, or anything else
+    call: str  # the call that makes the schedule
+    steps: int  # updates of the whole run
+    value: float  # the loss that the study minimizes
+    seed: int | None = None  # None for a mean over seeds
+    outcome: str = ""  # a name in `lrtune.analysis.curves.Outcome`; empty for a mean over seeds
+    losses: Mapping[int, float] = field(default_factory=dict)  # step to training loss
+    more: Mapping[str, str] = field(default_factory=dict)  # further user attributes
 
 
 def run_id(*parts: object) -> str:
@@ -108,11 +90,9 @@ def add_to_optuna(runs: Iterable[FinishedRun], name: str, storage: Any = None) -
 
 
 def _schedule_names(trials: Sequence["FrozenTrial"]) -> Sequence[Any]:
-    """The names that the parameter `schedule` may have.
-
-    Optuna allows no other names in a study than its first trial had. So a study from before a
-    schedule was registered keeps its names, and the new schedule is exported as `other`.
-    """
+    """The names that the parameter `schedule` may have."""
+    # Optuna allows no other names in a study than its first trial had. So a study from before a
+    # schedule was registered keeps its names, and the new schedule is exported as `other`.
     for trial in trials:
         if "schedule" in trial.distributions:
             return tuple(trial.distributions["schedule"].choices)  # type: ignore[attr-defined]
@@ -120,33 +100,27 @@ def _schedule_names(trials: Sequence["FrozenTrial"]) -> Sequence[Any]:
 
 
 def _trial(run: FinishedRun, schedules: Sequence[Any]) -> "FrozenTrial":
-    from optuna.distributions import (  # noqa: PLC0415
-        BaseDistribution,
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
-    from optuna.trial import TrialState, create_trial  # noqa: PLC0415
+    from optuna import distributions, trial  # noqa: PLC0415
 
+    name = run.schedule if run.schedule in schedules else OTHER
+    params: dict[str, Any] = {"lr": run.lr, "schedule": name, "steps": run.steps}
     # One range for all trials where possible: Optuna compares only trials of equal ranges.
-    params: dict[str, tuple[Any, BaseDistribution]] = {
-        "lr": (run.lr, FloatDistribution(min(1e-10, run.lr), max(1e3, run.lr), log=True)),
-        "schedule": (
-            run.schedule if run.schedule in schedules else OTHER,
-            CategoricalDistribution(schedules),
-        ),
-        "steps": (run.steps, IntDistribution(1, max(10**9, run.steps))),
+    ranges: dict[str, distributions.BaseDistribution] = {
+        "lr": distributions.FloatDistribution(min(1e-10, run.lr), max(1e3, run.lr), log=True),
+        "schedule": distributions.CategoricalDistribution(schedules),
+        "steps": distributions.IntDistribution(1, max(10**9, run.steps)),
     }
     if run.seed is not None:
-        params["seed"] = run.seed, IntDistribution(0, max(2**32, run.seed))
+        params["seed"] = run.seed
+        ranges["seed"] = distributions.IntDistribution(0, max(2**32, run.seed))
     failed = run.outcome in FAILED_OUTCOMES or not np.isfinite(run.value)
     steps = sorted(step for step, loss in run.losses.items() if np.isfinite(loss))
     some = np.linspace(0, len(steps) - 1, min(len(steps), POINTS)).round().astype(int)
-    return create_trial(
-        state=TrialState.FAIL if failed else TrialState.COMPLETE,
+    return trial.create_trial(
+        state=trial.TrialState.FAIL if failed else trial.TrialState.COMPLETE,
         value=None if failed else run.value,
-        params={name: value for name, (value, _) in params.items()},
-        distributions={name: distribution for name, (_, distribution) in params.items()},
+        params=params,
+        distributions=ranges,
         user_attrs={KEY: run.key, "call": run.call, "outcome": run.outcome, **run.more},
         intermediate_values={int(steps[place]): run.losses[steps[place]] for place in some},
     )

@@ -45,7 +45,7 @@ class Run:
     seed: int
 
     def __init__(self, name: str, lr: float, schedule: Shape = constant(), seed: int = 0) -> None:
-        """Check the rate, and take any function of progress for a schedule."""
+        """Check the rate and the seed, and make a schedule of any function of progress."""
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "lr", positive_number("lr", lr))
         object.__setattr__(self, "schedule", _as_shape(schedule))
@@ -53,6 +53,7 @@ class Run:
 
 
 def _as_shape(shape: Shape) -> Schedule | Feedback[Any]:
+    # Feedback is known by its methods: a user's own needs no class of ours.
     if isinstance(shape, Schedule):
         return shape
     if callable(getattr(shape, "next", None)) and callable(getattr(shape, "start", None)):
@@ -84,26 +85,19 @@ def checked_runs(runs: Sequence[Run]) -> list[Run]:
     runs = list(runs)
     if not runs:
         raise ArgumentError("a cohort needs at least one run, got none. Pass [Run('a', 0.1)].")
-    twice = [name for name, count in Counter(run.name for run in runs).items() if count > 1]
-    if twice:
+    ((name, count),) = Counter(run.name for run in runs).most_common(1)
+    if count > 1:
         raise ArgumentError(
-            f"the runs of a cohort need unique names; {twice[0]!r} is there "
-            f"{sum(run.name == twice[0] for run in runs)} times. Rename one."
+            f"the runs of a cohort need unique names; {name!r} is there {count} times. Rename one."
         )
     return runs
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a call to an evaluator.
+    """The cost of a call to an evaluator."""
 
-    Attributes:
-        updates: Optimizer updates made, those of repeated and discarded training included.
-        val_samples: Samples validated.
-        seconds: Time taken.
-    """
-
-    updates: int
+    updates: int  # made by the optimizer, those of repeated and discarded training included
     val_samples: int
     seconds: float
 
@@ -132,22 +126,21 @@ class Trace(Serializable):
     @property
     def cost(self) -> Cost:
         """The cost of all runs."""
-        costs = self.costs
-        updates, val_samples = int(costs["updates"].sum()), int(costs["val_samples"].sum())
-        return Cost(updates, val_samples, float(costs["seconds"].sum()))
+        updates, val_samples = self.costs[["updates", "val_samples"]].sum()
+        return Cost(int(updates), int(val_samples), float(self.costs["seconds"].sum()))
 
     def select(self, names: Sequence[str]) -> "Trace":
         """The rows of these runs, in this order."""
         if list(self.runs["run"]) == list(names):
             return self
         order = {name: index for index, name in enumerate(names)}
-
-        def selected(frame: pd.DataFrame) -> pd.DataFrame:
-            place = frame["run"].map(order).astype("float64")
-            return frame.loc[place.dropna().sort_values(kind="stable").index].reset_index(drop=True)
-
-        frames = (self.frame, self.runs, self.validations, self.costs)
-        return Trace(self.steps, *map(selected, frames))
+        tables = {
+            name: table[table["run"].isin(names)].sort_values(
+                "run", key=lambda run: run.map(order), kind="stable", ignore_index=True
+            )
+            for name, table in _tables(self).items()
+        }
+        return Trace(self.steps, **tables)
 
     def figure(self) -> "Figure":
         """Losses over steps, one line per run."""
@@ -156,10 +149,12 @@ class Trace(Serializable):
 
 def concat_traces(traces: Sequence[Trace]) -> Trace:
     """Concatenate traces of different runs over one horizon."""
-    return Trace(
-        steps=traces[0].steps,
-        frame=pd.concat([trace.frame for trace in traces], ignore_index=True),
-        runs=pd.concat([trace.runs for trace in traces], ignore_index=True),
-        validations=pd.concat([trace.validations for trace in traces], ignore_index=True),
-        costs=pd.concat([trace.costs for trace in traces], ignore_index=True),
-    )
+    tables = {
+        name: pd.concat([getattr(trace, name) for trace in traces], ignore_index=True)
+        for name in _tables(traces[0])
+    }
+    return Trace(traces[0].steps, **tables)
+
+
+def _tables(trace: Trace) -> dict[str, pd.DataFrame]:
+    return {name: getattr(trace, name) for name in ("frame", "runs", "validations", "costs")}

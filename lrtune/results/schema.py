@@ -130,13 +130,40 @@ PATHS = {
     "loss": "float64",
 }
 
+HEADINGS = {
+    "because": "reason",
+    "call": "code",
+    "cost": "updates",
+    "early": "early decrease",
+    "edge": "rises again from",
+    "end": "final training loss",
+    "failed": "failed runs",
+    "final": "final loss",
+    "high": "to",
+    "level": "plateau loss",
+    "long": "loss at full length",
+    "low": "90 % interval from",
+    "lr": "learning rate",
+    "mean": "mean loss",
+    "noise": "plateau noise",
+    "onset": "plateau from step",
+    "passed": "stable",
+    "released": "falls again at a lower rate",
+    "short": "loss of the short run",
+    "slope": "plateau slope per step",
+    "start": "loss before training",
+    "tau": "Kendall's tau",
+    "tied": "tied with the best",
+    "train": "training loss",
+    "val": "validation loss",
+    "val_samples": "validation samples",
+    "validation": "validation loss",
+}
+"""The heading of a column in the tables of results; others are headed by their name."""
+
 
 def as_table(rows: pd.DataFrame | Iterable[Any], columns: Columns) -> pd.DataFrame:
-    """A frame with exactly these columns, in this order, with these dtypes and a plain index.
-
-    Args:
-        rows: A frame with these columns and perhaps others, or rows as tuples in their order.
-        columns: Names and dtypes.
+    """A frame with exactly these columns, from rows in their order, or from a frame that has them.
 
     Raises:
         ResultsError: A column is missing, or holds what its dtype cannot.
@@ -162,10 +189,5 @@ def as_table(rows: pd.DataFrame | Iterable[Any], columns: Columns) -> pd.DataFra
 
 def table_field(columns: Columns, *, optional: bool = False) -> Any:
     """A dataclass field for a frame with these columns; without rows by default if `optional`."""
-    metadata = {"columns": columns}
-    if not optional:
-        return dataclasses.field(metadata=metadata)
-    return dataclasses.field(
-        metadata=metadata,
-        default_factory=lambda: as_table([], columns),
-    )
+    default: Any = {"default_factory": lambda: as_table([], columns)} if optional else {}
+    return dataclasses.field(metadata={"columns": columns}, **default)

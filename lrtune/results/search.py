@@ -73,16 +73,6 @@ class SearchResult(Serializable):
             return "held"
         return "not held" if len(self.checks) else "not tried"
 
-    @property
-    def coarse(self) -> pd.DataFrame:
-        """The rows of `frame` that were trained on the coarse grid, and where it grew."""
-        return self.frame[self.frame["stage"] == "coarse"].reset_index(drop=True)
-
-    @property
-    def fine(self) -> pd.DataFrame:
-        """The rows of `frame` that were first trained on the fine grid, and where it grew."""
-        return self.frame[self.frame["stage"] == "fine"].reset_index(drop=True)
-
     def snippet(self, schedule: str | None = None) -> str:
         """Python code of a schedule for `steps` steps, to paste into a training script.
 
@@ -113,33 +103,32 @@ class SearchResult(Serializable):
             ArgumentError: The storage cannot be used.
         """
         losses = dict(iter(self.curves.groupby(["lr", "seed"])))
-        short = [
-            FinishedRun(
-                key=run_id(self.manifest, self.horizon, row.lr, row.seed),
+
+        def finished(row: Any, steps: int, value: float, *more: str, **others: Any) -> FinishedRun:
+            return FinishedRun(
+                key=run_id(self.manifest, steps, row.lr, row.seed, *more),
                 lr=row.lr,
                 schedule="constant",
                 call="constant()",
                 seed=row.seed,
-                steps=self.horizon,
+                steps=steps,
                 outcome=row.outcome,
-                value=row.score,
+                value=value,
+                **others,
+            )
+
+        short = [
+            finished(
+                row,
+                self.horizon,
+                row.score,
                 losses=losses[row.lr, row.seed].set_index("step")["loss"].to_dict(),
                 more={"value": "training loss" if math.isnan(row.val) else "validation loss"},
             )
             for row in self.scores[self.scores["outcome"] != Outcome.RETIRED.name].itertuples()
         ]
         full = [
-            FinishedRun(
-                key=run_id(self.manifest, self.steps, row.lr, row.seed, "full length"),
-                lr=row.lr,
-                schedule="constant",
-                call="constant()",
-                seed=row.seed,
-                steps=self.steps,
-                outcome=row.outcome,
-                value=row.long,
-                more={"value": "training loss"},
-            )
+            finished(row, self.steps, row.long, "full length", more={"value": "training loss"})
             for row in self.checks.itertuples()
         ]
         return add_to_optuna([*short, *full], "lrtune-search", storage)

@@ -1,21 +1,26 @@
-"""Write results as JSON, and read them again. What is read is checked, and never executed."""
+"""What all results share: their JSON, files written in one piece, and where they come from."""
 
 import contextlib
 import dataclasses
 import json
 import math
 import os
+import platform
+import re
 import secrets
+import shlex
+import sys
 import types
 import typing
 from collections.abc import Mapping
-from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pandas as pd
 
-from lrtune.errors import ResultsError
+from lrtune.errors import ResultsError, printable
 from lrtune.results.schema import Columns, as_table
 
 Record = TypeVar("Record")
@@ -29,7 +34,7 @@ def to_builtins(value: Any) -> Any:
         return {str(name): to_builtins(column.tolist()) for name, column in value.items()}
     if isinstance(value, Mapping):
         return {str(key): to_builtins(inside) for key, inside in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list | tuple):
         return [to_builtins(inside) for inside in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
@@ -98,7 +103,7 @@ def _cut(value: Any) -> str:
         text = repr(value)
     except RecursionError:
         text = f"a deeply nested {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return printable(text)
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -126,7 +131,7 @@ def write(path: Path, content: str | bytes) -> Path:
             "and that you may write to."
         ) from error
     finally:
-        with suppress(OSError):  # it is gone when all went well
+        with contextlib.suppress(OSError):  # it is gone when all went well
             beside.unlink()
     return path
 
@@ -147,3 +152,68 @@ class Serializable:
     def to_json(self) -> str:
         """One JSON object that `lrtune.results.read` takes back; NaN and infinities as strings."""
         return json.dumps(self.to_dict(), allow_nan=False)
+
+
+# --- where results come from
+
+
+def manifest(task: Mapping[str, str], **settings: object) -> dict[str, str]:
+    """The manifest of a result: its task, every setting, and the versions, as text."""
+    described = {name: _text(value) for name, value in settings.items()}
+    return {**task, **described, **_versions("lrtune", "torch")}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        return ", ".join(_text(inside) for inside in value)
+    return str(value)
+
+
+def provenance() -> dict[str, str]:
+    """Where a session comes from: versions, command, machine, time, and the commit, if any."""
+    return {
+        **_versions("lrtune", "torch", "numpy", "optuna", "sqlalchemy"),
+        "platform": platform.platform(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else "",
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(Path.cwd()),
+    }
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "none"
+    return {**versions, "python": platform.python_version()}
+
+
+def commit(folder: Path) -> str:
+    """The commit of the git tree around a folder, or an empty string."""
+    # The files are read here: git itself would run programs that the tree's settings name.
+    try:
+        tree = next(each for each in (folder, *folder.parents) if (each / ".git").exists())
+        base = tree / ".git"
+        if base.is_file():  # a work tree, or a submodule
+            base = (tree / base.read_text().removeprefix("gitdir:").strip()).resolve()
+        head = (base / "HEAD").read_text().strip()
+        common = base / "commondir"
+        root = (base / common.read_text().strip()).resolve() if common.exists() else base
+        if head.startswith("ref:"):
+            head = _branch_commit(root, head.removeprefix("ref:").strip())
+    except (OSError, StopIteration, UnicodeDecodeError, ValueError):
+        return ""
+    return head if re.fullmatch("[0-9a-f]{40}([0-9a-f]{24})?", head) else ""
+
+
+def _branch_commit(root: Path, branch: str) -> str:
+    if ".." in branch or branch.startswith("/"):  # it would lead out of a stranger's tree
+        return ""
+    if (root / branch).is_file():
+        return (root / branch).read_text().strip()
+    packed = (root / "packed-refs").read_text().splitlines()
+    return next((line.split()[0] for line in packed if line.endswith(f" {branch}")), "")

@@ -10,8 +10,8 @@ from typing import Any
 
 from lrtune.errors import ArgumentError, OtherTaskError, StudyError
 from lrtune.results import Result, Trace
-from lrtune.results.manifest import provenance
 from lrtune.results.runs import Run
+from lrtune.results.serialization import provenance
 from lrtune.study.catalog import begin_study
 from lrtune.study.database import Database, study_location
 from lrtune.study.evaluator import Call, StudyEvaluator

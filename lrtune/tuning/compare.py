@@ -11,8 +11,8 @@ from lrtune.analysis.ranks import survivors
 from lrtune.analysis.rate_estimate import NEIGHBOUR, estimate_optimum, rounded
 from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import ComparisonResult
-from lrtune.results.manifest import manifest
 from lrtune.results.runs import Shape, seed_list
+from lrtune.results.serialization import manifest
 from lrtune.schedules import constant
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress

@@ -7,9 +7,9 @@ from lrtune.analysis.curves import Outcome
 from lrtune.analysis.sweep_rules import RULES, Suggestion, ensemble, read_sweep, suggest
 from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import RangeTestResult, Trace
-from lrtune.results.manifest import manifest
 from lrtune.results.runs import Run, seed_list
 from lrtune.results.schema import ANSWERS, STOPS, SWEEP, as_table
+from lrtune.results.serialization import manifest
 from lrtune.schedules import Schedule, growth
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress

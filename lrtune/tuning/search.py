@@ -17,9 +17,9 @@ from lrtune.analysis.rate_estimate import (
 )
 from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import SearchResult
-from lrtune.results.manifest import manifest
 from lrtune.results.runs import grid, seed_list
 from lrtune.results.schema import SPENDING, as_table
+from lrtune.results.serialization import manifest
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
 from lrtune.tuning.budget_search import BudgetSearch

@@ -148,7 +148,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, plain, tally, times, monke
     """Hours and years, forwards and backwards, while a search runs and is killed."""
     import datetime as dt
 
-    from lrtune.results import manifest
+    from lrtune.results import serialization
     from lrtune.study import catalog
 
     draw = random.Random(4)
@@ -158,7 +158,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, plain, tally, times, monke
         def now(cls, tz=None):
             return dt.datetime(draw.randint(1980, 2090), draw.randint(1, 12), 3, tzinfo=tz)
 
-    for module in (catalog, manifest):
+    for module in (catalog, serialization):
         monkeypatch.setattr(module, "datetime", Jumping)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + draw.uniform(-1e9, 1e9))

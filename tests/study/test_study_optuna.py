@@ -151,10 +151,10 @@ def test_every_result_becomes_a_study_and_so_does_its_json(storage):
 def test_a_schedule_registered_later_is_exported_as_other(monkeypatch):
     """Optuna lets the choices of a parameter never change."""
     storage = optuna.storages.InMemoryStorage()
-    run = FinishedRun("a", 0.1, "cosine", "cosine()", 0, 10, "FINISHED", 1.0)
+    run = FinishedRun("a", 0.1, "cosine", "cosine()", steps=10, value=1.0, seed=0)
     add_to_optuna([run], "x", storage)
     monkeypatch.setitem(SCHEDULES, "mine", SCHEDULES["cosine"])
-    mine = FinishedRun("b", 0.1, "mine", "cosine()", 0, 10, "FINISHED", 1.0)
+    mine = FinishedRun("b", 0.1, "mine", "cosine()", steps=10, value=1.0, seed=0)
     trials = add_to_optuna([mine], "x", storage).trials
     assert [one.params["schedule"] for one in trials] == ["cosine", OTHER]
     assert add_to_optuna([mine], "y", storage).trials[0].params["schedule"] == "mine"

@@ -21,7 +21,7 @@ from torch import nn
 from lrtune import Run
 from lrtune.cli.task_file import default_study
 from lrtune.errors import ArgumentError, StudyError, printable
-from lrtune.results.manifest import commit, provenance
+from lrtune.results.serialization import commit, provenance
 from lrtune.schedules import GrowUntilPlateau, ReduceOnPlateau, cosine, linear
 from lrtune.study import leases, tables
 from lrtune.study.database import FOLDER, study_location
