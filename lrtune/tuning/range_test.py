@@ -73,6 +73,7 @@ def range_test(
     controls = {s: Run(f"untrained/{s}", high, UNTRAINED, s) for s in chosen}
     evaluate = evaluate or Evaluator(task, progress=progress)
     runs = [*sweeps.values(), *controls.values()]
+    # The loss after the last update takes one step more.
     trace = evaluate(runs, steps + 1, stage="range test", validate=False)
     swept = {s: _pair_losses(trace, sweeps[s].name, controls[s].name) for s in chosen}
     said = {
@@ -125,6 +126,7 @@ def _notes(suggestion: Suggestion, stops: pd.DataFrame, density: float) -> tuple
     if not suggestion.agree:
         notes.append("the rules disagree: look at the curve")
     finished = stops["outcome"] == Outcome.FINISHED.name
+    # A sweep that ends near its edge has not shown which rate is too high.
     if falling := int((finished & (stops["edge"] >= 0.9 * stops["lr"])).sum()):
         sweeps = f"{falling} of {len(stops)} sweeps"
         notes.append(f"the loss was lowest at the last rate in {sweeps}: raise `high`")

@@ -155,6 +155,7 @@ def _seeds_note(ranking: pd.DataFrame, paired: PairedResult) -> Iterator[str]:
     if len(tied) > 1:
         second = paired.frame.loc[tied.iloc[1]]
         needed = seeds_needed(second["difference"], second["spread"], len(ranking) - 1)
+        # A tie of nearly equal losses would ask for millions.
         seeds = f"about {needed}" if needed <= 1000 else "more than 1,000"
         yield f"to tell the first two apart takes {seeds} seeds, if they differ at all"
 
