@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from reporting import SAMPLES, Reader, a_search
 
 from lrtune.reporting import page, report
-from lrtune.reporting.sections import as_table, format_cell, python_call, values_by_step
-from lrtune.results import KINDS, SearchResult
+from lrtune.reporting.sections import format_cell, python_call, text_table, values_by_step
+from lrtune.results import KINDS, SearchResult, schema
 
 NAN = math.nan
 
@@ -146,6 +146,20 @@ def test_reports_are_made_without_torch_and_optuna(whole, tmp_path):
 # --- words
 
 
+def test_every_heading_belongs_to_a_column():
+    tables = [table for table in vars(schema).values() if isinstance(table, dict)]
+    columns = {name for table in tables if table is not schema.HEADINGS for name in table}
+    added = {"end", "validation"}  # by the section of a trace
+    assert schema.HEADINGS.keys() - added <= columns
+
+
+def test_tables_have_headings_in_plain_words(whole):
+    page = whole.read_text(encoding="utf-8")
+    headings = {*re.findall('<th scope="col"[^>]*>([^<]*)</th>', page)}
+    assert {"learning rate", "tied with the best", "90 % interval from"} <= headings
+    assert not headings & schema.HEADINGS.keys()
+
+
 def test_a_search_is_told_in_plain_words(tmp_path):
     told = Reader(
         report(a_search("the best of 4"), tmp_path / "r.html").read_text(encoding="utf-8")
@@ -192,7 +206,7 @@ def test_cells_and_tables():
     assert [format_cell(x) for x in (True, np.False_, 0.00001234, 3, "a", NAN)] == [
         "yes", "no", "1.234e-05", "3", "a", "nan",
     ]  # fmt: skip
-    told = as_table("t", pd.DataFrame({"a": ["x"], "b": [1.5], "c": [True]}))
+    told = text_table("t", pd.DataFrame({"a": ["x"], "b": [1.5], "c": [True]}))
     assert told.numeric == [False, True, False]
 
 

@@ -23,6 +23,7 @@ from lrtune.errors import (
     printable,
 )
 from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
+from lrtune.results.comparison import snippet_or_none
 from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, multipliers, parse
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def answer_object(results: Sequence[Result], report: Path | None) -> dict[str, A
     if comparisons:
         best = comparisons[-1]
         answer |= {"schedule": best.schedule, "call": best.call, "peak": best.lr}
-        answer |= {"winner": best.winner or None, "snippet": _snippet(best)}
+        answer |= {"winner": best.winner or None, "snippet": snippet_or_none(best)}
     answer["report"] = None if report is None else str(report)
     return answer | {"results": [result.to_dict() for result in results]}
 
@@ -93,7 +94,7 @@ def _print_result(result: Result, console: Console) -> None:
             rows = [_peak(result.schedule, result.lr), _safe(result.because)]
             _print_rows(console, "Schedule", [*rows, *_bullets(notes)])
             _print_ranking(result, console)
-            code = _snippet(result)
+            code = snippet_or_none(result)
             if code is not None:
                 _print_code(console, code)
 
@@ -146,13 +147,6 @@ def _print_ranking(result: ComparisonResult, console: Console) -> None:
 def _print_code(console: Console, code: str) -> None:
     console.print()
     console.print(code, markup=False, soft_wrap=True)
-
-
-def _snippet(result: ComparisonResult) -> str | None:
-    try:
-        return result.snippet()
-    except ArgumentError:
-        return None  # only the user has the code of a schedule of their own
 
 
 def sparkline(schedule: Schedule, width: int = 24) -> str:

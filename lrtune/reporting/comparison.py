@@ -1,32 +1,30 @@
 """The section of a comparison: the recommended schedule, the ranking, and how reliable it is."""
 
 from lrtune.analysis.ranks import LEVEL
-from lrtune.errors import LrtuneError
 from lrtune.figures.comparison import mean_paths
 from lrtune.reporting.sections import (
     Chart,
     Section,
     Table,
     as_sentence,
-    as_table,
     python_call,
     quantity,
+    text_table,
     values_by_step,
 )
-from lrtune.results import ComparisonResult
+from lrtune.results.comparison import ComparisonResult, snippet_or_none
 
 
 def comparison_section(result: ComparisonResult) -> Section:
     """The recommended schedule with its peak rate, the reason, the code, and five charts."""
     name, peak = result.schedule, f"{result.lr:.3g}"
     tied = int(result.table["tied"].sum())
-    seeds = result.paths["seed"].nunique()
+    seeds = quantity(result.paths["seed"].nunique(), "fresh seed")
+    headline = f"No clear winner: {name} with a peak rate of {peak} was ahead"
     if result.winner:
         headline = f"Use the schedule {name} with a peak rate of {peak}"
     elif tied > 1:
         headline = f"A tie: use {name} with a peak rate of {peak}"
-    else:
-        headline = f"No clear winner: {name} with a peak rate of {peak} was ahead"
     settings = ["lr", "steps", "horizon", "seeds", "seed", "samples"]
     return Section(
         kind="Comparison",
@@ -37,25 +35,15 @@ def comparison_section(result: ComparisonResult) -> Section:
             ("Schedule", name),
             ("Peak rate", peak),
             ("Tied with the best", f"{tied} of {quantity(len(result.table), 'schedule')}"),
-            (
-                "Compared on",
-                f"{quantity(seeds, 'fresh seed')}, {quantity(result.horizon, 'step')} each",
-            ),
+            ("Compared on", f"{seeds}, {quantity(result.horizon, 'step')} each"),
             ("Training length", quantity(result.steps, "step")),
         ],
         notes=[as_sentence(note) for note in result.notes],
-        code=_code(result),
+        code=snippet_or_none(result) or "",
         charts=[_ranking(result), _rates(result), _losses(result), _heat(result), _stable(result)],
         manifest=result.manifest,
         call=python_call("compare", result.manifest, settings),
     )
-
-
-def _code(result: ComparisonResult) -> str:
-    try:
-        return result.snippet()
-    except LrtuneError:
-        return ""  # only the user has the code of a schedule of their own
 
 
 def _ranking(result: ComparisonResult) -> Chart:
@@ -69,7 +57,7 @@ def _ranking(result: ComparisonResult) -> Chart:
         f"rate, paired by fresh seed. The {100 * LEVEL:.0f} % intervals hold for all schedules at "
         "once. Circles: tied with the best. Triangles: worse than the best. Crosses: diverged "
         "with some seed.",
-        tables=[as_table("The ranking", result.table)],
+        tables=[text_table("The ranking", result.table)],
     )
 
 
@@ -96,7 +84,7 @@ def _losses(result: ComparisonResult) -> Chart:
 
 def _at_some_steps(caption: str, result: ComparisonResult, column: str) -> Table:
     means = mean_paths(result.paths, column)
-    return as_table(caption, values_by_step(means, "schedule", "value"))
+    return text_table(caption, values_by_step(means, "schedule", "value"))
 
 
 def _heat(result: ComparisonResult) -> Chart:
@@ -107,7 +95,7 @@ def _heat(result: ComparisonResult) -> Chart:
         caption="The lowest loss of every schedule in each half decade of the peak rate, at the "
         "shortest horizon, where the peak rates were chosen. Dark is low, which is good. Empty: "
         "not trained, or diverged.",
-        tables=[as_table("All candidates", result.candidates)],
+        tables=[text_table("All candidates", result.candidates)],
     )
 
 
@@ -119,5 +107,5 @@ def _stable(result: ComparisonResult) -> Chart:
         caption="The rank of the best candidate of every schedule, at each horizon and on the "
         "fresh seeds. Kendall's tau compares each ranking with the one on the fresh seeds: 1 "
         "means the same order, 0 means no relation.",
-        tables=[as_table("Agreement with the fresh seeds", result.stability)],
+        tables=[text_table("Agreement with the fresh seeds", result.stability)],
     )

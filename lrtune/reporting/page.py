@@ -22,27 +22,24 @@ from markupsafe import Markup
 
 from lrtune.errors import ArgumentError, ResultsError
 from lrtune.reporting.comparison import comparison_section
-from lrtune.reporting.range_test import range_test_section
+from lrtune.reporting.curves import range_test_section, trace_section
 from lrtune.reporting.search import search_section
 from lrtune.reporting.sections import Chart, Section
-from lrtune.reporting.trace import trace_section
 from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult, Trace, read
 from lrtune.results.serialization import write
 
+# plotly.js 4.1.1: `plotly-cartesian.min.js` of the npm package plotly.js-cartesian-dist-min 4.1.1,
+# unchanged, gzipped. It works without eval. Copyright Plotly, Inc., MIT, see plotly.LICENSE.
 BUNDLE = "plotly-cartesian.min.js.gz"
-"""plotly.js 4.1.1: `plotly-cartesian.min.js` of the npm package plotly.js-cartesian-dist-min 4.1.1,
-unchanged, gzipped. This bundle works without eval. Copyright Plotly, Inc., MIT licence, see
-plotly.LICENSE."""
 
+# Nothing is fetched, and only the two scripts with these hashes run. plotly needs to set styles,
+# and saves pictures as blobs.
 POLICY = (
     "default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
-"""Nothing is fetched, and only the two scripts with these hashes run. plotly needs to set styles,
-and saves pictures as blobs."""
 
-BLOCK = "lrtune-results"
-"""The id of the script element with the results of a page."""
+BLOCK = "lrtune-results"  # the id of the script element with the results of a page
 
 SECTIONS: Mapping[type, Callable[[Any], Section]] = {
     RangeTestResult: range_test_section,
@@ -90,7 +87,7 @@ def render(results: Sequence[Result]) -> str:
     # Drawn before the template is filled, so that an error names the figure and not the template.
     charts = [[(chart, _figure_json(chart)) for chart in section.charts] for section in sections]
     page: str = _template().render(
-        policy=POLICY.format(hashes=" ".join(_hash(script) for script in scripts)),
+        policy=POLICY.format(hashes=" ".join(map(_policy_hash, scripts))),
         css=Markup(_text("page.css")),  # noqa: S704 - a file of this package
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - files of this package
         sections=list(zip(sections, charts, strict=True)),
@@ -131,7 +128,7 @@ def _embedded_json(value: Any) -> Markup:
     return Markup(text)  # noqa: S704 - no character is left that has a meaning in HTML
 
 
-def _hash(script: str) -> str:
+def _policy_hash(script: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return f"'sha256-{digest}'"
 
@@ -142,7 +139,6 @@ def _bundle() -> str:
     return gzip.decompress(packed).decode("utf-8")
 
 
-@cache
 def _text(name: str) -> str:
     return files("lrtune.reporting").joinpath(name).read_text(encoding="utf-8")
 

@@ -7,9 +7,9 @@ from lrtune.reporting.sections import (
     Chart,
     Section,
     as_sentence,
-    as_table,
     python_call,
     quantity,
+    text_table,
     values_by_step,
 )
 from lrtune.results import SearchResult
@@ -22,17 +22,13 @@ def search_section(result: SearchResult) -> Section:
     passed = result.checks.loc[result.checks["lr"] == lr, "passed"]
     unstable = len(passed) > 0 and result.check == "not held"
     trained = [quantity(len(result.frame), "rate"), quantity(seeds, "seed")]
+    stable = f"stable in {passed.sum()} of {quantity(len(passed), 'run')}"
     facts = [
         ("Learning rate", f"{lr:.3g}"),
         ("90 % interval", f"{low:.3g} to {high:.3g}"),
         ("Training length", quantity(result.steps, "step")),
         ("With a schedule", f"{result.schedule} with a peak of {result.peak:.3g}"),
-        (
-            "At full length",
-            f"stable in {passed.sum()} of {quantity(len(passed), 'run')}"
-            if len(passed)
-            else "not trained",
-        ),
+        ("At full length", stable if len(passed) else "not trained"),
         ("Trained", ", ".join([*trained, f"up to {quantity(result.horizon, 'step')} each"])),
     ]
     if budgeted:
@@ -62,12 +58,13 @@ def search_section(result: SearchResult) -> Section:
 
 def _limits(result: SearchResult, seeds: int) -> str:
     limits = [f"The rates were compared in runs of {quantity(result.horizon, 'step')}."]
-    limits.append(
-        f"At the full {result.steps:,} steps only the chosen rate was trained, to check its "
-        "stability. Whether another rate ends lower there was not measured."
-        if len(result.checks)
-        else f"No rate was trained for the full {result.steps:,} steps."
-    )
+    if len(result.checks):
+        limits.append(
+            f"At the full {result.steps:,} steps only the chosen rate was trained, to check its "
+            "stability. Whether another rate ends lower there was not measured."
+        )
+    else:
+        limits.append(f"No rate was trained for the full {result.steps:,} steps.")
     if seeds == 1:
         limits.append("A single seed does not show the influence of chance, so ties go unseen.")
     return " ".join(limits)
@@ -86,13 +83,15 @@ def _rates(result: SearchResult, seeds: int) -> Chart:
     caption.append("Green: the chosen rate and its 90 % interval.")
     if close_up_span(result.frame, result.interval):
         caption.append("The second panel magnifies the crowded rates.")
+    # In this table the interval is that of a difference, which has no column of its own.
+    rates = result.frame.rename(columns={"low": "difference to the best from"})
     tables = [
-        as_table("All rates", result.frame),
-        as_table("All short runs", result.scores),
-        as_table("Checks at full length", result.checks),
+        text_table("All rates", rates),
+        text_table("All short runs", result.scores),
+        text_table("Checks at full length", result.checks),
     ]
     if len(result.spending):
-        tables.append(as_table("Cost by stage, in updates", result.spending))
+        tables.append(text_table("Cost by stage, in updates", result.spending))
     return Chart(
         title="Final loss over learning rate",
         draw=result.figure,
@@ -122,5 +121,5 @@ def _curves(result: SearchResult, seeds: int) -> Chart:
         alt=f"The training loss of the short runs over {quantity(result.horizon, 'step')}, one "
         "line per rate, grouped by verdict: too low, good, high, diverged.",
         caption=caption,
-        tables=[as_table("Mean training loss at some steps", few_steps)],
+        tables=[text_table("Mean training loss at some steps", few_steps)],
     )

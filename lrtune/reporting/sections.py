@@ -17,75 +17,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose cells are text.
-
-    Attributes:
-        caption: What the table contains.
-        columns: Its headings.
-        rows: The cells of each row.
-        numeric: For each column, whether it contains numbers.
-    """
+    """A table whose cells are text."""
 
     caption: str
-    columns: Sequence[str]
+    columns: Sequence[str]  # headings
     rows: Sequence[Sequence[str]]
-    numeric: Sequence[bool]
+    numeric: Sequence[bool]  # for each column, whether it contains numbers
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, its explanation, and its numbers.
-
-    Attributes:
-        title: A heading.
-        draw: Makes the figure.
-        alt: A sentence or two for readers who cannot see the figure.
-        caption: How to read the figure.
-        tables: The numbers of the figure.
-    """
+    """A figure, its explanation, and its numbers."""
 
     title: str
     draw: Callable[[], "Figure"]
-    alt: str
-    caption: str
-    tables: Sequence[Table] = ()
+    alt: str  # a sentence or two for readers who cannot see the figure
+    caption: str  # how to read it
+    tables: Sequence[Table]
 
 
 @dataclass(frozen=True)
 class Section:
-    """One result, as text, charts and tables. Texts, code and calls may be empty.
+    """One result, as text, charts and tables."""
 
-    Attributes:
-        kind: The kind of result, in a word or two.
-        headline: The answer.
-        short: The answer in a few words, for the links at the top.
-        lead: The reason for the answer.
-        facts: Terms and their values.
-        notes: Sentences that the reader should know.
-        code: Python to paste into a training script.
-        limits: What the result does not show.
-        charts: Figures.
-        manifest: The task, the settings and the versions.
-        call: The Python call that makes the result again.
-    """
-
-    kind: str
-    headline: str
-    short: str
-    lead: str
-    facts: Sequence[tuple[str, str]] = ()
+    kind: str  # in a word or two
+    headline: str  # the answer
+    short: str  # the answer in a few words, for the links at the top
+    lead: str  # the reason for the answer
+    facts: Sequence[tuple[str, str]]  # terms and their values
+    charts: Sequence[Chart]
     notes: Sequence[str] = ()
-    code: str = ""
-    limits: str = ""
-    charts: Sequence[Chart] = ()
+    code: str = ""  # Python to paste into a training script
+    limits: str = ""  # what the result does not show
     manifest: Mapping[str, str] = field(default_factory=dict)
-    call: str = ""
+    call: str = ""  # the Python call that makes the result again
 
 
-def as_table(caption: str, frame: pd.DataFrame) -> Table:
+def text_table(caption: str, frame: pd.DataFrame) -> Table:
     """All rows of a frame, as text, under plain headings; outcomes as words.
 
-    >>> table = as_table("Rates", pd.DataFrame({"lr": [0.1], "tied": [True]}))
+    >>> table = text_table("Rates", pd.DataFrame({"lr": [0.1], "tied": [True]}))
     >>> table.columns, table.rows
     (['learning rate', 'tied with the best'], [['0.1', 'yes']])
     """

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pandas as pd
 
 from lrtune import figures
+from lrtune.errors import LrtuneError
 from lrtune.results.optuna_export import FinishedRun, add_to_optuna, run_id
 from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY, table_field
 from lrtune.results.serialization import Serializable
@@ -117,3 +118,11 @@ class ComparisonResult(Serializable):
     def stability_figure(self) -> "Figure":
         """How the ranking changes with the horizon."""
         return figures.stability_figure(self.candidates, self.table, self.stability)
+
+
+def snippet_or_none(result: ComparisonResult) -> str | None:
+    """The snippet, or None for a schedule of the user's own: only they have its code."""
+    try:
+        return result.snippet()
+    except LrtuneError:
+        return None

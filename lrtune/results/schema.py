@@ -130,6 +130,7 @@ PATHS = {
     "loss": "float64",
 }
 
+# The heading of a column where a table is shown; other columns are headed by their name.
 HEADINGS = {
     "because": "reason",
     "call": "code",
@@ -151,6 +152,7 @@ HEADINGS = {
     "released": "falls again at a lower rate",
     "short": "loss of the short run",
     "slope": "plateau slope per step",
+    "smooth": "smoothed loss",
     "start": "loss before training",
     "tau": "Kendall's tau",
     "tied": "tied with the best",
@@ -159,7 +161,6 @@ HEADINGS = {
     "val_samples": "validation samples",
     "validation": "validation loss",
 }
-"""The heading of a column in the tables of results; others are headed by their name."""
 
 
 def as_table(rows: pd.DataFrame | Iterable[Any], columns: Columns) -> pd.DataFrame:

@@ -1,23 +1,27 @@
-"""The section of a range test: which rate to start with, and where rates become too high."""
+"""The sections of results that are curves: the sweeps of a range test, and the runs of a trace."""
 
+import numpy as np
 import pandas as pd
 
+from lrtune.analysis.curves import end_level
+from lrtune.figures.axes import clipped_losses
 from lrtune.figures.range_test import rise_rate, rule_medians
 from lrtune.reporting.sections import (
     Chart,
     Section,
     Table,
     as_sentence,
-    as_table,
     outcome_counts,
     python_call,
     quantity,
     spread_indices,
+    text_table,
+    values_by_step,
 )
-from lrtune.results import RangeTestResult
+from lrtune.results import RangeTestResult, Trace
+from lrtune.results.schema import HEADINGS
 
-MAX_ROWS = 60
-"""Rows of the table of the sweeps; the complete ones are part of the embedded results."""
+MAX_ROWS = 60  # of the table of the sweeps; the embedded results contain all
 
 
 def range_test_section(result: RangeTestResult) -> Section:
@@ -39,13 +43,13 @@ def range_test_section(result: RangeTestResult) -> Section:
         notes=[as_sentence(note) for note in result.notes],
         limits="A sweep trains each rate for a single update. It shows where rates become too "
         "high and where to start. To find the rate that trains best, run a search.",
-        charts=[_chart(result, rises)],
+        charts=[_sweep_chart(result, rises)],
         manifest=result.manifest,
         call=python_call("range_test", result.manifest, ["low", "high", "steps", "seeds", "seed"]),
     )
 
 
-def _chart(result: RangeTestResult, rises: str) -> Chart:
+def _sweep_chart(result: RangeTestResult, rises: str) -> Chart:
     medians = rule_medians(result.frame, result.answers)
     answers = ", ".join(f"{rule.rule} {rule.lr:.2g}" for rule in medians.itertuples())
     return Chart(
@@ -59,20 +63,60 @@ def _chart(result: RangeTestResult, rises: str) -> Chart:
         "the suggested rate, and 90 % of the answers. Red: the rates at which the loss has risen "
         "again.",
         tables=[
-            as_table("Answers of the rules", result.answers),
-            as_table("Ends of the sweeps", result.stops),
-            _sweeps(result.frame),
+            text_table("Answers of the rules", result.answers),
+            text_table("Ends of the sweeps", result.stops),
+            _sweep_table(result.frame),
         ],
     )
 
 
-def _sweeps(frame: pd.DataFrame) -> Table:
+def _sweep_table(frame: pd.DataFrame) -> Table:
     """The raw and the smoothed loss of each seed side by side, at up to `MAX_ROWS` rates."""
     columns = [(name, seed) for seed in frame["seed"].unique() for name in ("loss", "smooth")]
     wide = frame.pivot_table(
         index="lr", columns="seed", values=["loss", "smooth"], aggfunc="first", dropna=False
     ).reindex(columns=columns)
-    wide.columns = [f"{name}, seed {seed}" for name, seed in columns]
+    wide.columns = [f"{HEADINGS.get(name, name)}, seed {seed}" for name, seed in columns]
     few = wide.iloc[spread_indices(len(wide), MAX_ROWS)]
     part = "" if len(few) == len(wide) else f", {len(few)} of {quantity(len(wide), 'rate')}"
-    return as_table(f"The sweeps{part}", few.reset_index())
+    return text_table(f"The sweeps{part}", few.reset_index())
+
+
+def trace_section(result: Trace) -> Section:
+    """The number of runs, their outcomes, and the lowest final loss."""
+    losses = result.frame.assign(loss=clipped_losses(result.frame["loss"]))
+    ends = losses.groupby("run", sort=False)["loss"].agg(end_level)
+    finite = ends[np.isfinite(ends)]
+    lead = "No run ended with a finite loss."
+    if len(finite):
+        lead = f"Run {finite.idxmin()} has the lowest final training loss: {finite.min():.3g}."
+    runs, steps = quantity(len(result.runs), "run"), quantity(result.steps, "step")
+    return Section(
+        kind="Trace",
+        headline=f"{runs} of {steps}",
+        short=f"{runs} of {steps}",
+        lead=lead,
+        facts=[("Runs", outcome_counts(result.runs["outcome"])), ("Horizon", steps)],
+        limits="The final loss is the mean over the last fifth of a run. One seed is not enough "
+        "to compare two runs: train each with several seeds.",
+        charts=[_trace_chart(result, ends, f"The training loss of {runs} of {steps}. {lead}")],
+    )
+
+
+def _trace_chart(result: Trace, ends: pd.Series, alt: str) -> Chart:
+    summary = result.runs.assign(end=result.runs["run"].map(ends))
+    if len(result.validations):
+        last = result.validations.groupby("run")["loss"].last()
+        summary["validation"] = summary["run"].map(last)
+    few_steps = values_by_step(result.frame, "run", "loss")
+    return Chart(
+        title="Loss over steps",
+        draw=result.figure,
+        alt=alt,
+        caption="Bold lines: the smoothed loss. Thin lines: the loss of each step. Grey: the "
+        "remaining runs, if there are more than eight. Crosses: losses that are not finite.",
+        tables=[
+            text_table("All runs", summary),
+            text_table("Training loss at some steps", few_steps),
+        ],
+    )
