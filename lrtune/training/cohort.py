@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -198,9 +197,7 @@ class Cohort:
         return Trace(
             frame=trace_rows(records, self._streams.digests),
             runs=run_rows(records, otherwise),
-            validations=as_table(
-                pd.DataFrame(self._validated, columns=list(VALIDATIONS)), VALIDATIONS
-            ),
+            validations=as_table(self._validated, VALIDATIONS),
             steps=self.steps,
         )
 

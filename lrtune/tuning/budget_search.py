@@ -134,7 +134,7 @@ class BudgetSearch:
 
     def _verify(self, lr: float) -> tuple[float, pd.DataFrame]:
         """The rate after training its first seed to the end, if planned, and the checks of that."""
-        checks = as_table(pd.DataFrame(columns=list(CHECKS)), CHECKS)
+        checks = as_table([], CHECKS)
         first = grid([lr], self.history.seeds[:1])
         affordable = self._price(first, self.plan.steps) <= self.budget.remaining
         if self.plan.verify and affordable and math.isfinite(self._long.get(lr, 0.0)):

@@ -121,4 +121,4 @@ class Budget:
             (stage, planned.get(stage, 0), self._spent[stage], self._samples[stage])
             for stage in dict.fromkeys([*planned, *self._spent])
         ]
-        return as_table(pd.DataFrame(rows, columns=list(SPENDING)), SPENDING)
+        return as_table(rows, SPENDING)

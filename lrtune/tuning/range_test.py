@@ -90,7 +90,7 @@ def range_test(
         manifest=manifest(task.describe(), low=low, high=high, steps=steps, seeds=seeds, seed=seed),
         frame=as_table(pd.concat([f.assign(seed=s) for s, f in swept.items()]), SWEEP),
         stops=stops,
-        answers=as_table(pd.DataFrame(answers, columns=list(ANSWERS)), ANSWERS),
+        answers=as_table(answers, ANSWERS),
     )
 
 
@@ -117,7 +117,7 @@ def _stops(trace: Trace, swept: dict[int, pd.DataFrame], sweeps: dict[int, Run])
         sweep = read_sweep(frame["lr"], frame["loss"], frame["untrained"])
         edge = sweep.lr[sweep.edge] if sweep else np.nan
         rows.append((seed, outcomes[sweeps[seed].name], frame["lr"].iloc[-1], edge))
-    return as_table(pd.DataFrame(rows, columns=list(STOPS)), STOPS)
+    return as_table(rows, STOPS)
 
 
 def _notes(suggestion: Suggestion, stops: pd.DataFrame, density: float) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ def summarize(
     name = min(tied, key=order.__getitem__)
     horizons = sorted({selected.horizon for selected in rounds.selection})
     taus = [(h, *kendall_tau(rounds.selection_at(h).best_scores(), scores)) for h in horizons]
-    stability = as_table(pd.DataFrame(taus, columns=list(STABILITY)), STABILITY)
+    stability = as_table(taus, STABILITY)
     shorter = stability[stability["horizon"] < final.horizon]
     agree = _horizons_agree(rounds, shorter, name, alone=len(tied) == 1)
     recommended = ranking.set_index("schedule").loc[name]
@@ -118,7 +118,7 @@ def _candidates(rounds: Rounds) -> pd.DataFrame:
         for trained in rounds.trained
         for candidate, mean in zip(trained.candidates, trained.means, strict=True)
     ]
-    return as_table(pd.DataFrame(rows, columns=list(CANDIDATES)), CANDIDATES)
+    return as_table(rows, CANDIDATES)
 
 
 def _paths(final: Round) -> pd.DataFrame:

@@ -110,7 +110,7 @@ class RateHistory:
             # Stable: the loss at the end is above that at the horizon by no more than noise.
             passed = run.outcome not in FAILED_OUTCOMES and long <= short + 3 * spread
             rows.append((run.lr, run.seed, run.outcome, short, long, passed))
-        return as_table(pd.DataFrame(rows, columns=list(CHECKS)), CHECKS)
+        return as_table(rows, CHECKS)
 
     @property
     def scores(self) -> pd.DataFrame:

@@ -111,7 +111,7 @@ def search(
         settings |= {"horizon": horizon, "fine": fine}
         history = RateHistory(horizon, seed_list(seeds, seed))
         answer = _GridSearch(evaluate, history, steps, limits).run(coarse, fine)
-        spending = as_table(pd.DataFrame(columns=list(SPENDING)), SPENDING)
+        spending = as_table([], SPENDING)
     else:
         planned = plan(steps, budget, seeds=seeds, coarse=len(coarse))
         logging.getLogger(__name__).info("%s", planned)
