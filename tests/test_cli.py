@@ -121,7 +121,7 @@ def test_no_compare_stops_at_the_rate(run):
     assert answer["snippet"] in printed
 
 
-def test_a_budget_is_told_before_and_kept(run):
+def test_a_budget_is_planned_before_and_kept(run):
     quick = ["--steps", "96", "--seeds", "1", "--device", "cpu", "--budget", "1"]
     result = run("search", *quick)
     assert result.exit_code == 0, result.output
@@ -192,7 +192,7 @@ def test_range_test_alone(run):
         (["serach"], 2, "No such command"),
     ],
 )
-def test_wrong_usage_is_told_without_a_stack(run, arguments, code, says):
+def test_wrong_usage_is_answered_without_a_stack(run, arguments, code, says):
     result = run(*arguments)
     assert result.exit_code == code
     assert says in " ".join(result.stderr.split())
@@ -200,7 +200,7 @@ def test_wrong_usage_is_told_without_a_stack(run, arguments, code, says):
     assert not Path("report.html").exists()
 
 
-def test_a_task_that_fails_tells_what_and_where(run):
+def test_a_task_that_fails_says_what_and_where(run):
     Path("broken.py").write_text(BROKEN)
     result = run("search", "broken.py:task", *QUICK)
     assert result.exit_code == 1
@@ -212,7 +212,7 @@ def test_a_task_that_fails_tells_what_and_where(run):
     assert "_cohort" not in seen
 
 
-def test_a_file_that_does_not_parse_tells_the_line(run):
+def test_a_file_that_does_not_parse_names_the_line(run):
     Path("syntax.py").write_text("task = (\n")
     result = run("search", "syntax.py", *QUICK)
     assert result.exit_code == 1

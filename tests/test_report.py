@@ -106,8 +106,8 @@ def test_figures_are_json_that_a_browser_reads(read):
     figures = [text for attrs, text in data if attrs["id"].endswith("-figure")]
     assert len(figures) == len([1 for _, attrs in read.tags if attrs.get("class") == "chart"])
     for text in figures:
-        told = json.loads(text, parse_constant=pytest.fail)  # neither NaN nor Infinity
-        assert told["data"]
+        figure = json.loads(text, parse_constant=pytest.fail)  # neither NaN nor Infinity
+        assert figure["data"]
         assert not set("<>&\u2028\u2029") & set(text)
 
 
@@ -160,11 +160,11 @@ def test_tables_have_headings_in_plain_words(whole):
     assert not headings & schema.HEADINGS.keys()
 
 
-def test_a_search_is_told_in_plain_words(tmp_path):
-    told = Reader(
+def test_a_search_is_reported_in_plain_words(tmp_path):
+    seen = Reader(
         report(a_search("the best of 4"), tmp_path / "r.html").read_text(encoding="utf-8")
     )
-    text = " ".join(" ".join(told.text).split())
+    text = " ".join(" ".join(seen.text).split())
     assert "Use a learning rate of 0.01" in text
     assert "The best of 4." in text
     assert "0.01 to 0.1" in text
@@ -174,13 +174,13 @@ def test_a_search_is_told_in_plain_words(tmp_path):
 
 
 def test_what_was_not_verified_is_not_recommended(tmp_path):
-    told = Reader(report(a_search(verified=False), tmp_path / "r.html").read_text(encoding="utf-8"))
-    text = " ".join(told.text)
+    seen = Reader(report(a_search(verified=False), tmp_path / "r.html").read_text(encoding="utf-8"))
+    text = " ".join(seen.text)
     assert "No learning rate stayed stable, not even 0.01" in text
     assert "Use a learning rate" not in text
 
 
-def test_a_range_test_and_a_trace_are_told_in_plain_words(read):
+def test_a_range_test_and_a_trace_are_reported_in_plain_words(read):
     text = " ".join(" ".join(read.text).split())
     assert "Start with a learning rate of about 0.05" in text
     assert "3 runs of 4 steps" in text
@@ -191,8 +191,8 @@ def test_one_seed_is_no_ground_for_confidence(tmp_path):
     alone = SearchResult(
         **{**vars(found), "scores": found.scores[found.scores["seed"] == 0].reset_index(drop=True)}
     )
-    told = report(alone, tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "A single seed does not show the influence of chance" in told
+    seen = report(alone, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "A single seed does not show the influence of chance" in seen
 
 
 def test_a_call_holds_nothing_but_numbers():
@@ -206,11 +206,11 @@ def test_cells_and_tables():
     assert [format_cell(x) for x in (True, np.False_, 0.00001234, 3, "a", NAN)] == [
         "yes", "no", "1.234e-05", "3", "a", "nan",
     ]  # fmt: skip
-    told = text_table("t", pd.DataFrame({"a": ["x"], "b": [1.5], "c": [True]}))
-    assert told.numeric == [False, True, False]
+    table = text_table("t", pd.DataFrame({"a": ["x"], "b": [1.5], "c": [True]}))
+    assert table.numeric == [False, True, False]
 
 
-def test_long_runs_are_told_at_some_steps_with_the_first_and_the_last():
+def test_long_runs_are_shown_at_some_steps_with_the_first_and_the_last():
     long = pd.DataFrame({"run": ["b"] * 100 + ["a"] * 50, "step": [*range(100), *range(50)]})
     rows = values_by_step(long.assign(loss=1.0), "run", "loss")
     assert rows["run"].tolist() == ["b", "a"]
@@ -261,6 +261,6 @@ def test_no_text_changes_the_page(text, plain, tmp_path_factory):
 
 
 def test_hostile_names_are_shown_as_they_are(tmp_path):
-    told = pages(HOSTILE[0], tmp_path)
-    assert any(HOSTILE[0] in text for text in told.text)
-    assert not any("alert" in text for attrs, text in told.scripts if "type" not in attrs)
+    seen = pages(HOSTILE[0], tmp_path)
+    assert any(HOSTILE[0] in text for text in seen.text)
+    assert not any("alert" in text for attrs, text in seen.scripts if "type" not in attrs)

@@ -81,8 +81,8 @@ def first_row(one):
 @pytest.mark.parametrize("kind", [RangeTestResult, SearchResult, Trace])
 def test_poor_results_make_a_page_all_the_same(kind, worse, tmp_path):
     one = worse(SAMPLES[kind]())
-    told = Reader(report(one, tmp_path / "r.html").read_text(encoding="utf-8"))
-    assert told.open == []
+    seen = Reader(report(one, tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert seen.open == []
     same(load(tmp_path / "r.html")[0], one)
 
 
@@ -95,7 +95,7 @@ def test_json_is_read_as_well(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "says"),
     [
         (b"", "no JSON"),
         (b"hello", "no JSON"),
@@ -107,16 +107,16 @@ def test_json_is_read_as_well(tmp_path):
     ],
     ids=["empty", "words", "binary", "foreign", "page", "script", "deep"],
 )
-def test_what_holds_no_results_is_refused_by_name(content, told, tmp_path):
+def test_what_holds_no_results_is_refused_by_name(content, says, tmp_path):
     path = tmp_path / "some.file"
     path.write_bytes(content)
-    with pytest.raises(ResultsError, match=told) as error:
+    with pytest.raises(ResultsError, match=says) as error:
         load(path)
     assert str(path) in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["missing.html", "."])
-def test_a_file_that_cannot_be_read_is_told_with_the_reason(name, tmp_path):
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(name, tmp_path):
     with pytest.raises(ResultsError, match=r"cannot read .*: (No such file|Is a directory)"):
         load(tmp_path / name)
 
@@ -163,7 +163,7 @@ def test_a_page_is_written_whole_or_not_at_all(failure, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_page_that_cannot_be_written_there_is_told_with_the_way_out(tmp_path):
+def test_a_page_that_cannot_be_written_is_named_with_the_way_out(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "no" / "r.html", tmp_path / "file" / "r.html", tmp_path):
         with pytest.raises(ResultsError, match=re.escape(f"cannot write {path}: ")):

@@ -143,13 +143,11 @@ def search(
 
     if budget is not None and budget < math.inf:
         session.print_status(f"Plan: {plan(steps, budget, seeds=seeds)}")
-    task, evaluate = session.task, session.evaluate
     if budget is None:
-        session.add(range_test(task, seeds=seeds, seed=seed, evaluate=evaluate))
-    found = search(task, steps=steps, seeds=seeds, seed=seed, budget=budget, evaluate=evaluate)
-    session.add(found)
+        session.run(range_test, seeds=seeds, seed=seed)
+    found = session.run(search, steps=steps, seeds=seeds, seed=seed, budget=budget)
     if budget is None and not no_compare:
-        session.add(compare(task, found.lr, steps=steps, seed=seed, evaluate=evaluate))
+        session.run(compare, found.lr, steps=steps, seed=seed)
 
 
 @app.command("range-test")
@@ -168,9 +166,7 @@ def range_test(
     """
     from lrtune import range_test
 
-    settings: dict[str, Any] = {"low": low, "high": high, "steps": steps}
-    settings |= {"seeds": seeds, "seed": seed, "evaluate": session.evaluate}
-    session.add(range_test(session.task, **settings))
+    session.run(range_test, low=low, high=high, steps=steps, seeds=seeds, seed=seed)
 
 
 @app.command()
@@ -201,8 +197,7 @@ def compare(
 
     names = schedules.split(",") if schedules else None
     settings: dict[str, Any] = {"steps": steps, "seeds": seeds, "seed": seed, "samples": samples}
-    settings |= {"schedules": names, "evaluate": session.evaluate}
-    session.add(compare(session.task, lr, **settings))
+    session.run(compare, lr, schedules=names, **settings)
 
 
 @app.command()

@@ -21,22 +21,19 @@ from lrtune.errors import (
     StudyError,
     TargetError,
     printable,
-)
+)  # fmt: skip
 from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
 from lrtune.results.comparison import snippet_or_none
+from lrtune.results.schema import HEADINGS
 from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, multipliers, parse
 
 if TYPE_CHECKING:
     from lrtune.study.archive import Archive
     from lrtune.study.catalog import StudySummary
 
-FAILED, USAGE = 1, 2
-"""Exit codes."""
-
+FAILED, USAGE = 1, 2  # exit codes
 PACKAGE = str(Path(__file__).parents[1])
-INDENT = 16
-"""Columns of the titles in front of the answers."""
-
+INDENT = 16  # columns of the titles in front of the answers
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -123,8 +120,9 @@ def _bullets(notes: Sequence[str]) -> list[str]:
 def _print_ranking(result: ComparisonResult, console: Console) -> None:
     ranking = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     level = f"{100 * LEVEL:.0f} % CI"
-    heads = ["", "schedule", "peak", "loss", "difference", level, "early\ndecrease"]
-    for head in [*heads, "plateau\nfrom step"]:
+    # The table is as wide as a terminal; so the last headings take two lines.
+    last = [HEADINGS[name].replace(" ", "\n", 1) for name in ("early", "onset")]
+    for head in ["", "schedule", "peak", "loss", "difference", level, *last]:
         left = head == "schedule"
         ranking.add_column(head, justify="left" if left else "right", no_wrap=not left)
     for row in result.table.itertuples():

@@ -3,12 +3,11 @@
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,13 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome
 from lrtune.cli.output import INDENT, answer_object, print_error, print_results
 from lrtune.cli.task_file import default_study, task_of
-from lrtune.errors import (
-    ArgumentError,
-    LrtuneError,
-    ResultsError,
-    SearchError,
-    has_location,
-)
+from lrtune.errors import ArgumentError, LrtuneError, ResultsError, SearchError, has_location
 from lrtune.reporting import report
 from lrtune.results import Result, Trace
 from lrtune.results.runs import Run
@@ -31,8 +24,10 @@ from lrtune.study import Study
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator
 
+Answer = TypeVar("Answer", bound=Result)
+
+# Exit codes, besides those of errors; 130 is what a shell reports after Ctrl-C.
 ANSWER, INTERRUPTED = 0, 130
-"""Exit codes, besides those of errors; 130 is what a shell reports after Ctrl-C."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -74,7 +69,8 @@ class Session:
         self._last_progress = ""
 
     def __enter__(self) -> Self:
-        """Check where the report goes, before anything trains, and start the progress bar."""
+        """Check where the report goes, and start the progress bar."""
+        # Nobody should learn after an hour of training that the report cannot be written.
         folder = self.out.resolve().parent
         if not folder.is_dir():
             missing = ArgumentError(f"--out {self.out}: there is no folder {folder}. Create it.")
@@ -82,12 +78,7 @@ class Session:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> bool:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         """Print the error, if any, and all results; True, as the error is handled."""
         self._bar.stop()
         if isinstance(error, KeyboardInterrupt):
@@ -136,12 +127,14 @@ class Session:
             inner = study.evaluator(self._evaluator, self.engine)
         return _TraceKeeper(inner, self._unfinished)
 
-    def add(self, result: Result) -> None:
-        """Keep a result; the traces that led to it are part of it."""
+    def run(self, verb: Callable[..., Answer], *arguments: Any, **settings: Any) -> Answer:
+        """Call a verb such as `lrtune.search` on the task, and keep its result."""
+        result = verb(self.task, *arguments, evaluate=self.evaluate, **settings)
         self.results.append(result)
-        self._unfinished.clear()
+        self._unfinished.clear()  # the traces that led to a result are part of it
         if self._study is not None:
             self._study.record(result)
+        return result
 
     def print_status(self, text: str) -> None:
         """Print a line on standard error, apart from the answers."""
@@ -202,15 +195,7 @@ class _TraceKeeper:
         """Whatever else the inner evaluator offers, such as `price`, on which budgets rely."""
         return getattr(self._inner, name)
 
-    def __call__(
-        self,
-        runs: Sequence[Run],
-        steps: int,
-        *,
-        stage: str,
-        validate: bool = True,
-        until: int | None = None,
-    ) -> Trace:
-        trace = self._inner(runs, steps, stage=stage, validate=validate, until=until)
+    def __call__(self, runs: Sequence[Run], steps: int, **settings: Any) -> Trace:
+        trace = self._inner(runs, steps, **settings)
         self._traces.append(trace)
         return trace

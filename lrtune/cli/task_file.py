@@ -17,8 +17,6 @@ from lrtune.demo import digits
 from lrtune.errors import TargetError
 from lrtune.task.task import Task
 
-DEFAULT_NAME = "task"
-
 
 def task_of(target: str | None, device: str | None) -> Task:
     """The task of the command line, on its device; the embedded digits without a target."""
@@ -38,18 +36,22 @@ def default_study(target: str | None, device: str | None = None) -> str:
     if target is None:
         name = "digits"
     else:
-        # A colon among the first two letters belongs to a drive, as in C:\\train.py.
-        split = target.partition if ":" not in target[:2] else target.rpartition
-        file, _, attribute = split(":")
-        path = Path(file.removesuffix(".py"))
+        place, attribute = _split(target)
+        path = Path(place.removesuffix(".py"))
         if path.is_absolute() and path.is_relative_to(Path.cwd()):
             path = path.relative_to(Path.cwd())
-        name = _plain(f"{path}-{attribute or 'task'}").strip("-") or "task"
+        name = _plain(f"{path}-{attribute}").strip("-") or "task"
     if device not in (None, "auto"):
         name += f"-{_plain(str(device))}"
     if len(name) <= 80:
         return name
     return f"{name[-60:].strip('-')}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+
+def _split(target: str) -> tuple[str, str]:
+    # A colon among the first two letters belongs to a Windows drive, as in C:\\train.py:task.
+    place, _, name = target.partition(":") if ":" not in target[:2] else target.rpartition(":")
+    return place, name or "task"
 
 
 def _plain(text: str) -> str:
@@ -67,9 +69,7 @@ def load_task(target: str) -> Task:
         TargetError: There is no such file, module or name, or it is not a task. Errors of the
             user's own code pass through.
     """
-    # rpartition leaves the colon of a Windows drive (C:\\train.py:task) alone.
-    place, _, name = target.partition(":") if ":" not in target[:2] else target.rpartition(":")
-    name = name or DEFAULT_NAME
+    place, name = _split(target)
     module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
     if not hasattr(module, name):
         names = [each for each in vars(module) if not each.startswith("_")]
