@@ -78,10 +78,12 @@ def _trains(command: Callable[..., None]) -> Callable[..., None]:
     """
     target, *shared = inspect.signature(_shared_options).parameters.values()
     own = [*inspect.signature(command).parameters.values()][1:]
+    # `--help` lists the options in this order: first what belongs to this command alone.
     parameters = [one.replace(kind=one.KEYWORD_ONLY) for one in (target, *own, *shared)]
 
     @wraps(command)
     def run(**options: Any) -> None:
+        # Imported here, as torch comes with it: `lrtune --help` and `lrtune report` need none.
         from lrtune.cli.session import Session
 
         common = {one.name: options.pop(one.name) for one in (target, *shared)}

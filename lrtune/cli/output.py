@@ -52,7 +52,7 @@ def answer_object(results: Sequence[Result], report: Path | None) -> dict[str, A
     elif sweeps:
         suggestion = sweeps[-1].suggestion
         answer = {"lr": suggestion.lr, "interval": list(suggestion.interval)}
-    if comparisons:
+    if comparisons:  # it measured what the search could only recommend
         best = comparisons[-1]
         answer |= {"schedule": best.schedule, "call": best.call, "peak": best.lr}
         answer |= {"winner": best.winner or None, "snippet": snippet_or_none(best)}
@@ -207,8 +207,9 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except LrtuneError as error:
-        plain = printable(error, 2000)
+        plain = printable(error, 2000)  # the message may quote a stranger's file
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {plain}", markup=False)
+        # A StudyError is a fault of the file; its subclasses, as all others, are wrong usage.
         raise SystemExit(FAILED if type(error) is StudyError else USAGE) from None
 
 

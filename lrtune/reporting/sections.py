@@ -157,8 +157,8 @@ def spread_indices(number: int, most: int) -> list[int]:
     return sorted({round(position) for position in np.linspace(0, number - 1, most)})
 
 
-def values_by_step(frame: pd.DataFrame, index: str, values: str, most: int = 9) -> pd.DataFrame:
-    """One row per run or rate, in the order of the frame, with its values at a few steps.
+def values_by_step(frame: pd.DataFrame, index: str, values: str) -> pd.DataFrame:
+    """One row per run or rate, in the order of the frame, with its values at up to nine steps.
 
     >>> long = pd.DataFrame({"run": ["a", "a"], "step": [0, 1], "loss": [2.0, 1.0]})
     >>> values_by_step(long, "run", "loss")
@@ -169,6 +169,6 @@ def values_by_step(frame: pd.DataFrame, index: str, values: str, most: int = 9) 
     wide = frame.pivot_table(
         index=index, columns="step", values=values, aggfunc="first", dropna=False
     ).reindex(order)
-    few = wide[wide.columns[spread_indices(wide.shape[1], most)]]
+    few = wide[wide.columns[spread_indices(wide.shape[1], 9)]]  # more would not fit on a screen
     few.columns = [f"step {step}" for step in few.columns]
     return few.reset_index()

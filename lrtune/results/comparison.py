@@ -85,6 +85,7 @@ class ComparisonResult(Serializable):
         Raises:
             ArgumentError: The storage cannot be used.
         """
+        # Nothing forbids two equal rows, so the place of each is part of its key.
         runs = [
             FinishedRun(
                 key=run_id(self.manifest, place, row.horizon, row.call, row.lr),

@@ -67,7 +67,7 @@ class RangeTestResult(Serializable):
                 more={"value": "training loss"},
             )
             for stop in self.stops.itertuples()
-            if stop.seed in sweeps
+            if stop.seed in sweeps  # a file may lack the rows of a seed
         ]
         return add_to_optuna(runs, "lrtune-range-test", storage)
 

@@ -117,6 +117,7 @@ class SearchResult(Serializable):
                 **others,
             )
 
+        # A run that was stopped early, far behind, has no final loss that a trial could hold.
         short = [
             finished(
                 row,
