@@ -54,12 +54,7 @@ class Section:
 
 
 def text_table(caption: str, frame: pd.DataFrame) -> Table:
-    """All rows of a frame, as text, under plain headings; outcomes as words.
-
-    >>> table = text_table("Rates", pd.DataFrame({"lr": [0.1], "tied": [True]}))
-    >>> table.columns, table.rows
-    (['learning rate', 'tied with the best'], [['0.1', 'yes']])
-    """
+    """All rows of a frame, as text, under plain headings; outcomes as words."""
     if "outcome" in frame:
         frame = frame.assign(outcome=outcome_words(frame["outcome"]))
     rows = [[format_cell(value) for value in row] for row in frame.itertuples(index=False)]
@@ -70,11 +65,7 @@ def text_table(caption: str, frame: pd.DataFrame) -> Table:
 
 
 def format_cell(value: object) -> str:
-    """A value as text: floats to four digits, yes and no for booleans.
-
-    >>> format_cell(0.123456), format_cell(float("nan")), format_cell(False), format_cell(12345)
-    ('0.1235', 'nan', 'no', '12345')
-    """
+    """A value as text: floats to four digits, yes and no for booleans."""
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)):
@@ -126,15 +117,14 @@ def python_call(
     numbers: Sequence[str],
     sequences: Sequence[str] = (),
 ) -> str:
-    """The call that makes a result again.
-
-    A manifest may come from a stranger's file, and a reader may paste the call: so only settings
-    that are numbers enter it.
+    """The call that makes a result again, with its settings that are numbers.
 
     >>> python_call("search", {"steps": "400", "coarse": "0.1", "seed": "os.abort()"},
     ...             ["steps", "seed"], ["coarse"])
     'lrtune.search(task, steps=400, coarse=(0.1,))'
     """
+    # A manifest may come from a stranger's file, and a reader may paste the call: only numbers
+    # enter it.
     arguments = ["task"]
     for name in (*numbers, *sequences):
         value = manifest.get(name, "")
@@ -158,13 +148,7 @@ def spread_indices(number: int, most: int) -> list[int]:
 
 
 def values_by_step(frame: pd.DataFrame, index: str, values: str) -> pd.DataFrame:
-    """One row per run or rate, in the order of the frame, with its values at up to nine steps.
-
-    >>> long = pd.DataFrame({"run": ["a", "a"], "step": [0, 1], "loss": [2.0, 1.0]})
-    >>> values_by_step(long, "run", "loss")
-      run  step 0  step 1
-    0   a     2.0     1.0
-    """
+    """One row per run or rate, in the order of the frame, with its values at up to nine steps."""
     order = frame[index].drop_duplicates()
     wide = frame.pivot_table(
         index=index, columns="step", values=values, aggfunc="first", dropna=False

@@ -163,8 +163,10 @@ HEADINGS = {
 }
 
 
-def as_table(rows: pd.DataFrame | Iterable[Any], columns: Columns) -> pd.DataFrame:
-    """A frame with exactly these columns, from rows in their order, or from a frame that has them.
+def as_table(
+    rows: pd.DataFrame | Mapping[str, Any] | Iterable[Any], columns: Columns
+) -> pd.DataFrame:
+    """A frame with exactly these columns, from rows in their order or from columns with names.
 
     Raises:
         ResultsError: A column is missing, or holds what its dtype cannot.
@@ -173,18 +175,16 @@ def as_table(rows: pd.DataFrame | Iterable[Any], columns: Columns) -> pd.DataFra
        a    b
     0  x  1.0
     """
-    if isinstance(rows, pd.DataFrame):
-        frame = rows
-    else:
-        frame = pd.DataFrame(list(rows), columns=list(columns))
-    missing = [name for name in columns if name not in frame]
-    if missing:
-        raise ResultsError(
-            f"a table needs the columns {', '.join(columns)}; {', '.join(missing)} missing."
-        )
+    named = isinstance(rows, pd.DataFrame | Mapping)
     try:
+        frame = pd.DataFrame(rows, columns=None if named else list(columns))
+        missing = [name for name in columns if name not in frame]
+        if missing:
+            raise ResultsError(
+                f"a table needs the columns {', '.join(columns)}; {', '.join(missing)} missing."
+            )
         return frame[list(columns)].astype(dict(columns)).reset_index(drop=True)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError) as error:  # such as lone surrogates, in Arrow
         raise ResultsError(f"a table has a value of the wrong type: {error}") from error
 
 

@@ -42,11 +42,7 @@ def to_builtins(value: Any) -> Any:
 
 
 def from_builtins(kind: type[Record], plain: Any) -> Record:
-    """Make a record from what `to_builtins` returned.
-
-    Raises:
-        ResultsError: Something is missing, or is not what its field holds.
-    """
+    """Make a record from what `to_builtins` returned, or raise a `ResultsError`."""
     if not isinstance(plain, dict):
         raise ResultsError(
             f"expected an object with the fields of {kind.__name__}, got {_cut(plain)}."
@@ -56,11 +52,11 @@ def from_builtins(kind: type[Record], plain: Any) -> Record:
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if field.name not in plain:
             raise ResultsError(f"{kind.__name__} needs a field {field.name!r}; it is missing.")
-        columns = field.metadata.get("columns")
-        inside = plain[field.name]
-        values[field.name] = (
-            _frame(inside, columns) if columns else _value(hints[field.name], inside, field.name)
-        )
+        inside, columns = plain[field.name], field.metadata.get("columns")
+        if columns:
+            values[field.name] = _frame(inside, columns)
+        else:
+            values[field.name] = _value(hints[field.name], inside, field.name)
     return kind(**values)
 
 
@@ -69,11 +65,7 @@ def _frame(plain: Any, columns: Columns) -> pd.DataFrame:
         raise ResultsError(f"expected a table of columns, got {_cut(plain)}.")
     if len({len(column) for column in plain.values()}) > 1:
         raise ResultsError("the columns of a table differ in length.")
-    try:
-        frame = pd.DataFrame(plain)
-    except (TypeError, ValueError, OverflowError) as error:  # such as lone surrogates, in Arrow
-        raise ResultsError(f"a table has a value of the wrong type: {error}") from error
-    return as_table(frame, columns)
+    return as_table(plain, columns)
 
 
 def _value(hint: Any, plain: Any, name: str) -> Any:  # noqa: PLR0911 - one per kind of type
