@@ -210,10 +210,8 @@ def test_cells_and_tables():
     assert table.numeric == [False, True, False]
     assert table.rows == [["x", "1.5", "yes"]]
     outcomes = text_table("t", pd.DataFrame({"lr": [0.1], "outcome": ["DIVERGED"]}))
-    assert (outcomes.columns, outcomes.rows) == (
-        ["learning rate", "outcome"],
-        [["0.1", "diverged"]],
-    )
+    assert outcomes.columns == ["learning rate", "outcome"]
+    assert outcomes.rows == [["0.1", "diverged"]]
 
 
 def test_long_runs_are_shown_at_some_steps_with_the_first_and_the_last():

@@ -163,10 +163,8 @@ HEADINGS = {
 }
 
 
-def as_table(
-    rows: pd.DataFrame | Mapping[str, Any] | Iterable[Any], columns: Columns
-) -> pd.DataFrame:
-    """A frame with exactly these columns, from rows in their order or from columns with names.
+def as_table(rows: Iterable[Any], columns: Columns) -> pd.DataFrame:
+    """A frame with exactly these columns, from rows in their order, or from columns by name.
 
     Raises:
         ResultsError: A column is missing, or holds what its dtype cannot.
