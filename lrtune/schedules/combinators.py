@@ -1,4 +1,7 @@
-"""Schedules made from other schedules, or any function of progress; they keep the momentum."""
+"""Schedules made from other schedules, or any function of progress; they keep the momentum.
+
+Each raises `ScheduleError` for a number outside its range.
+"""
 
 import math
 from functools import partial
@@ -24,17 +27,13 @@ _LAST = math.nextafter(1.0, 0.0)  # the largest progress below 1, which no step 
 def warmup(share: float, then: Curve) -> Curves:
     """Rise in a straight line during the first `share` of the run, then run all of `then`.
 
-    The rise goes from a hundredth of the first value of `then` to that value, as
-    then(0) (0.01 + 0.99 p / share); a rise from 0 would waste the first update. Afterwards the
-    multiplier is then((p - share) / (1 - share)). The momentum keeps its first value during the
-    rise.
+    The rise is then(0) (0.01 + 0.99 p / share); one from 0 would waste the first update. Afterwards
+    the multiplier is then((p - share) / (1 - share)). The momentum keeps its first value during
+    the rise.
 
     Args:
         share: Length of the rise as a share of the run, in [0, 1).
-        then: The schedule to run afterwards, compressed into the rest of the run.
-
-    Raises:
-        ScheduleError: `share` is outside its range, or `then` starts at 0.
+        then: The schedule to run afterwards; it has to start above 0.
 
     >>> from lrtune.schedules.shapes import linear
     >>> warm = warmup(0.5, then=linear())
@@ -69,9 +68,6 @@ def join(pieces: tuple[Curve, ...], at: tuple[float, ...]) -> Curves:
         pieces: Two schedules or more.
         at: The borders between them, increasing within (0, 1); one fewer than pieces.
 
-    Raises:
-        ScheduleError: The number of borders is wrong, or `at` does not increase.
-
     >>> from lrtune.schedules.shapes import constant, linear
     >>> tail = join([constant(), linear()], at=[0.5])
     >>> tail, tail(0.4), tail(0.75)
@@ -91,21 +87,30 @@ def join(pieces: tuple[Curve, ...], at: tuple[float, ...]) -> Curves:
     return rate, partial(formulas.join, pieces=moving, at=at) if moving else None
 
 
+def _joined_momenta(pieces: list[Schedule]) -> tuple[Curve, ...]:
+    """Return one momentum curve for each piece, or no curve at all if no piece has one."""
+    first = next((piece.momentum for piece in pieces if piece.momentum), None)
+    if first is None:
+        return ()
+    # A piece without momentum holds what the piece before it ended with, so nothing jumps.
+    held, curves = first(0.0), []
+    for piece in pieces:
+        curves.append(piece.momentum or partial(formulas.constant, value=held))
+        held = curves[-1](_LAST)
+    return tuple(curves)
+
+
 @factory
 def cycle(of: Curve, times: int = 2, stretch: float = 1.0, decay: float = 1.0) -> Curves:
-    """Repeat all of a schedule several times within one run.
+    """Repeat all of a schedule several times within one run; the last cycle is complete.
 
-    Cycle k is stretch ** k times as long and decay ** k times as high as the first; the last cycle
-    is complete. The momentum is repeated too, without decay.
+    The momentum is repeated too, without decay.
 
     Args:
         of: The schedule to repeat.
         times: Number of cycles, in [1, 100].
         stretch: Length of a cycle relative to the one before, in [0.1, 10].
         decay: Height of a cycle relative to the one before, in (0, 1].
-
-    Raises:
-        ScheduleError: A number is outside its range.
 
     >>> from lrtune.schedules.shapes import linear
     >>> saw = cycle(linear(), times=2, decay=0.5)
@@ -125,16 +130,9 @@ def cycle(of: Curve, times: int = 2, stretch: float = 1.0, decay: float = 1.0) -
 
 @factory
 def scale(of: Curve, by: Curve | float) -> Curves:
-    """Multiply a schedule by another schedule or by a number: of(p) by(p).
+    """Multiply a schedule by another, or by a number in (0, 1]: of(p) by(p).
 
-    The momentum is that of `of`, or else that of `by`.
-
-    Args:
-        of: The schedule to scale.
-        by: Another schedule, or a number in (0, 1].
-
-    Raises:
-        ScheduleError: `by` is a number outside its range. For more, raise the peak rate.
+    The momentum is that of `of`, or else that of `by`. For a number above 1, raise the peak rate.
 
     >>> from lrtune.schedules.shapes import cosine, linear
     >>> scale(cosine(), by=0.5)(0.0), scale(linear(), by=linear())(0.5)
@@ -147,16 +145,3 @@ def scale(of: Curve, by: Curve | float) -> Curves:
         by = partial(formulas.constant, value=float(by))
     one, other = as_schedule(of), as_schedule(by)
     return partial(formulas.scale, of=one.rate, by=other.rate), one.momentum or other.momentum
-
-
-def _joined_momenta(pieces: list[Schedule]) -> tuple[Curve, ...]:
-    """Return one momentum curve for each piece, or no curve at all if no piece has one."""
-    first = next((piece.momentum for piece in pieces if piece.momentum), None)
-    if first is None:
-        return ()
-    # A piece without momentum holds what the piece before it ended with, so nothing jumps.
-    held, curves = first(0.0), []
-    for piece in pieces:
-        curves.append(piece.momentum or partial(formulas.constant, value=held))
-        held = curves[-1](_LAST)
-    return tuple(curves)

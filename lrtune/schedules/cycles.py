@@ -1,4 +1,7 @@
-"""Factories of cyclic schedules; triangular and one-cycle ones move the momentum the other way."""
+"""Factories of cyclic schedules; triangular and one-cycle ones move the momentum the other way.
+
+Each raises `ScheduleError` for a number outside its range.
+"""
 
 from functools import partial
 
@@ -17,25 +20,18 @@ __all__ = [
 Momentum = tuple[float, float] | None
 """(lowest, highest) momentum of a cycle; None keeps the optimizer's own momentum."""
 
-_BASE = "the low end as a share of the peak rate, such as 0.25"
-_CYCLES = "a number of cycles, such as 4"
-
 
 @factory
 def cosine_restarts(cycles: int = 3, stretch: float = 2.0, decay: float = 1.0) -> Curve:
-    """Cosines to 0, each `stretch` times as long and `decay` times as high as the one before.
+    """Cosines to 0, as ``cycle(cosine(), times=cycles, stretch=stretch, decay=decay)``.
 
-    It equals ``cycle(cosine(), times=cycles, stretch=stretch, decay=decay)``. `stretch` is SGDR's
-    T_mult. Its T_0 follows from the number of cycles, so that the last cycle is complete at every
-    horizon: T_0 is (stretch - 1) / (stretch ** cycles - 1) of the run.
+    `stretch` is SGDR's T_mult. T_0 is (stretch - 1) / (stretch ** cycles - 1) of the run, so that
+    the last cycle is complete at every horizon.
 
     Args:
         cycles: Number of cosines in the run, in [1, 100].
         stretch: Length of a cosine relative to the one before, in [0.1, 10].
         decay: Height of a cosine relative to the one before, in (0, 1].
-
-    Raises:
-        ScheduleError: A number is outside its range.
 
     >>> restarts = cosine_restarts(decay=0.5)
     >>> [round(restarts(k / 7), 6) for k in (0, 0.5, 1, 2, 3, 5)]
@@ -44,7 +40,7 @@ def cosine_restarts(cycles: int = 3, stretch: float = 2.0, decay: float = 1.0) -
     Source: Loshchilov & Hutter 2017, arXiv:1608.03983, section 3 and table 1 (T_mult 1 and 2);
     the decay of the peaks is timm's `cycle_decay`.
     """
-    check_range("[1, 100]", "cosine_restarts", _CYCLES, cycles=cycles)
+    check_range("[1, 100]", "cosine_restarts", "a number of cycles, such as 4", cycles=cycles)
     check_range("[0.1, 10]", "cosine_restarts", "a ratio of lengths, such as 2", stretch=stretch)
     check_range("(0, 1]", "cosine_restarts", "a ratio of heights, such as 0.5", decay=decay)
     of = partial(formulas.cosine, floor=0.0)
@@ -62,9 +58,6 @@ def triangular(cycles: int = 4, base: float = 0.25, momentum: Momentum = (0.8, 0
         base: Multiplier at the ends of a cycle, in [0, 1].
         momentum: (lowest, highest) momentum in [0, 1), or None for the optimizer's own.
 
-    Raises:
-        ScheduleError: A number is outside its range.
-
     >>> wave = triangular(cycles=2)
     >>> [wave(p) for p in (0.0, 0.125, 0.25, 0.375, 0.5)]
     [0.25, 0.625, 1.0, 0.625, 0.25]
@@ -80,17 +73,9 @@ def triangular(cycles: int = 4, base: float = 0.25, momentum: Momentum = (0.8, 0
 
 @factory
 def triangular2(cycles: int = 4, base: float = 0.25, momentum: Momentum = (0.8, 0.9)) -> Curves:
-    """Triangles above `base`, each half as high: base + (1 - base) (1 - |2 x - 1|) / 2 ** k.
+    """As `triangular`, each half as high: base + (1 - base) (1 - |2 x - 1|) / 2 ** k.
 
-    k = floor(cycles p) counts the cycles, x = cycles p mod 1.
-
-    Args:
-        cycles: Number of cycles in the run, in [1, 100].
-        base: Multiplier at the ends of a cycle, in [0, 1].
-        momentum: (lowest, highest) momentum in [0, 1), or None for the optimizer's own.
-
-    Raises:
-        ScheduleError: A number is outside its range.
+    k = floor(cycles p) counts the cycles.
 
     >>> wave = triangular2(cycles=2, base=0.0)
     >>> [wave(p) for p in (0.0, 0.25, 0.5, 0.75)]
@@ -106,17 +91,9 @@ def triangular2(cycles: int = 4, base: float = 0.25, momentum: Momentum = (0.8, 
 def exp_range(
     cycles: int = 4, base: float = 0.25, end: float = 0.1, momentum: Momentum = (0.8, 0.9)
 ) -> Curves:
-    """Triangles under an exponential: base + (1 - base) (1 - |2 x - 1|) end ** p.
+    """As `triangular`, under an exponential: base + (1 - base) (1 - |2 x - 1|) end ** p.
 
-    Args:
-        cycles: Number of cycles in the run, in [1, 100].
-        base: Multiplier at the ends of a cycle, in [0, 1].
-        end: Height of the triangles at the end of the run, in (0, 1]; torch's gamma is
-            end ** (1 / steps).
-        momentum: (lowest, highest) momentum in [0, 1), or None for the optimizer's own.
-
-    Raises:
-        ScheduleError: A number is outside its range.
+    `end`, in (0, 1], is the height at the end of the run; torch's gamma is end ** (1 / steps).
 
     >>> wave = exp_range(cycles=1, base=0.0, end=0.01)
     >>> [round(wave(p), 6) for p in (0.0, 0.5, 0.75)]
@@ -140,8 +117,7 @@ def one_cycle(
     """Up from `start` to 1 over the first `share` of the run, then down towards `end`.
 
     Within a phase from a to b the multiplier is a + (b - a) w, with w = x ("linear") or
-    (1 - cos(pi x)) / 2 ("cosine"), where x is the position in the phase. The momentum mirrors
-    it: from high to low, then back to high.
+    (1 - cos(pi x)) / 2 ("cosine"), where x is the position in the phase. The momentum mirrors it.
 
     Args:
         share: Length of the rise as a share of the run, in (0, 1).
@@ -149,9 +125,6 @@ def one_cycle(
         end: Multiplier that the end approaches, in [0, 1].
         anneal: ``"cosine"`` or ``"linear"``.
         momentum: (lowest, highest) momentum in [0, 1), or None for the optimizer's own.
-
-    Raises:
-        ScheduleError: A number is outside its range, or `anneal` is neither of the two.
 
     >>> cycle = one_cycle()
     >>> [round(cycle(p), 6) for p in (0.0, 0.15, 0.3, 0.65, 1.0)]
@@ -176,17 +149,8 @@ def one_cycle_three_phase(
 ) -> Curves:
     """Up from `start` to 1, down to `start` in the same time, then down towards `end`.
 
-    The momentum mirrors the first two phases and stays high in the third.
-
-    Args:
-        share: Length of each of the first two phases as a share of the run, in (0, 0.5).
-        start: Multiplier at the first step, in [0, 1].
-        end: Multiplier that the end approaches, in [0, 1].
-        anneal: ``"linear"`` or ``"cosine"``.
-        momentum: (lowest, highest) momentum in [0, 1), or None for the optimizer's own.
-
-    Raises:
-        ScheduleError: A number is outside its range, or `anneal` is neither of the two.
+    The arguments are those of `one_cycle`; `share`, in (0, 0.5), is the length of each of the first
+    two phases. The momentum mirrors these, and stays high in the third.
 
     >>> cycle = one_cycle_three_phase()
     >>> [round(cycle(p), 6) for p in (0.0, 0.45, 0.9, 0.95)]
@@ -202,8 +166,8 @@ def one_cycle_three_phase(
 
 
 def _cyclic(call: str, height: Curve, cycles: int, base: float, momentum: Momentum) -> Curves:
-    check_range("[1, 100]", call, _CYCLES, cycles=cycles)
-    check_range("[0, 1]", call, _BASE, base=base)
+    check_range("[1, 100]", call, "a number of cycles, such as 4", cycles=cycles)
+    check_range("[0, 1]", call, "the low end as a share of the peak rate, such as 0.25", base=base)
     rate = partial(formulas.between, start=base, end=1.0, height=height)
     if momentum is None:
         return rate, None

@@ -1,27 +1,14 @@
 """A schedule of the registry: its factory, its source, and the ranges Optuna may search.
 
-Optuna is not imported: anything with its three `suggest_...` methods works.
+Optuna is not imported: anything with the `suggest_...` methods of its trials will do.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from lrtune.errors import ScheduleError
 from lrtune.schedules.schedule import Schedule
-
-
-class OptunaTrial(Protocol):
-    """The part of `optuna.Trial` that a search space needs."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Suggest a number within [low, high]."""
-
-    def suggest_int(self, name: str, low: int, high: int) -> int:
-        """Suggest a whole number within [low, high]."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any:
-        """Suggest one of the choices."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +20,9 @@ class FloatRange:
     high: float
     log: bool = False
 
-    def suggest(self, trial: OptunaTrial, name: str) -> float:
-        """Return the value that a trial suggests."""
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
+    def suggest(self, trial: Any, name: str) -> float:
+        """Return the value that an Optuna trial suggests."""
+        return float(trial.suggest_float(name, self.low, self.high, log=self.log))
 
 
 @dataclass(frozen=True)
@@ -46,9 +33,9 @@ class IntRange:
     low: int
     high: int
 
-    def suggest(self, trial: OptunaTrial, name: str) -> int:
-        """Return the value that a trial suggests."""
-        return trial.suggest_int(name, self.low, self.high)
+    def suggest(self, trial: Any, name: str) -> int:
+        """Return the value that an Optuna trial suggests."""
+        return int(trial.suggest_int(name, self.low, self.high))
 
 
 @dataclass(frozen=True)
@@ -58,8 +45,8 @@ class Choice:
     default: str
     options: Mapping[str, object]
 
-    def suggest(self, trial: OptunaTrial, name: str) -> object:
-        """Return the value whose label a trial suggests."""
+    def suggest(self, trial: Any, name: str) -> object:
+        """Return the value whose label an Optuna trial suggests."""
         return self.options[trial.suggest_categorical(name, list(self.options))]
 
 
@@ -72,8 +59,7 @@ class ScheduleEntry:
         summary: What the schedule does, in one line.
         source: Where it was published: arXiv id and section, or a library.
         make: Takes the parameters of the space and returns the schedule.
-        space: Parameter to its range. Parameters are shares of the run or of the peak rate, so
-            that they mean the same at every horizon.
+        space: Parameter to the range that Optuna may search.
         space_source: Where the ranges come from.
 
     >>> from lrtune.schedules import cosine
@@ -92,29 +78,22 @@ class ScheduleEntry:
 
     def __call__(self, **given: object) -> Schedule:
         """Make the schedule with these parameters, and the defaults of all others."""
-        for parameter in given:
-            if parameter not in self.space:
-                raise ScheduleError(
-                    f"schedule {self.name!r} has no parameter {parameter!r}; "
-                    f"it has {', '.join(self.space) or 'none'}."
-                )
+        for unknown in given.keys() - self.space.keys():
+            raise ScheduleError(
+                f"schedule {self.name!r} has no parameter {unknown!r}; "
+                f"it has {', '.join(self.space) or 'none'}."
+            )
         defaults = {
-            parameter: one.options[one.default] if isinstance(one, Choice) else one.default
-            for parameter, one in self.space.items()
+            key: one.options[one.default] if isinstance(one, Choice) else one.default
+            for key, one in self.space.items()
         }
-        return replace(self.make(**{**defaults, **given}), name=self.name)
+        return replace(self.make(**(defaults | given)), name=self.name)
 
-    def suggest(self, trial: OptunaTrial) -> dict[str, object]:
-        """Return the parameters that an Optuna trial suggests, to call this entry with.
-
-        The trial knows a parameter as ``"<name>.<parameter>"``, so that one Optuna study can hold
-        several schedules.
-        """
-        return {
-            parameter: one.suggest(trial, f"{self.name}.{parameter}")
-            for parameter, one in self.space.items()
-        }
+    def suggest(self, trial: Any) -> dict[str, object]:
+        """Return the parameters that an Optuna trial suggests, to call this entry with."""
+        # With the name in front, one Optuna study can hold several schedules.
+        return {key: one.suggest(trial, f"{self.name}.{key}") for key, one in self.space.items()}
 
     def defaults(self) -> dict[str, float | str]:
         """Return the default parameters as `optuna.Study.enqueue_trial` takes them."""
-        return {f"{self.name}.{parameter}": one.default for parameter, one in self.space.items()}
+        return {f"{self.name}.{key}": one.default for key, one in self.space.items()}

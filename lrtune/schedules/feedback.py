@@ -1,7 +1,7 @@
 """Schedules that react to the loss, with an explicit, immutable state.
 
-A training loop calls `next` once per step, with the loss of the batch before the update, and gets
-the multiplier for that update. Nothing here imports torch.
+A training loop calls `next` once per step, with the loss of the batch before the update. Both raise
+`ScheduleError` for a number outside its range.
 """
 
 import math
@@ -14,7 +14,7 @@ from lrtune.schedules.schedule import check_range, check_steps
 
 S = TypeVar("S")
 
-# With more windows in a patience their means are noisier, and a slow decrease looks like a plateau.
+# In a patience; with more, their means are noisier, and a slow decrease looks like a plateau.
 _WINDOWS = 2
 
 
@@ -30,62 +30,38 @@ class Feedback(Protocol[S]):
 
 @dataclass(frozen=True)
 class PlateauWatch:
-    """Detects plateaus: the mean loss of the current window, and the best window so far.
+    """The state of a search for plateaus: the mean losses of windows of steps."""
 
-    Attributes:
-        length: Steps in a window.
-        count: Losses in the current window.
-        mean: Mean of these losses.
-        first: Mean of the first window whose mean was finite.
-        best: Mean of the best window.
-        idle: Windows since the best one.
-    """
+    length: int  # steps in a window
+    count: int = 0  # losses in the current window
+    mean: float = 0.0  # of these losses
+    first: float | None = None  # mean of the first window whose mean was finite
+    best: float = math.inf  # mean of the best window
+    idle: int = 0  # windows since the best one, or since the last plateau
+    plateaus: int = 0  # found so far
 
-    length: int
-    count: int = 0
-    mean: float = 0.0
-    first: float | None = None
-    best: float = math.inf
-    idle: int = 0
-
-    @classmethod
-    def over(cls, steps: int, patience: float) -> "PlateauWatch":
-        """Return a new watch, whose patience is this share of a run of `steps`."""
-        return cls(length=max(1, round(patience * check_steps(steps) / _WINDOWS)))
-
-    def add(self, loss: float, threshold: float) -> tuple["PlateauWatch", bool]:
-        """Return the watch after one more loss, and whether a plateau is found just now."""
+    def add(self, loss: float, threshold: float) -> "PlateauWatch":
+        """Return the watch after one more loss."""
         count = self.count + 1
         mean = self.mean + (loss - self.mean) / count  # running, so a state keeps no losses
         if count < self.length:
-            return replace(self, count=count, mean=mean), False
+            return replace(self, count=count, mean=mean)
         closed = replace(self, count=0, mean=0.0)
         # Compared with the decrease so far, an improvement depends on no scale or sign of the loss.
         if math.isfinite(mean) and (
             self.first is None or self.best - mean > threshold * (self.first - self.best)
         ):
             first = mean if self.first is None else self.first
-            return replace(closed, first=first, best=mean, idle=0), False
-        plateau = self.idle + 1 == _WINDOWS
-        # After a plateau the patience begins anew, else every later window would be one as well.
-        return replace(closed, idle=0 if plateau else self.idle + 1), plateau
+            return replace(closed, first=first, best=mean, idle=0)
+        if self.idle + 1 < _WINDOWS:
+            return replace(closed, idle=self.idle + 1)
+        # The patience begins anew, else every later window would be a plateau as well.
+        return replace(closed, idle=0, plateaus=self.plateaus + 1)
 
 
-@dataclass(frozen=True)
-class ReduceOnPlateauState:
-    """State of `ReduceOnPlateau`: the plateau watch, and the number of drops so far."""
-
-    watch: PlateauWatch
-    drops: int = 0
-
-
-@dataclass(frozen=True)
-class GrowUntilPlateauState:
-    """State of `GrowUntilPlateau`: the plateau watch, the log multiplier, its rise per step."""
-
-    watch: PlateauWatch
-    log_multiplier: float
-    rise: float
+def _watch(steps: int, patience: float) -> PlateauWatch:
+    """Return a new watch, whose patience is this share of a run of `steps`."""
+    return PlateauWatch(length=max(1, round(patience * check_steps(steps) / _WINDOWS)))
 
 
 @dataclass(frozen=True)
@@ -93,16 +69,12 @@ class ReduceOnPlateau:
     """Multiplies the rate by `factor` whenever the loss has not improved for `patience`.
 
     Losses are averaged over windows of half the patience, because the loss of a single step is
-    noisy. A window improves if its mean is below the best one by more than `threshold` of the
-    whole decrease so far. NaN and infinity are no improvement.
+    noisy. NaN and infinity are no improvement.
 
     Attributes:
         factor: Factor of each drop, in (0, 1).
         patience: How long the loss may stand still, as a share of the run, in (0, 1].
         threshold: Smallest improvement, as a share of the decrease so far, in [0, 1).
-
-    Raises:
-        ScheduleError: A number is outside its range.
 
     >>> replay(ReduceOnPlateau(patience=0.4), [4.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.1]
@@ -115,18 +87,25 @@ class ReduceOnPlateau:
     threshold: float = 0.01
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
-        _check("ReduceOnPlateau", self.factor, self.patience, self.threshold)
+        _check(self)
 
-    def start(self, steps: int) -> ReduceOnPlateauState:
-        """Return the state before the first step: no drop yet."""
-        return ReduceOnPlateauState(PlateauWatch.over(steps, self.patience))
+    def start(self, steps: int) -> PlateauWatch:
+        """Return the state before the first step: no plateau yet."""
+        return _watch(steps, self.patience)
 
-    def next(self, state: ReduceOnPlateauState, loss: float) -> tuple[float, ReduceOnPlateauState]:
+    def next(self, state: PlateauWatch, loss: float) -> tuple[float, PlateauWatch]:
         """Return the multiplier for the update after this loss, and the next state."""
-        watch, plateau = state.watch.add(loss, self.threshold)
-        drops = state.drops + plateau
-        return math.pow(self.factor, drops), ReduceOnPlateauState(watch, drops)
+        watch = state.add(loss, self.threshold)
+        return math.pow(self.factor, watch.plateaus), watch
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The state of `GrowUntilPlateau`: its multiplier is exp(`exponent`)."""
+
+    watch: PlateauWatch
+    exponent: float
+    rise: float  # of the exponent per step
 
 
 @dataclass(frozen=True)
@@ -141,11 +120,8 @@ class GrowUntilPlateau:
     Attributes:
         end: Multiplier at the end of a run without a plateau, in (1, 1e30].
         factor: Factor of the exponent at each plateau, in (0, 1).
-        patience: How long the loss may stand still, as a share of the run, in (0, 1].
-        threshold: Smallest improvement, as a share of the decrease so far, in [0, 1).
-
-    Raises:
-        ScheduleError: A number is outside its range.
+        patience: As of `ReduceOnPlateau`.
+        threshold: As of `ReduceOnPlateau`.
 
     >>> [round(m, 3) for m in replay(GrowUntilPlateau(end=16.0), [4.0, 3.0, 2.0, 1.0])]
     [1.0, 2.0, 4.0, 8.0]
@@ -160,24 +136,27 @@ class GrowUntilPlateau:
     threshold: float = 0.01
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
-        name = "GrowUntilPlateau"
-        check_range("(1, 1e30]", name, "a multiplier above 1, such as 10", end=self.end)
-        _check(name, self.factor, self.patience, self.threshold)
+        hint = "a multiplier above 1, such as 10"
+        check_range("(1, 1e30]", "GrowUntilPlateau", hint, end=self.end)
+        _check(self)
 
-    def start(self, steps: int) -> GrowUntilPlateauState:
+    def start(self, steps: int) -> Growth:
         """Return the state before the first step: multiplier 1, full growth."""
-        watch = PlateauWatch.over(steps, self.patience)
-        return GrowUntilPlateauState(watch, log_multiplier=0.0, rise=math.log(self.end) / steps)
+        return Growth(_watch(steps, self.patience), 0.0, rise=math.log(self.end) / steps)
 
-    def next(
-        self, state: GrowUntilPlateauState, loss: float
-    ) -> tuple[float, GrowUntilPlateauState]:
+    def next(self, state: Growth, loss: float) -> tuple[float, Growth]:
         """Return the multiplier for the update after this loss, and the next state."""
-        watch, plateau = state.watch.add(loss, self.threshold)
-        rise = state.rise * self.factor if plateau else state.rise
-        following = GrowUntilPlateauState(watch, state.log_multiplier + rise, rise)
-        return math.exp(state.log_multiplier), following
+        watch = state.watch.add(loss, self.threshold)
+        found = watch.plateaus > state.watch.plateaus
+        rise = state.rise * self.factor if found else state.rise
+        return math.exp(state.exponent), Growth(watch, state.exponent + rise, rise)
+
+
+def _check(shape: ReduceOnPlateau | GrowUntilPlateau) -> None:
+    name, of_decrease = type(shape).__name__, "a share of the decrease so far, such as 0.01"
+    check_range("(0, 1)", name, "the factor of each plateau, such as 0.1", factor=shape.factor)
+    check_range("(0, 1]", name, "a share of the run, such as 0.1", patience=shape.patience)
+    check_range("[0, 1)", name, of_decrease, threshold=shape.threshold)
 
 
 FEEDBACK: dict[str, Callable[[], Feedback[Any]]] = {
@@ -206,18 +185,14 @@ def equivalent_growth(rate: float, weight_decay: float, momentum: float = 0.0) -
 
     If the loss does not depend on the scale of the weights, SGD at the constant rate eta with
     weight decay lambda moves the weights in the same directions as SGD without weight decay at the
-    rate eta g ** (t + 1/2) in step t. Here g = alpha ** -2, and alpha is the larger root of
-    x^2 - (1 + gamma - lambda eta) x + gamma = 0; without momentum alpha = 1 - lambda eta. For
-    torch's SGD, whose momentum is gamma, the momentum buffer has to start at
-    -(1 - alpha) w / (eta alpha) instead of 0.
+    rate eta g ** (t + 1/2) in step t. The growth g is alpha ** -2, and alpha the larger root of
+    x^2 - (1 + gamma - lambda eta) x + gamma = 0; without momentum alpha = 1 - lambda eta. In
+    torch's SGD the momentum buffer has to start at -(1 - alpha) w / (eta alpha) instead of 0.
 
     Args:
         rate: eta, > 0.
         weight_decay: lambda, >= 0.
         momentum: gamma, in [0, 1).
-
-    Returns:
-        The growth per step, >= 1.
 
     Raises:
         ArgumentError: Rate times weight decay is (1 - sqrt(gamma)) ** 2 or more, where no such
@@ -239,10 +214,3 @@ def equivalent_growth(rate: float, weight_decay: float, momentum: float = 0.0) -
     middle = (1 + momentum - decay) / 2
     alpha = middle + math.sqrt(middle**2 - momentum)
     return 1 / alpha**2
-
-
-def _check(call: str, factor: float, patience: float, threshold: float) -> None:
-    check_range("(0, 1)", call, "the factor of each plateau, such as 0.1", factor=factor)
-    check_range("(0, 1]", call, "a share of the run, such as 0.1", patience=patience)
-    hint = "a share of the decrease so far, such as 0.01"
-    check_range("[0, 1)", call, hint, threshold=threshold)

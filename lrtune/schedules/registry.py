@@ -17,73 +17,6 @@ from lrtune.schedules.entry import Choice, FloatRange, IntRange, ScheduleEntry
 from lrtune.schedules.feedback import FEEDBACK
 from lrtune.schedules.schedule import FACTORIES, Schedule
 
-
-def look_up(name: str) -> ScheduleEntry:
-    """Return the entry of that name; underscores may stand for hyphens.
-
-    Raises:
-        ArgumentError: No schedule has that name; the message lists the closest names.
-
-    >>> look_up("one_cycle").summary
-    'Up to the peak, then down to almost 0; the momentum mirrors it.'
-    """
-    plain = name.strip().lower().replace("_", "-")
-    if plain in SCHEDULES:
-        return SCHEDULES[plain]
-    close = difflib.get_close_matches(plain, SCHEDULES, n=3) or sorted(SCHEDULES)
-    raise ArgumentError(f"no schedule is called {name!r}. Closest: {', '.join(close)}.")
-
-
-def parse(text: str) -> Schedule:
-    """Return the schedule that a text stands for.
-
-    Args:
-        text: A name of the registry, such as ``"one-cycle"``, or calls of factories, such as
-            ``"warmup(0.05, then=cosine(floor=0.01))"``.
-
-    Returns:
-        The schedule; ``parse(schedule.text) == schedule`` for whatever a factory made. The text is
-        never evaluated: only functions decorated with `factory` are called.
-
-    Raises:
-        ArgumentError: The text is neither a name nor such calls.
-        ScheduleError: A number in it is outside its range.
-
-    >>> parse("cosine"), parse("warmup(1/20, cosine(floor=0.1))")
-    (cosine(floor=0.0), warmup(share=0.05, then=cosine(floor=0.1)))
-    """
-    if "(" not in text:
-        return look_up(text)()
-    try:
-        made = _build(ast.parse(text.strip(), mode="eval").body)
-    except LrtuneError:  # a factory refused a number, and says so better than we could
-        raise
-    except (SyntaxError, TypeError, ValueError, ZeroDivisionError) as error:
-        reason = str(error)
-    else:
-        if isinstance(made, Schedule):
-            return made
-        reason = f"it makes {made!r}"
-    raise ArgumentError(
-        f"{text!r} is no schedule: {reason}. Expected a name such as cosine, or calls such as "
-        "warmup(0.05, then=cosine())."
-    )
-
-
-def _build(node: ast.expr) -> Any:
-    """Return the value of an expression of calls, tuples, and numbers or quotients of them."""
-    match node:
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if name in FACTORIES:
-            named = {str(keyword.arg): _build(keyword.value) for keyword in keywords}
-            return FACTORIES[name](*map(_build, args), **named)
-        case ast.Tuple(elts=items) | ast.List(elts=items):
-            return tuple(_build(item) for item in items)
-        case ast.BinOp(left=left, op=ast.Div(), right=right):
-            return float(ast.literal_eval(left)) / float(ast.literal_eval(right))
-        case _:  # numbers, texts and None; a name or an attribute raises an error
-            return ast.literal_eval(node)
-
-
 _PLAYBOOK = "Google's Tuning Playbook: a tenth of the run at most; AlgoPerf: 0.02, 0.05, 0.1"
 _SMITH = "Smith 2017, arXiv:1506.01186, sections 3.2, 3.3: three cycles or more, base 1/3 or 1/4"
 # Ranges that several schedules share. Lengths are shares of the run, never step counts, so that a
@@ -93,8 +26,20 @@ _FACTORS = {"0.1": 0.1, "0.2": 0.2, "0.5": 0.5}
 _STAIRS = {"1/2": 1 / 2, "1/3": 1 / 3, "1/4": 1 / 4, "1/5": 1 / 5}
 _MILESTONES = {"50/75": (0.5, 0.75), "30/60/80": (0.3, 0.6, 0.8), "33/67/89": (1 / 3, 2 / 3, 8 / 9)}
 _RISE = FloatRange(0.05, low=0.01, high=0.1, log=True)
-_CYCLES = IntRange(4, low=3, high=8)
-_BASE = FloatRange(0.25, low=0.1, high=1 / 3)
+_TAU = FloatRange(0.05, low=0.005, high=0.1, log=True)
+_WSD = {"share": _RISE, "decay": FloatRange(0.2, low=0.05, high=0.4)}
+_WSD_SOURCE = "arXiv:2405.18392: cooldowns of 5 to 40 %, 10 to 20 % suffice"
+_WAVES: dict[str, FloatRange | IntRange | Choice] = {
+    "cycles": IntRange(4, low=3, high=8),
+    "base": FloatRange(0.25, low=0.1, high=1 / 3),
+}
+_END = {"end": FloatRange(0.1, low=0.01, high=0.5, log=True)}
+_ONE_CYCLE_START = FloatRange(0.04, low=0.01, high=0.1, log=True)
+
+
+def _decay_cyclic(cycles: int, base: float) -> Schedule:
+    return scale(triangular(cycles, base), by=shapes.linear())
+
 
 _ENTRIES = (
     ScheduleEntry("constant", "The peak rate throughout.", "the baseline", shapes.constant),
@@ -136,7 +81,7 @@ _ENTRIES = (
         "Falls with one over the square root of time.",
         "arXiv:1706.03762, section 5.3; arXiv:2106.04560, section 3.5",
         shapes.inverse_sqrt,
-        {"tau": FloatRange(0.05, low=0.005, high=0.1, log=True)},
+        {"tau": _TAU},
         "warmups of transformers as a share of their runs",
     ),
     ScheduleEntry(
@@ -176,7 +121,7 @@ _ENTRIES = (
         "A short rise, then one over the square root of time.",
         "arXiv:1706.03762, section 5.3",
         lambda share, tau: warmup(share, then=shapes.inverse_sqrt(tau)),
-        {"share": _RISE, "tau": FloatRange(0.05, low=0.005, high=0.1, log=True)},
+        {"share": _RISE, "tau": _TAU},
         _PLAYBOOK,
     ),
     ScheduleEntry(
@@ -184,16 +129,16 @@ _ENTRIES = (
         "A short rise, a long constant peak, a straight cooldown (WSD).",
         "arXiv:2404.06395; arXiv:2405.18392",
         lambda share, decay: warmup(share, then=shapes.stable_decay(decay)),
-        {"share": _RISE, "decay": FloatRange(0.2, low=0.05, high=0.4)},
-        "arXiv:2405.18392: cooldowns of 5 to 40 %, 10 to 20 % suffice",
+        _WSD,
+        _WSD_SOURCE,
     ),
     ScheduleEntry(
         "wsd-sqrt",
         "A short rise, a long constant peak, a cooldown as 1 - sqrt.",
         "arXiv:2405.18392",
         lambda share, decay: warmup(share, then=shapes.stable_decay(decay, "1-sqrt")),
-        {"share": _RISE, "decay": FloatRange(0.2, low=0.05, high=0.4)},
-        "arXiv:2405.18392: cooldowns of 5 to 40 %, 10 to 20 % suffice",
+        _WSD,
+        _WSD_SOURCE,
     ),
     ScheduleEntry(
         "trapezoid",
@@ -215,47 +160,26 @@ _ENTRIES = (
         },
         "T_mult 1 and 2 of arXiv:1608.03983; timm's cycle_decay",
     ),
-    ScheduleEntry(
-        "triangular",
-        "Up and down in equal cycles.",
-        "arXiv:1506.01186, section 3.1",
-        triangular,
-        {"cycles": _CYCLES, "base": _BASE},
-        _SMITH,
-    ),
-    ScheduleEntry(
-        "triangular2",
-        "Up and down in cycles, each half as high.",
-        "arXiv:1506.01186, section 3.1",
-        cycles.triangular2,
-        {"cycles": _CYCLES, "base": _BASE},
-        _SMITH,
-    ),
-    ScheduleEntry(
-        "exp-range",
-        "Up and down in cycles under an exponential.",
-        "arXiv:1506.01186, section 3.1",
-        cycles.exp_range,
-        {"cycles": _CYCLES, "base": _BASE, "end": FloatRange(0.1, low=0.01, high=0.5, log=True)},
-        _SMITH,
-    ),
-    ScheduleEntry(
-        "decay-cyclic",
-        "Up and down in cycles under a straight line to 0.",
-        "arXiv:1506.01186, section 3.1",
-        lambda cycles, base: scale(triangular(cycles, base), by=shapes.linear()),
-        {"cycles": _CYCLES, "base": _BASE},
-        _SMITH,
+    *(
+        ScheduleEntry(name, summary, "arXiv:1506.01186, section 3.1", make, _WAVES | more, _SMITH)
+        for name, summary, make, more in (
+            ("triangular", "Up and down in equal cycles.", cycles.triangular, {}),
+            ("triangular2", "Up and down in cycles, each half as high.", cycles.triangular2, {}),
+            ("exp-range", "Up and down in cycles under an exponential.", cycles.exp_range, _END),
+            (
+                "decay-cyclic",
+                "Up and down in cycles under a straight line to 0.",
+                _decay_cyclic,
+                {},
+            ),
+        )
     ),
     ScheduleEntry(
         "one-cycle",
         "Up to the peak, then down to almost 0; the momentum mirrors it.",
         "arXiv:1708.07120; torch's OneCycleLR",
         cycles.one_cycle,
-        {
-            "share": FloatRange(0.3, low=0.1, high=0.4),
-            "start": FloatRange(0.04, low=0.01, high=0.1, log=True),
-        },
+        {"share": FloatRange(0.3, low=0.1, high=0.4), "start": _ONE_CYCLE_START},
         "pct_start and div_factor of torch and fastai, and around them",
     ),
     ScheduleEntry(
@@ -263,16 +187,74 @@ _ENTRIES = (
         "Up to the peak, down as long, then a short fall to almost 0.",
         "arXiv:1803.09820, section 4; arXiv:1708.07120",
         cycles.one_cycle_three_phase,
-        {
-            "share": FloatRange(0.45, low=0.3, high=0.475),
-            "start": FloatRange(0.04, low=0.01, high=0.1, log=True),
-        },
+        {"share": FloatRange(0.45, low=0.3, high=0.475), "start": _ONE_CYCLE_START},
         "a last phase of 5 to 40 % of the run; a tenth in arXiv:1803.09820",
     ),
 )
 
 SCHEDULES: dict[str, ScheduleEntry] = {entry.name: entry for entry in _ENTRIES}
 """Every schedule by name, simplest first: between ties a comparison prefers the earlier one."""
+
+
+def look_up(name: str) -> ScheduleEntry:
+    """Return the registry's entry of that name; underscores may stand for hyphens.
+
+    Raises:
+        ArgumentError: No schedule has that name; the message lists the closest ones.
+
+    >>> look_up("one_cycle").summary
+    'Up to the peak, then down to almost 0; the momentum mirrors it.'
+    """
+    plain = name.strip().lower().replace("_", "-")
+    if plain in SCHEDULES:
+        return SCHEDULES[plain]
+    close = difflib.get_close_matches(plain, SCHEDULES, n=3) or sorted(SCHEDULES)
+    raise ArgumentError(f"no schedule is called {name!r}. Closest: {', '.join(close)}.")
+
+
+def parse(text: str) -> Schedule:
+    """Return the schedule that a text stands for: a name of the registry, or calls of factories.
+
+    ``parse(schedule.text) == schedule`` for whatever a factory made. The text is never evaluated:
+    only functions decorated with `factory` are called.
+
+    Raises:
+        ArgumentError: The text is neither a name nor such calls.
+        ScheduleError: A number in it is outside its range.
+
+    >>> parse("cosine"), parse("warmup(1/20, cosine(floor=0.1))")
+    (cosine(floor=0.0), warmup(share=0.05, then=cosine(floor=0.1)))
+    """
+    if "(" not in text:
+        return look_up(text)()
+    try:
+        made = _build(ast.parse(text.strip(), mode="eval").body)
+    except LrtuneError:  # a factory refused a number, and says so better than we could
+        raise
+    except (SyntaxError, TypeError, ValueError, ZeroDivisionError) as error:
+        reason = str(error)
+    else:
+        if isinstance(made, Schedule):
+            return made
+        reason = f"it makes {made!r}"
+    raise ArgumentError(
+        f"{text!r} is no schedule: {reason}. Expected a name such as cosine, or calls such as "
+        "warmup(0.05, then=cosine())."
+    )
+
+
+def _build(node: ast.expr) -> Any:
+    """Return the value of an expression of calls, tuples, and numbers or quotients of them."""
+    match node:
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if name in FACTORIES:
+            named = {str(keyword.arg): _build(keyword.value) for keyword in keywords}
+            return FACTORIES[name](*map(_build, args), **named)
+        case ast.Tuple(elts=items) | ast.List(elts=items):
+            return tuple(_build(item) for item in items)
+        case ast.BinOp(left=left, op=ast.Div(), right=right):
+            return float(ast.literal_eval(left)) / float(ast.literal_eval(right))
+        case _:  # numbers, texts and None; a name or an attribute raises an error
+            return ast.literal_eval(node)
 
 
 def registered_name(schedule: object) -> str:

@@ -1,7 +1,4 @@
-"""`Schedule`, the decorator that makes factories of schedules, and the checks they share.
-
-Nothing here imports torch.
-"""
+"""`Schedule`, the decorator that makes factories of schedules, and the checks they share."""
 
 import functools
 import inspect
@@ -23,15 +20,12 @@ Curves = tuple[Curve, Curve | None]
 
 @dataclass(frozen=True)
 class Schedule:
-    """A multiplier of the peak learning rate, as a function of progress.
-
-    Two schedules are equal when their texts are equal.
+    """A multiplier of the peak learning rate, as a function of progress; equal if the text is.
 
     Attributes:
         text: The call that makes the schedule, such as ``"cosine(floor=0.1)"``.
         rate: Progress in [0, 1) to a multiplier >= 0 of the peak rate.
-        momentum: Progress to a momentum in [0, 1) (SGD's momentum, Adam's beta1). None keeps the
-            optimizer's own momentum.
+        momentum: Progress to SGD's momentum or Adam's beta1, in [0, 1); None keeps the optimizer's.
         name: Name of the registry's entry that made it; empty for others.
 
     >>> half = Schedule("half()", lambda progress: 0.5)
@@ -45,7 +39,7 @@ class Schedule:
     name: str = field(default="", compare=False)
 
     def __call__(self, progress: float) -> float:
-        """Return the multiplier of the peak rate at this progress."""
+        """Return the multiplier at this progress."""
         return self.rate(progress)
 
     def __repr__(self) -> str:
@@ -60,13 +54,12 @@ FACTORIES: dict[str, Callable[..., Schedule]] = {}
 def factory(make: Callable[P, Curve | Curves]) -> Callable[P, Schedule]:
     """Turn a function that returns a curve, or (rate, momentum), into a factory of schedules.
 
-    The factory writes the text of each schedule from its arguments, and `parse` reads that text
-    back. Equal arguments give equal texts: an int for a float becomes a float, numpy numbers
-    become Python numbers, lists become tuples.
+    The factory writes the text of each schedule from its arguments, and `parse` reads it back.
+    Equal arguments give equal texts: numbers become Python's, and lists become tuples.
 
     Raises:
-        ScheduleError: lrtune has a factory of that name. The factory itself raises it when an
-            argument annotated as a number is not a number.
+        ScheduleError: lrtune has a factory of that name; or, from the factory, an argument that is
+            annotated as a number is none.
 
     >>> @factory
     ... def halving(every: float = 0.5):
@@ -127,7 +120,7 @@ def as_schedule(curve: Curve) -> Schedule:
     """Return a schedule as it is, and a function of progress as a schedule with its name.
 
     Raises:
-        ScheduleError: `curve` cannot be called.
+        ScheduleError: It is no function.
 
     >>> def ramp(progress):
     ...     return progress
@@ -149,18 +142,12 @@ def as_schedule(curve: Curve) -> Schedule:
 
 
 def multipliers(schedule: Schedule, steps: int) -> list[float]:
-    """Return the multiplier of the peak rate at each step of a run.
+    """Return the multiplier of the peak rate at each of the `steps` updates of a run.
 
-    Args:
-        schedule: The schedule to tabulate.
-        steps: Length of the run in optimizer updates, >= 1.
-
-    Returns:
-        `steps` finite numbers >= 0; number s is ``schedule(s / steps)``.
+    Number s is ``schedule(s / steps)``, finite and >= 0.
 
     Raises:
-        ScheduleError: The schedule raised, or returned NaN, infinity, a negative number or no
-            number; the message names the schedule and the step.
+        ScheduleError: The schedule raised, or returned something else; the message names the step.
         ArgumentError: `steps` is less than 1.
 
     >>> multipliers(Schedule("linear()", lambda progress: 1 - progress), 4)
@@ -170,18 +157,9 @@ def multipliers(schedule: Schedule, steps: int) -> list[float]:
 
 
 def momenta(schedule: Schedule, steps: int) -> list[float] | None:
-    """Return the momentum at each step of a run, or None if the schedule does not set it.
+    """Return the momentum at each of the `steps` updates of a run; None if it is not set.
 
-    Args:
-        schedule: The schedule to tabulate.
-        steps: Length of the run in optimizer updates, >= 1.
-
-    Returns:
-        `steps` numbers in [0, 1): SGD's momentum or Adam's beta1.
-
-    Raises:
-        ScheduleError: The momentum curve raised, or returned a number outside [0, 1).
-        ArgumentError: `steps` is less than 1.
+    The errors are those of `multipliers`, also for a momentum outside [0, 1).
 
     >>> momenta(Schedule("warm", lambda p: 1.0, lambda p: 0.8 + p / 10), 2)
     [0.8, 0.8500000000000001]
@@ -224,14 +202,7 @@ def check_steps(steps: int) -> int:
 
 
 def check_range(interval: str, call: str, hint: str, **named: float) -> None:
-    """Raise `ScheduleError` for numbers outside an interval such as ``"[0, 1)"``.
-
-    >>> check_range("[0, 1)", "warmup", "a share of the run, such as 0.05", share=0.1)
-    >>> check_range("[0, 1)", "warmup", "a share of the run, such as 0.05", share=1)
-    Traceback (most recent call last):
-    ...
-    lrtune.errors.ScheduleError: warmup(share=1): expected a share of the run, such as 0.05, in [0, 1).
-    """  # noqa: E501 - a doctest cannot break its line
+    """Raise `ScheduleError` for numbers outside an interval such as ``"[0, 1)"``."""
     low, high = (float(end) for end in interval[1:-1].split(","))
     for name, value in named.items():
         above = value >= low if interval[0] == "[" else value > low

@@ -1,4 +1,7 @@
-"""Factories of schedules without cycles: they start at their peak and fall, except `growth`."""
+"""Factories of schedules without cycles: they start at their peak and fall, except `growth`.
+
+Each raises `ScheduleError` for a number outside its range.
+"""
 
 from functools import partial
 
@@ -37,13 +40,7 @@ def constant() -> Curve:
 
 @factory
 def growth(start: float = 1e-8) -> Curve:
-    """Exponential growth from `start` to 1: start ** (1 - p), as a range test sweeps.
-
-    Args:
-        start: Multiplier at the first step, in (0, 1).
-
-    Raises:
-        ScheduleError: `start` is outside its range.
+    """Exponential growth from `start`, in (0, 1), to 1: start ** (1 - p), as a range test sweeps.
 
     >>> sweep = growth(start=1e-4)
     >>> [f"{sweep(p):.0e}" for p in (0.0, 0.25, 0.5, 0.75)]
@@ -57,13 +54,7 @@ def growth(start: float = 1e-8) -> Curve:
 
 @factory
 def linear(floor: float = 0.0) -> Curve:
-    """A straight line from 1 towards `floor`: 1 - (1 - floor) p.
-
-    Args:
-        floor: Multiplier that the end of the run approaches, in [0, 1].
-
-    Raises:
-        ScheduleError: `floor` is outside its range.
+    """A straight line from 1 towards `floor`, in [0, 1]: 1 - (1 - floor) p.
 
     >>> linear()(0.25), linear(floor=0.5)(0.5)
     (0.75, 0.75)
@@ -83,9 +74,6 @@ def polynomial(power: float = 2.0, floor: float = 0.0) -> Curve:
         power: Exponent in (0, 10]: above 1 falls early, below 1 late.
         floor: Multiplier that the end of the run approaches, in [0, 1].
 
-    Raises:
-        ScheduleError: A number is outside its range.
-
     >>> polynomial()(0.5), round(polynomial(power=0.9)(0.5), 6)
     (0.25, 0.535887)
 
@@ -99,13 +87,7 @@ def polynomial(power: float = 2.0, floor: float = 0.0) -> Curve:
 
 @factory
 def cosine(floor: float = 0.0) -> Curve:
-    """Half a cosine from 1 towards `floor`: floor + (1 - floor) (1 + cos(pi p)) / 2.
-
-    Args:
-        floor: Multiplier that the end of the run approaches, in [0, 1].
-
-    Raises:
-        ScheduleError: `floor` is outside its range.
+    """Half a cosine from 1 towards `floor`, in [0, 1]: floor + (1 - floor) (1 + cos(pi p)) / 2.
 
     >>> round(cosine()(0.5), 6), round(cosine(floor=0.1)(0.5), 6)
     (0.5, 0.55)
@@ -118,19 +100,13 @@ def cosine(floor: float = 0.0) -> Curve:
 
 @factory
 def exponential(end: float = 0.01) -> Curve:
-    """Exponential decay from 1 towards `end`: end ** p.
-
-    Args:
-        end: Multiplier that the end of the run approaches, in (0, 1]. A decay per step would
-            give a different shape at each horizon.
-
-    Raises:
-        ScheduleError: `end` is outside its range.
+    """Exponential decay from 1 towards `end`, in (0, 1]: end ** p.
 
     >>> exponential()(0.5), round(exponential(end=0.001)(1 / 3), 6)
     (0.1, 0.1)
 
-    Source: torch's ExponentialLR with gamma = end ** (1 / steps).
+    Source: torch's ExponentialLR with gamma = end ** (1 / steps); a fixed gamma would give another
+    shape at each horizon.
     """
     check_range("(0, 1]", "exponential", "the multiplier at the end, such as 0.01", end=end)
     return partial(formulas.exponential, end=end)
@@ -141,11 +117,8 @@ def step(every: float = 1 / 3, factor: float = 0.1) -> Curve:
     """Multiply by `factor` after each share `every` of the run: factor ** floor(p / every).
 
     Args:
-        every: Length of a stair as a share of the run, in (0, 1]; a third is 30 of 90 epochs.
+        every: Length of a stair as a share of the run, in (0, 1].
         factor: Factor of each drop, in (0, 1).
-
-    Raises:
-        ScheduleError: A number is outside its range.
 
     >>> [round(step()(p), 6) for p in (0.0, 0.33, 0.34, 0.67)]
     [1.0, 1.0, 0.1, 0.01]
@@ -166,9 +139,6 @@ def multistep(at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1) -> Curve
         at: Positions in the run, increasing within (0, 1).
         factor: Factor of each drop, in (0, 1).
 
-    Raises:
-        ScheduleError: A number is outside its range, or `at` does not increase.
-
     >>> [round(multistep()(p), 6) for p in (0.0, 0.49, 0.5, 0.8)]
     [1.0, 1.0, 0.1, 0.01]
 
@@ -183,13 +153,7 @@ def multistep(at: tuple[float, ...] = (0.5, 0.75), factor: float = 0.1) -> Curve
 def inverse_sqrt(tau: float = 0.05) -> Curve:
     """One over the square root of time, in units of `tau`: sqrt(tau / (tau + p)).
 
-    It starts at 1 and is a half after the share 3 tau of the run.
-
-    Args:
-        tau: Time scale as a share of the run, in (0, 1]; in transformers the length of the warmup.
-
-    Raises:
-        ScheduleError: `tau` is outside its range.
+    `tau` is a share of the run, in (0, 1]; in transformers it is the length of the warmup.
 
     >>> round(inverse_sqrt()(0.15), 6), round(inverse_sqrt()(1.0), 6)
     (0.5, 0.218218)
@@ -215,17 +179,12 @@ def rex() -> Curve:
 
 @factory
 def stable_decay(decay: float = 0.2, cooldown: str = "linear") -> Curve:
-    """A constant 1, then a cooldown to 0 over the last share `decay` of the run.
-
-    With x the elapsed share of the cooldown, it falls as 1 - x ("linear") or as 1 - sqrt(x)
-    ("1-sqrt"). After a `warmup` it is the warmup-stable-decay schedule (WSD, trapezoid).
+    """A constant 1, then a cooldown to 0; after a `warmup` this is WSD, the trapezoid.
 
     Args:
         decay: Length of the cooldown as a share of the run, in (0, 1].
-        cooldown: ``"linear"`` or ``"1-sqrt"``.
-
-    Raises:
-        ScheduleError: `decay` is outside its range, or `cooldown` is neither of the two.
+        cooldown: ``"linear"``, 1 - x, or ``"1-sqrt"``, 1 - sqrt(x); x is the elapsed share of the
+            cooldown.
 
     >>> round(stable_decay()(0.79), 6), round(stable_decay()(0.9), 6)
     (1.0, 0.5)

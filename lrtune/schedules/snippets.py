@@ -39,21 +39,16 @@ _WHY_NOT_NATIVE: dict[Callable[..., float], str] = {
 def snippet(schedule: Curve, lr: float, steps: int) -> str:
     """Return Python source that gives `optimizer` this schedule; the script needs no lrtune.
 
-    The source uses torch's own scheduler where one equals the schedule: ConstantLR, StepLR,
-    MultiStepLR, ExponentialLR, LinearLR, PolynomialLR, or a SequentialLR of these for a warmup or
-    a straight cooldown whose phases begin at whole steps. All other schedules become a LambdaLR
-    over a copy of the functions that lrtune evaluates, and so do those whose torch scheduler
-    misbehaves after the end of the run (CosineAnnealingLR, OneCycleLR, CyclicLR). A function of
-    the user's own becomes a table of its values.
+    It reads the name `optimizer` and defines `scheduler`: one of torch's own where it equals the
+    schedule (ConstantLR, StepLR, MultiStepLR, ExponentialLR, LinearLR, PolynomialLR, or a
+    SequentialLR of these whose phases begin at whole steps), else a LambdaLR over a copy of the
+    functions that lrtune evaluates. A function of the user's own becomes a table of its values.
+    After the last step the rate stays; that of one of torch's own schedulers may fall further.
 
     Args:
         schedule: A schedule, or any function of progress.
-        lr: Peak rate, > 0, with which the script builds its optimizer. The snippet takes the rates
-            of the parameter groups for their peaks.
+        lr: Peak rate, > 0, with which the script builds its optimizer.
         steps: Length of the run in optimizer updates, >= 1.
-
-    Returns:
-        Source that reads the name `optimizer` and defines `scheduler`.
 
     Raises:
         ScheduleError: The schedule raises, or returns something that is no multiplier.
@@ -88,13 +83,12 @@ def snippet(schedule: Curve, lr: float, steps: int) -> str:
     curves = {"multiplier": _pasteable(known.rate, rates)}
     if known.momentum and moments:
         curves["momentum"] = _pasteable(known.momentum, moments)
-    rate: Any = known.rate
-    reason = _WHY_NOT_NATIVE.get(rate.func) if _is_formula(rate) else None
+    reason = _WHY_NOT_NATIVE.get(curves["multiplier"].func)
     why = f"# (torch's own {reason}.)\n" if reason else ""
     return head + why + _program(curves, steps)
 
 
-def _program(curves: dict[str, Curve], steps: int) -> str:
+def _program(curves: dict[str, partial[float]], steps: int) -> str:
     """Return the snippet that computes the curves, within a function so that no name clashes."""
     used = {function for curve in curves.values() for function in _functions_of(curve)}
     known = [each for each in vars(formulas).values() if isinstance(each, FunctionType)]
@@ -120,7 +114,7 @@ def _program(curves: dict[str, Curve], steps: int) -> str:
     )
 
 
-def _pasteable(curve: Curve, values: list[float]) -> Curve:
+def _pasteable(curve: Any, values: list[float]) -> partial[float]:
     """Return the curve if it consists of formulas alone, else a table of its values."""
     return curve if _is_formula(curve) else partial(formulas.table, values=tuple(values))
 
@@ -140,15 +134,14 @@ def _nested(curve: partial[float]) -> Iterator[Any]:
         yield from filter(callable, value if isinstance(value, tuple) else (value,))
 
 
-def _functions_of(curve: Any) -> Iterator[Callable[..., float]]:
+def _functions_of(curve: Any) -> Iterator[FunctionType]:
     """Yield the formulas that a curve is made of, and the formulas that these call."""
-    waiting = [curve.func]
-    while waiting:
-        function: FunctionType = waiting.pop()
+    waiting: list[FunctionType] = [curve.func]
+    for function in waiting:  # it grows on the way
         yield function
         # co_names are the global names that the bytecode of a formula uses.
         called = (vars(formulas).get(name) for name in function.__code__.co_names)
-        waiting.extend(other for other in called if isinstance(other, FunctionType))
+        waiting += [other for other in called if isinstance(other, FunctionType)]
     for nested in _nested(curve):
         yield from _functions_of(nested)
 
@@ -169,7 +162,7 @@ def _literal(value: object) -> str:
     return "(\n" + textwrap.indent(textwrap.fill(items, 88), " " * 8) + "\n    )"
 
 
-# --- torch's own schedulers -----------------------------------------------------------------------
+# --- torch's own schedulers
 
 Phase = tuple[str, int]
 """The code of one of torch's own schedulers, and for how many steps it is used."""
@@ -197,21 +190,8 @@ def _border(place: float, steps: int) -> int | None:
     return border if abs(border - place * steps) < 1e-9 and 0 < border < steps else None
 
 
-def _constant(_steps: int, value: float) -> str | None:
-    return "ConstantLR(optimizer, factor=1.0)" if value == 1 else None
-
-
 def _linear(steps: int, floor: float) -> str:
     return f"LinearLR(optimizer, start_factor=1.0, end_factor={floor!r}, total_iters={steps})"
-
-
-def _polynomial(steps: int, power: float, floor: float) -> str | None:
-    native = f"PolynomialLR(optimizer, total_iters={steps}, power={power!r})"
-    return native if floor == 0 else None
-
-
-def _exponential(steps: int, end: float) -> str:
-    return f"ExponentialLR(optimizer, gamma={end!r} ** (1 / {steps}))"
 
 
 def _stairs(steps: int, every: float, factor: float) -> str:
@@ -239,22 +219,26 @@ def _warmup(steps: int, share: float, then: Curve) -> list[Phase] | None:
 
 
 def _stable(steps: int, decay: float, cooldown: str) -> str | list[Phase] | None:
-    if cooldown != "linear":
-        return None
-    if decay == 1:
+    if cooldown == "linear" and decay == 1:
         return _linear(steps, floor=0.0)
     hold = _border(1 - decay, steps)
-    if hold is None:
+    if cooldown != "linear" or hold is None:
         return None
     down = steps - hold
     return [("ConstantLR(optimizer, factor=1.0)", hold), (_linear(down, floor=0.0), down)]
 
 
 _NATIVE: dict[Callable[..., float], Callable[..., str | list[Phase] | None]] = {
-    formulas.constant: _constant,
+    formulas.constant: lambda _steps, value: (
+        "ConstantLR(optimizer, factor=1.0)" if value == 1 else None
+    ),
     formulas.linear: _linear,
-    formulas.polynomial: _polynomial,
-    formulas.exponential: _exponential,
+    formulas.polynomial: lambda steps, power, floor: (
+        f"PolynomialLR(optimizer, total_iters={steps}, power={power!r})" if floor == 0 else None
+    ),
+    formulas.exponential: lambda steps, end: (
+        f"ExponentialLR(optimizer, gamma={end!r} ** (1 / {steps}))"
+    ),
     formulas.stairs: _stairs,
     formulas.milestones: _milestones,
     formulas.stable: _stable,

@@ -1,9 +1,4 @@
-"""Schedules to and from torch: `to_torch` makes a torch scheduler, `from_torch` reads one.
-
-What `to_torch` and `snippet` make has the schedule's rate at every step of the run. After the last
-step the rate is never negative and never rises: it stays, or in a snippet with a scheduler of
-torch's own (StepLR, MultiStepLR, ExponentialLR, LinearLR, PolynomialLR) it may fall further.
-"""
+"""Schedules to and from torch: `to_torch` makes a torch scheduler, `from_torch` reads one."""
 
 import zlib
 from collections.abc import Callable
@@ -25,17 +20,13 @@ from lrtune.schedules.schedule import (
     multipliers,
 )
 
-__all__ = ["MomentumLR", "from_torch", "set_momentum", "to_torch"]
+__all__ = ["from_torch", "to_torch"]
 
 _MOMENTUM = 0.9  # of the dummy optimizer in `from_torch`
 
 
 class MomentumLR(LambdaLR):
-    """A LambdaLR that sets the momentum together with the rate, as torch's OneCycleLR does.
-
-    Attributes:
-        momentum_at: Step to momentum. Like the lambdas of a LambdaLR it is not in the state dict.
-    """
+    """A LambdaLR that sets the momentum together with the rate, as torch's OneCycleLR does."""
 
     def __init__(
         self,
@@ -43,8 +34,7 @@ class MomentumLR(LambdaLR):
         multiplier: Callable[[int], float],
         momentum_at: Callable[[int], float],
     ) -> None:
-        """Set the rate and momentum of the first step."""
-        self.momentum_at = momentum_at
+        self.momentum_at = momentum_at  # the constructor of LambdaLR calls `get_lr`
         super().__init__(optimizer, multiplier)
 
     def get_lr(self) -> list[Any]:
@@ -53,24 +43,20 @@ class MomentumLR(LambdaLR):
         return super().get_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain data, which `torch.load(weights_only=True)` can read."""
+        """Return plain data, without functions: `torch.load(weights_only=True)` can read it."""
         return {key: value for key, value in super().state_dict().items() if key != "momentum_at"}
 
 
 def to_torch(schedule: Curve, optimizer: Optimizer, steps: int) -> LambdaLR:
     """Return a torch scheduler with this schedule; call its `step()` after each update.
 
-    The current rate of each parameter group becomes its peak, so groups keep their ratios. A
-    schedule with a momentum curve also sets SGD's momentum or Adam's beta1.
+    After the last step the rate stays. A schedule with a momentum curve also sets SGD's momentum or
+    Adam's beta1.
 
     Args:
         schedule: A schedule, or any function of progress.
-        optimizer: Any torch optimizer; its rates are set to those of the first step.
+        optimizer: Any torch optimizer. The current rate of each parameter group becomes its peak.
         steps: Length of the run in optimizer updates, >= 1.
-
-    Returns:
-        A scheduler that gives the schedule's rates at steps 0 ... steps - 1, and the last one
-        afterwards.
 
     Raises:
         ScheduleError: The schedule raises, returns something that is no multiplier, or sets the
@@ -103,19 +89,10 @@ def to_torch(schedule: Curve, optimizer: Optimizer, steps: int) -> LambdaLR:
 
 
 def set_momentum(optimizer: Optimizer, value: float) -> None:
-    """Set the momentum of every parameter group: SGD's `momentum`, or Adam's first beta.
-
-    Args:
-        optimizer: An optimizer whose groups have `momentum` or `betas`.
-        value: The momentum, in [0, 1).
+    """Set SGD's momentum, or Adam's beta1, of every parameter group.
 
     Raises:
         ScheduleError: A group has neither; then no group is changed.
-
-    >>> adam = torch.optim.AdamW([torch.zeros(1)])
-    >>> set_momentum(adam, 0.8)
-    >>> adam.param_groups[0]["betas"]
-    (0.8, 0.999)
     """
     for group in optimizer.param_groups:
         if "betas" not in group and "momentum" not in group:
@@ -135,21 +112,16 @@ def from_torch(
 ) -> Schedule:
     """Return a schedule that is a table of the rates of a torch scheduler.
 
-    The scheduler is built and stepped once, on a dummy optimizer (SGD with momentum), because
-    building a scheduler changes its optimizer. The largest rate of that run becomes multiplier 1:
-    for StepLR the optimizer's rate, for OneCycleLR and CyclicLR (nearly) their `max_lr`. A
-    scheduler that sets the momentum gives the schedule a momentum curve.
+    The largest rate becomes multiplier 1: for StepLR the optimizer's rate, for OneCycleLR and
+    CyclicLR (nearly) their `max_lr`. A scheduler that sets the momentum gives the schedule a
+    momentum curve. Two such schedules are equal if scheduler class, steps and tables are.
 
     Args:
         make_scheduler: Takes an optimizer and returns a scheduler for it.
-        steps: How often the script calls `scheduler.step()` in the whole run, >= 1; the number of
-            epochs if it does so once per epoch. The table has that many values, and is stretched
-            over the horizon of a run.
-        lr: Rate of the dummy optimizer. It matters for schedulers with further absolute rates, such
-            as CosineAnnealingLR's `eta_min`: pass the rate they were chosen for.
-
-    Returns:
-        A schedule; two are equal if their scheduler class, steps and tables are.
+        steps: How often the script calls `scheduler.step()` in the whole run, >= 1: once per update
+            or once per epoch. The table is stretched over the horizon of a run.
+        lr: Rate of the optimizer. It matters for schedulers with further absolute rates, such as
+            CosineAnnealingLR's `eta_min`: pass the rate they were chosen for.
 
     Raises:
         ScheduleError: The scheduler reacts to the loss, is no scheduler, has no rate above 0, or
@@ -167,20 +139,20 @@ def from_torch(
             f"from_torch({make_scheduler!r}): expected a function that takes an optimizer, such as "
             "lambda optimizer: StepLR(optimizer, 30)."
         )
-    name, rates, moments = _read_rates(make_scheduler, steps, lr)
+    name, rates, read = _read_rates(make_scheduler, steps, lr)
     peak = max(rates)
     if not peak > 0:
         raise ScheduleError(
             f"from_torch: expected a rate above 0 at some step; the largest of {name} is {peak!r}."
         )
     values = tuple(rate / peak for rate in rates)
-    moves = any(value != _MOMENTUM for value in moments)
+    moments = read if set(read) != {_MOMENTUM} else None
     # The text of a schedule decides whether two are equal, so it needs a checksum of the table.
-    mark = zlib.crc32(repr((values, moments if moves else None)).encode())
+    mark = zlib.crc32(repr((values, moments)).encode())
     schedule = Schedule(
         f"from_torch({name}, steps={steps}, table={mark:08x})",
         partial(formulas.table, values=values),
-        partial(formulas.table, values=moments) if moves else None,
+        partial(formulas.table, values=moments) if moments else None,
     )
     multipliers(schedule, steps)  # raises, with the step, for a negative rate or NaN
     momenta(schedule, steps)
@@ -190,6 +162,7 @@ def from_torch(
 def _read_rates(
     make_scheduler: Callable[[Optimizer], LRScheduler], steps: int, lr: float
 ) -> tuple[str, list[float], tuple[float, ...]]:
+    # A dummy, as building a scheduler changes its optimizer; with momentum, which some set.
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr, momentum=_MOMENTUM)
     scheduler = make_scheduler(optimizer)
     name = type(scheduler).__name__
