@@ -10,41 +10,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-MAX_POINTS = 300
-"""Points per line; on a screen more of them cannot be told apart."""
-
-MAX_LOSS = 1e300
-"""Larger losses are drawn at this value, as differences between them would overflow."""
+MAX_POINTS = 300  # per line; on a screen more of them cannot be told apart
+MAX_LOSS = 1e300  # larger losses are drawn here, as differences between them would overflow
 
 
 @dataclass(frozen=True)
 class AxisRange:
-    """The part of an axis that a figure shows first; values beyond it stay in the figure's data.
-
-    Attributes:
-        low: Its lower end.
-        high: Its upper end.
-    """
+    """The part of an axis that a figure shows first; values beyond it stay in the figure's data."""
 
     low: float
     high: float
 
     def at(self, share: float) -> float:
-        """The value at a share of the height, from 0 (bottom) to 1 (top).
-
-        >>> AxisRange(1.0, 3.0).at(0.25)
-        1.5
-        """
+        """The value at a share of the height, from 0 (bottom) to 1 (top)."""
         return self.low + share * (self.high - self.low)
 
 
 def axis_range(values: ArrayLike, *, below: float = 0.06, above: float = 0.1) -> AxisRange:
-    """A range that contains all finite values.
-
-    Args:
-        values: Any numbers; without a finite one the range is 0 to 1.
-        below: Empty space under the lowest value, as a share of the span of the values.
-        above: Empty space over the highest value, likewise.
+    """A range that contains all finite values, with space as a share of their span around them.
 
     >>> axis_range([1.0, float("nan"), 2.0], below=0.0, above=0.5)
     AxisRange(low=1.0, high=2.5)
@@ -97,10 +80,6 @@ def drawn_indices(values: ArrayLike, most: int = MAX_POINTS) -> NDArray[np.int64
 
 
 def running_mean(values: pd.Series) -> pd.Series:
-    """A centred mean over a twentieth of the line; lines below 40 points stay as they are.
-
-    >>> running_mean(pd.Series([0.0] * 30 + [3.0] * 30)).iloc[[28, 29, 30, 31]].tolist()
-    [0.0, 1.0, 2.0, 3.0]
-    """
+    """A centred mean over a twentieth of the line; lines below 40 points stay as they are."""
     width = 2 * (len(values) // 40) + 1
     return values.rolling(width, center=True, min_periods=1).mean()

@@ -7,33 +7,18 @@ import numpy as np
 import pandas as pd
 
 from lrtune.figures import theme
-from lrtune.figures.axes import (
-    axis_range,
-    drawn_indices,
-    finite_values,
-    rows_on_log_axis,
-    running_mean,
-)
+from lrtune.figures.axes import axis_range, finite_values, rows_on_log_axis, running_mean
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-MAX_COLOURED = 6
-"""Schedules in colour; with more of them, lines without symbols would share a dash."""
-
-ROW_HEIGHT = 28
-"""Pixels of a row with the name of a schedule."""
+MAX_COLOURED = 6  # schedules; with more of them, lines without symbols would share a dash
 
 
 def mean_paths(paths: pd.DataFrame, column: str) -> pd.DataFrame:
     """The mean of a column over the seeds: one row per `schedule` and `step`, with `value`.
 
     Losses are smoothed, rates are not.
-
-    >>> paths = pd.DataFrame({"schedule": "a", "seed": [0, 1], "step": 0, "loss": [1.0, 3.0]})
-    >>> mean_paths(paths, "loss")
-      schedule  step  value
-    0        a     0    2.0
     """
     tidy = paths.assign(value=paths[column].where(np.isfinite(paths[column])))
     means = tidy.groupby(["schedule", "step"], sort=False)["value"].mean().reset_index()
@@ -88,12 +73,8 @@ def ranks_by_horizon(candidates: pd.DataFrame, table: pd.DataFrame) -> pd.DataFr
 def ranking_figure(table: pd.DataFrame) -> "Figure":
     """The difference of each schedule's final loss to the best one, with its interval.
 
-    Args:
-        table: Columns as in `lrtune.results.schema.RANKING`.
-
-    Returns:
-        A plotly figure. Green circles: tied with the best; purple triangles: worse than the best;
-        crosses at the right edge: diverged with some fresh seed.
+    The table has the columns `RANKING` of `lrtune.results.schema`. Green circles: tied with the
+    best; purple triangles: worse; crosses at the right edge: diverged with some fresh seed.
     """
     values = finite_values(table[["difference", "low", "high"]])
     shown = axis_range([0.0, *values], below=0.04, above=0.08)
@@ -112,7 +93,7 @@ def ranking_figure(table: pd.DataFrame) -> "Figure":
         texts = [f"{theme.escaped(r.call)}<br>peak rate {r.lr:.3g}" for r in rows.itertuples()]
         marks = theme.markers(
             [shown.at(0.98)] * len(rows) if failed else rows["difference"],
-            np.zeros(len(rows)),
+            [],  # the axis has names instead of numbers
             style,
             size=10,
             name=name,
@@ -120,28 +101,26 @@ def ranking_figure(table: pd.DataFrame) -> "Figure":
             hovertemplate="%{text}<br>difference %{x:.3~g}<extra></extra>",
             error_x={"type": "data", "array": reach, "visible": not failed},
         )
-        # The axis has names instead of numbers, so they replace the heights of the markers.
         traces.append({**marks, "y": [theme.escaped(name) for name in rows["schedule"]]})
     order = [theme.escaped(name) for name in table["schedule"]][::-1]  # plotly counts from below
     return theme.make_figure(
         traces,
         xaxis=theme.value_axis("difference in final loss to the best schedule", shown),
         yaxis={"categoryorder": "array", "categoryarray": order, "showgrid": False},
-        height=max(theme.HEIGHT, 120 + ROW_HEIGHT * len(table)),
+        height=_height(table),
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
 
 
+def _height(table: pd.DataFrame) -> int:
+    return max(theme.HEIGHT, 120 + 28 * len(table))  # pixels, 28 for the name of a schedule
+
+
 def paths_figure(paths: pd.DataFrame, table: pd.DataFrame, column: str) -> "Figure":
-    """The rate or the loss of every schedule over the steps, the mean over the fresh seeds.
+    """The rate (`lr`) or the `loss` of every schedule over the steps, as means of the fresh seeds.
 
-    Args:
-        paths: Columns as in `lrtune.results.schema.PATHS`.
-        table: Columns as in `lrtune.results.schema.RANKING`; its first six are in colour.
-        column: `lr` or `loss`.
-
-    Returns:
-        A plotly figure.
+    The tables have the columns `PATHS` and `RANKING` of `lrtune.results.schema`. The first six
+    schedules of the ranking are in colour.
     """
     means = mean_paths(paths, column)
     values = means["value"]
@@ -153,12 +132,10 @@ def paths_figure(paths: pd.DataFrame, table: pd.DataFrame, column: str) -> "Figu
     traces = []
     for place, row in reversed(list(enumerate(table.itertuples()))):  # the best one in front
         path = means[means["schedule"] == row.schedule]
-        path = path.iloc[drawn_indices(path["value"].to_numpy())]
         name = f"{theme.escaped(row.schedule)} at {row.lr:.3g}"
         hover = f"{name}<br>step %{{x}}<br>%{{y:.4~g}}<extra></extra>"
-        line = _ranked_line(place, name, hovertemplate=hover, legendrank=place + 1)
-        x, y = theme.rounded(path["step"]), theme.rounded(path["value"])
-        traces.append({**line, "x": x, "y": y})
+        more = {"name": name, "hovertemplate": hover, "legendrank": place + 1}
+        traces.append(theme.long_line(path["step"], path["value"], **_ranked_style(place), **more))
     title = {"lr": "learning rate", "loss": "training loss"}[column]
     axis = {"title": {"text": "step"}}
     return theme.make_figure(traces, xaxis=axis, yaxis=theme.value_axis(title, shown))
@@ -167,13 +144,9 @@ def paths_figure(paths: pd.DataFrame, table: pd.DataFrame, column: str) -> "Figu
 def heat_figure(candidates: pd.DataFrame, table: pd.DataFrame) -> "Figure":
     """The score of every schedule at every rate, at the shortest horizon.
 
-    Args:
-        candidates: Columns as in `lrtune.results.schema.CANDIDATES`.
-        table: Columns as in `lrtune.results.schema.RANKING`.
-
-    Returns:
-        A plotly figure. Dark is low, which is good; empty: not trained, or diverged. The colours
-        end at twice the distance from the best score to the median one.
+    The tables have the columns `CANDIDATES` and `RANKING` of `lrtune.results.schema`. Dark is low,
+    which is good; empty: not trained, or diverged. The colours end at twice the distance from the
+    best score to the median one.
     """
     cells = score_matrix(candidates, table)
     finite = finite_values(cells)
@@ -196,7 +169,7 @@ def heat_figure(candidates: pd.DataFrame, table: pd.DataFrame) -> "Figure":
         [trace],
         xaxis={"type": "category", "title": {"text": "peak learning rate"}, "showgrid": False},
         yaxis={"autorange": "reversed", "showgrid": False},
-        height=max(theme.HEIGHT, 120 + ROW_HEIGHT * len(table)),
+        height=_height(table),
     )
 
 
@@ -205,25 +178,19 @@ def stability_figure(
 ) -> "Figure":
     """How the ranks change with the horizon, with Kendall's tau to the final ranking above each.
 
-    Args:
-        candidates: Columns as in `lrtune.results.schema.CANDIDATES`.
-        table: Columns as in `lrtune.results.schema.RANKING`.
-        stability: Columns as in `lrtune.results.schema.STABILITY`; its horizons are drawn.
-
-    Returns:
-        A plotly figure.
+    The tables have the columns `CANDIDATES`, `RANKING` and `STABILITY` of `lrtune.results.schema`;
+    the horizons of the last one are drawn.
     """
     ranks = ranks_by_horizon(candidates[candidates["horizon"].isin(stability["horizon"])], table)
     columns = [f"{name} steps" if name.isdigit() else name for name in ranks.columns]
     traces = []
     for place, (schedule, row) in enumerate(ranks.iterrows()):
-        name = theme.escaped(schedule)
+        name, look = theme.escaped(schedule), _ranked_style(place)
+        line = theme.line([], row, **look, name=name, cliponaxis=False)
+        marker = {"symbol": look["style"].symbol, "size": 9, "color": look["style"].colour}
         hover = f"{name}<br>%{{x}}: rank %{{y}}<extra></extra>"
-        line = _ranked_line(place, name, hovertemplate=hover, cliponaxis=False)
-        style = _ranked_style(place)
-        marker = {"symbol": style.symbol, "size": 9, "color": style.colour}
-        points = {"mode": "lines+markers", "marker": marker, "x": columns, "y": theme.rounded(row)}
-        traces.append({**line, **points})
+        points = {"mode": "lines+markers", "marker": marker, "hovertemplate": hover}
+        traces.append({**line, **points, "x": columns})
     taus = [
         theme.label(f"{row.horizon} steps", f"tau {row.tau:.2f}")
         for row in stability.itertuples()
@@ -237,10 +204,8 @@ def stability_figure(
     )
 
 
-def _ranked_line(place: int, name: str, **more: Any) -> theme.PlotlyTrace:
-    width = 2.5 if place < MAX_COLOURED else 1
-    return theme.line([], [], _ranked_style(place), width=width, name=name, **more)
-
-
-def _ranked_style(place: int) -> theme.Style:
-    return theme.LINE_STYLES[place] if place < MAX_COLOURED else theme.OTHER_STYLE
+def _ranked_style(place: int) -> dict[str, Any]:
+    """The style and the width of the line of the schedule in this place of the table."""
+    if place < MAX_COLOURED:
+        return {"style": theme.LINE_STYLES[place]}
+    return {"style": theme.OTHER_STYLE, "width": 1}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,22 +26,18 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 MAX_COLOURED = len(theme.LINE_STYLES)
-
+# They tell lines of one verdict apart; so no more than three of each verdict are in colour.
 SYMBOL_VARIANTS = ("", "-open", "-open-dot")
-"""Tell lines of one verdict apart; so no more than three of each verdict are in colour."""
 
 
 def mean_curves(curves: pd.DataFrame, most: int = MAX_POINTS) -> pd.DataFrame:
-    """The short runs of a search, averaged over the seeds.
-
-    Args:
-        curves: Columns `lr`, `seed`, `step`, `loss`.
-        most: Points per rate; longer runs are averaged over equal parts of several steps.
+    """The short runs of a search (`lr`, `seed`, `step`, `loss`), averaged over the seeds.
 
     Returns:
-        One row per rate and part: `lr`; `step`, its first; `mean` over the seeds; `smooth`, the
-        mean of the smoothed runs; `low` and `high`, the extremes of the smoothed runs. `mean` and
-        `smooth` are NaN as soon as one seed has failed: the mean of the others would flatter it.
+        One row per rate and part of the run, of which there are `most`: `lr`; `step`, its first;
+        `mean` over the seeds; `smooth`, the mean of the smoothed runs; `low` and `high`, the
+        extremes of the smoothed runs. `mean` and `smooth` are NaN as soon as one seed has failed:
+        the mean of the others would flatter it.
     """
     curves = rows_on_log_axis(curves)
     width = max(1, math.ceil((curves["step"].max() + 1) / most)) if len(curves) else 1
@@ -51,18 +47,14 @@ def mean_curves(curves: pd.DataFrame, most: int = MAX_POINTS) -> pd.DataFrame:
     # `count` leaves NaN out, `size` does not: a part with a lost step has no mean.
     runs["loss"] = runs["mean"].where(runs["count"] == runs["size"])
     smooth = runs.groupby(["lr", "seed"])["loss"].transform(running_mean)
-    means = (
-        runs.assign(smooth=smooth.where(runs["loss"].notna()))
-        .groupby(["lr", "step"])
-        .agg(
-            mean=("loss", "mean"),
-            smooth=("smooth", "mean"),
-            low=("smooth", "min"),
-            high=("smooth", "max"),
-            seeds=("loss", "count"),
-        )
-        .reset_index()
-    )
+    points = runs.assign(smooth=smooth.where(runs["loss"].notna())).groupby(["lr", "step"])
+    means = points.agg(
+        mean=("loss", "mean"),
+        smooth=("smooth", "mean"),
+        low=("smooth", "min"),
+        high=("smooth", "max"),
+        seeds=("loss", "count"),
+    ).reset_index()
     all_seeds = means["lr"].map(curves.groupby("lr")["seed"].nunique())
     # The running minimum: once a seed has failed, its rate has no mean at any later step.
     complete = means.groupby("lr")["seeds"].cummin() == all_seeds
@@ -72,9 +64,6 @@ def mean_curves(curves: pd.DataFrame, most: int = MAX_POINTS) -> pd.DataFrame:
 
 def highlighted_rates(frame: pd.DataFrame, most: int = MAX_COLOURED) -> list[float]:
     """The rates to draw in colour: the most informative of each verdict, by turns, up to `most`.
-
-    Of the good rates first the best, the lowest and the highest; of the others first the one
-    furthest from the good rates, then the nearest; then those between.
 
     >>> rates = pd.DataFrame({"lr": [1e-4, 1e-3, 0.1, 1.0], "mean": [2.3, 2.0, 0.2, math.nan],
     ...                       "verdict": ["too low", "too low", "good", "diverged"]})
@@ -92,6 +81,7 @@ def highlighted_rates(frame: pd.DataFrame, most: int = MAX_COLOURED) -> list[flo
 
 
 def _most_informative_first(rows: pd.DataFrame) -> list[float]:
+    """Of the good rates first the best; of the others first the one furthest from the good ones."""
     rates = sorted(rows["lr"])
     first = [rates[-1], rates[0]]
     match rows["verdict"].iloc[0]:
@@ -111,13 +101,12 @@ def failed_runs(curves: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
         One row per run: `lr`, `seed`, `step` of its end, `loss`, the last finite one there.
     """
     rows = []
-    longest = curves["step"].max() if len(curves) else 0
     candidates = rows_on_log_axis(curves)
     candidates = candidates[candidates["lr"].isin(frame.loc[frame["failed"] > 0, "lr"])]
     for (lr, seed), run in candidates.groupby(["lr", "seed"]):
         bad = run.loc[~np.isfinite(run["loss"]), "step"]
         end = bad.min() if len(bad) else run["step"].max()
-        if len(bad) or end < longest:
+        if len(bad) or end < curves["step"].max():
             before = finite_values(run.loc[run["step"] <= end, "loss"])
             rows.append((lr, seed, end, before[-1] if len(before) else math.nan))
     columns = {"lr": float, "seed": "int64", "step": "int64", "loss": float}
@@ -125,15 +114,7 @@ def failed_runs(curves: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def highlighted_runs(frame: pd.DataFrame, most: int = MAX_COLOURED) -> list[str]:
-    """The runs of a trace to draw in colour: evenly from the lowest final loss to the highest.
-
-    Args:
-        frame: Columns `run`, `loss`, in the order of the steps.
-        most: How many.
-
-    Returns:
-        Names, in the order of the frame.
-    """
+    """The runs of a trace to draw in colour: evenly from the lowest final loss to the highest."""
     losses = frame.assign(loss=clipped_losses(frame["loss"]))
     ends = losses.groupby("run", sort=False)["loss"].agg(end_level)
     ranked = list(ends.sort_values(kind="stable", na_position="last").index)
@@ -143,12 +124,9 @@ def highlighted_runs(frame: pd.DataFrame, most: int = MAX_COLOURED) -> list[str]
 
 
 def loss_range(lines: ArrayLike, starts: ArrayLike, calm: ArrayLike) -> AxisRange:
-    """The losses to show: from the lowest to the start, and at most half of that span above it.
+    """The losses to show: from the lowest of all lines to the highest start.
 
-    Args:
-        lines: All losses that are drawn.
-        starts: The first loss of each line.
-        calm: The losses for which the axis may reach above the start.
+    Above it, up to half of that span, as far as the `calm` losses reach.
     """
     losses, first = finite_values(lines), finite_values(starts)
     if not len(losses) or not len(first):
@@ -164,12 +142,9 @@ def loss_range(lines: ArrayLike, starts: ArrayLike, calm: ArrayLike) -> AxisRang
 def trace_figure(frame: pd.DataFrame) -> "Figure":
     """Losses over steps, one line per run.
 
-    Args:
-        frame: Columns as in `lrtune.results.schema.TRACE`.
-
-    Returns:
-        A plotly figure. Bold: smoothed; thin behind: the raw losses. With more than eight runs,
-        eight of them, from the lowest final loss to the highest, are in colour, the others grey.
+    The table has the columns `TRACE` of `lrtune.results.schema`. Bold: smoothed; thin behind: the
+    raw losses. With more than eight runs, eight of them, from the lowest final loss to the highest,
+    are in colour, the others grey.
     """
     losses = frame["loss"]
     shown = loss_range(losses, frame.groupby("run")["loss"].first(), losses)
@@ -179,56 +154,39 @@ def trace_figure(frame: pd.DataFrame) -> "Figure":
     }
     coloured = highlighted_runs(frame)
     others = [rows for run, rows in runs.items() if run not in coloured]
-    traces = theme.grey_lines([rows.iloc[drawn_indices(rows["loss"])] for rows in others], "run")
-    for index, run in enumerate(coloured):
-        traces += [
-            {**trace, "legendgroup": f"run {index}"}
-            for trace in _coloured_run(runs[run], theme.LINE_STYLES[index])
-        ]
+    traces = _grey_lines([rows.iloc[drawn_indices(rows["loss"])] for rows in others], "run")
+    for index, (run, style) in enumerate(zip(coloured, theme.LINE_STYLES, strict=False)):
+        rows, group = runs[run], f"run {index}"
+        smooth = rows.assign(loss=running_mean(rows["loss"]).where(rows["loss"].notna()))
+        name = rows["label"].iloc[0]
+        front = _smooth_line(smooth, style, label=name, name=name, legendgroup=group)
+        traces += [_raw_line(rows, style, legendgroup=group), front]
     lost = frame[~np.isfinite(losses)].drop_duplicates("run")
     texts = [f"{theme.escaped(end.run)}<br>step {end.step}" for end in lost.itertuples()]
-    crosses = _crosses(lost["step"], [shown.at(0.97)] * len(lost), texts, "loss not finite")
+    crosses = _crosses(lost["step"], shown.at(0.97), texts, "loss not finite")
     return _figure([*traces, *crosses], losses, shown)
-
-
-def _coloured_run(rows: pd.DataFrame, style: theme.Style) -> list[theme.PlotlyTrace]:
-    smooth = running_mean(rows["loss"]).where(rows["loss"].notna())
-    behind, front = rows.iloc[drawn_indices(rows["loss"])], drawn_indices(smooth)
-    name = rows["label"].iloc[0]
-    return [
-        theme.raw_line(behind["step"], behind["loss"], style),
-        theme.smooth_line(
-            rows["step"].iloc[front], smooth.iloc[front], style, label=name, name=name
-        ),
-    ]
 
 
 def curves_figure(curves: pd.DataFrame, frame: pd.DataFrame) -> "Figure":
     """Losses of the short runs of a search over their steps.
 
-    Args:
-        curves: Columns as in `lrtune.results.schema.CURVES`.
-        frame: Columns as in `lrtune.results.schema.RATES`.
-
-    Returns:
-        A plotly figure. Bold: up to eight rates, each the smoothed mean over the seeds, with a
-        band from the lowest to the highest seed (or the raw losses of a single seed); colour and
-        dash: the verdict. Grey: the other rates. Crosses: failed runs. A line that ends early
-        without a cross was stopped early.
+    The tables have the columns `CURVES` and `RATES` of `lrtune.results.schema`. Bold: up to eight
+    rates, each the smoothed mean over the seeds, with a band from the lowest to the highest seed
+    (or the raw losses of a single seed); colour and dash: the verdict. Grey: the other rates.
+    Crosses: failed runs. A line that ends early without a cross was stopped early.
     """
     means, coloured = mean_curves(curves), highlighted_rates(frame)
     verdicts = dict(zip(frame["lr"], frame["verdict"], strict=True))
     calm = means["lr"].map(verdicts) != "diverged"  # an exploding rate must not set the axis
-    shown = loss_range(
-        means["smooth"], means.loc[means["step"] == 0, "mean"], means.loc[calm, "smooth"]
-    )
+    starts = means.loc[means["step"] == 0, "mean"]
+    shown = loss_range(means["smooth"], starts, means.loc[calm, "smooth"])
     lines = {float(lr): rows for lr, rows in means.groupby("lr")}
     others = [
         rows.assign(loss=rows["smooth"], label=f"rate {lr:.4g}")
         for lr, rows in lines.items()
         if lr not in coloured
     ]
-    traces = theme.grey_lines(others, "rate")
+    traces = _grey_lines(others, "rate")
     several_seeds = bool((means["high"] > means["low"]).any())
     # The good rates come last, in front of all others; `legendrank` puts the low rates first.
     for verdict in ("diverged", "high", "too low", "good"):
@@ -247,50 +205,86 @@ def curves_figure(curves: pd.DataFrame, frame: pd.DataFrame) -> "Figure":
 
 def _coloured_rate(
     lr: float, rows: pd.DataFrame, verdict: str, *, nth: int, band: bool
-) -> list[theme.PlotlyTrace]:
-    style = theme.VERDICT_STYLES[verdict]
-    front = theme.smooth_line(
-        rows["step"],
-        rows["smooth"],
+) -> list[theme.Part]:
+    style, group = theme.VERDICT_STYLES[verdict], f"{lr:.6g}"
+    front = _smooth_line(
+        rows.assign(loss=rows["smooth"]),
         theme.Style(style.colour, style.dash, style.symbol + SYMBOL_VARIANTS[nth]),
         label=f"rate {lr:.4g} ({verdict})",
         width=2.5 if nth == 0 else 1.75,
         name=f"{lr:.4g}",
+        legendgroup=group,
         legendrank=100 * list(theme.VERDICT_STYLES).index(verdict) + nth,
     )
     if nth == 0:
         front["legendgrouptitle"] = {"text": verdict}
-    behind = _seed_band(rows, style) if band else theme.raw_line(rows["step"], rows["mean"], style)
-    return [{**trace, "legendgroup": f"{lr:.6g}"} for trace in (behind, front)]
-
-
-def _seed_band(rows: pd.DataFrame, style: theme.Style) -> theme.PlotlyTrace:
-    """From the lowest seed to the highest; fainter where divergence makes it wide."""
+    if not band:
+        return [_raw_line(rows.assign(loss=rows["mean"]), style, legendgroup=group), front]
     rows = rows[rows["low"].notna()]
     # There along the upper edge and back along the lower one: plotly fills what the line encloses.
-    return theme.line(
+    behind = theme.line(
         [*rows["step"], *rows["step"][::-1]],
         [*rows["high"], *rows["low"][::-1]],
         style,
         width=0,
         fill="toself",
         fillcolor=style.colour,
-        opacity=0.08 if style is theme.VERDICT_STYLES["diverged"] else 0.16,
+        opacity=0.08 if verdict == "diverged" else 0.16,  # there the seeds lie far apart
         showlegend=False,
         hoverinfo="skip",
+        legendgroup=group,
     )
+    return [behind, front]
 
 
-def _figure(traces: Sequence[theme.PlotlyTrace], losses: ArrayLike, shown: AxisRange) -> "Figure":
+def _smooth_line(rows: pd.DataFrame, style: theme.Style, *, label: str, **more: Any) -> theme.Part:
+    """A bold line, with a few symbols on it that tell it apart without colour."""
+    marker = {"symbol": style.symbol, "size": 8, "color": style.colour, "maxdisplayed": 6}
+    more |= {"mode": "lines+markers", "marker": marker}
+    more["hovertemplate"] = f"{label}<br>step %{{x}}<br>%{{y:.4~g}}<extra></extra>"
+    return theme.long_line(rows["step"], rows["loss"], style, **more)
+
+
+def _raw_line(rows: pd.DataFrame, style: theme.Style, **more: Any) -> theme.Part:
+    """A thin solid line behind a bold one, without its own entry in the legend."""
+    solid = theme.Style(style.colour, "solid", style.symbol)
+    more |= {"width": 1, "opacity": 0.4, "showlegend": False, "hoverinfo": "skip"}
+    return theme.long_line(rows["step"], rows["loss"], solid, **more)
+
+
+def _grey_lines(lines: Sequence[pd.DataFrame], noun: str) -> list[theme.Part]:
+    """The remaining lines (`step`, `loss`, `label`) as a single grey trace with gaps."""
+    if not lines:
+        return []
+    # One trace with gaps: a legend of a hundred grey lines helps nobody, and drawing them is slow.
+    gap = pd.DataFrame({"step": [np.nan], "loss": [np.nan], "label": [""]})
+    joined = pd.concat([part for rows in lines for part in (rows[list(gap)], gap)])
+    return [
+        theme.line(
+            joined["step"],
+            joined["loss"],
+            theme.OTHER_STYLE,
+            width=1,
+            opacity=0.5,
+            name=f"{len(lines)} other {noun}{'s' if len(lines) > 1 else ''}",
+            legendgroup="others",
+            legendrank=2000,
+            text=joined["label"].tolist(),
+            hovertemplate="%{text}<br>step %{x}<br>%{y:.4~g}<extra></extra>",
+        )
+    ]
+
+
+def _crosses(
+    steps: ArrayLike, heights: ArrayLike, texts: Sequence[str], name: str
+) -> list[theme.Part]:
+    return theme.labelled_markers(steps, heights, theme.FAILED_STYLE, texts, name, legendrank=2001)
+
+
+def _figure(traces: Sequence[theme.Part], losses: ArrayLike, shown: AxisRange) -> "Figure":
     return theme.make_figure(
         traces,
         xaxis={"title": {"text": "step"}},
         yaxis=theme.value_axis("training loss", shown),
         meta=theme.log_axis_option(losses, shown),
     )
-
-
-def _crosses(
-    steps: ArrayLike, heights: ArrayLike, texts: Sequence[str], name: str
-) -> list[theme.PlotlyTrace]:
-    return theme.labelled_markers(steps, heights, theme.FAILED_STYLE, texts, name, legendrank=2001)

@@ -1,36 +1,24 @@
 """The LR range test: loss over rate, the answer of each rule, and where the loss rises again."""
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from lrtune.analysis.curves import Outcome
+from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.figures import theme
 from lrtune.figures.axes import (
     AxisRange,
     axis_range,
     clipped_losses,
-    drawn_indices,
     finite_values,
     rows_on_log_axis,
 )
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-
-class SuggestedRate(Protocol):
-    """A rate with an interval."""
-
-    @property
-    def lr(self) -> float:
-        """The rate."""
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Its lower and upper end."""
 
 
 def sweep_range(frame: pd.DataFrame, stops: pd.DataFrame) -> AxisRange:
@@ -48,10 +36,6 @@ def sweep_range(frame: pd.DataFrame, stops: pd.DataFrame) -> AxisRange:
 
 def rule_medians(frame: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """The answer of each rule, over the seeds.
-
-    Args:
-        frame: Columns `seed`, `lr`, `smooth`.
-        answers: Columns `rule`, `seed`, `lr`.
 
     Returns:
         One row per rule, in the order of `answers`: `rule`; `lr`, the geometric median; `low` and
@@ -93,36 +77,28 @@ def early_stops(frame: pd.DataFrame, stops: pd.DataFrame) -> pd.DataFrame:
     # Results of other code may list no stop for a sweep whose loss is not finite.
     lost = frame[~np.isfinite(frame["loss"]) & ~frame["seed"].isin(early["seed"])]
     rest = rows_on_log_axis(lost).groupby("seed")["lr"].min().reset_index()
-    columns = ["seed", "lr", "outcome"]
-    if rest.empty:
-        return early[columns].reset_index(drop=True)
-    rest = rest.assign(outcome=Outcome.NONFINITE.name)
-    return pd.concat([early[columns], rest], ignore_index=True)
+    rest["outcome"] = Outcome.NONFINITE.name
+    return pd.concat([early[["seed", "lr", "outcome"]], rest], ignore_index=True)
 
 
 # --- the figure
 
 
 def sweep_figure(
-    frame: pd.DataFrame, answers: pd.DataFrame, stops: pd.DataFrame, suggestion: SuggestedRate
+    frame: pd.DataFrame, answers: pd.DataFrame, stops: pd.DataFrame, suggestion: Suggestion
 ) -> "Figure":
     """Loss over rate, on a logarithmic axis.
 
-    Args:
-        frame: Columns as in `lrtune.results.schema.SWEEP`.
-        answers: Columns as in `lrtune.results.schema.ANSWERS`.
-        stops: Columns as in `lrtune.results.schema.STOPS`.
-        suggestion: The suggested rate and its interval.
-
-    Returns:
-        A plotly figure. Thin lines: the raw losses; bold lines: smoothed, one per seed. Symbols:
-        the answer of each rule, the median over the seeds, with a whisker from the lowest to the
-        highest. Green: the suggested rate and its interval. Red: where the loss rises again.
+    The tables have the columns `SWEEP`, `ANSWERS` and `STOPS` of `lrtune.results.schema`. Thin
+    lines: the raw losses; bold lines: smoothed, one per seed. Symbols: the answer of each rule, the
+    median over the seeds, with a whisker from the lowest to the highest. Green: the suggested rate
+    and its interval. Red: where the loss rises again.
     """
-    shown, danger = sweep_range(frame, stops), rise_rate(stops)
+    shown, danger, lr = sweep_range(frame, stops), rise_rate(stops), suggestion.lr
     rates = finite_values([*rows_on_log_axis(frame)["lr"], *rows_on_log_axis(stops)["lr"]])
     last = float(rates.max()) if len(rates) else math.nan
-    shapes, labels = _suggestion(suggestion)
+    shapes = theme.chosen_rate(lr, suggestion.interval)
+    labels = [theme.label(math.log10(lr), f"suggested: {lr:.2g}")] if 0 < lr < math.inf else []
     if danger < last:
         shapes.append(theme.vertical_band(danger, last, theme.VERMILLION))
         middle = float(np.log10(danger * last)) / 2  # of the band, in decades
@@ -141,45 +117,41 @@ def sweep_figure(
     )
 
 
-def _curves(frame: pd.DataFrame) -> list[theme.PlotlyTrace]:
+def _curves(frame: pd.DataFrame) -> list[theme.Part]:
     """The raw losses of each seed, and in front of all of them the smoothed ones."""
     raw, smooth = [], []
     for index, (seed, sweep) in enumerate(rows_on_log_axis(frame).groupby("seed")):
-        losses, curve = clipped_losses(sweep["loss"]), clipped_losses(sweep["smooth"])
-        raw_points, curve_points = drawn_indices(losses), drawn_indices(curve)
-        hover = f"seed {seed}<br>rate %{{x:.3~g}}<br>%{{y:.4~g}}<extra></extra>"
+        hover = f"seed {seed}<br>rate %{{x:.3~g}}<br>{{}}%{{y:.4~g}}<extra></extra>"
         raw.append(
-            theme.line(
-                sweep["lr"].iloc[raw_points],
-                losses.iloc[raw_points],
+            theme.long_line(
+                sweep["lr"],
+                clipped_losses(sweep["loss"]),
                 theme.Style(theme.BLUE, "solid", "circle"),
                 width=1,
                 opacity=0.45,
                 name="each update",
                 legendgroup="raw",
                 showlegend=index == 0,
-                hovertemplate=hover,
+                hovertemplate=hover.replace("{}", ""),
             )
         )
         smooth.append(
-            theme.line(
-                sweep["lr"].iloc[curve_points],
-                curve.iloc[curve_points],
+            theme.long_line(
+                sweep["lr"],
+                clipped_losses(sweep["smooth"]),
                 theme.Style(theme.BLUE, theme.DASHES[index % len(theme.DASHES)], "circle"),
                 name=f"smoothed, seed {seed}",
-                hovertemplate=hover.replace("<br>%{y", "<br>smoothed %{y"),
+                hovertemplate=hover.replace("{}", "smoothed "),
             )
         )
     return raw + smooth  # plotly draws later traces in front
 
 
-def _rules(medians: pd.DataFrame, shown: AxisRange) -> list[theme.PlotlyTrace]:
+def _rules(medians: pd.DataFrame, shown: AxisRange) -> list[theme.Part]:
     """One symbol per rule, on the curve, or at the lower edge where there is no curve."""
     traces = []
     for index, point in enumerate(medians.itertuples()):
         height = point.loss if shown.low <= point.loss <= shown.high else shown.at(0.03)
-        # The circle is left to the curves; seven other symbols repeat.
-        style = theme.Style(theme.ORANGE, "solid", theme.SYMBOLS[1 + index % 7])
         whisker = {
             "type": "data",
             "symmetric": False,
@@ -194,7 +166,8 @@ def _rules(medians: pd.DataFrame, shown: AxisRange) -> list[theme.PlotlyTrace]:
             theme.markers(
                 [point.lr],
                 [height],
-                style,
+                # The circle is left to the curves; seven other symbols repeat.
+                theme.Style(theme.ORANGE, "solid", theme.SYMBOLS[1 + index % 7]),
                 size=12,
                 marker={"line": {"color": theme.INK, "width": 1.5}},
                 name=name,
@@ -205,23 +178,10 @@ def _rules(medians: pd.DataFrame, shown: AxisRange) -> list[theme.PlotlyTrace]:
     return traces
 
 
-def _ends(stops: pd.DataFrame, shown: AxisRange) -> list[theme.PlotlyTrace]:
+def _ends(stops: pd.DataFrame, shown: AxisRange) -> list[theme.Part]:
     texts = [
         f"seed {stop.seed}: {theme.escaped(stop.outcome.lower())} at lr = {stop.lr:.3g}"
         for stop in stops.itertuples()
     ]
-    heights = [shown.at(0.97)] * len(stops)
-    return theme.labelled_markers(stops["lr"], heights, theme.FAILED_STYLE, texts, "sweep ended")
-
-
-def _suggestion(
-    suggestion: SuggestedRate,
-) -> tuple[list[theme.PlotlyLayout], list[theme.PlotlyLayout]]:
-    """The suggested rate as a line with a label, its interval as a band."""
-    lr, (low, high) = suggestion.lr, suggestion.interval
-    if not 0 < lr < math.inf:
-        return [], []
-    shapes = [theme.vertical_line(lr, theme.VERDICT_STYLES["good"])]
-    if 0 < low < high < math.inf:
-        shapes.append(theme.vertical_band(low, high, theme.GREEN))
-    return shapes, [theme.label(float(np.log10(lr)), f"suggested: {lr:.2g}")]
+    edge = shown.at(0.97)
+    return theme.labelled_markers(stops["lr"], edge, theme.FAILED_STYLE, texts, "sweep ended")

@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 def placed_scores(frame: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFrame, AxisRange]:
     """The score of every rate and seed, where it is drawn, and the range of the axis.
 
-    The range contains every score that is not far above the loss of the untrained model.
-
-    Returns:
-        One row per rate and seed: `lr`, `seed`, `outcome`, `score`, `verdict`, and `place`, which
-        is "inside", "above" (beyond the range), or without a score "retired" or "failed".
+    The range contains every score that is not far above the loss of the untrained model. A `place`
+    is "inside", "above" (beyond the range), or without a score "retired" or "failed".
     """
     verdicts = frame.drop_duplicates("lr").set_index("lr")["verdict"]
     points = rows_on_log_axis(scores)[["lr", "seed", "outcome", "score"]].reset_index(drop=True)
@@ -63,55 +60,39 @@ def close_up_span(frame: pd.DataFrame, interval: tuple[float, float]) -> tuple[f
 def rates_figure(
     frame: pd.DataFrame, scores: pd.DataFrame, lr: float, interval: tuple[float, float]
 ) -> "Figure":
-    """Score over rate, on a logarithmic axis.
+    """Score over rate, on a logarithmic axis; `lr` is the chosen rate, `interval` the best one's.
 
-    Args:
-        frame: Columns as in `lrtune.results.schema.RATES`.
-        scores: Columns as in `lrtune.results.schema.SCORES`.
-        lr: The chosen rate.
-        interval: The interval of the best rate.
-
-    Returns:
-        A plotly figure. Full symbols: means over the seeds; open symbols: each seed; colour and
-        symbol: the verdict. At the upper edge, crosses: failed runs; diamonds: runs that were
-        stopped early; arrows: scores above the picture. Green: the chosen rate and its interval.
-        A second panel magnifies rates that are crowded around it.
+    The tables have the columns `RATES` and `SCORES` of `lrtune.results.schema`. Full symbols: means
+    over the seeds; open symbols: each seed; colour and symbol: the verdict. At the upper edge,
+    crosses: failed runs; diamonds: runs that were stopped early; arrows: scores above the picture.
+    Green: the chosen rate and the interval. A second panel magnifies rates that are crowded around
+    it.
     """
     points, shown = placed_scores(frame, scores)
-    measured = "validation loss" if len(finite_values(scores["val"])) else "training loss"
-    # With a budget the score is the mean of training and validation loss.
-    if (scores["score"] - scores["val"]).abs().gt(1e-9 * scores["val"].abs()).any():
-        measured = "loss (training, validation)"
-    layout = {
-        "xaxis": theme.rate_axis(),
-        "yaxis": theme.value_axis(f"{measured} of the short runs", shown),
-    }
-    traces, shapes = _panel(frame, points, shown), _chosen(lr, interval)
+    measured = theme.value_axis(f"{_measured(scores)} of the short runs", shown)
+    layout = {"xaxis": theme.rate_axis(), "yaxis": measured}
+    traces, shapes = _panel(frame, points, shown), theme.chosen_rate(lr, interval)
     span, axis = close_up_span(frame, interval), "x"
     if span is not None:
         near = points[points["lr"].between(*span) & (points["place"] == "inside")]
         detail, axis = axis_range(near["score"], above=0.18), "x2"
-        traces += [
-            {**trace, "xaxis": "x2", "yaxis": "y2", "showlegend": False}
-            for trace in _panel(frame, points, detail, span=span)
-        ]
-        shapes += _chosen(lr, interval, axis="x2")
-        layout = _with_second_panel(layout, span, detail)
+        second = {"xaxis": "x2", "yaxis": "y2", "showlegend": False}
+        traces += [{**trace, **second} for trace in _panel(frame, points, detail, span=span)]
+        shapes += theme.chosen_rate(lr, interval, axis="x2")
+        layout["xaxis"]["domain"], layout["yaxis"]["anchor"] = [0.0, 0.53], "x"
+        close_up = theme.rate_axis("learning rate, close up", span)
+        layout["xaxis2"] = close_up | {"domain": [0.61, 1.0], "anchor": "y2"}
+        layout["yaxis2"] = theme.value_axis("", detail) | {"anchor": "x2"}
     text = f"chosen: {lr:.3g}"
     labels = [theme.label(math.log10(lr), text, axis=axis)] if 0 < lr < math.inf else []
     return theme.make_figure(traces, shapes=shapes, annotations=labels, **layout)
 
 
-def _with_second_panel(
-    layout: dict[str, theme.PlotlyLayout], span: tuple[float, float], detail: AxisRange
-) -> dict[str, theme.PlotlyLayout]:
-    close_up = theme.rate_axis("learning rate, close up", span)
-    return {
-        "xaxis": layout["xaxis"] | {"domain": [0.0, 0.53]},
-        "yaxis": layout["yaxis"] | {"anchor": "x"},
-        "xaxis2": close_up | {"domain": [0.61, 1.0], "anchor": "y2"},
-        "yaxis2": theme.value_axis("", detail) | {"anchor": "x2"},
-    }
+def _measured(scores: pd.DataFrame) -> str:
+    # With a budget the score is the mean of training and validation loss.
+    if (scores["score"] - scores["val"]).abs().gt(1e-9 * scores["val"].abs()).any():
+        return "loss (training, validation)"
+    return "validation loss" if len(finite_values(scores["val"])) else "training loss"
 
 
 def _panel(
@@ -119,7 +100,7 @@ def _panel(
     points: pd.DataFrame,
     shown: AxisRange,
     span: tuple[float, float] = (0.0, math.inf),
-) -> list[theme.PlotlyTrace]:
+) -> list[theme.Part]:
     means = rows_on_log_axis(frame).sort_values("lr")
     means = means[means["lr"].between(*span)]
     points = points[points["lr"].between(*span)]
@@ -129,23 +110,24 @@ def _panel(
     return [connection, *_seeds(points), *_means(means), *_upper_edge(points, shown)]
 
 
-def _seeds(points: pd.DataFrame) -> list[theme.PlotlyTrace]:
+def _seeds(points: pd.DataFrame) -> list[theme.Part]:
     """Every finite score as a small open symbol, if there are several seeds."""
     drawn = points[np.isfinite(points["score"])]
     if drawn.empty or drawn["seed"].nunique() < 2:  # one seed is its own mean
         return []
     styles = [theme.VERDICT_STYLES.get(name, theme.OTHER_STYLE) for name in drawn["verdict"]]
+    marker = {
+        "color": [style.colour for style in styles],
+        "symbol": [f"{style.symbol}-open" for style in styles],
+        "line": {"width": 1.2},
+    }
     return [
         theme.markers(
             drawn["lr"],
             drawn["score"],
             theme.OTHER_STYLE,
             size=6,
-            marker={
-                "color": [style.colour for style in styles],
-                "symbol": [f"{style.symbol}-open" for style in styles],
-                "line": {"width": 1.2},
-            },
+            marker=marker,
             opacity=0.75,
             cliponaxis=True,
             name="each seed",
@@ -156,14 +138,14 @@ def _seeds(points: pd.DataFrame) -> list[theme.PlotlyTrace]:
     ]
 
 
-def _means(means: pd.DataFrame) -> list[theme.PlotlyTrace]:
+def _means(means: pd.DataFrame) -> list[theme.Part]:
     """One trace per verdict, from too low to diverged."""
-    known = list(theme.VERDICT_STYLES)
-    found = sorted(means["verdict"].unique(), key=lambda v: known.index(v) if v in known else 9)
+    means = means[np.isfinite(means["mean"])]  # the others were stopped early, or failed
+    verdicts = [*theme.VERDICT_STYLES, *means["verdict"]]  # whose order is that of the legend
     traces = []
-    for verdict in found:
-        rows = means[(means["verdict"] == verdict) & np.isfinite(means["mean"])]
-        if rows.empty:  # all runs with this verdict were stopped early, or failed
+    for verdict in dict.fromkeys(verdicts):
+        rows = means[means["verdict"] == verdict]
+        if rows.empty:
             continue
         name = theme.escaped(verdict)
         traces.append(
@@ -181,7 +163,7 @@ def _means(means: pd.DataFrame) -> list[theme.PlotlyTrace]:
     return traces
 
 
-def _upper_edge(points: pd.DataFrame, shown: AxisRange) -> list[theme.PlotlyTrace]:
+def _upper_edge(points: pd.DataFrame, shown: AxisRange) -> list[theme.Part]:
     """The runs without a place in the picture: symbols at its upper edge."""
     kinds = [
         ("retired", "stopped early", theme.Style(theme.GREY, "dot", "diamond-open")),
@@ -196,17 +178,5 @@ def _upper_edge(points: pd.DataFrame, shown: AxisRange) -> list[theme.PlotlyTrac
             + (f"{row.score:.4g}" if place == "above" else theme.escaped(row.outcome).lower())
             for row in rows.itertuples()
         ]
-        heights = [shown.at(0.97)] * len(rows)
-        traces += theme.labelled_markers(rows["lr"], heights, style, texts, name)
+        traces += theme.labelled_markers(rows["lr"], shown.at(0.97), style, texts, name)
     return traces
-
-
-def _chosen(lr: float, interval: tuple[float, float], axis: str = "x") -> list[theme.PlotlyLayout]:
-    """The chosen rate as a line, its interval as a band."""
-    shapes = []
-    low, high = interval
-    if 0 < low < high < math.inf:
-        shapes.append(theme.vertical_band(low, high, theme.GREEN, axis=axis))
-    if 0 < lr < math.inf:
-        shapes.append(theme.vertical_line(lr, theme.VERDICT_STYLES["good"], axis=axis))
-    return shapes

@@ -13,16 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lrtune.figures.axes import AxisRange, finite_values
+from lrtune.figures.axes import AxisRange, drawn_indices, finite_values
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-PlotlyTrace = dict[str, Any]
-"""One element of a figure's `data`, as plotly takes it."""
-
-PlotlyLayout = dict[str, Any]
-"""A part of a figure's `layout`, such as an axis, a shape or an annotation."""
+Part = dict[str, Any]
+"""A part of a figure as plotly takes it: a trace, an axis, a shape, an annotation."""
 
 BLUE, GREEN, VERMILLION, PURPLE = "#0072B2", "#009E73", "#D55E00", "#CC79A7"
 SKY, ORANGE, GREY = "#56B4E9", "#E69F00", "#8A8A8A"
@@ -33,11 +30,8 @@ SYMBOLS = (
     "circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "star", "hexagon",
 )  # fmt: skip
 
-HEIGHT = 440
-"""Pixels of an ordinary figure."""
-
-MAX_NAME = 40
-"""Characters of a name in a legend; longer names are cut."""
+HEIGHT = 440  # pixels of an ordinary figure
+MAX_NAME = 40  # characters of a name in a legend; longer names are cut
 
 
 @dataclass(frozen=True)
@@ -76,21 +70,22 @@ _AXIS = {
     "automargin": True,
     "title": {"standoff": 12},
 }
-_TEMPLATE: PlotlyLayout = {
-    "font": {"family": _FONT, "size": 13, "color": INK},
-    "paper_bgcolor": WHITE,
-    "plot_bgcolor": WHITE,
-    "hoverlabel": {
-        "bgcolor": WHITE,
-        "bordercolor": AXIS_GREY,
-        "align": "left",
-        "font": {"family": _FONT, "color": INK},
+_LAYOUT: Part = {
+    "template": {
+        "layout": {
+            "font": {"family": _FONT, "size": 13, "color": INK},
+            "paper_bgcolor": WHITE,
+            "plot_bgcolor": WHITE,
+            "hoverlabel": {
+                "bgcolor": WHITE,
+                "bordercolor": AXIS_GREY,
+                "align": "left",
+                "font": {"family": _FONT, "color": INK},
+            },
+            "xaxis": _AXIS,
+            "yaxis": _AXIS,
+        }
     },
-    "xaxis": _AXIS,
-    "yaxis": _AXIS,
-}
-_LAYOUT: PlotlyLayout = {
-    "template": {"layout": _TEMPLATE},
     "height": HEIGHT,
     "margin": {"l": 64, "r": 24, "t": 32, "b": 56},
     "hovermode": "closest",
@@ -98,16 +93,14 @@ _LAYOUT: PlotlyLayout = {
 }
 
 
-def make_figure(traces: Sequence[PlotlyTrace], **layout: Any) -> "Figure":
-    """A plotly figure of these traces, with the theme's layout and the given parts of it."""
+def make_figure(traces: Sequence[Part], **layout: Any) -> "Figure":
+    """A plotly figure of these traces, with the given parts of the layout and else the theme's."""
     from plotly.graph_objects import Figure  # noqa: PLC0415 - it takes a second to import
 
     return Figure(data=list(traces), layout={**_LAYOUT, **layout})
 
 
-def rate_axis(
-    title: str = "learning rate", span: tuple[float, float] | None = None
-) -> PlotlyLayout:
+def rate_axis(title: str = "learning rate", span: tuple[float, float] | None = None) -> Part:
     """A logarithmic axis of rates, from the lowest to the highest, or over `span`."""
     axis = {
         "type": "log",
@@ -119,7 +112,7 @@ def rate_axis(
     return axis if span is None else {**axis, "range": np.log10(span).tolist(), "autorange": False}
 
 
-def value_axis(title: str, shown: AxisRange) -> PlotlyLayout:
+def value_axis(title: str, shown: AxisRange) -> Part:
     """A linear axis over a range; a double click in the figure shows all values."""
     return {
         "title": {"text": title},
@@ -129,13 +122,8 @@ def value_axis(title: str, shown: AxisRange) -> PlotlyLayout:
     }
 
 
-def log_axis_option(values: ArrayLike, shown: AxisRange) -> PlotlyLayout | None:
-    """The range of a logarithmic axis, for the page's button; None unless all values are positive.
-
-    Args:
-        values: All values of the figure.
-        shown: The range of its linear axis.
-    """
+def log_axis_option(values: ArrayLike, shown: AxisRange) -> Part | None:
+    """The range of a logarithmic axis, for the page's button; None if a value is not positive."""
     finite = finite_values(values)
     if not len(finite) or finite.min() <= 0:
         return None
@@ -160,9 +148,7 @@ def escaped(text: object) -> str:
     return "".join(f"&#{ord(sign)};" if sign in "&<>{$" else sign for sign in cut)
 
 
-def line(
-    x: ArrayLike, y: ArrayLike, style: Style, *, width: float = 2.5, **more: Any
-) -> PlotlyTrace:
+def line(x: ArrayLike, y: ArrayLike, style: Style, *, width: float = 2.5, **more: Any) -> Part:
     """A line, with a gap where a value is not finite."""
     return {
         "type": "scatter",
@@ -174,49 +160,13 @@ def line(
     }
 
 
-def smooth_line(
-    steps: ArrayLike, losses: ArrayLike, style: Style, *, label: str, **more: Any
-) -> PlotlyTrace:
-    """A bold line, with a few symbols on it that tell it apart without colour."""
-    marker = {"symbol": style.symbol, "size": 8, "color": style.colour, "maxdisplayed": 6}
-    hover = f"{label}<br>step %{{x}}<br>%{{y:.4~g}}<extra></extra>"
-    return line(
-        steps, losses, style, mode="lines+markers", marker=marker, hovertemplate=hover, **more
-    )
+def long_line(x: pd.Series, y: pd.Series, style: Style, **more: Any) -> Part:
+    """A line of its ends and extremes, where it has more points than a screen shows."""
+    drawn = drawn_indices(y)
+    return line(x.iloc[drawn], y.iloc[drawn], style, **more)
 
 
-def raw_line(steps: ArrayLike, losses: ArrayLike, style: Style) -> PlotlyTrace:
-    """A thin solid line behind a bold one, without its own entry in the legend."""
-    solid = Style(style.colour, "solid", style.symbol)
-    return line(steps, losses, solid, width=1, opacity=0.4, showlegend=False, hoverinfo="skip")
-
-
-def grey_lines(lines: Sequence[pd.DataFrame], noun: str) -> list[PlotlyTrace]:
-    """The remaining lines (`step`, `loss`, `label`) as a single grey trace with gaps."""
-    if not lines:
-        return []
-    # One trace with gaps: a legend of a hundred grey lines helps nobody, and drawing them is slow.
-    gap = pd.DataFrame({"step": [np.nan], "loss": [np.nan], "label": [""]})
-    joined = pd.concat([part for rows in lines for part in (rows[list(gap)], gap)])
-    return [
-        line(
-            joined["step"],
-            joined["loss"],
-            OTHER_STYLE,
-            width=1,
-            opacity=0.5,
-            name=f"{len(lines)} other {noun}{'s' if len(lines) > 1 else ''}",
-            legendgroup="others",
-            legendrank=2000,
-            text=joined["label"].tolist(),
-            hovertemplate="%{text}<br>step %{x}<br>%{y:.4~g}<extra></extra>",
-        )
-    ]
-
-
-def markers(
-    x: ArrayLike, y: ArrayLike, style: Style, *, size: float = 9, **more: Any
-) -> PlotlyTrace:
+def markers(x: ArrayLike, y: ArrayLike, style: Style, *, size: float = 9, **more: Any) -> Part:
     """Separate points."""
     marker = {"color": style.colour, "symbol": style.symbol, "size": size} | more.pop("marker", {})
     return {
@@ -232,38 +182,38 @@ def markers(
 
 def labelled_markers(
     x: ArrayLike, y: ArrayLike, style: Style, texts: Sequence[str], name: str, **more: Any
-) -> list[PlotlyTrace]:
-    """Points that show a text under the mouse; an empty list if there are none."""
-    if not len(texts):
+) -> list[Part]:
+    """Points that show a text under the mouse, `y` one height for all or each; [] if none."""
+    if not texts:
         return []
-    hover = {"text": list(texts), "hovertemplate": "%{text}<extra></extra>"}
-    return [markers(x, y, style, size=11, name=name, legendgroup=name, **hover, **more)]
+    more |= {"text": texts, "hovertemplate": "%{text}<extra></extra>", "legendgroup": name}
+    return [markers(x, np.broadcast_to(y, len(texts)), style, size=11, name=name, **more)]
 
 
-def vertical_band(low: float, high: float, colour: str, *, axis: str = "x") -> PlotlyLayout:
+def vertical_band(low: float, high: float, colour: str, *, axis: str = "x") -> Part:
     """A shape: the whole height between two rates, behind everything else."""
-    return {
-        **_vertical(low, high, axis),
-        "type": "rect",
-        "fillcolor": colour,
-        "opacity": 0.13,
-        "line": {"width": 0},
-        "layer": "below",
-    }
+    fill = {"fillcolor": colour, "opacity": 0.13, "line": {"width": 0}, "layer": "below"}
+    return {"type": "rect", **_vertical(low, high, axis), **fill}
 
 
-def vertical_line(rate: float, style: Style, *, axis: str = "x") -> PlotlyLayout:
-    """A shape: a line over the whole height at a rate."""
-    line = {"color": style.colour, "width": 1.5, "dash": style.dash}
-    return {**_vertical(rate, rate, axis), "type": "line", "line": line}
+def chosen_rate(lr: float, interval: tuple[float, float], *, axis: str = "x") -> list[Part]:
+    """Shapes: the interval of the chosen rate as a band, and in front the rate as a line."""
+    shapes, (low, high) = [], interval
+    if 0 < low < high < np.inf:
+        shapes.append(vertical_band(low, high, GREEN, axis=axis))
+    if 0 < lr < np.inf:
+        style = VERDICT_STYLES["good"]
+        line = {"color": style.colour, "width": 1.5, "dash": style.dash}
+        shapes.append({"type": "line", **_vertical(lr, lr, axis), "line": line})
+    return shapes
 
 
-def _vertical(low: float, high: float, axis: str) -> PlotlyLayout:
+def _vertical(low: float, high: float, axis: str) -> Part:
     domain = f"{axis.replace('x', 'y')} domain"
     return {"xref": axis, "yref": domain, "x0": low, "x1": high, "y0": 0, "y1": 1}
 
 
-def label(x: float | str, text: str, *, axis: str = "x", **more: Any) -> PlotlyLayout:
+def label(x: float | str, text: str, *, axis: str = "x", **more: Any) -> Part:
     """An annotation above the picture; on a logarithmic axis plotly takes the exponent as `x`."""
     place = {"xref": axis, "x": x, "yref": f"{axis.replace('x', 'y')} domain", "y": 1}
     return {**place, "yanchor": "bottom", "text": text, "showarrow": False, **more}
