@@ -41,12 +41,10 @@ def rule_medians(frame: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
         One row per rule, in the order of `answers`: `rule`; `lr`, the geometric median; `low` and
         `high`, the extremes; `loss`, the median height of the smoothed curves there, or NaN.
     """
-    rows = []
-    for rule, each in rows_on_log_axis(answers).groupby("rule", sort=False):
-        lr = 10 ** float(np.median(np.log10(each["lr"])))
-        rows.append((rule, lr, each["lr"].min(), each["lr"].max(), _curve_height(frame, lr)))
-    columns = {"rule": "str", "lr": float, "low": float, "high": float, "loss": float}
-    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+    rates = rows_on_log_axis(answers).groupby("rule", sort=False)["lr"]
+    medians = rates.agg(lr=lambda each: 10 ** np.median(np.log10(each)), low="min", high="max")
+    heights = [_curve_height(frame, lr) for lr in medians["lr"]]
+    return medians.assign(loss=heights).astype(float).reset_index()
 
 
 def _curve_height(frame: pd.DataFrame, lr: float) -> float:

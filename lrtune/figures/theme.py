@@ -89,6 +89,7 @@ _LAYOUT: Part = {
     "height": HEIGHT,
     "margin": {"l": 64, "r": 24, "t": 32, "b": 56},
     "hovermode": "closest",
+    # A click hides one line instead of its group; and the items are wide enough to show the dashes.
     "legend": {"groupclick": "toggleitem", "tracegroupgap": 6, "itemwidth": 40},
 }
 

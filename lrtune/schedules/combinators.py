@@ -45,7 +45,7 @@ def warmup(share: float, then: Curve) -> Curves:
     """
     check_range("[0, 1)", "warmup", "a share of the run, such as 0.05", share=share)
     after = as_schedule(then)
-    if share > 0 and not after(0.0) > 0:
+    if share > 0 and not after(0.0) > 0:  # which NaN is not, either
         raise ScheduleError(
             f"warmup(then={after}): expected a schedule that starts above 0, because the warmup "
             f"rises to its first value; it starts at {after(0.0)!r}. Leave the warmup out."
@@ -123,6 +123,7 @@ def cycle(of: Curve, times: int = 2, stretch: float = 1.0, decay: float = 1.0) -
     check_range("[0.1, 10]", "cycle", "a ratio of lengths, such as 2", stretch=stretch)
     check_range("(0, 1]", "cycle", "a ratio of heights, such as 0.5", decay=decay)
     once = as_schedule(of)
+    # Only the rate decays: the momentum has to reach its highest value in every cycle.
     repeated = partial(formulas.cycle, times=times, stretch=stretch)
     rate = partial(repeated, of=once.rate, decay=decay)
     return rate, partial(repeated, of=once.momentum, decay=1.0) if once.momentum else None

@@ -87,6 +87,7 @@ class ScheduleEntry:
             key: one.options[one.default] if isinstance(one, Choice) else one.default
             for key, one in self.space.items()
         }
+        # The name lets a table call the schedule as the user does; its text is that of the factory.
         return replace(self.make(**(defaults | given)), name=self.name)
 
     def suggest(self, trial: Any) -> dict[str, object]:

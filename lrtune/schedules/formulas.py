@@ -1,8 +1,9 @@
 """The formulas of all schedules: functions of progress `p`, from 0 to 1, and a few numbers.
 
-They use `math` and each other, and nothing else, because `snippet` copies their source into the
-user's script: the script then trains with the function that was compared. Where a formula jumps,
-1e-9 moves the jump forward, so that a step on the border counts as behind it despite rounding.
+They use `math` and the formulas above them, and nothing else, because `snippet` copies their source
+into the user's script: the script then trains with the function that was compared. Where a formula
+jumps, 1e-9 moves the jump forward, so that a step on the border counts as behind it despite
+rounding.
 """
 
 import math

@@ -22,6 +22,8 @@ __all__ = [
     "step",
 ]
 
+# Curves are partials of formulas, never lambdas: these cannot be pickled, nor copied by `snippet`.
+
 _FLOOR = "a share of the peak rate, such as 0.01"
 _FACTOR = "the factor of each drop, such as 0.1"
 

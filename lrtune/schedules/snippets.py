@@ -4,10 +4,9 @@ import inspect
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
-from types import FunctionType
 from typing import Any
 
 from lrtune.errors import ArgumentError
@@ -90,16 +89,16 @@ def snippet(schedule: Curve, lr: float, steps: int) -> str:
 
 def _program(curves: dict[str, partial[float]], steps: int) -> str:
     """Return the snippet that computes the curves, within a function so that no name clashes."""
-    used = {function for curve in curves.values() for function in _functions_of(curve)}
-    known = [each for each in vars(formulas).values() if isinstance(each, FunctionType)]
-    # The order of formulas.py, so that the same schedule always gives the same text.
-    blocks = [inspect.getsource(function) for function in known if function in used]
-    for name, curve in curves.items():
-        blocks.append(
-            f"def {name}(step):\n"
-            f"    p = min(step, {steps - 1}) / {steps}  # the last value is held after the end\n"
-            f"    return {_call(curve)}\n"
-        )
+    blocks = [
+        f"def {name}(step):\n"
+        f"    p = min(step, {steps - 1}) / {steps}  # the last value is held after the end\n"
+        f"    return {_call(curve)}\n"
+        for name, curve in curves.items()
+    ]
+    # A formula calls only those above it in `formulas`, so one pass from below finds all of them.
+    for formula in reversed([each for each in vars(formulas).values() if inspect.isfunction(each)]):
+        if any(re.search(rf"\b{formula.__name__}\(", block) for block in blocks):
+            blocks.insert(0, inspect.getsource(formula))
     if "momentum" in curves:
         blocks.append(_MOMENTUM)
     kind = "MomentumLR" if "momentum" in curves else "LambdaLR"
@@ -125,25 +124,9 @@ def _is_formula(curve: Any) -> bool:
         return False
     # The same object, not the same name: a user's function may be called `cosine`, too.
     own = vars(formulas).get(getattr(curve.func, "__name__", "")) is curve.func
-    return own and all(map(_is_formula, _nested(curve)))
-
-
-def _nested(curve: partial[float]) -> Iterator[Any]:
-    """Yield the curves among the arguments of a curve."""
-    for value in curve.keywords.values():
-        yield from filter(callable, value if isinstance(value, tuple) else (value,))
-
-
-def _functions_of(curve: Any) -> Iterator[FunctionType]:
-    """Yield the formulas that a curve is made of, and the formulas that these call."""
-    waiting: list[FunctionType] = [curve.func]
-    for function in waiting:  # it grows on the way
-        yield function
-        # co_names are the global names that the bytecode of a formula uses.
-        called = (vars(formulas).get(name) for name in function.__code__.co_names)
-        waiting += [other for other in called if isinstance(other, FunctionType)]
-    for nested in _nested(curve):
-        yield from _functions_of(nested)
+    given = curve.keywords.values()
+    flat = [one for value in given for one in (value if isinstance(value, tuple) else (value,))]
+    return own and all(_is_formula(one) for one in flat if callable(one))
 
 
 def _call(curve: Any) -> str:
