@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 import sys
+import tempfile
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,7 @@ from lrtune.results import Trace, read
 from lrtune.results.runs import grid
 from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS, as_table
 from lrtune.schedules import parse
+from lrtune.study import Study
 from lrtune.task import memory
 from lrtune.testing import bowl
 from lrtune.training import ENGINES
@@ -140,6 +142,68 @@ def test_no_more_updates_are_made_than_the_budget_pays_for_and_all_are_told(
             assert len(made) <= budget * steps
             return
     assert 0 < len(made) == one.spending["spent"].sum() <= budget * steps
+
+
+class Cut:
+    """An evaluator that is interrupted at one of its calls, before or after it has trained."""
+
+    def __init__(self, inner, at, *, after):
+        self.inner, self.at, self.after = inner, at, after
+        self.calls = self.lost = 0
+
+    def price(self, runs, steps, until):
+        return self.inner.price(runs, steps, until)
+
+    def __call__(self, runs, steps, **more):
+        self.calls += 1
+        if self.calls == self.at and not self.after:
+            raise KeyboardInterrupt
+        trace = self.inner(runs, steps, **more)
+        if self.calls == self.at:
+            self.lost = trace.cost.updates
+            raise KeyboardInterrupt
+        return trace
+
+
+@law(
+    few=10,
+    cases=60,
+    curvature=st.floats(0.01, 1e4),
+    steps=st.integers(80, 200),
+    seeds=st.integers(1, 3),
+    engine=st.sampled_from(ENGINES),
+    room=st.sampled_from([None, 1, 5]),
+    at=st.integers(0, 6),
+    after=st.booleans(),
+)
+def test_with_a_study_all_updates_are_told_and_a_resumed_search_keeps_to_its_budget(
+    *, curvature, steps, seeds, engine, room, at, after
+):
+    """The second session tells what the first one paid; what it makes again, it tells apart."""
+    task, budget, total, lost = bowl(curvature), 2.0, 0, 0
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        if room is not None:
+            short = room * memory.COPIES * task.nbytes
+            patch.setattr(memory, "available_bytes", lambda _device: short)
+        for cut in (at, 0):
+            study = Study(f"sqlite:///{folder}/x.db", task)
+            train = Cut(Evaluator(task, engine=engine, decide=study.decide), cut, after=after)
+            evaluate = study.evaluator(train, engine)
+            with counted_updates() as made:
+                try:
+                    one = search(task, steps=steps, budget=budget, seeds=seeds, evaluate=evaluate)
+                except KeyboardInterrupt:
+                    assert cut
+                    one = None
+                except (ArgumentError, SearchError):
+                    assert len(made) <= budget * steps + study.retrained
+                    return
+            total, lost = total + len(made), lost + train.lost
+            if one is not None:
+                spent = one.spending["spent"].sum()
+                assert 0 < spent <= budget * steps
+                assert total == spent + study.retrained + lost
+                assert not study.retrained or (engine == "loop" and at)
 
 
 class Billing(Fake):
