@@ -12,9 +12,9 @@ from lrtune import Run
 from lrtune.reporting import report
 from lrtune.results import Trace
 from lrtune.results.schema import RUNS, TRACE, VALIDATIONS, as_table
-from lrtune.study import Study
 from lrtune.study.archive import open_study
 from lrtune.study.catalog import list_studies
+from lrtune.study.study import Study
 from lrtune.testing import bowl
 
 

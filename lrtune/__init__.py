@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lrtune.results import ComparisonResult, RangeTestResult, SearchResult, Trace
     from lrtune.results.runs import Run
     from lrtune.schedules.torch_schedulers import from_torch, to_torch
-    from lrtune.study import Study
+    from lrtune.study.study import Study
     from lrtune.task.task import Task
     from lrtune.training import Cohort, Evaluator, train
     from lrtune.tuning.compare import compare
@@ -59,7 +59,7 @@ _HOMES = {
     "RangeTestResult": "lrtune.results",
     "Run": "lrtune.results.runs",
     "SearchResult": "lrtune.results",
-    "Study": "lrtune.study",
+    "Study": "lrtune.study.study",
     "Task": "lrtune.task.task",
     "Trace": "lrtune.results",
     "compare": "lrtune.tuning.compare",

@@ -31,7 +31,7 @@ from lrtune.results import Trace, read
 from lrtune.results.runs import grid
 from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS, as_table
 from lrtune.schedules import parse
-from lrtune.study import Study
+from lrtune.study.study import Study
 from lrtune.task import memory
 from lrtune.testing import bowl
 from lrtune.training import ENGINES

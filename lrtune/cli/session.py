@@ -20,7 +20,7 @@ from lrtune.errors import ArgumentError, LrtuneError, ResultsError, SearchError,
 from lrtune.reporting import report
 from lrtune.results import Result, Trace
 from lrtune.results.runs import Run
-from lrtune.study import Study
+from lrtune.study.study import Study
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator
 

@@ -21,8 +21,8 @@ from lrtune.results.optuna_export import FinishedRun, add_to_optuna
 from lrtune.results.schema import as_table
 from lrtune.results.serialization import write
 from lrtune.study import tables
-from lrtune.study.catalog import study_row
-from lrtune.study.database import Database, study_location
+from lrtune.study.catalog import study_location, study_row
+from lrtune.study.database import Database
 from lrtune.study.run_records import run_from_row, trace_from_runs
 
 MOST_RUNS = 500
@@ -55,14 +55,8 @@ CURVES = ("stage", "run", "schedule", "seed", "until", "step", "lr", "loss", "ba
 class Archive:
     """Everything that one study holds.
 
-    Attributes:
-        name: The study's name.
-        created: When it was begun, in UTC.
-        task: The parts of the task, in words.
-        sessions: One manifest per session, oldest first.
-        results: The newest result of each kind.
-        recorded: One row per recorded run, see `RECORDED`.
-        decisions: Name to value, such as the engine that was chosen.
+    Its task in words, one manifest per session, the newest result of each kind, one row per
+    recorded run (see `RECORDED`), and decisions, such as the engine that was chosen.
     """
 
     name: str
@@ -72,23 +66,15 @@ class Archive:
     results: list[Result]
     recorded: pd.DataFrame
     decisions: dict[str, str]
+    left_out: int  # number of runs without a result that are too many for a report
     _rows: list[Mapping[Any, Any]] = field(repr=False)
-    _last_run: int = field(repr=False)
-
-    @property
-    def left_out(self) -> int:
-        """Number of runs without a result that are too many for a report."""
-        return max(0, sum(bool(row["id"] > self._last_run) for row in self._rows) - MOST_RUNS)
+    _late: list[Mapping[Any, Any]] = field(repr=False)  # the runs after the last result
 
     @property
     def reported(self) -> list[Result]:
-        """The content of a report: the results, then the traces of later runs.
-
-        Of these runs the last `MOST_RUNS` are included; an export has all of them.
-        """
-        late = [row for row in self._rows if row["id"] > self._last_run][-MOST_RUNS:]
+        """The content of a report: the results, then the traces of later runs."""
         groups: dict[tuple[str, int, int], list[Mapping[Any, Any]]] = {}
-        for row in late:
+        for row in self._late:
             groups.setdefault((row["stage"], row["steps"], row["until"]), []).append(row)
         return [*self.results, *map(_trace, groups.values())]
 
@@ -98,11 +84,9 @@ class Archive:
         parts = [pd.DataFrame(columns=list(CURVES))] * (not self._rows)
         for row in self._rows:
             run = run_from_row(row)
-            about = {name: row[name] for name in ("stage", "schedule", "seed", "until")}
-            about |= {"run": row["name"], "step": np.arange(len(run.loss))}
-            parts.append(
-                pd.DataFrame({**about, "lr": run.rate, "loss": run.loss, "batch": run.batch})
-            )
+            part = {name: row[name] for name in ("stage", "schedule", "seed", "until")}
+            part |= {"run": row["name"], "step": np.arange(len(run.loss)), "lr": run.rate}
+            parts.append(pd.DataFrame({**part, "loss": run.loss, "batch": run.batch}))
         return pd.concat(parts, ignore_index=True)[list(CURVES)]
 
     def to_json(self) -> str:
@@ -119,40 +103,25 @@ class Archive:
         return json.dumps(plain, allow_nan=False)
 
     def to_file(self, path: Path, *, curves: bool = False) -> Path:
-        """Write the study to a file, in the format of its ending: `.csv`, `.parquet` or `.json`.
-
-        Args:
-            path: The file; an old one is replaced once the new one is complete.
-            curves: Write one row per run and step instead of one per run; not for JSON.
-
-        Raises:
-            ArgumentError: Another ending, or Parquet without its library.
-            ResultsError: The file cannot be written.
-        """
+        """Write one row per run, or per run and step, to a file in the format of its ending."""
         frame = self.curves if curves else self.recorded
         match path.suffix.lower():
             case ".json":
-                return write(path, self.to_json() + "\n")
+                content: str | bytes = self.to_json() + "\n"
             case ".csv":
-                return write(
-                    path, _without_formulas(frame).to_csv(index=False, lineterminator="\n")
-                )
+                content = _without_formulas(frame).to_csv(index=False, lineterminator="\n")
             case ".parquet":
-                return write(path, _parquet(frame))
-        raise ArgumentError(f"--out {path}: expected a name that ends in .csv, .parquet or .json.")
+                content = _parquet(frame)
+            case _:
+                raise ArgumentError(
+                    f"--out {path}: expected a name that ends in .csv, .parquet or .json."
+                )
+        return write(path, content)
 
     def to_optuna(self, storage: Any = None) -> Any:
-        """Add every finished run as a trial to the Optuna study of the same name.
+        """Add every run that reached its horizon or failed as a trial to an Optuna study.
 
-        A run is finished when it reached its horizon or failed. Its value is its validation loss,
-        or its training loss where it was not validated. A run that the Optuna study holds already
-        is not added again.
-
-        Args:
-            storage: An Optuna storage or its URL; None for a study in memory.
-
-        Returns:
-            The `optuna.Study`.
+        The study has the same name, and lies in an Optuna storage; in memory if that is None.
         """
         finished: dict[str, FinishedRun] = {}
         for row in sorted(self._rows, key=lambda row: bool(row["validated"])):
@@ -162,15 +131,7 @@ class Archive:
 
 
 def open_study(study: str) -> Archive:
-    """Read a study.
-
-    Args:
-        study: As `--study` takes it.
-
-    Raises:
-        StudyError: There is none, or it is damaged.
-        ArgumentError: It is no name of a study.
-    """
+    """Read a study, named as `--study` takes it; StudyError if there is none, or it is damaged."""
     location = study_location(study)
     with Database(location, create=False).read() as link:
         row = study_row(link, location)
@@ -179,6 +140,8 @@ def open_study(study: str) -> Archive:
             for each in (tables.runs, tables.results, tables.sessions, tables.decisions)
         )
     newest = {each["kind"]: _result(each) for each in results}
+    last_run = max((each["last_run"] for each in results), default=0)
+    late = [each for each in runs if each["id"] > last_run]
     return Archive(
         name=location.name,
         created=row["created"],
@@ -187,15 +150,15 @@ def open_study(study: str) -> Archive:
         results=sorted(newest.values(), key=lambda one: list(KINDS).index(one.kind)),
         recorded=_recorded(runs),
         decisions={each["name"]: each["value"] for each in decisions},
+        left_out=max(0, len(late) - MOST_RUNS),
         _rows=runs,
-        _last_run=max((each["last_run"] for each in results), default=0),
+        _late=late[-MOST_RUNS:],
     )
 
 
 def _rows_of(link: Connection, each: Any, study: int) -> list[Mapping[Any, Any]]:
     query = select(each).where(each.c.study == study)
-    if "id" in each.c:
-        query = query.order_by(each.c.id)
+    query = query.order_by(each.c.id) if "id" in each.c else query
     return [tables.verify_checksum(each, row) for row in link.execute(query).mappings()]
 
 
@@ -216,14 +179,12 @@ def _texts(text: str, part: str | None = None) -> dict[str, str]:
 
 
 def _recorded(rows: list[Mapping[Any, Any]]) -> pd.DataFrame:
-    known = {"run": "name", "recorded": "count"}
     records = []
     for row in rows:
         run = run_from_row(row)
-        train = end_level(run.loss) if len(run.loss) else np.nan
-        val = float(run.val[0]) if len(run.val) else np.nan
-        values = (row[known.get(name, name)] for name in RECORDED if name not in ("train", "val"))
-        records.append((*values, train, val))
+        train, val = end_level(run.loss), float(run.val[0]) if len(run.val) else np.nan
+        about = {"run": row["name"], "recorded": row["count"], "train": train, "val": val}
+        records.append([about.get(name, row.get(name)) for name in RECORDED])
     return as_table(records, RECORDED)
 
 
@@ -272,7 +233,5 @@ def _without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
     safe = frame.copy()
     for name in safe.columns:
         if pd.api.types.is_string_dtype(safe[name]) or safe[name].dtype == object:
-            texts = safe[name].astype(str)
-            risky = texts.str.startswith(("=", "+", "-", "@", "\t", "\r"))
-            safe[name] = texts.where(~risky, "'" + texts)
+            safe[name] = safe[name].astype(str).str.replace(r"^([=+\-@\t\r])", r"'\1", regex=True)
     return safe

@@ -1,28 +1,98 @@
-"""The studies of a database: begin one, list them, delete one. Needs no torch."""
+"""Studies by name: where each lies, and how one is begun, listed and deleted. Needs no torch."""
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, distinct, func, insert, select, update
+from sqlalchemy import URL, Connection, delete, distinct, func, insert, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError as UrlError
 
-from lrtune.errors import LrtuneError, StudyError, printable
-from lrtune.study import sqlite_files, tables
-from lrtune.study.database import Database, StudyLocation, named_studies, study_location
+from lrtune.errors import ArgumentError, LrtuneError, StudyError, printable
+from lrtune.study import tables
+from lrtune.study.database import FOLDER, SUFFIX, Database, StudyLocation, remove_file
 from lrtune.study.leases import LivenessMonitor
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]{0,99}")
+"""Names of studies. None of them leads out of the folder, or means anything to a shell."""
+
+
+def study_location(study: str | os.PathLike[str]) -> StudyLocation:
+    """Where the study lies that has this name, or this URL, followed by `#NAME` or not.
+
+    >>> print(study_location("digits").file, study_location("sqlite:///runs.db#night"))
+    .lrtune/digits.db sqlite:///runs.db#night
+    """
+    given = os.fspath(study)
+    if "://" not in given:
+        file = FOLDER / f"{_checked_name(given)}{SUFFIX}"
+        return StudyLocation(given, URL.create("sqlite", database=str(file)), file)
+    address, _, name = given.partition("#")
+    try:
+        url = make_url(address)
+    except (UrlError, ValueError) as error:
+        raise ArgumentError(
+            f"--study {printable(given)!r} is no URL: {printable(error)}."
+        ) from None
+    name = _checked_name(name or "study")
+    if url.drivername == "sqlite":
+        if not url.database or url.database == ":memory:" or "\0" in url.database or url.query:
+            raise ArgumentError(
+                f"--study {printable(given)!r}: a study needs a file that outlives the process, "
+                "and takes no options. Expected sqlite:///file.db, or a name."
+            )
+        return StudyLocation(name, url, Path(url.database))
+    if url.drivername == "postgresql+psycopg":
+        return StudyLocation(name, url, None)
+    raise ArgumentError(
+        f"--study {printable(given)!r}: a study lies in sqlite:///file.db or in "
+        f"postgresql+psycopg://user@host/database, not in {printable(url.drivername)}."
+    )
+
+
+def _checked_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ArgumentError(
+            f"--study {printable(name)!r} is no name of a study. Expected letters, digits and "
+            ". _ - ~, at most 100, or a URL such as sqlite:///file.db."
+        )
+    return name
+
+
+def begin_study(database: Database, task: str, *, fresh: bool) -> tuple[int, str, bool]:
+    """The id of a study that is begun if needed, its task's fingerprint, and whether it existed."""
+    studies, name = tables.studies, database.location.name
+    if database.location.file is not None:
+        # Before anything is written: disks decay, and copies are cut off.
+        with database.read() as link:
+            for table in tables.metadata.sorted_tables:
+                if "checksum" in table.c:
+                    for row in link.execute(select(table)).mappings():
+                        tables.verify_checksum(table, row)
+    with database.write() as link:
+        old = _row_of(link, name)
+        if old is not None and not fresh:
+            return int(old["id"]), str(old["task"]), True
+        if old is not None:  # the first free one of NAME~1, NAME~2, ...
+            taken = set(link.scalars(select(studies.c.name)))
+            free = next(n for n in range(1, len(taken) + 2) if f"{name}~{n}" not in taken)
+            renamed = tables.with_checksum(studies, {**old, "name": f"{name}~{free}"})
+            link.execute(update(studies).where(studies.c.id == old["id"]).values(renamed))
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        new = tables.with_checksum(studies, {"name": name, "created": created, "task": task})
+        made = link.execute(insert(studies).values(new).returning(studies.c.id))
+        return int(made.scalar_one()), task, False
 
 
 @dataclass(frozen=True)
 class StudySummary:
-    """One line of the list of studies.
+    """One line of the list of studies: `fault` says why it cannot be read.
 
-    Attributes:
-        study: The study as `--study` takes it.
-        created: When it was begun, in UTC.
-        runs: Number of recorded runs.
-        results: Kinds of its results, oldest first.
-        fault: Why it cannot be read; empty if it can.
+    `study` is what `--study` takes, `created` a time in UTC, `results` the kinds of its results.
     """
 
     study: str
@@ -32,61 +102,11 @@ class StudySummary:
     fault: str = ""
 
 
-def begin_study(database: Database, name: str, task: str, *, fresh: bool) -> tuple[int, str, bool]:
-    """Find the study of that name, or begin it.
-
-    Args:
-        database: The database that holds it.
-        name: The study's name.
-        task: JSON of the task's fingerprint, for a new study.
-        fresh: Begin a new study, and keep an old one of that name as `NAME~1`.
-
-    Returns:
-        The study's id, the fingerprint that it holds, and whether it existed.
-    """
-    studies = tables.studies
-    by_name = select(studies).where(studies.c.name == name)
-    if database.location.file is not None:
-        with database.read() as link:  # before anything is written
-            _verify_all_checksums(link)
-    with database.write() as link:
-        row = link.execute(by_name).mappings().first()
-        if row is not None:
-            tables.verify_checksum(studies, row)
-            if not fresh:
-                return int(row["id"]), str(row["task"]), True
-            _set_aside(link, row)
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        new = tables.with_checksum(studies, {"name": name, "created": created, "task": task})
-        made = link.execute(insert(studies).values(new).returning(studies.c.id))
-        return int(made.scalar_one()), task, False
-
-
-def _verify_all_checksums(link: Connection) -> None:
-    """Check every row of a file: disks decay, and copies are cut off."""
-    for table in tables.metadata.sorted_tables:
-        if "checksum" in table.c:
-            for row in link.execute(select(table)).mappings():
-                tables.verify_checksum(table, row)
-
-
-def _set_aside(link: Connection, row: Mapping[Any, Any]) -> None:
-    """Rename a study to the first free one of `NAME~1`, `NAME~2`, ..."""
-    studies = tables.studies
-    taken = set(link.scalars(select(studies.c.name)))
-    number = next(n for n in range(1, len(taken) + 2) if f"{row['name']}~{n}" not in taken)
-    renamed = tables.with_checksum(studies, {**row, "name": f"{row['name']}~{number}"})
-    link.execute(update(studies).where(studies.c.id == row["id"]).values(renamed))
-
-
 def list_studies(where: str | None = None) -> list[StudySummary]:
-    """The studies of the working directory, or of one database, including unreadable ones.
-
-    Args:
-        where: A URL, or the name of a study; None for all of `.lrtune/`.
-    """
-    locations = named_studies() if where is None else [study_location(where)]
-    return [summary for each in locations for summary in _summaries(each)]
+    """The studies of `.lrtune/`, or of one URL or name, including unreadable ones."""
+    names = sorted(file.stem for file in FOLDER.glob(f"*{SUFFIX}") if NAME.fullmatch(file.stem))
+    places = [study_location(each) for each in (names if where is None else [where])]
+    return [summary for each in places for summary in _summaries(each)]
 
 
 def _summaries(location: StudyLocation) -> Iterator[StudySummary]:
@@ -108,40 +128,26 @@ def _summaries(location: StudyLocation) -> Iterator[StudySummary]:
 
 
 def study_row(link: Connection, location: StudyLocation) -> Mapping[Any, Any]:
-    """The row of a study in `lrtune_studies`.
-
-    Raises:
-        StudyError: There is no study of that name; the message names some that exist.
-    """
-    studies = tables.studies
-    by_name = select(studies).where(studies.c.name == location.name)
-    row = link.execute(by_name).mappings().first()
+    """The row of a study in `lrtune_studies`; StudyError if there is none of that name."""
+    row = _row_of(link, location.name)
     if row is None:
-        names = [printable(one) for one in link.scalars(select(studies.c.name).limit(5))]
-        raise StudyError(
-            f"{location.database} holds no study {location.name!r}; it holds "
-            f"{', '.join(names) or 'none'}."
-        )
-    return tables.verify_checksum(studies, row)
+        some = link.scalars(select(tables.studies.c.name).limit(5))
+        names = ", ".join(map(printable, some)) or "none"
+        raise StudyError(f"{location.database} holds no study {location.name!r}; it holds {names}.")
+    return row
 
 
 def delete_study(study: str) -> str:
-    """Delete a study; return what was deleted, in words.
-
-    Raises:
-        StudyError: A process trains for it, or it cannot be read. In the latter case delete its
-            file yourself.
-    """
-    location, processes = study_location(study), tables.processes
+    """Delete a study, unless a process trains for it; return what was deleted, in words."""
+    location = study_location(study)
     database, monitor = Database(location, create=False), LivenessMonitor()
     with database.write() as link:
         row = study_row(link, location)
-        tokens = select(tables.leases.c.process).where(tables.leases.c.study == row["id"])
-        users = select(processes).where(processes.c.token.in_(tokens))
-        for process in link.execute(users).mappings():
-            if not monitor.is_dead(process):
+        leases = select(tables.leases).where(tables.leases.c.study == row["id"])
+        for lease in link.execute(leases).mappings():
+            if not monitor.is_dead(lease):
                 raise StudyError(
-                    f"the study {str(location)!r} is in use by process {process['pid']}. "
+                    f"the study {str(location)!r} is in use by process {lease['pid']}. "
                     "End it first."
                 )
         runs = _run_count(link, row["id"])
@@ -150,8 +156,14 @@ def delete_study(study: str) -> str:
         link.execute(delete(tables.studies).where(tables.studies.c.id == row["id"]))
         left = link.scalar(select(func.count()).select_from(tables.studies))
     if location.file is not None and not left:
-        sqlite_files.remove(location.file)
+        remove_file(location.file)
     return f"{location} with {runs} runs"
+
+
+def _row_of(link: Connection, name: str) -> Mapping[Any, Any] | None:
+    by_name = select(tables.studies).where(tables.studies.c.name == name)
+    row = link.execute(by_name).mappings().first()
+    return None if row is None else tables.verify_checksum(tables.studies, row)
 
 
 def _run_count(link: Connection, study: int) -> int:

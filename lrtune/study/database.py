@@ -1,49 +1,46 @@
-"""Where a study lies, and transactions on its database, with the database's errors in plain words.
+"""Transactions on the database of a study, with the database's errors in plain words.
 
 SQLite and PostgreSQL behave alike here: one writer at a time, each transaction whole or not at all.
+A SQLite file is made whole or not at all, and examined before anything is written to it.
 """
 
 import os
-import re
+import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import version
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError as UrlError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from lrtune.errors import ArgumentError, StudyError, printable
-from lrtune.study import sqlite_files, tables
+from lrtune.errors import StudyError
+from lrtune.study import tables
 
-FOLDER = Path(".lrtune")
-"""The folder of studies that have a name, below the working directory."""
+FOLDER, SUFFIX = Path(".lrtune"), ".db"
+"""Where studies lie that have a name, below the working directory, and how their files end."""
 
-SUFFIX = ".db"
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]{0,99}")
-"""Names of studies. None of them leads out of the folder, or means anything to a shell."""
+PATIENCE = 30.0
+"""Seconds to wait while another process writes to a SQLite file."""
+
+MAGIC = b"SQLite format 3\0"
 
 MAKING, WRITING = 7265_01, 7265_02
 """Keys of advisory locks on a PostgreSQL server: for making the tables, and for writing."""
 
 RESUME = "What was recorded is safe; then run the same command again to resume."
+ELSEWHERE = (
+    "Name another location with --study sqlite:////path/to/file.db, or record nothing with "
+    "--no-study."
+)
 
 
 @dataclass(frozen=True)
 class StudyLocation:
-    """Where one study lies.
-
-    Attributes:
-        name: Its name in the database.
-        url: The database's URL.
-        file: The database's file; None on a server.
-    """
+    """Where one study lies: its name in a database, the database's URL, and its file if any."""
 
     name: str
     url: URL
@@ -61,97 +58,31 @@ class StudyLocation:
         return str(self.file or self.url.render_as_string(hide_password=True))
 
 
-def study_location(study: str | os.PathLike[str]) -> StudyLocation:
-    """Where a study lies.
-
-    Args:
-        study: A name, for a file in `.lrtune/`; or an SQLAlchemy URL of SQLite or PostgreSQL,
-            followed by `#NAME` if the study is not called `study`.
-
-    Raises:
-        ArgumentError: It is neither.
-
-    >>> print(study_location("digits").file, study_location("sqlite:///runs.db#night"))
-    .lrtune/digits.db sqlite:///runs.db#night
-    """
-    given = os.fspath(study)
-    if "://" not in given:
-        file = FOLDER / f"{_checked_name(given)}{SUFFIX}"
-        return StudyLocation(given, URL.create("sqlite", database=str(file)), file)
-    address, _, name = given.partition("#")
-    try:
-        url = make_url(address)
-    except (UrlError, ValueError) as error:
-        raise ArgumentError(
-            f"--study {printable(given)!r} is no URL: {printable(error)}."
-        ) from None
-    name = _checked_name(name or "study")
-    if url.drivername == "sqlite":
-        if not url.database or url.database == ":memory:" or url.query:
-            raise ArgumentError(
-                f"--study {printable(given)!r}: a study needs a file that outlives the process, "
-                "and takes no options. Expected sqlite:///file.db, or a name."
-            )
-        if "\0" in url.database:
-            raise ArgumentError("--study: the name of a file cannot hold NUL.")
-        return StudyLocation(name, url, Path(url.database))
-    if url.drivername == "postgresql+psycopg":
-        return StudyLocation(name, url, None)
-    raise ArgumentError(
-        f"--study {printable(given)!r}: a study lies in sqlite:///file.db or in "
-        f"postgresql+psycopg://user@host/database, not in {printable(url.drivername)}."
-    )
-
-
-def named_studies(folder: Path = FOLDER) -> list[StudyLocation]:
-    """The studies in a folder, sorted by name."""
-    found = sorted(file.stem for file in folder.glob(f"*{SUFFIX}") if NAME.fullmatch(file.stem))
-    return [study_location(name) for name in found]
-
-
-def _checked_name(name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise ArgumentError(
-            f"--study {printable(name)!r} is no name of a study. Expected letters, digits and "
-            ". _ - ~, at most 100, or a URL such as sqlite:///file.db."
-        )
-    return name
-
-
 class Database:
-    """A database with studies.
+    """A database with studies; `create` makes it if it does not exist.
 
     No connection is kept between two transactions, so that forked loader workers inherit none and
     SQLite folds its log into the file after each.
-
-    Args:
-        location: Where it lies.
-        create: Create it if it does not exist.
-
-    Raises:
-        StudyError: It does not exist, or is damaged, locked, of another version, or unreachable.
     """
 
     def __init__(self, location: StudyLocation, *, create: bool) -> None:
-        """Create it if asked to, and check it before anything is written."""
         self.location = location
-        file, url = location.file, location.url
+        file = location.file
         with _plain_errors(location):
             if file is not None:
                 if create and not file.exists():
-                    sqlite_files.create(file, _fill_file)
+                    _create_file(location, file)
                 if not file.exists():
                     raise StudyError(
                         f"there is no study {str(location)!r}. `lrtune studies list` shows those "
                         "that exist."
                     )
-                sqlite_files.examine(file)
-            self._writer = _engine(url, file, writes=True)
-            self._reader = _engine(url, file, writes=False)
+                _examine(file)
+            self._writer, self._reader = (_engine(location, writes=each) for each in (True, False))
             if file is None and create:
                 _create_on_server(self._writer)
             with self.read() as link:
-                _check_schema(link, location)
+                tables.check_tables(link, location.database)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -163,77 +94,21 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """A transaction that writes, whole or not at all; other writers wait for it."""
         with _plain_errors(self.location), self._writer.connect() as link, link.begin():
-            if link.dialect.name == "postgresql":
+            if self.location.file is None:
                 link.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITING})
             yield link
 
 
-def _check_schema(link: Connection, location: StudyLocation) -> None:
-    """Refuse a database that lrtune did not make, or that another version of it made."""
-    if not inspect(link).has_table(tables.schema.name):
-        raise StudyError(
-            f"{location.database} is a database, but holds no study of lrtune. Name another file, "
-            "or another database."
-        )
-    if link.dialect.name == "sqlite":
-        # Triggers and views run code when a table is used. lrtune makes none.
-        code = text("SELECT min(name) FROM sqlite_master WHERE type IN ('trigger', 'view')")
-        if (name := link.scalar(code)) is not None:
-            raise StudyError(
-                f"the database holds a trigger or a view, {str(name)[:40]!r}; lrtune makes "
-                "neither. It was left untouched."
-            )
-    found = link.execute(select(tables.schema)).mappings().all()
-    if len(found) != 1:
-        raise StudyError("the database is damaged: it does not state the version of its tables.")
-    if found[0]["version"] != tables.SCHEMA_VERSION:
-        raise StudyError(
-            f"{location.database} has tables of version {found[0]['version']}, made by lrtune "
-            f"{found[0]['made_by'][:40]!r}; this is lrtune {version('lrtune')}, which reads "
-            f"version {tables.SCHEMA_VERSION}. Use the lrtune that made it, or start another study "
-            "with --study NAME."
-        )
-
-
-def _fill_file(file: Path) -> None:
-    """Make all tables in an empty file."""
-
-    def connect() -> sqlite3.Connection:
-        # Nobody sees the file before it is complete, and it is synced then.
-        link = sqlite_files.connect(file, "rw")
-        link.execute("PRAGMA synchronous = OFF")
-        return link
-
-    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    with engine.begin() as link:
-        _create_tables(link)
-    # Last, because SQLite does not report when it cannot fold its log into the file on a full disk.
-    with closing(sqlite_files.connect(file, "rw")) as finished:
-        finished.execute("PRAGMA journal_mode = WAL")
-
-
-def _create_on_server(engine: Engine) -> None:
-    with engine.connect() as link, link.begin():
-        if inspect(link).has_table(tables.schema.name):
-            return
-        link.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MAKING})
-        # Another process may have made them while this one waited for the lock.
-        if not inspect(link).has_table(tables.schema.name):
-            _create_tables(link)
-
-
-def _create_tables(link: Connection) -> None:
-    tables.metadata.create_all(link)
-    row = {"version": tables.SCHEMA_VERSION, "made_by": version("lrtune")}
-    link.execute(tables.schema.insert().values(row))
-
-
-def _engine(url: URL, file: Path | None, *, writes: bool) -> Engine:
+def _engine(location: StudyLocation, *, writes: bool) -> Engine:
+    file = location.file
     if file is None:
-        return create_engine(url, poolclass=NullPool)
-    mode = "rw" if writes else sqlite_files.reading_mode(file)
-    creator = partial(sqlite_files.connect, file, mode)
-    engine = create_engine(url, creator=creator, poolclass=NullPool)
+        return create_engine(location.url, poolclass=NullPool)
+    # Who may write, reads as `rw`, too, so that SQLite can fold its log into the file.
+    may_write = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+    mode = "rw" if writes or may_write else _mode_of_readers(file)
+    engine = create_engine(
+        location.url, creator=lambda: connect_file(file, mode), poolclass=NullPool
+    )
 
     @event.listens_for(engine, "begin")
     def begin(link: Connection) -> None:
@@ -242,6 +117,122 @@ def _engine(url: URL, file: Path | None, *, writes: bool) -> Engine:
         link.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _create_on_server(engine: Engine) -> None:
+    with engine.begin() as link:
+        link.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MAKING})
+        # Another process may have made them while this one waited for the lock.
+        if not inspect(link).has_table(tables.schema.name):
+            tables.create_tables(link)
+
+
+# --- SQLite files
+
+
+def connect_file(file: Path, mode: str) -> sqlite3.Connection:
+    """Connect to an existing file, without a transaction and without trust in its schema."""
+    address = f"file:{quote(os.path.abspath(file))}?mode={mode}"  # noqa: PTH100 - links stay links
+    link = sqlite3.connect(
+        address, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+    )
+    for setting in ("trusted_schema = OFF", "cell_size_check = ON", "synchronous = FULL"):
+        link.execute(f"PRAGMA {setting}")
+    return link
+
+
+def remove_file(file: Path) -> None:
+    """Delete a database and the files that SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        Path(f"{file}{suffix}").unlink(missing_ok=True)
+
+
+def _mode_of_readers(file: Path) -> str:
+    # The write-ahead log exists while a process has the database open. Else `immutable` needs no
+    # write access to the folder, and leaves nothing there.
+    return "ro" if Path(f"{file}-wal").exists() else "ro&immutable=1"
+
+
+def _create_file(location: StudyLocation, file: Path) -> None:
+    """Create a database that nobody sees before it is whole; the first of all processes wins."""
+    part = file.with_name(f".lrtune-{secrets.token_hex(6)}.part")
+    try:
+        # What was measured is nobody else's business: both are for their owner only.
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with _engine(replace(location, file=part), writes=True).begin() as link:
+            tables.create_tables(link)
+        # Last: on a full disk SQLite does not report that it cannot fold its log into the file.
+        with closing(connect_file(part, "rw")) as finished:
+            finished.execute("PRAGMA journal_mode = WAL")
+        if fault := _fault(part, "ro&immutable=1"):
+            raise OSError(None, f"it was not written whole, {fault}")  # noqa: TRY301
+        _sync(part)
+        try:
+            os.link(part, file)  # fails where the file exists; a rename would replace it
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            if not file.exists():
+                part.replace(file)
+        _sync(file.parent)
+    except OSError as error:
+        raise StudyError(
+            f"cannot create the study {file}: {error.strerror or error}. {ELSEWHERE}"
+        ) from error
+    finally:
+        with suppress(OSError):
+            remove_file(part)
+
+
+def _examine(file: Path) -> None:
+    """Check every page of a database without writing a byte."""
+    try:
+        fault = _fault(file, mode := _mode_of_readers(file))
+        if fault and mode != _mode_of_readers(file):  # a process opened it meanwhile
+            fault = _fault(file, "ro")
+    except OSError as error:
+        raise StudyError(f"cannot read the study {file}: {error.strerror or error}.") from error
+    if fault:
+        raise StudyError(
+            f"the study {file} is damaged: {fault}. It was left untouched. Restore a copy, or "
+            "start another study with --study NAME."
+        )
+
+
+def _fault(file: Path, mode: str) -> str:
+    """What is wrong with the file; empty if nothing is."""
+    with file.open("rb") as stream:
+        head, size = stream.read(len(MAGIC)), os.fstat(stream.fileno()).st_size
+    if head != MAGIC:
+        return f"it is no SQLite database but {size} bytes of something else"
+    try:
+        with closing(connect_file(file, mode)) as link:
+            found, pages, width = (
+                link.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("integrity_check(1)", "page_count", "page_size")
+            )
+    except sqlite3.OperationalError as error:  # such as locked, or unable to open
+        raise OSError(None, str(error)) from error
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    if found != "ok":
+        return str(found).replace("\n", "; ")
+    if mode.endswith("immutable=1") and pages * width != size:
+        return f"it has {size} bytes, expected {pages * width}"
+    return ""
+
+
+def _sync(path: Path) -> None:
+    with suppress(PermissionError):  # some systems open no folders
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+# --- errors
 
 
 @contextmanager
@@ -266,22 +257,22 @@ def _plain_errors(location: StudyLocation) -> Iterator[None]:
 
 def _advice(where: str, reported: str) -> str:
     reported = " ".join(reported.split())[:200]
-
-    def says(*words: str) -> bool:
-        return any(word in reported.lower() for word in words)
-
-    if says("locked", "busy"):
-        return (
-            f"the study {where} has been locked by another process for "
-            f"{sqlite_files.PATIENCE:.0f} seconds. Wait for it, or end it. {RESUME}"
-        )
-    if says("is full", "no space", "disk i/o"):
-        return f"the study {where} cannot be written ({reported}). Free some space. {RESUME}"
-    if says("readonly", "read-only", "unable to open"):
-        return (
-            f"the study {where} cannot be written ({reported}). Name another location with --study "
-            "sqlite:////path/to/file.db, or record nothing with --no-study."
-        )
-    if says("malformed", "not a database", "corrupt", "no such"):
-        return f"the study {where} is damaged ({reported}). Restore a copy, or start another study."
+    advice = {
+        ("locked", "busy"): (
+            f"the study {where} has been locked by another process for {PATIENCE:.0f} seconds. "
+            f"Wait for it, or end it. {RESUME}"
+        ),
+        ("is full", "no space", "disk i/o"): (
+            f"the study {where} cannot be written ({reported}). Free some space. {RESUME}"
+        ),
+        ("readonly", "read-only", "unable to open"): (
+            f"the study {where} cannot be written ({reported}). {ELSEWHERE}"
+        ),
+        ("malformed", "not a database", "corrupt", "no such"): (
+            f"the study {where} is damaged ({reported}). Restore a copy, or start another study."
+        ),
+    }
+    for words, sentence in advice.items():
+        if any(word in reported.lower() for word in words):
+            return sentence
     return f"the study {where} cannot be used: {reported}. Check its URL, and that it is reachable."

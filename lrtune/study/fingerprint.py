@@ -8,7 +8,7 @@ count, so a Python upgrade or a renamed file changes nothing.
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,7 +19,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from lrtune.errors import ResultsError
 from lrtune.results.runs import Run, Shape
+from lrtune.results.serialization import from_builtins, to_builtins
 from lrtune.schedules import Feedback, Schedule, momenta, multipliers, replay
 from lrtune.study import tables
 from lrtune.task.checks import TRIAL_LR
@@ -45,17 +47,11 @@ HINTS = {
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The identity of a task.
+    """The identity of a task: for each part words for a message, and the digest that decides."""
 
-    Attributes:
-        words: Part of the task to its words for a message.
-        digests: Part of the task to the digest that decides.
-        losses: Of the first updates with seed 0, up to one that raised; NaN if not finite.
-    """
-
-    words: Mapping[str, str]
-    digests: Mapping[str, str]
-    losses: tuple[float, ...]
+    words: dict[str, str]
+    digests: dict[str, str]
+    losses: tuple[float, ...]  # of the first updates with seed 0; NaN if not finite
 
     @property
     def key(self) -> str:
@@ -64,12 +60,12 @@ class Fingerprint:
 
     def to_json(self) -> str:
         """The text that the database keeps."""
-        losses = [loss if math.isfinite(loss) else None for loss in self.losses]
-        return json.dumps({"words": self.words, "digests": self.digests, "losses": losses})
+        return json.dumps(to_builtins(self))
 
     def differences(self, now: "Fingerprint") -> list[str]:
         """One sentence for each part of the study's task that differs from the task now."""
         found = []
+        # Another version of lrtune may know other parts.
         for part in self.digests.keys() | now.digests.keys():
             if self.digests.get(part) != now.digests.get(part):
                 before, after = self.words.get(part, "none"), now.words.get(part, "none")
@@ -93,22 +89,10 @@ def _close(one: Sequence[float], two: Sequence[float]) -> bool:
 
 
 def fingerprint_from_json(text: str) -> Fingerprint:
-    """The fingerprint that `Fingerprint.to_json` wrote.
-
-    Raises:
-        StudyError: The text is damaged.
-    """
+    """The fingerprint that `Fingerprint.to_json` wrote; StudyError if the text is damaged."""
     try:
-        plain = json.loads(text)
-        words, digests = (
-            {str(name): str(value) for name, value in plain[part].items()}
-            for part in ("words", "digests")
-        )
-        losses = tuple(math.nan if one is None else float(one) for one in plain["losses"])
-        return Fingerprint(words, digests, losses)
-    except (
-        ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
-    ) as error:  # fmt: skip
+        return from_builtins(Fingerprint, json.loads(text))
+    except (ValueError, RecursionError, ResultsError) as error:
         message = f"the fingerprint of the task cannot be read ({error})"
         raise tables.damaged(message) from error
 
@@ -119,6 +103,9 @@ def fingerprint(task: Task) -> Fingerprint:
         state = task.init_state(seed=0, lr=TRIAL_LR)
         about = task.describe()
         batches = _first_batches(task, seed=0)
+        device = str(task.device)
+        if task.device.type == "cuda":
+            device = f"cuda ({torch.cuda.get_device_name(task.device)})"
         parts = {
             "model": (about["model"], tables.digest(structure_texts(state.model))),
             "weights": ("", _weights(state.model)),
@@ -126,13 +113,13 @@ def fingerprint(task: Task) -> Fingerprint:
             "loss": (about["loss"], tables.digest(value_texts(task._loss))),  # noqa: SLF001
             "data": (about["batch"], _batch_digest(batches)),
             "validation": _validation(task),
-            "device": (_device(task.device),) * 2,
+            "device": (device,) * 2,
             "torch": (torch.__version__,) * 2,
             "lrtune": (version("lrtune"),) * 2,
         }
         losses = _first_losses(task, batches[:UPDATES])
-    words = {name: word for name, (word, _) in parts.items()}
-    return Fingerprint(words, {name: hashed for name, (_, hashed) in parts.items()}, losses)
+    words, digests = ({name: part[n] for name, part in parts.items()} for n in (0, 1))
+    return Fingerprint(words, digests, losses)
 
 
 def seed_fingerprint(task: Task, seed: int) -> str:
@@ -181,17 +168,12 @@ def _batch_digest(batches: Sequence[Batch]) -> str:
 
 
 def _validation(task: Task) -> tuple[str, str]:
-    if not task.has_validation:
-        return "none", "none"
     data = task._val  # noqa: SLF001 - nobody else has to know it
-    assert data is not None
+    if data is None:
+        return "none", "none"
     batches = list(itertools.islice(data.epoch(0, 0), BATCHES))
     words = f"batches of {count_examples(batches[0])}" if batches else "no batch"
     return words, _batch_digest(batches)
-
-
-def _device(device: torch.device) -> str:
-    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def _first_losses(task: Task, batches: Sequence[Batch]) -> tuple[float, ...]:
@@ -213,38 +195,32 @@ def _first_losses(task: Task, batches: Sequence[Batch]) -> tuple[float, ...]:
 # --- keys of runs
 
 
-def run_key(task: str, run: Run, steps: int, engine: str, schedule: str) -> str:
-    """The identity of a run: what it is made of decides, its name does not.
-
-    Args:
-        task: The key of the study's fingerprint.
-        run: Its rate and seed count.
-        steps: The horizon.
-        engine: The class of the engine that trains it: engines agree up to rounding only.
-        schedule: The key of its schedule over this horizon, see `schedule_key`.
-
-    Returns:
-        32 hexadecimal digits.
-    """
-    return tables.digest([task, run.lr.hex(), schedule, str(run.seed), str(steps), engine])
+def run_keys(task: str, runs: Sequence[Run], steps: int, engine: str) -> list[str]:
+    """The identities of runs: what a run is made of decides, its name does not."""
+    shapes = {id(run.schedule): run.schedule for run in runs}
+    # A schedule that many runs share is tabulated once.
+    schedules = {number: _schedule_key(shape, steps) for number, shape in shapes.items()}
+    # Engines agree up to rounding only, so the engine is part of the identity.
+    same = (str(steps), engine)
+    return [
+        tables.digest([task, run.lr.hex(), schedules[id(run.schedule)], str(run.seed), *same])
+        for run in runs
+    ]
 
 
-def schedule_key(shape: Shape, steps: int) -> str:
+def _schedule_key(shape: Shape, steps: int) -> str:
     """The identity of a schedule over a horizon: its text, and the numbers that it gives.
 
     The text is not enough, as all lambdas have one name. A schedule that reacts to the loss is
     tried on three curves: a loss that falls, one that stands still, and one that becomes NaN.
     """
     if isinstance(shape, Schedule):
-        momentum = momenta(shape, steps) or []
-        texts = [_hex(multipliers(shape, steps)), _hex(momentum)]
-        return tables.digest([plain_repr(shape), *texts])
-    feedback = cast("Feedback[Any]", shape)  # a run makes a Schedule of every function
-    falling = np.geomspace(4.0, 0.01, steps).tolist()
-    failing = [*falling[: steps // 2], *[np.nan] * (steps - steps // 2)]
-    texts = [_hex(replay(feedback, losses)) for losses in (falling, [1.0] * steps, failing)]
-    return tables.digest([type(shape).__qualname__, plain_repr(shape), *texts])
-
-
-def _hex(numbers: Iterable[float]) -> str:
-    return np.asarray(list(numbers), dtype="<f8").tobytes().hex()
+        curves, name = [multipliers(shape, steps), momenta(shape, steps) or []], []
+    else:
+        feedback = cast("Feedback[Any]", shape)  # a run makes a Schedule of every function
+        falling = np.geomspace(4.0, 0.01, steps).tolist()
+        failing = [*falling[: steps // 2], *[np.nan] * (steps - steps // 2)]
+        curves = [replay(feedback, losses) for losses in (falling, [1.0] * steps, failing)]
+        name = [type(shape).__qualname__]
+    numbers = [np.asarray(curve, dtype="<f8").tobytes().hex() for curve in curves]
+    return tables.digest([*name, plain_repr(shape), *numbers])

@@ -8,7 +8,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from lrtune.errors import StudyError
 from lrtune.study import tables
+from lrtune.study.database import Database
 
 BATCH = 500
 """Keys in one query; databases limit the number of parameters."""
@@ -43,19 +44,17 @@ class Request(NamedTuple):
     until: int
     validated: bool
 
+    def columns(self) -> dict[str, Any]:
+        """Its columns in `lrtune_runs` and `lrtune_leases`."""
+        return {**self._asdict(), "validated": int(self.validated)}
+
 
 def matching_rows(
     link: Connection, study: int, requests: Iterable[Request], *columns: Any
 ) -> Iterator[Mapping[Any, Any]]:
-    """Rows of `lrtune_runs` or `lrtune_leases` that answer requests.
+    """Rows of `lrtune_runs` or `lrtune_leases` that answer requests for one step.
 
     A validated run answers a request without validation, too.
-
-    Args:
-        link: A connection in a transaction.
-        study: The id of the study.
-        requests: All with the same step and the same wish for validation.
-        columns: The table, or some of its columns.
     """
     table = getattr(columns[0], "table", columns[0])
     requests = list(requests)
@@ -71,81 +70,111 @@ def matching_rows(
         yield from link.execute(query).mappings()
 
 
+class HeldRuns:
+    """The runs that an uninterrupted session would hold, and so continue instead of train anew.
+
+    Like `lrtune.training.Evaluator`, a call continues the runs of a cohort that it names, and
+    retires the others. Calls that are answered from the database count, too. So a resumed search
+    is charged what an uninterrupted one is charged, and finds the same prices.
+    """
+
+    def __init__(self, *, continues: bool) -> None:
+        self.in_memory = set[str]()  # keys of runs that this session has really trained
+        self._continues = continues
+        self._cohorts: list[tuple[int, int, set[str]]] = []  # horizon, step, keys of the runs
+
+    def lost_steps(self, request: Request, steps: int) -> int:
+        """Steps that must be trained again because an interruption lost the state of a run."""
+        if request.key not in self.in_memory:
+            for horizon, step, keys in self._cohorts:
+                if request.key in keys and horizon == steps and step <= request.until:
+                    return step
+        return 0
+
+    def update(self, requests: Sequence[Request], steps: int, live: set[str]) -> None:
+        """Note a call that was answered, and the keys of its runs that have not failed."""
+        left, until = {one.key for one in requests}, requests[0].until
+        cohorts = []
+        for horizon, step, keys in self._cohorts:
+            known = keys & left if horizon == steps and step <= until else set[str]()
+            cohorts.append((horizon, until, known & live) if known else (horizon, step, keys))
+            left -= known
+        cohorts.append((steps, until, left & live))
+        if self._continues:
+            self._cohorts = [one for one in cohorts if one[2] and one[1] < one[0]]
+
+
 class Leases:
     """The leases that this process holds on the runs of one study."""
 
-    def __init__(self, study: int) -> None:
-        """Hold no lease yet."""
-        self._study, self._token, self._monitor = study, uuid4().hex, LivenessMonitor()
+    def __init__(self, database: Database, study: int) -> None:
+        self._database, self._study = database, study
+        self._token, self._monitor = uuid4().hex, LivenessMonitor()
 
     def of_others(self, link: Connection, requests: Iterable[Request]) -> dict[str, str]:
-        """Keys that other living processes have a lease on, with their tokens."""
+        """Keys that other living processes have a lease on, with these processes in words."""
         self.drop_dead(link)
-        rows = matching_rows(link, self._study, requests, tables.leases)
-        return {row["key"]: row["process"] for row in rows if row["process"] != self._token}
+        return {
+            row["key"]: f"process {row['pid']} on {row['host'].partition('/')[0]}"
+            for row in matching_rows(link, self._study, requests, tables.leases)
+            if row["token"] != self._token
+        }
 
     def take(self, link: Connection, requests: Iterable[Request]) -> None:
         """Take a lease on each of these, and give back what an interrupted call left."""
         self.give_back(link)
         TRAINING.add(self._token)
-        process = {"token": self._token, "heartbeat": 0, **this_process()}
-        link.execute(insert(tables.processes).values(process))
-        rows = [
-            {
-                "study": self._study,
-                "key": one.key,
-                "until": one.until,
-                "validated": int(one.validated),
-                "process": self._token,
-            }
-            for one in requests
-        ]
-        link.execute(insert(tables.leases), rows)
+        mine = {"study": self._study, "token": self._token, "heartbeat": 0, **this_process()}
+        link.execute(insert(tables.leases), [{**mine, **one.columns()} for one in requests])
 
     def give_back(self, link: Connection) -> None:
         """Give all leases back. If the database fails here, they count as those of the dead."""
         TRAINING.discard(self._token)
-        _drop(link, self._token)
+        link.execute(delete(tables.leases).where(tables.leases.c.token == self._token))
 
-    def stop(self) -> None:
-        """Note that this process trains nothing any more, whatever the database still says."""
+    def release(self) -> None:
+        """Give all leases back after an error, which may be one of the database."""
         TRAINING.discard(self._token)
+        with suppress(StudyError), self._database.write() as link:
+            self.give_back(link)
 
-    def heartbeat(self, link: Connection) -> None:
-        """Show other hosts that this process lives."""
-        processes = tables.processes
-        mine = update(processes).where(processes.c.token == self._token)
-        link.execute(mine.values(heartbeat=processes.c.heartbeat + 1))
+    @contextmanager
+    def heartbeats(self) -> Iterator[None]:
+        """Show other hosts every `HEARTBEAT` seconds that this process lives, during the block."""
+        over, leases = threading.Event(), tables.leases
+        mine = update(leases).where(leases.c.token == self._token)
+
+        def run() -> None:
+            while not over.wait(HEARTBEAT):
+                # A database that is busy for once costs one heartbeat.
+                with suppress(StudyError), self._database.write() as link:
+                    link.execute(mine.values(heartbeat=leases.c.heartbeat + 1))
+
+        thread = threading.Thread(target=run, name="lrtune-heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def drop_dead(self, link: Connection) -> None:
         """Delete the leases of processes that have died."""
-        for process in link.execute(select(tables.processes)).mappings().all():
+        leases = tables.leases.c
+        processes = select(leases.token, leases.host, leases.pid, leases.started, leases.heartbeat)
+        for process in link.execute(processes.distinct()).mappings().all():
             if self._monitor.is_dead(process):
-                _drop(link, process["token"])
-
-
-def _drop(link: Connection, token: str) -> None:
-    link.execute(delete(tables.leases).where(tables.leases.c.process == token))
-    link.execute(delete(tables.processes).where(tables.processes.c.token == token))
-
-
-def describe_processes(link: Connection, tokens: Sequence[str]) -> list[str]:
-    """For each token, its process in words."""
-    processes = tables.processes
-    rows = link.execute(select(processes).where(processes.c.token.in_(set(tokens)))).all()
-    words = {row.token: f"process {row.pid} on {row.host.partition('/')[0]}" for row in rows}
-    return [words.get(token, "another process") for token in tokens]
+                link.execute(delete(tables.leases).where(leases.token == process["token"]))
 
 
 class LivenessMonitor:
     """Tells which processes are dead, by their number and birth or by their heartbeats."""
 
     def __init__(self) -> None:
-        """Start without any heartbeat seen."""
         self._seen: dict[str, tuple[int, float]] = {}
 
     def is_dead(self, process: Mapping[Any, Any]) -> bool:
-        """Whether the process in this row of `lrtune_processes` has ended, or holds stale leases.
+        """Whether the process in this row of `lrtune_leases` has ended, or its lease is stale.
 
         No wall clock takes part, as clocks jump: another host's process is dead once its heartbeat
         has not changed for `GRACE` seconds of this process's own monotonic clock.
@@ -163,26 +192,7 @@ class LivenessMonitor:
 
 def this_process() -> dict[str, Any]:
     """Host, number and birth of this process."""
-    return {"host": _host(), "pid": os.getpid(), "started": _started(os.getpid()) or "?"}
-
-
-@contextmanager
-def heartbeats(send: Callable[[], None]) -> Iterator[None]:
-    """Call `send` every `HEARTBEAT` seconds, as long as the block runs."""
-    over = threading.Event()
-
-    def run() -> None:
-        while not over.wait(HEARTBEAT):
-            with suppress(StudyError):  # a database that is busy for once costs one heartbeat
-                send()
-
-    thread = threading.Thread(target=run, name="lrtune-heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return {"host": _host(), "pid": os.getpid(), "started": _started(os.getpid())}
 
 
 @cache
@@ -191,25 +201,22 @@ def _host() -> str:
 
     Containers on one machine do not see each other's processes, so each is a host of its own.
     """
-    parts = [platform.node()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-    with suppress(OSError):
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    if len(parts) < 3:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{platform.node()}/{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
         # Without /proc no process can be looked up by number, so each counts as a host.
-        parts.append(f"{os.getpid()}-{time.time_ns()}")
-    return "/".join(parts)
+        return f"{platform.node()}/{os.getpid()}-{time.time_ns()}"
 
 
-def _started(pid: int) -> str | None:
-    """When a process of this host started, in ticks since the boot; None if it is dead.
+def _started(pid: int) -> str:
+    """When a process of this host started, in ticks since the boot; empty if it is dead.
 
     Numbers of processes are reused; a number and its start are not.
     """
     try:
         stat = Path(f"/proc/{int(pid)}/stat").read_text(errors="replace")
     except (OSError, ValueError):
-        return None
+        return ""
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]  # field 22 of proc(5); zombies are dead
+    return "" if fields[0] in "ZX" else fields[19]  # field 22 of proc(5); zombies are dead

@@ -3,28 +3,26 @@
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lrtune.errors import ArgumentError, OtherTaskError, StudyError
+from lrtune.analysis.curves import FAILED_OUTCOMES
+from lrtune.errors import ArgumentError, OtherTaskError, whole_number
 from lrtune.results import Result, Trace
-from lrtune.results.runs import Run
+from lrtune.results.runs import Run, checked_runs
 from lrtune.results.serialization import provenance
-from lrtune.study.catalog import begin_study
-from lrtune.study.database import Database, study_location
-from lrtune.study.evaluator import Call, StudyEvaluator
+from lrtune.study import tables
+from lrtune.study.catalog import begin_study, study_location
+from lrtune.study.database import Database
 from lrtune.study.fingerprint import (
-    Fingerprint,
     fingerprint,
     fingerprint_from_json,
-    run_key,
-    schedule_key,
+    run_keys,
     seed_fingerprint,
 )
-from lrtune.study.leases import Request, heartbeats
-from lrtune.study.run_records import RunRecords, runs_from_trace, trace_from_runs
+from lrtune.study.leases import HeldRuns, Request
+from lrtune.study.run_records import RecordedRun, RunRecords, runs_from_trace, trace_from_runs
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
 
@@ -35,9 +33,6 @@ WAYS_OUT = (
     "Use --study with another name; or --fresh, which starts anew and keeps the old study under "
     "another name; or --force, which treats the task as the same."
 )
-
-Say = Callable[[str], None]
-"""Receives a sentence that a person should read."""
 
 
 class Study:
@@ -62,8 +57,6 @@ class Study:
         location: Where the study lies.
         known: Whether it existed before.
         evaluate: Trains with the loop engine, and remembers.
-        retrained: Updates that this session made again, because an interruption had lost the state
-            of runs that were to be continued. They are charged to no run.
 
     Raises:
         OtherTaskError: The study holds another task, and `force` is not set.
@@ -89,42 +82,49 @@ class Study:
         force: bool = False,
         seed: int | None = None,
         progress: Progress | None = None,
-        say: Say | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
-        """Open the study, begin it if there is none, and compare the task."""
         if fresh and force:
             raise ArgumentError("got fresh and force; a new study accepts any task.")
         self.location = study_location(study)
-        self.retrained = 0
-        self._remembered, self._trained = set[str](), list[Request]()
         self._task, self._force, self._say = task, force, say or (lambda _: None)
         now = fingerprint(task)
         database = Database(self.location, create=True)
-        number, kept, self.known = begin_study(
-            database, self.location.name, now.to_json(), fresh=fresh
-        )
+        number, kept, self.known = begin_study(database, now.to_json(), fresh=fresh)
         then = fingerprint_from_json(kept)
-        self._check_task(then, now)
-        self._key, self._seeds = then.key, set[int]()
+        differences = "; ".join(then.differences(now))
+        if differences and not force:
+            raise OtherTaskError(
+                f"the study {str(self.location)!r} was measured on another task. Differences: "
+                f"{differences}. {WAYS_OUT}"
+            )
+        if differences:
+            self._say(f"treated as the same task, although it differs: {differences}")
         manifest = {
             **provenance(),
             "seed": "" if seed is None else str(seed),
             "device": str(task.device),
             "fingerprint": now.key,
-            "forced": "; ".join(then.differences(now)),
+            "forced": differences,
         }
+        self._key = then.key
         self._records = RunRecords(database, number, json.dumps(manifest))
         self.evaluate = self.evaluator(Evaluator(task, progress=progress))
 
     @property
     def remembered(self) -> int:
         """Number of runs that were answered from earlier sessions, or from other processes."""
-        return len(self._remembered)
+        return len(self._records.remembered)
 
     @property
     def trained(self) -> int:
         """Number of runs that this session trained; a run that was continued counts once."""
-        return len({request.key for request in self._trained})
+        return len({request.key for request in self._records.trained})
+
+    @property
+    def retrained(self) -> int:
+        """Updates made again, as an interruption had lost the runs; they are charged to none."""
+        return self._records.retrained
 
     def evaluator(self, train: Evaluate, engine: str = "loop") -> "StudyEvaluator":
         """An evaluator that calls `train` only for runs that are not recorded yet.
@@ -136,7 +136,7 @@ class Study:
                 loop, give `decide` to the evaluator:
                 `study.evaluator(Evaluator(task, engine="auto", decide=study.decide), "auto")`.
         """
-        return StudyEvaluator(self._answer, self._price, train, engine)
+        return StudyEvaluator(self._records, train, engine, self._key, self._check_seed, self._say)
 
     def record(self, result: Result) -> None:
         """Keep a result, so that a report can be made from the study alone."""
@@ -152,107 +152,118 @@ class Study:
         >>> study.decide("engine", lambda: "loop"), study.decide("engine", lambda: "vmapped")
         ('loop', 'loop')
         """
-        made = self._records.decision(name)
-        return self._records.decide(name, make()) if made is None else made
+        return self._records.first(tables.decisions, {"name": name}, "value", make)
 
-    def _check_task(self, then: Fingerprint, now: Fingerprint) -> None:
-        differences = "; ".join(then.differences(now))
-        if differences and not self._force:
-            raise OtherTaskError(
-                f"the study {str(self.location)!r} was measured on another task. Differences: "
-                f"{differences}. {WAYS_OUT}"
-            )
-        if differences:
-            self._say(f"treated as the same task, although it differs: {differences}")
-
-    def _check_seeds(self, runs: Sequence[Run]) -> None:
+    def _check_seed(self, seed: int) -> None:
         """A seed must begin with the weights and batches that it had when it was first used."""
-        for seed in {run.seed for run in runs} - self._seeds:
-            now = seed_fingerprint(self._task, seed)
-            kept = self._records.seed_parts(seed, now)
-            if kept != now and not self._force:
-                then, new = json.loads(kept), json.loads(now)
-                parts = " and ".join(part for part in new if then.get(part) != new[part])
-                raise OtherTaskError(
-                    f"seed {seed} begins with other {parts} than when the study "
-                    f"{str(self.location)!r} first used it. {WAYS_OUT}"
-                )
-            self._seeds.add(seed)
+        now = seed_fingerprint(self._task, seed)
+        kept = self._records.first(tables.seeds, {"seed": seed}, "parts", lambda: now)
+        if kept != now and not self._force:
+            then, new = json.loads(kept), json.loads(now)
+            parts = " and ".join(part for part in new if then.get(part) != new[part])
+            raise OtherTaskError(
+                f"seed {seed} begins with other {parts} than when the study "
+                f"{str(self.location)!r} first used it. {WAYS_OUT}"
+            )
 
-    def _answer(self, call: Call) -> Trace:
-        """Train what is missing, wait for what other processes train, and answer."""
-        self._check_seeds(call.runs)
-        requests = self._requests(call)
-        wanted = dict(zip(requests, call.runs, strict=True))
-        known, earlier = self._records.find(wanted)
-        self._remembered |= earlier
-        waiting = ""
+
+@dataclass(eq=False)
+class StudyEvaluator:
+    """An evaluator that answers from a study, and trains what the study does not hold."""
+
+    records: RunRecords
+    train: Evaluate
+    engine: str  # the class of the engine that `train` uses
+    task: str  # the key of the task's fingerprint
+    check_seed: Callable[[int], None]
+    say: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        """Hold no run yet."""
+        self._held, self._checked_seeds = HeldRuns(continues=self.engine == "loop"), set[int]()
+
+    def __call__(
+        self,
+        runs: Sequence[Run],
+        steps: int,
+        *,
+        stage: str,
+        validate: bool = True,
+        until: int | None = None,
+    ) -> Trace:
+        """The trace of these runs; see `Evaluate`."""
+        end = whole_number("steps", steps, least=1) if until is None else until
+        if not 1 <= end <= steps:
+            raise ArgumentError(f"until={end} lies outside 1 ... {steps}, the horizon.")
+        runs = checked_runs(runs)
+        for seed in {run.seed for run in runs} - self._checked_seeds:
+            self.check_seed(seed)
+            self._checked_seeds.add(seed)
+        requests = self._requests(runs, steps, end, validate=validate)
         try:
-            while len(known) < len(wanted):
-                missing = [request for request in wanted if request.key not in known]
-                mine, others = self._records.allocate(missing)
-                if mine:
-                    self._train(call, {request: wanted[request] for request in mine})
-                elif others:
-                    if others[0] != waiting:
-                        waiting = others[0]
-                        self._say(f"{waiting} trains {len(others)} of these runs: waiting")
-                    time.sleep(POLL)
-                known, _ = self._records.find(wanted)
+            known = self._complete(dict(zip(requests, runs, strict=True)), steps, stage)
         except BaseException:
-            call.held.forget_memory()
-            with suppress(StudyError):  # the first error is the one that matters
-                self._records.release()
+            self._held.in_memory.clear()  # the evaluator continues none after an error
+            self.records.leases.release()
             raise
-        call.held.update(requests, call.steps, known)
+        live = {key for key, one in known.items() if one.outcome not in FAILED_OUTCOMES}
+        self._held.update(requests, steps, live)
         named = [
             (run.name, run.lr, repr(run.schedule), run.seed, known[request.key])
-            for request, run in zip(requests, call.runs, strict=True)
+            for request, run in zip(requests, runs, strict=True)
         ]
-        return trace_from_runs(named, call.steps, call.until, validate=call.validate)
+        return trace_from_runs(named, steps, end, validate=validate)
 
-    def _train(self, call: Call, runs: dict[Request, Run]) -> None:
+    def price(self, runs: Sequence[Run], steps: int, until: int) -> list[int]:
+        """The most updates that a call would be charged for each run; see `Evaluate`."""
+        requests = self._requests(runs, steps, until, validate=False)
+        known = self.records.find(requests)
+        wanted = dict(zip(requests, runs, strict=True))
+        new = {request: run for request, run in wanted.items() if request.key not in known}
+        prices = {key: one.cost.updates for key, one in known.items()}
+        if new:
+            price = getattr(self.train, "price", lambda some, *_: [until] * len(some))
+            asked = price(list(new.values()), steps, until)
+            for request, updates in zip(new, asked, strict=True):
+                prices[request.key] = max(0, updates - self._held.lost_steps(request, steps))
+        return [prices[request.key] for request in requests]
+
+    def _complete(
+        self, wanted: Mapping[Request, Run], steps: int, stage: str
+    ) -> dict[str, RecordedRun]:
+        """Train what is missing, and wait for what other processes train."""
+        waiting_for = ""
+        while len(known := self.records.find(wanted, count=True)) < len(wanted):
+            missing = [request for request in wanted if request.key not in known]
+            mine, others = self.records.allocate(missing)
+            if mine:
+                self._train_and_record({one: wanted[one] for one in mine}, steps, stage)
+            elif others:
+                if others[0] != waiting_for:
+                    waiting_for = others[0]
+                    self.say(f"{waiting_for} trains {len(others)} of these runs: waiting")
+                time.sleep(POLL)
+        return known
+
+    def _train_and_record(self, runs: Mapping[Request, Run], steps: int, stage: str) -> None:
         """Train these runs, and record all of them at once."""
-        part: dict[str, Any] = {} if call.until == call.steps else {"until": call.until}
-        with heartbeats(self._records.heartbeat):
-            trace = call.train(
-                list(runs.values()), call.steps, stage=call.stage, validate=call.validate, **part
-            )
-        recorded = runs_from_trace(trace, call.until)
+        until, validate = next((one.until, one.validated) for one in runs)
+        part: dict[str, Any] = {} if until == steps else {"until": until}
+        with self.records.leases.heartbeats():
+            trace = self.train(list(runs.values()), steps, stage=stage, validate=validate, **part)
+        recorded = runs_from_trace(trace, until)
         done = {}
         for request, run in runs.items():
             one = recorded[run.name]
-            again = min(call.held.lost_steps(request, call.steps), one.cost.updates)
-            self.retrained += again
+            again = min(self._held.lost_steps(request, steps), one.cost.updates)
+            self.records.retrained += again
             cost = replace(one.cost, updates=one.cost.updates - again)
             done[request] = run, replace(one, cost=cost)
-        self._records.record(done, stage=call.stage, steps=call.steps, engine=call.engine)
-        self._trained += runs
-        call.held.in_memory |= {request.key for request in runs}
+        self.records.record(done, stage=stage, steps=steps, engine=self.engine)
+        self._held.in_memory |= {request.key for request in runs}
 
-    def _price(self, call: Call) -> list[int]:
-        """The most updates that a call would be charged for each run."""
-        requests = self._requests(call)
-        known, _ = self._records.find(requests)
-        new = [place for place, one in enumerate(requests) if one.key not in known]
-        prices = [
-            known[one.key].cost.updates if one.key in known else call.until for one in requests
-        ]
-        if new:
-            price = getattr(call.train, "price", lambda runs, _, until: [until] * len(runs))
-            asked = price([call.runs[place] for place in new], call.steps, call.until)
-            for place, updates in zip(new, asked, strict=True):
-                lost = call.held.lost_steps(requests[place], call.steps)
-                prices[place] = max(0, updates - lost)
-        return prices
-
-    def _requests(self, call: Call) -> list[Request]:
-        keys: dict[int, str] = {}  # a schedule that many runs share is tabulated once
-        requests = []
-        for run in call.runs:
-            shape = id(run.schedule)
-            keys.setdefault(shape, "")
-            keys[shape] = keys[shape] or schedule_key(run.schedule, call.steps)
-            key = run_key(self._key, run, call.steps, call.engine, keys[shape])
-            requests.append(Request(key, call.until, call.validate))
-        return requests
+    def _requests(
+        self, runs: Sequence[Run], steps: int, until: int, *, validate: bool
+    ) -> list[Request]:
+        keys = run_keys(self.task, runs, steps, self.engine)
+        return [Request(key, until, validate) for key in keys]

@@ -8,135 +8,155 @@ compressed little-endian arrays beside their length. Nothing is pickled.
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Float,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-)
 
 from lrtune.errors import StudyError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The version of these tables. Every change of them takes the next number."""
 
 MAX_STEPS = 100_000_000
 """No run has more steps. A row that claims more is damaged, or made to exhaust the memory."""
 
-Number = BigInteger().with_variant(Integer, "sqlite")  # only an INTEGER key counts up in SQLite
-Real = Float(53)
-metadata = MetaData()
+# In SQLite only a key of the type INTEGER counts up.
+Number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+Real = sa.Float(53)
+metadata = sa.MetaData()
 
-schema = Table(
-    "lrtune_schema",
-    metadata,
-    Column("version", Number, nullable=False),
-    Column("made_by", String(64), nullable=False),  # the version of lrtune
+
+def _table(
+    name: str,
+    columns: Mapping[str, Any],
+    *,
+    key: int = 1,
+    unique: Sequence[str] = (),
+    checksum: bool = True,
+) -> sa.Table:
+    """A table without missing values, whose first `key` columns are its primary key."""
+    more = {"checksum": sa.String(16)} if checksum else {}
+    made = [
+        sa.Column(column, kind, primary_key=place < key, nullable=False)
+        for place, (column, kind) in enumerate({**columns, **more}.items())
+    ]
+    rules = [sa.UniqueConstraint(*unique)] if unique else []
+    return sa.Table(f"lrtune_{name}", metadata, *made, *rules)
+
+
+# Which version of the tables which version of lrtune made; one row.
+schema = _table("schema", {"version": Number, "made_by": sa.String(64)}, key=0, checksum=False)
+studies = _table(
+    "studies",
+    {
+        "id": Number,
+        "name": sa.String(200),
+        "created": sa.String(40),  # ISO 8601, UTC; for people only
+        "task": sa.Text,  # JSON of the task's Fingerprint
+    },
+    unique=["name"],
 )
-studies = Table(
-    "lrtune_studies",
-    metadata,
-    Column("id", Number, primary_key=True),
-    Column("name", String(200), unique=True, nullable=False),
-    Column("created", String(40), nullable=False),  # ISO 8601, UTC; for people only
-    Column("task", Text, nullable=False),  # JSON of the task's Fingerprint
-    Column("checksum", String(16), nullable=False),
+# The digests of the weights and batches that a seed begins with, as JSON.
+seeds = _table("seeds", {"study": Number, "seed": Number, "parts": sa.Text}, key=2)
+sessions = _table("sessions", {"id": Number, "study": Number, "manifest": sa.Text})
+runs = _table(
+    "runs",
+    {
+        "id": Number,  # in the order of recording
+        "study": Number,
+        "key": sa.String(32),  # of the run, see fingerprint.run_keys
+        "until": Number,  # trained up to this step
+        "validated": Number,  # 1 if validation was asked for, else 0
+        "session": Number,
+        "stage": sa.Text,  # the stage that trained it
+        "name": sa.Text,  # Run.name in that stage
+        "lr": Real,
+        "schedule": sa.Text,  # the call that makes it
+        "schedule_name": sa.Text,  # in the registry; empty where it is not there
+        "seed": Number,
+        "steps": Number,  # the horizon
+        "engine": sa.String(64),
+        "outcome": sa.String(32),
+        "count": Number,  # recorded steps, the length of the next three
+        "loss": sa.LargeBinary,
+        "rate": sa.LargeBinary,
+        "batch": sa.LargeBinary,
+        "val": sa.LargeBinary,  # the validation loss, or nothing
+        "updates": Number,  # charged to the call that recorded it
+        "val_samples": Number,
+        "seconds": Real,
+    },
+    unique=["study", "key", "until", "validated"],
 )
-seeds = Table(
-    "lrtune_seeds",
-    metadata,
-    Column("study", Number, primary_key=True, autoincrement=False),
-    Column("seed", Number, primary_key=True, autoincrement=False),
-    Column("parts", Text, nullable=False),  # JSON: digests of the seed's weights and batches
-    Column("checksum", String(16), nullable=False),
+ARRAYS = {"loss": "<f8", "rate": "<f8", "batch": "<i8", "val": "<f8"}
+"""Columns of `lrtune_runs` that hold packed numbers, and the type of these numbers."""
+
+leases = _table(
+    "leases",
+    {
+        "study": Number,
+        "key": sa.String(32),
+        "until": Number,
+        "validated": Number,
+        "token": sa.String(32),  # of the process that trains the run
+        "host": sa.Text,
+        "pid": Number,
+        "started": sa.Text,  # by the host's own count
+        "heartbeat": Number,  # counts up while the process lives
+    },
+    key=4,
+    checksum=False,
 )
-sessions = Table(
-    "lrtune_sessions",
-    metadata,
-    Column("id", Number, primary_key=True),
-    Column("study", Number, nullable=False, index=True),
-    Column("manifest", Text, nullable=False),  # JSON
-    Column("checksum", String(16), nullable=False),
+results = _table(
+    "results",
+    {
+        "id": Number,
+        "study": Number,
+        "kind": sa.String(32),
+        "last_run": Number,  # the newest id in lrtune_runs at that time
+        "json": sa.Text,
+    },
 )
-runs = Table(
-    "lrtune_runs",
-    metadata,
-    Column("id", Number, primary_key=True),  # in the order of recording
-    Column("study", Number, nullable=False),
-    Column("key", String(32), nullable=False),  # of the run, see fingerprint.run_key
-    Column("until", Number, nullable=False),  # trained up to this step
-    Column("validated", Number, nullable=False),  # 1 if validation was asked for, else 0
-    Column("session", Number, nullable=False),
-    Column("stage", Text, nullable=False),  # the stage that trained it
-    Column("name", Text, nullable=False),  # Run.name in that stage
-    Column("lr", Real, nullable=False),
-    Column("schedule", Text, nullable=False),  # the call that makes it
-    Column("schedule_name", Text, nullable=False),  # in the registry; empty where it is not there
-    Column("seed", Number, nullable=False),
-    Column("steps", Number, nullable=False),  # the horizon
-    Column("engine", String(64), nullable=False),
-    Column("outcome", String(32), nullable=False),
-    Column("count", Number, nullable=False),  # recorded steps, the length of the next three
-    Column("loss", LargeBinary, nullable=False),  # float64
-    Column("rate", LargeBinary, nullable=False),  # float64
-    Column("batch", LargeBinary, nullable=False),  # int64
-    Column("val", LargeBinary, nullable=False),  # float64: the validation loss, or nothing
-    Column("updates", Number, nullable=False),  # charged to the call that recorded it
-    Column("val_samples", Number, nullable=False),
-    Column("seconds", Real, nullable=False),
-    Column("checksum", String(16), nullable=False),
-    UniqueConstraint("study", "key", "until", "validated"),
-)
-leases = Table(
-    "lrtune_leases",
-    metadata,
-    Column("study", Number, primary_key=True, autoincrement=False),
-    Column("key", String(32), primary_key=True),
-    Column("until", Number, primary_key=True, autoincrement=False),
-    Column("validated", Number, primary_key=True, autoincrement=False),
-    Column("process", String(32), nullable=False),  # token in lrtune_processes
-)
-processes = Table(
-    "lrtune_processes",
-    metadata,
-    Column("token", String(32), primary_key=True),
-    Column("host", Text, nullable=False),
-    Column("pid", Number, nullable=False),
-    Column("started", Text, nullable=False),  # by the host's own count
-    Column("heartbeat", Number, nullable=False),  # counts up while the process lives
-)
-results = Table(
-    "lrtune_results",
-    metadata,
-    Column("id", Number, primary_key=True),
-    Column("study", Number, nullable=False, index=True),
-    Column("session", Number, nullable=False),
-    Column("kind", String(32), nullable=False),
-    Column("last_run", Number, nullable=False),  # the newest id in lrtune_runs at that time
-    Column("json", Text, nullable=False),
-    Column("checksum", String(16), nullable=False),
-)
-decisions = Table(
-    "lrtune_decisions",
-    metadata,
-    Column("study", Number, primary_key=True, autoincrement=False),
-    Column("name", String(200), primary_key=True),
-    Column("value", Text, nullable=False),
-    Column("checksum", String(16), nullable=False),
-)
-OF_A_STUDY = (seeds, sessions, runs, leases, results, decisions)
-"""The tables with a column `study`."""
+decisions = _table("decisions", {"study": Number, "name": sa.String(200), "value": sa.Text}, key=2)
+OF_A_STUDY = [table for table in metadata.sorted_tables if "study" in table.c]
+
+
+def create_tables(link: sa.Connection) -> None:
+    """Make all tables in an empty database."""
+    metadata.create_all(link)
+    row = {"version": SCHEMA_VERSION, "made_by": version("lrtune")}
+    link.execute(sa.insert(schema).values(row))
+
+
+def check_tables(link: sa.Connection, database: str) -> None:
+    """Refuse a database that lrtune did not make, or that another version of it made."""
+    if not sa.inspect(link).has_table(schema.name):
+        raise StudyError(
+            f"{database} is a database, but holds no study of lrtune. Name another file, "
+            "or another database."
+        )
+    if link.dialect.name == "sqlite":
+        # Triggers and views run code when a table is used. lrtune makes none.
+        code = sa.text("SELECT min(name) FROM sqlite_master WHERE type IN ('trigger', 'view')")
+        if (name := link.scalar(code)) is not None:
+            raise StudyError(
+                f"the database holds a trigger or a view, {str(name)[:40]!r}; lrtune makes "
+                "neither. It was left untouched."
+            )
+    found = link.execute(sa.select(schema)).mappings().all()
+    if len(found) != 1:
+        raise StudyError("the database is damaged: it does not state the version of its tables.")
+    if found[0]["version"] != SCHEMA_VERSION:
+        raise StudyError(
+            f"{database} has tables of version {found[0]['version']}, made by lrtune "
+            f"{found[0]['made_by'][:40]!r}; this is lrtune {version('lrtune')}, which reads "
+            f"version {SCHEMA_VERSION}. Use the lrtune that made it, or start another study "
+            "with --study NAME."
+        )
 
 
 # --- rows
@@ -150,23 +170,19 @@ def damaged(what: str) -> StudyError:
     )
 
 
-def with_checksum(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksum(table: sa.Table, row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with its checksum, ready to be inserted."""
     return {**row, "checksum": _checksum(table, row)}
 
 
-def verify_checksum(table: Table, row: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """The row as it is.
-
-    Raises:
-        StudyError: Its checksum does not fit: a value has changed since it was written.
-    """
+def verify_checksum(table: sa.Table, row: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The row as it is; StudyError if a value has changed since it was written."""
     if row["checksum"] != _checksum(table, row):
         raise damaged(f"the checksum of a row of {table.name} does not fit")
     return row
 
 
-def _checksum(table: Table, row: Mapping[Any, Any]) -> str:
+def _checksum(table: sa.Table, row: Mapping[Any, Any]) -> str:
     """64 bits over every value except the id, which the database assigns."""
     hashed = hashlib.blake2b(digest_size=8)
     for name in table.columns.keys():  # noqa: SIM118 - it is no mapping
@@ -177,36 +193,25 @@ def _checksum(table: Table, row: Mapping[Any, Any]) -> str:
 
 
 def _bytes(value: object) -> bytes:
-    if isinstance(value, (bytes, memoryview)):
-        return b"b" + bytes(value)
+    if isinstance(value, bytes):
+        return b"b" + value
     if isinstance(value, float):
         return b"f" + struct.pack("<d", value)
     return type(value).__name__.encode() + str(value).encode("utf-8", "surrogatepass")
 
 
 def storable(value: object) -> str:
-    """Text that every database accepts: no lone surrogates, no NUL."""
+    """sa.Text that every database accepts: no lone surrogates, no NUL."""
     return str(value).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def packed(numbers: Iterable[Any], dtype: str) -> bytes:
-    """Numbers as compressed bytes; `dtype` is `<f8` or `<i8`.
-
-    >>> len(packed([0.5] * 1000, "<f8")) < 100
-    True
-    """
+    """Numbers as compressed bytes; `dtype` is `<f8` or `<i8`."""
     return zlib.compress(np.asarray(numbers, dtype=dtype).tobytes(), level=1)
 
 
 def unpacked(blob: bytes, dtype: str, count: int) -> NDArray[Any]:
-    """The `count` numbers that were packed.
-
-    Raises:
-        StudyError: There are more, fewer, or something else.
-
-    >>> unpacked(packed([1, 2], "<i8"), "<i8", 2).tolist()
-    [1, 2]
-    """
+    """The `count` numbers that were packed; StudyError if there are more, fewer, or none."""
     if not 0 <= count <= MAX_STEPS:
         raise damaged(f"a run has {count} recorded steps, expected 0 ... {MAX_STEPS}")
     inflate = zlib.decompressobj()
@@ -221,11 +226,7 @@ def unpacked(blob: bytes, dtype: str, count: int) -> NDArray[Any]:
 
 
 def digest(parts: Iterable[str]) -> str:
-    """32 hexadecimal digits over texts, each kept apart from the next.
-
-    >>> digest(["a", "bc"]) == digest(["ab", "c"])
-    False
-    """
+    """32 hexadecimal digits over texts, each kept apart from the next."""
     hashed = hashlib.blake2b(digest_size=16)
     for part in parts:
         raw = part.encode("utf-8", "surrogatepass")

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from lrtune import compare, range_test, search
-from lrtune.study import Study
+from lrtune.study.study import Study
 from tests.study.tasks import a_task
 
 SETTINGS = {"steps": 16, "seeds": 2}

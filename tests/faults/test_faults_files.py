@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from lrtune.errors import LrtuneError, StudyError
-from lrtune.study import Study, sqlite_files
+from lrtune.study import database
 from lrtune.study.archive import open_study
+from lrtune.study.study import Study
 from tests.faults.searching import answer, recorded
 from tests.study.tasks import a_task
 
@@ -22,7 +23,7 @@ def whole(tmp_path_factory):
     """A finished study: its file, its answer, and how many runs it holds."""
     file = tmp_path_factory.mktemp("whole") / "study.db"
     told, study = answer(f"sqlite:///{file}")
-    return file, told, len(study._trained)
+    return file, told, len(study._records.trained)
 
 
 def refused(file):
@@ -76,21 +77,23 @@ def test_a_disk_that_fills_up_stops_a_search_and_nothing_else(disk, whole, tally
         size(20_000)
         before = recorded(file)
         again, study = answer(f"sqlite:///{file}")
-        lost = len(before - recorded(file)) + abs(len(before) + len(study._trained) - whole[2])
+        lost = len(before - recorded(file)) + abs(
+            len(before) + len(study._records.trained) - whole[2]
+        )
         tally(
             "a disk that fills up (a small tmpfs)",
             1,
             lost,
             {*again} != {*whole[1]} or told not in (None, whole[1]),
         )
-        sqlite_files.remove(file)
+        database.remove_file(file)
 
 
 def test_sqlite_that_says_the_disk_is_full_stops_a_search_and_nothing_else(
     tmp_path, whole, tally, times, monkeypatch
 ):
     """Needs no root: pages beyond a limit are refused as a full disk does."""
-    real, draw = sqlite_files.connect, random.Random(1)
+    real, draw = database.connect_file, random.Random(1)
 
     for n in range(times(20, 2)):
         file, pages = tmp_path / f"{n}.db", draw.randint(1, 220)
@@ -101,17 +104,17 @@ def test_sqlite_that_says_the_disk_is_full_stops_a_search_and_nothing_else(
                 link.execute(f"PRAGMA max_page_count = {pages}")
             return link
 
-        monkeypatch.setattr(sqlite_files, "connect", small)
         with monkeypatch.context() as patch:
-            patch.setattr("lrtune.study.database.sqlite_files.connect", small)
+            patch.setattr(database, "connect_file", small)
             try:
                 answer(f"sqlite:///{file}")
             except StudyError as error:
                 assert "Free some space. What was recorded is safe" in str(error)  # noqa: PT017
-        monkeypatch.setattr(sqlite_files, "connect", real)
         before = recorded(file)
         again, study = answer(f"sqlite:///{file}")
-        lost = len(before - recorded(file)) + abs(len(before) + len(study._trained) - whole[2])
+        lost = len(before - recorded(file)) + abs(
+            len(before) + len(study._records.trained) - whole[2]
+        )
         tally("SQLite says that the disk is full", 1, lost, again != whole[1])
 
 
@@ -194,7 +197,9 @@ def test_a_folder_that_becomes_read_only_in_the_middle_is_told(public, whole, ta
         file.chmod(0o666)
         before = recorded(file)
         again, study = answer(f"sqlite:///{file}")
-        lost = len(before - recorded(file)) + abs(len(before) + len(study._trained) - whole[2])
+        lost = len(before - recorded(file)) + abs(
+            len(before) + len(study._records.trained) - whole[2]
+        )
         tally("a database that becomes read-only in the middle", 1, lost, again != whole[1])
 
 
@@ -284,7 +289,7 @@ def test_a_database_that_is_locked_is_waited_for_or_told(tmp_path, whole, tally,
     again, study = answer(f"sqlite:///{file}")  # it waits
     release.join()
     tally("SQLite locked for a while", 1, study.trained, again != whole[1])
-    monkeypatch.setattr(sqlite_files, "PATIENCE", 0.2)
+    monkeypatch.setattr(database, "PATIENCE", 0.2)
     link.execute("BEGIN IMMEDIATE")
     with pytest.raises(StudyError, match="locked by another process"):
         answer(f"sqlite:///{file}")

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from lrtune.study import Study
+from lrtune.study.study import Study, StudyEvaluator
 from tests.faults.searching import answer, begun, ended, recorded
 from tests.study.tasks import a_task
 
@@ -23,7 +23,7 @@ def plain():
         whole, study = answer(f"sqlite:///{folder}/x.db")
         lasts = min(lasting(f"sqlite:///{folder}/y{n}.db") for n in range(3))
     assert answer()[0] == whole
-    return whole, len(study._trained), lasts
+    return whole, len(study._records.trained), lasts
 
 
 def lasting(where):
@@ -38,7 +38,7 @@ def resumed(where, file, plain):
     whole, total, _ = plain
     before = recorded(file)
     again, study = answer(where)
-    lost = len(before - recorded(file)) + abs(len(before) + len(study._trained) - total)
+    lost = len(before - recorded(file)) + abs(len(before) + len(study._records.trained) - total)
     return lost, int(again != whole)
 
 
@@ -129,15 +129,15 @@ def test_a_real_command_that_is_killed_goes_on(tmp_path, tally, times):
     ],
 )  # fmt: skip
 def test_ctrl_c_in_each_stage_gives_everything_back(tmp_path, plain, tally, monkeypatch, stage):
-    real = Study._train
+    real = StudyEvaluator._train_and_record
 
-    def train(study, call, runs):
-        if call.stage == stage:
+    def train(evaluator, runs, steps, now):
+        if now == stage:
             raise KeyboardInterrupt
-        return real(study, call, runs)
+        return real(evaluator, runs, steps, now)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Study, "_train", train)
+        patch.setattr(StudyEvaluator, "_train_and_record", train)
         with pytest.raises(KeyboardInterrupt):
             answer(f"sqlite:///{tmp_path}/x.db")
     lost, changed = resumed(f"sqlite:///{tmp_path}/x.db", tmp_path / "x.db", plain)
@@ -177,6 +177,5 @@ def test_leases_of_the_dead_are_gone_after_opening(tmp_path, plain):
         ended(begun(f"sqlite:///{file}"), 0.5 * plain[2])
     Study(f"sqlite:///{file}", a_task())
     link = sqlite3.connect(file)
-    for what in ("lrtune_leases", "lrtune_processes"):
-        assert link.execute(f"SELECT count(*) FROM {what}").fetchone() == (0,)  # noqa: S608
+    assert link.execute("SELECT count(*) FROM lrtune_leases").fetchone() == (0,)
     link.close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from lrtune import Evaluator, Run, compare, search
-from lrtune.study import Study
+from lrtune.study.study import Study
 from lrtune.testing import bowl
 from tests.sampling import law
 from tests.study.tasks import a_task

@@ -13,8 +13,10 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from lrtune.errors import StudyError
-from lrtune.study import sqlite_files, tables
-from lrtune.study.database import Database, study_location
+from lrtune.study import database as database_module
+from lrtune.study import tables
+from lrtune.study.catalog import study_location
+from lrtune.study.database import Database
 
 
 def changed(where, *statements):
@@ -116,16 +118,70 @@ def test_another_version_of_the_tables_is_refused_with_both_versions(where, othe
             Database(study_location(where), create=create)
 
 
+def test_tables_without_a_version_are_refused(where):
+    Database(study_location(where), create=True)
+    changed(where, "DELETE FROM lrtune_schema")
+    with pytest.raises(StudyError, match="does not state the version"):
+        Database(study_location(where), create=True)
+
+
+def test_a_file_system_without_hard_links_will_do(sqlite_only, where, monkeypatch):
+    def refuses(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuses)
+    Database(study_location(where), create=True)
+    assert [one.name for one in study_location(where).file.parent.iterdir()] == ["study.db"]
+
+
+def test_a_file_that_was_not_written_whole_is_told_and_removed(sqlite_only, where, monkeypatch):
+    monkeypatch.setattr(database_module, "_fault", lambda *_: "it has 7 bytes, expected 8")
+    with pytest.raises(StudyError, match="not written whole, it has 7 bytes"):
+        Database(study_location(where), create=True)
+    assert list(study_location(where).file.parent.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_opened_is_told(sqlite_only, where, monkeypatch):
+    def fails(*_):
+        raise sqlite3.OperationalError("unable to open database file")
+
+    Database(study_location(where), create=True)
+    monkeypatch.setattr(database_module, "connect_file", fails)
+    with pytest.raises(StudyError, match=r"cannot read the study .*: unable to open"):
+        Database(study_location(where), create=False)
+
+
+def test_a_driver_that_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StudyError, match=r"needs a driver.*pip install 'lrtune\[postgres\]'"):
+        Database(study_location("postgresql+psycopg://nobody@127.0.0.1:1/none"), create=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (sqlite3.DatabaseError("database disk image is malformed"), "is damaged.*Restore a copy"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), "--no-study"),
+        (sqlite3.OperationalError("database or disk is full"), "Free some space"),
+        (ValueError(), "is damaged: ValueError"),
+    ],
+)
+def test_what_a_database_reports_is_told_with_a_way_out(where, error, says):
+    database = Database(study_location(where), create=True)
+    with pytest.raises(StudyError, match=says), database.write():
+        raise error
+
+
 def test_changed_tables_need_a_new_version():
     """This digest changes with the tables. Then raise SCHEMA_VERSION, and update both here."""
     layout = [
         (table.name, [(column.name, type(column.type).__name__) for column in table.columns])
         for table in tables.metadata.sorted_tables
     ]
-    assert (tables.SCHEMA_VERSION, tables.digest([repr(layout)])) == (1, LAYOUT)
+    assert (tables.SCHEMA_VERSION, tables.digest([repr(layout)])) == (2, LAYOUT)
 
 
-LAYOUT = "92d27798f02cabeada3041586380be81"
+LAYOUT = "bb391be7d9043db4d6bccd966dd4a36b"
 
 
 def test_a_transaction_is_whole_or_nothing(where):
@@ -153,7 +209,7 @@ def test_reading_cannot_write(where, sqlite_only):
 def test_sqlite_locked_by_another_process_is_told_after_some_patience(
     where, sqlite_only, monkeypatch
 ):
-    monkeypatch.setattr(sqlite_files, "PATIENCE", 0.3)
+    monkeypatch.setattr(database_module, "PATIENCE", 0.3)
     database = Database(study_location(where), create=True)
     hold = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); "

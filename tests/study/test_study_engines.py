@@ -13,7 +13,7 @@ from torch import nn
 
 from lrtune import Evaluator, Run, range_test, search
 from lrtune.errors import EngineError
-from lrtune.study import Study
+from lrtune.study.study import Study
 from lrtune.training.engines.fastest import ROUNDS, EngineConfig, Fastest
 from lrtune.training.engines.vmapped import VmappedModels
 from tests.sampling import law

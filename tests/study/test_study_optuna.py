@@ -19,8 +19,8 @@ from lrtune.errors import ArgumentError
 from lrtune.results import read
 from lrtune.results.optuna_export import KEY, OTHER, FinishedRun, add_to_optuna
 from lrtune.schedules import SCHEDULES, ReduceOnPlateau, cosine, warmup
-from lrtune.study import Study
 from lrtune.study.archive import open_study
+from lrtune.study.study import Study
 from tests.study.tasks import a_task
 
 SHAPES = [

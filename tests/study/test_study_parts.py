@@ -24,12 +24,12 @@ from lrtune.errors import ArgumentError, StudyError, printable
 from lrtune.results.serialization import commit, provenance
 from lrtune.schedules import GrowUntilPlateau, ReduceOnPlateau, cosine, linear
 from lrtune.study import leases, tables
-from lrtune.study.database import FOLDER, study_location
+from lrtune.study.catalog import study_location
+from lrtune.study.database import FOLDER, Database
 from lrtune.study.fingerprint import (
     fingerprint,
     fingerprint_from_json,
-    run_key,
-    schedule_key,
+    run_keys,
     seed_fingerprint,
 )
 from lrtune.study.tables import (
@@ -166,8 +166,7 @@ def test_storable_text_is_accepted_by_every_database(text):
 
 def test_a_run_is_what_it_is_made_of():
     def key(*, lr=0.1, shape=cosine(), seed=0, steps=10, engine="loop", task="t"):
-        run = Run("any", lr, shape, seed)
-        return run_key(task, run, steps, engine, schedule_key(run.schedule, steps))
+        return run_keys(task, [Run("any", lr, shape, seed)], steps, engine)[0]
 
     others = [
         key(lr=0.1 + 2**-56), key(shape=cosine(0.1)), key(shape=linear()), key(seed=1),
@@ -186,15 +185,17 @@ def test_a_digest_tells_lists_apart(one, two):
 
 def test_keys_are_the_same_in_another_process():
     code = (
-        "from lrtune.study.fingerprint import schedule_key as k; from lrtune.schedules import *; "
-        "from lrtune.schedules import ReduceOnPlateau as R; print(k(cosine(), 9), k(R(), 9))"
+        "from lrtune import Run; from lrtune.study.fingerprint import run_keys; "
+        "from lrtune.schedules import ReduceOnPlateau, cosine; "
+        "runs = [Run('a', 0.1, cosine()), Run('b', 0.1, ReduceOnPlateau())]; "
+        "print(*run_keys('t', runs, 9, 'loop'))"
     )
     seen = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         env={**os.environ, "PYTHONHASHSEED": "7"},
     )  # fmt: skip
-    here = [schedule_key(cosine(), 9), schedule_key(ReduceOnPlateau(), 9)]
-    assert seen.stdout.split() == here
+    runs = [Run("a", 0.1, cosine()), Run("b", 0.1, ReduceOnPlateau())]
+    assert seen.stdout.split() == run_keys("t", runs, 9, "loop")
 
 
 # --- fingerprints
@@ -320,6 +321,48 @@ def test_a_process_of_another_host_dies_when_its_heartbeat_ends_whatever_the_clo
     assert not monitor.is_dead({**far, "heartbeat": 4})
     now[0] += leases.GRACE * 0.2
     assert monitor.is_dead({**far, "heartbeat": 4})
+
+
+def test_without_proc_a_process_that_trains_lives(monkeypatch):
+    """As on macOS: no process can be looked up, so each is a host of its own."""
+
+    def missing(*_arguments, **_more):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    leases._host.cache_clear()
+    try:
+        me = {"token": "t", "heartbeat": 0, **leases.this_process()}
+        monkeypatch.setattr(leases, "TRAINING", {"t"})
+        assert not leases.LivenessMonitor().is_dead(me)
+    finally:
+        leases._host.cache_clear()
+
+
+def test_a_heartbeat_counts_up_and_survives_a_busy_database(tmp_path, monkeypatch):
+    database = Database(study_location(f"sqlite:///{tmp_path}/x.db"), create=True)
+    held, write, calls = leases.Leases(database, 1), database.write, []
+
+    def busy_at_first():
+        calls.append(1)
+        if len(calls) == 1:
+            raise StudyError("locked")
+        return write()
+
+    def counted():
+        with database.read() as link:
+            return link.execute(tables.leases.select()).mappings().one()["heartbeat"]
+
+    with database.write() as link:
+        held.take(link, [leases.Request("k", 1, validated=False)])
+    monkeypatch.setattr(leases, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(database, "write", busy_at_first)
+    with held.heartbeats():
+        deadline = time.monotonic() + 30
+        while counted() < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert counted() >= 2
+    held.release()
 
 
 # --- origin

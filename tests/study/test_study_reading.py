@@ -16,10 +16,11 @@ from sqlalchemy import update
 
 from lrtune import Run, compare, range_test, report, results, search
 from lrtune.errors import ArgumentError, LrtuneError, ResultsError, StudyError
-from lrtune.study import Study, tables
+from lrtune.study import tables
 from lrtune.study.archive import open_study
-from lrtune.study.catalog import delete_study, list_studies
-from lrtune.study.database import Database, study_location
+from lrtune.study.catalog import delete_study, list_studies, study_location
+from lrtune.study.database import Database
+from lrtune.study.study import Study
 from lrtune.testing import bowl
 from tests.reporting import SAMPLES, Reader
 from tests.study.tasks import a_task
