@@ -56,7 +56,7 @@ def early_decrease(losses: ArrayLike, share: float = 0.25, *, steps: int | None 
 
 @dataclass(frozen=True)
 class Plateau:
-    """A stretch of steps on which the loss has stopped falling; its ends hold to within a cell."""
+    """A stretch of steps on which the loss has stopped falling."""
 
     onset: int  # the first step; 0 if the loss never fell
     end: int  # the step after the last; the number of finite losses if the plateau lasts

@@ -20,7 +20,7 @@ DRAWS = 500  # by convention: enough for the ends of a 90 % interval
 
 @dataclass(frozen=True, eq=False)
 class PairedResult:
-    """The candidate with the lowest mean score, and the difference of each candidate to it.
+    """The best of several candidates, and each candidate's difference to it with an interval.
 
     The frame has one row per candidate: `mean` score; mean `difference` to the leader; `low` and
     `high`, its interval; `spread`, the standard deviation of one seed's difference; `tied`, whether

@@ -32,7 +32,7 @@ ANSWER, INTERRUPTED = 0, 130
 
 @dataclass(kw_only=True, eq=False)
 class Session:
-    """Trains the task of a command; when it ends, for whatever reason, prints and reports results.
+    """A command that trains: loads its task, shows progress, prints and reports however it ends.
 
     Its fields are the options of the command line; `target` of None is the embedded digits.
     """

@@ -38,7 +38,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Section:
-    """One result, as text, charts and tables."""
+    """The part of a report about one result: text, charts and tables."""
 
     kind: str  # in a word or two
     headline: str  # the answer

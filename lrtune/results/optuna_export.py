@@ -26,7 +26,7 @@ POINTS = 50  # losses kept of a curve: a study in a database keeps each of them 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One run, or the mean of one run per seed, as a trial needs it."""
+    """A finished run, or the mean over its seeds, ready to become a trial of an Optuna study."""
 
     key: str  # identifies the run; one that the study holds already is not added again
     lr: float  # peak rate

@@ -30,7 +30,7 @@ class Feedback(Protocol[S]):
 
 @dataclass(frozen=True)
 class PlateauWatch:
-    """The state of a search for plateaus: the mean losses of windows of steps."""
+    """Finds plateaus of the loss while a run trains, from the mean losses of windows of steps."""
 
     length: int  # steps in a window
     count: int = 0  # losses in the current window

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -88,13 +88,20 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads: all of it sees one state."""
         with _plain_errors(self.location), self._reader.connect() as link, link.begin():
+            if self.location.file is not None:
+                link.exec_driver_sql("PRAGMA query_only = ON")
+                link.exec_driver_sql("BEGIN")
             yield link
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes, whole or not at all; other writers wait for it."""
         with _plain_errors(self.location), self._writer.connect() as link, link.begin():
-            if self.location.file is None:
+            # Not by an event of SQLAlchemy's: its bookkeeping of listeners runs in the garbage
+            # collection, where Python drops a KeyboardInterrupt.
+            if self.location.file is not None:
+                link.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
                 link.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITING})
             yield link
 
@@ -106,17 +113,7 @@ def _engine(location: StudyLocation, *, writes: bool) -> Engine:
     # Who may write, reads as `rw`, too, so that SQLite can fold its log into the file.
     may_write = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
     mode = "rw" if writes or may_write else _mode_of_readers(file)
-    engine = create_engine(
-        location.url, creator=lambda: connect_file(file, mode), poolclass=NullPool
-    )
-
-    @event.listens_for(engine, "begin")
-    def begin(link: Connection) -> None:
-        if not writes:
-            link.exec_driver_sql("PRAGMA query_only = ON")
-        link.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
+    return create_engine(location.url, creator=lambda: connect_file(file, mode), poolclass=NullPool)
 
 
 def _create_on_server(engine: Engine) -> None:

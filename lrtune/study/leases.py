@@ -71,7 +71,7 @@ def matching_rows(
 
 
 class HeldRuns:
-    """The runs that an uninterrupted session would hold, and so continue instead of train anew.
+    """The runs that an uninterrupted session would hold in memory, to continue them.
 
     Like `lrtune.training.Evaluator`, a call continues the runs of a cohort that it names, and
     retires the others. Calls that are answered from the database count, too. So a resumed search
@@ -105,7 +105,7 @@ class HeldRuns:
 
 
 class Leases:
-    """The leases that this process holds on the runs of one study."""
+    """The runs of a study that this process has leased, so that no other process trains them."""
 
     def __init__(self, database: Database, study: int) -> None:
         self._database, self._study = database, study
@@ -168,7 +168,7 @@ class Leases:
 
 
 class LivenessMonitor:
-    """Tells which processes are dead, by their number and birth or by their heartbeats."""
+    """Tells which processes that share a study have died, by their number or their heartbeats."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, float]] = {}

@@ -66,7 +66,7 @@ def step_settings(run: Run, steps: int, first: int = 0) -> TabulatedSettings | F
 
 @dataclass
 class RunRecord:
-    """A run of a cohort with its losses, one per update from step `first` on, as far as read.
+    """A run of a cohort while it trains: its losses so far, from step `first` on, and its outcome.
 
     `first` is 0, or the step of the fork; `outcome` is None while the run trains.
     """

@@ -82,7 +82,7 @@ def engine_configs(device: torch.device) -> list[EngineConfig]:
 
 @dataclass
 class EngineBenchmark:
-    """Configurations of an engine, and the seconds that their updates of `runs` runs took.
+    """The seconds that updates took with each engine and number of threads, for `runs` runs.
 
     `refused` is the reason of the vmapped engine, where it cannot train these runs.
 
@@ -182,7 +182,7 @@ class EngineSwitch(LoopStates):
 
 
 class FixedEngine(EngineSwitch):
-    """Makes every update with one configuration, or by the loop where `vmap` refuses the runs."""
+    """Updates runs with one chosen engine and thread count; by the loop where `vmap` fails."""
 
     def __init__(self, task: Task, config: EngineConfig) -> None:
         super().__init__(task)
