@@ -4,7 +4,7 @@
 
 Candidates have levels of their own, seeds move all alike, and each score has noise: normal,
 heavy-tailed (Student's t with 3 degrees of freedom), or of a different size for each candidate.
-Compared are plain Student intervals and the moderated ones of `lrtune.analysis.ranks` (both with
+Compared are plain Student intervals and the moderated ones of `lrtune.analysis.paired` (both with
 Bonferroni's correction), and a studentised max-t bootstrap over the seeds. All should cover 90 %.
 The last column is how often a single winner is named where all candidates are equal.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lrtune.analysis.ranks import half_width, moderated_spread
+from lrtune.analysis.paired import half_width, moderated_spread
 
 LEVEL = 0.9
 

@@ -12,8 +12,8 @@ from lrtune import Run
 from lrtune.reporting import report
 from lrtune.results import Trace
 from lrtune.results.schema import RUNS, TRACE, VALIDATIONS, as_table
-from lrtune.study.archive import open_study
 from lrtune.study.catalog import list_studies
+from lrtune.study.contents import open_study
 from lrtune.study.study import Study
 from lrtune.testing import bowl
 
@@ -69,9 +69,9 @@ def main():
         timed("remember them", lambda: record(evaluate, parts, given.steps), per)
         assert again.trained == 0
         timed("list", lambda: list_studies(where))
-        archive = timed("read for show and export", lambda: open_study(where))
+        contents = timed("read for show and export", lambda: open_study(where))
         page = Path(folder) / "report.html"
-        timed("report", lambda: report(archive.reported, page))
+        timed("report", lambda: report(contents.reported, page))
         if given.study is None:
             size = (Path(folder) / "study.db").stat().st_size
             print(f"{size / given.runs:.0f} bytes per run of {given.steps} steps")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lrtune.analysis.ranks import kendall_tau
+from lrtune.analysis.paired import kendall_tau
 
 
 def scores(levels, seeds=5, noise=0.0, seed=0):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrtune.analysis.ranks import LEVEL, compare_paired
+from lrtune.analysis.paired import LEVEL, compare_paired
 
 RATES = [0.001, 0.01, 0.1, 1.0]
 DYADIC = st.integers(-(2**20), 2**20).map(lambda whole: whole / 1024)  # sums of them are exact

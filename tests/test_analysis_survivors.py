@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrtune.analysis.ranks import survivors
+from lrtune.analysis.paired import survivors
 
 CANDIDATES = st.dictionaries(
     st.tuples(st.sampled_from("abcd"), st.integers(0, 30)),

@@ -10,7 +10,7 @@ from benchmarks.quality.oracle import SCHEDULES, SHORT, on_grid
 from benchmarks.quality.regret import regret
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import FEWER
-from lrtune.analysis.ranks import kendall_tau
+from lrtune.analysis.paired import kendall_tau
 
 COLUMNS = (
     "task", "held_out", "way", "share", "tau", "low", "high", "chosen", "regret", "own",

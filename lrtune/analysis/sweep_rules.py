@@ -31,7 +31,7 @@ AGREEMENT = 0.5  # by convention: half a decade, the step of a usual grid
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A rate, the rule that gave it, and its evidence: a sentence, and the interval it allows."""
+    """A suggested rate, its 90 % interval, the rule that gave it, and the reason."""
 
     lr: float
     rule: str  # a name in `RULES`, or `ensemble`

@@ -230,14 +230,14 @@ def report(
     """
     from lrtune.cli.output import exit_on_error
     from lrtune.reporting import load, report
-    from lrtune.study.archive import open_study
+    from lrtune.study.contents import open_study
 
     with exit_on_error():
-        archive = open_study(study) if study else None
+        contents = open_study(study) if study else None
         given = [one for path in results or () for one in load(path)]
-        typer.echo(report([*given, *(archive.reported if archive else ())], out))
-        if archive and archive.left_out:
-            left_out = f"{archive.left_out} runs are not in the report"
+        typer.echo(report([*given, *(contents.reported if contents else ())], out))
+        if contents and contents.left_out:
+            left_out = f"{contents.left_out} runs are not in the report"
             typer.echo(f"{left_out}; `lrtune studies export` writes all of them", err=True)
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from lrtune.analysis.ranks import LEVEL
+from lrtune.analysis.paired import LEVEL
 from lrtune.errors import (
     ArgumentError,
     LrtuneError,
@@ -28,8 +28,8 @@ from lrtune.results.schema import HEADINGS
 from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, multipliers, parse
 
 if TYPE_CHECKING:
-    from lrtune.study.archive import Archive
     from lrtune.study.catalog import StudySummary
+    from lrtune.study.contents import StudyContents
 
 FAILED, USAGE = 1, 2  # exit codes
 PACKAGE = str(Path(__file__).parents[1])
@@ -181,23 +181,23 @@ def print_studies(entries: "Sequence[StudySummary]") -> None:
         console.print(f"{entry.study:<24} {content}", markup=False)
 
 
-def print_archive(archive: "Archive") -> None:
+def print_contents(contents: "StudyContents") -> None:
     """The task, the sessions and the results of a study."""
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{archive.name}, begun {printable(archive.created)}", markup=False)
-    for name, value in archive.task.items():
+    console.print(f"{contents.name}, begun {printable(contents.created)}", markup=False)
+    for name, value in contents.task.items():
         if value:
             console.print(f"  {printable(name):<12} {printable(value, 200)}", markup=False)
-    outcomes = archive.recorded["outcome"].value_counts()
+    outcomes = contents.recorded["outcome"].value_counts()
     counted = ", ".join(f"{count} {name.lower()}" for name, count in outcomes.items())
-    console.print(f"\n{len(archive.recorded)} runs recorded: {counted or 'none'}")
-    for session in archive.sessions:
+    console.print(f"\n{len(contents.recorded)} runs recorded: {counted or 'none'}")
+    for session in contents.sessions:
         parts = [printable(session.get(name, ""), 200) for name in ("begun", "command", "commit")]
         console.print("  " + "  ".join(parts).rstrip(), markup=False)
-    for name, value in archive.decisions.items():
+    for name, value in contents.decisions.items():
         console.print(f"decided: {printable(name)} is {printable(value)}", markup=False)
     console.print()
-    for result in archive.results:
+    for result in contents.results:
         _print_result(result, Console(highlight=False))
 
 

@@ -37,11 +37,11 @@ def show(study: Named) -> None:
 
     Example: lrtune studies show digits
     """
-    from lrtune.cli.output import exit_on_error, print_archive
-    from lrtune.study.archive import open_study
+    from lrtune.cli.output import exit_on_error, print_contents
+    from lrtune.study.contents import open_study
 
     with exit_on_error():
-        print_archive(open_study(study))
+        print_contents(open_study(study))
 
 
 @studies.command()
@@ -54,8 +54,8 @@ def delete(
     Example: lrtune studies delete digits --yes
     """
     from lrtune.cli.output import exit_on_error
-    from lrtune.study.archive import open_study
     from lrtune.study.catalog import delete_study
+    from lrtune.study.contents import open_study
 
     with exit_on_error():
         if not yes:
@@ -83,14 +83,14 @@ def export(
     """
     from lrtune.cli.output import exit_on_error
     from lrtune.errors import ArgumentError
-    from lrtune.study.archive import open_study
+    from lrtune.study.contents import open_study
 
     with exit_on_error():
         if out is None and optuna is None:
             raise ArgumentError("an export needs --out FILE or --optuna URL.")
-        archive = open_study(study)
+        contents = open_study(study)
         if out is not None:
-            typer.echo(archive.to_file(out, curves=curves))
+            typer.echo(contents.to_file(out, curves=curves))
         if optuna is not None:
-            trials = len(archive.to_optuna(optuna).trials)
-            typer.echo(f"The Optuna study {archive.name!r} holds {trials} trials")
+            trials = len(contents.to_optuna(optuna).trials)
+            typer.echo(f"The Optuna study {contents.name!r} holds {trials} trials")

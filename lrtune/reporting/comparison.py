@@ -1,6 +1,6 @@
 """The section of a comparison: the recommended schedule, the ranking, and how reliable it is."""
 
-from lrtune.analysis.ranks import LEVEL
+from lrtune.analysis.paired import LEVEL
 from lrtune.figures.comparison import mean_paths
 from lrtune.reporting.sections import (
     Chart,

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lrtune import figures
 from lrtune.errors import LrtuneError
-from lrtune.results.optuna_export import FinishedRun, add_to_optuna, run_id
+from lrtune.results.optuna_export import ExportedTrial, add_to_optuna, run_id
 from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY, table_field
 from lrtune.results.serialization import Serializable
 from lrtune.schedules import parse
@@ -87,7 +87,7 @@ class ComparisonResult(Serializable):
         """
         # Nothing forbids two equal rows, so the place of each is part of its key.
         runs = [
-            FinishedRun(
+            ExportedTrial(
                 key=run_id(self.manifest, place, row.horizon, row.call, row.lr),
                 lr=row.lr,
                 schedule=row.schedule,

@@ -25,8 +25,8 @@ POINTS = 50  # losses kept of a curve: a study in a database keeps each of them 
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """A finished run, or the mean over its seeds, ready to become a trial of an Optuna study."""
+class ExportedTrial:
+    """One trial of an Optuna study to be: a finished run, or the mean over its seeds."""
 
     key: str  # identifies the run; one that the study holds already is not added again
     lr: float  # peak rate
@@ -45,7 +45,7 @@ def run_id(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
-def add_to_optuna(runs: Iterable[FinishedRun], name: str, storage: Any = None) -> "Study":
+def add_to_optuna(runs: Iterable[ExportedTrial], name: str, storage: Any = None) -> "Study":
     """Add finished runs as trials to an Optuna study, which is created if it does not exist.
 
     Args:
@@ -99,7 +99,7 @@ def _schedule_names(trials: Sequence["FrozenTrial"]) -> Sequence[Any]:
     return (*SCHEDULES, *FEEDBACK, OTHER)
 
 
-def _trial(run: FinishedRun, schedules: Sequence[Any]) -> "FrozenTrial":
+def _trial(run: ExportedTrial, schedules: Sequence[Any]) -> "FrozenTrial":
     from optuna import distributions, trial  # noqa: PLC0415
 
     name = run.schedule if run.schedule in schedules else OTHER

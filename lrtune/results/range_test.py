@@ -8,7 +8,7 @@ import pandas as pd
 from lrtune import figures
 from lrtune.analysis.curves import end_level
 from lrtune.analysis.sweep_rules import Suggestion
-from lrtune.results.optuna_export import FinishedRun, add_to_optuna, run_id
+from lrtune.results.optuna_export import ExportedTrial, add_to_optuna, run_id
 from lrtune.results.schema import ANSWERS, STOPS, SWEEP, table_field
 from lrtune.results.serialization import Serializable
 
@@ -54,7 +54,7 @@ class RangeTestResult(Serializable):
         """
         sweeps = dict(iter(self.frame.groupby("seed")))
         runs = [
-            FinishedRun(
+            ExportedTrial(
                 key=run_id(self.manifest, stop.seed),
                 lr=sweeps[stop.seed]["lr"].max(),
                 schedule="growth",

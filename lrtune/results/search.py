@@ -9,7 +9,7 @@ import pandas as pd
 from lrtune import figures
 from lrtune.analysis.curves import Outcome
 from lrtune.analysis.rate_estimate import decays
-from lrtune.results.optuna_export import FinishedRun, add_to_optuna, run_id
+from lrtune.results.optuna_export import ExportedTrial, add_to_optuna, run_id
 from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, SPENDING, table_field
 from lrtune.results.serialization import Serializable
 from lrtune.schedules import parse
@@ -104,8 +104,8 @@ class SearchResult(Serializable):
         """
         losses = dict(iter(self.curves.groupby(["lr", "seed"])))
 
-        def finished(row: Any, steps: int, value: float, *more: str, **others: Any) -> FinishedRun:
-            return FinishedRun(
+        def trial(row: Any, steps: int, value: float, *more: str, **others: Any) -> ExportedTrial:
+            return ExportedTrial(
                 key=run_id(self.manifest, steps, row.lr, row.seed, *more),
                 lr=row.lr,
                 schedule="constant",
@@ -119,7 +119,7 @@ class SearchResult(Serializable):
 
         # A run that was stopped early, far behind, has no final loss that a trial could hold.
         short = [
-            finished(
+            trial(
                 row,
                 self.horizon,
                 row.score,
@@ -129,7 +129,7 @@ class SearchResult(Serializable):
             for row in self.scores[self.scores["outcome"] != Outcome.RETIRED.name].itertuples()
         ]
         full = [
-            finished(row, self.steps, row.long, "full length", more={"value": "training loss"})
+            trial(row, self.steps, row.long, "full length", more={"value": "training loss"})
             for row in self.checks.itertuples()
         ]
         return add_to_optuna([*short, *full], "lrtune-search", storage)

@@ -71,7 +71,7 @@ def matching_rows(
 
 
 class HeldRuns:
-    """The runs that an uninterrupted session would hold in memory, to continue them.
+    """Tells which runs an uninterrupted session would still have in memory and could continue.
 
     Like `lrtune.training.Evaluator`, a call continues the runs of a cohort that it names, and
     retires the others. Calls that are answered from the database count, too. So a resumed search
@@ -168,7 +168,7 @@ class Leases:
 
 
 class LivenessMonitor:
-    """Tells which processes that share a study have died, by their number or their heartbeats."""
+    """Tells which processes that share a study have died, by process id or missing heartbeat."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, float]] = {}

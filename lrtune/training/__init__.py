@@ -5,7 +5,7 @@ from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop
 from lrtune.training.engines.vmapped import Vmapped
 from lrtune.training.evaluator import ENGINES, Evaluate, Evaluator, train
-from lrtune.training.run_records import step_settings
+from lrtune.training.recording import step_settings
 
 __all__ = [
     "ENGINES",

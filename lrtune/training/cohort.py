@@ -19,7 +19,7 @@ from lrtune.task.task import Task
 from lrtune.training.batch_cache import BatchCache, BatchStreams
 from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop, describe_run
-from lrtune.training.run_records import (
+from lrtune.training.recording import (
     BLOCK,
     RetireRule,
     RunRecord,

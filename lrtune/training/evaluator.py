@@ -21,10 +21,10 @@ from lrtune.training.engines import Engine
 from lrtune.training.engines.fastest import (
     MIN_RUNS,
     ROUNDS,
+    ChosenEngine,
     EngineBenchmark,
     EngineConfig,
     Fastest,
-    FixedEngine,
     engine_configs,
 )
 from lrtune.training.engines.loop import Loop
@@ -212,7 +212,7 @@ class Evaluator:
             return Fastest(self._task, self._benchmarks), {}
         group, choice = _benchmark_group(runs)
         if len(group) < MIN_RUNS:
-            return FixedEngine(self._task, engine_configs(self._task.device)[0]), {}
+            return ChosenEngine(self._task, engine_configs(self._task.device)[0]), {}
         made: list[EngineBenchmark] = []
         discarded: dict[str, int] = {}
 
@@ -233,7 +233,7 @@ class Evaluator:
         note = str(made[0]) if ours else f"{about}: {config}, as was decided before"
         # The first note tells how the choice was made, so it stays.
         self._choices = {choice: note} | self._choices
-        return FixedEngine(self._task, config), discarded
+        return ChosenEngine(self._task, config), discarded
 
     def _benchmark_length(self, steps: int) -> int:
         """Return the updates of each run in a benchmark."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lrtune.analysis.curves import end_level
-from lrtune.analysis.ranks import survivors
+from lrtune.analysis.paired import survivors
 from lrtune.analysis.rate_estimate import NEIGHBOUR, estimate_optimum, rounded
 from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import ComparisonResult
@@ -18,8 +18,8 @@ from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
 from lrtune.tuning.candidates import Candidate, ParameterSampler, Round, Rounds, resolve_schedules
 from lrtune.tuning.planning import DEFAULT_STEPS
-from lrtune.tuning.ranking import summarize
 from lrtune.tuning.rate_history import Limits, clip, within
+from lrtune.tuning.summary import summarize
 
 HORIZONS = 3  # each horizon is twice as long as the one before; the last one ranks the schedules
 SELECTION_SEEDS = 3  # fewer select rates that diverge with the next seed

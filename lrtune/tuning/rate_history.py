@@ -8,7 +8,7 @@ from typing import cast
 import pandas as pd
 
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome, end_level, noise
-from lrtune.analysis.ranks import PairedResult, compare_paired
+from lrtune.analysis.paired import PairedResult, compare_paired
 from lrtune.analysis.rate_estimate import rounded
 from lrtune.errors import SearchError
 from lrtune.results import Trace

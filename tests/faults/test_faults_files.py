@@ -12,7 +12,7 @@ import pytest
 
 from lrtune.errors import LrtuneError, StudyError
 from lrtune.study import database
-from lrtune.study.archive import open_study
+from lrtune.study.contents import open_study
 from lrtune.study.study import Study
 from tests.faults.searching import answer, recorded
 from tests.study.tasks import a_task

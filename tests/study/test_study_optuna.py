@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from lrtune import Run, compare, range_test, search
 from lrtune.errors import ArgumentError
 from lrtune.results import read
-from lrtune.results.optuna_export import KEY, OTHER, FinishedRun, add_to_optuna
+from lrtune.results.optuna_export import KEY, OTHER, ExportedTrial, add_to_optuna
 from lrtune.schedules import SCHEDULES, ReduceOnPlateau, cosine, warmup
-from lrtune.study.archive import open_study
+from lrtune.study.contents import open_study
 from lrtune.study.study import Study
 from tests.study.tasks import a_task
 
@@ -57,7 +57,7 @@ def trials_in(study):
 OUTCOMES = st.sampled_from(["FINISHED", "DIVERGED", "NONFINITE", ""])
 NUMBERS = st.floats()
 FINISHED = st.builds(
-    FinishedRun,
+    ExportedTrial,
     key=st.text(max_size=3),
     lr=st.floats(min_value=1e-300, max_value=1e300),
     schedule=st.one_of(st.sampled_from(sorted(SCHEDULES)), st.text(max_size=5)),
@@ -151,10 +151,10 @@ def test_every_result_becomes_a_study_and_so_does_its_json(storage):
 def test_a_schedule_registered_later_is_exported_as_other(monkeypatch):
     """Optuna lets the choices of a parameter never change."""
     storage = optuna.storages.InMemoryStorage()
-    run = FinishedRun("a", 0.1, "cosine", "cosine()", steps=10, value=1.0, seed=0)
+    run = ExportedTrial("a", 0.1, "cosine", "cosine()", steps=10, value=1.0, seed=0)
     add_to_optuna([run], "x", storage)
     monkeypatch.setitem(SCHEDULES, "mine", SCHEDULES["cosine"])
-    mine = FinishedRun("b", 0.1, "mine", "cosine()", steps=10, value=1.0, seed=0)
+    mine = ExportedTrial("b", 0.1, "mine", "cosine()", steps=10, value=1.0, seed=0)
     trials = add_to_optuna([mine], "x", storage).trials
     assert [one.params["schedule"] for one in trials] == ["cosine", OTHER]
     assert add_to_optuna([mine], "y", storage).trials[0].params["schedule"] == "mine"

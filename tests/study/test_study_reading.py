@@ -17,8 +17,8 @@ from sqlalchemy import update
 from lrtune import Run, compare, range_test, report, results, search
 from lrtune.errors import ArgumentError, LrtuneError, ResultsError, StudyError
 from lrtune.study import tables
-from lrtune.study.archive import open_study
 from lrtune.study.catalog import delete_study, list_studies, study_location
+from lrtune.study.contents import open_study
 from lrtune.study.database import Database
 from lrtune.study.study import Study
 from lrtune.testing import bowl
@@ -110,35 +110,35 @@ print([name for name in ("torch", "optuna") if name in sys.modules])
 
 def test_exports_hold_every_run_and_every_step(where, tmp_path):
     measured(where)
-    archive = open_study(where)
+    contents = open_study(where)
     number = {name: lambda text: float(text or "nan") for name in ("lr", "train", "loss")}
     exact = functools.partial(pd.read_csv, converters=number)  # pandas 2 rounds the last bit
     kinds = {"csv": exact, "parquet": pd.read_parquet}
     if importlib.util.find_spec("pyarrow") is None:  # `make test-parquet` has it
         del kinds["parquet"]
     for ending, read in kinds.items():
-        runs = read(archive.to_file(tmp_path / f"runs.{ending}"))
-        assert runs["lr"].tolist() == archive.recorded["lr"].tolist()
-        assert runs["train"].fillna(-1).tolist() == archive.recorded["train"].fillna(-1).tolist()
-        steps = read(archive.to_file(tmp_path / f"steps.{ending}", curves=True))
-        assert len(steps) == archive.recorded["recorded"].sum()
-        assert steps["loss"].fillna(-1).tolist() == archive.curves["loss"].fillna(-1).tolist()
-    path = archive.to_file(tmp_path / "all.json")
+        runs = read(contents.to_file(tmp_path / f"runs.{ending}"))
+        assert runs["lr"].tolist() == contents.recorded["lr"].tolist()
+        assert runs["train"].fillna(-1).tolist() == contents.recorded["train"].fillna(-1).tolist()
+        steps = read(contents.to_file(tmp_path / f"steps.{ending}", curves=True))
+        assert len(steps) == contents.recorded["recorded"].sum()
+        assert steps["loss"].fillna(-1).tolist() == contents.curves["loss"].fillna(-1).tolist()
+    path = contents.to_file(tmp_path / "all.json")
     plain = json.loads(path.read_text())
-    assert len(plain["runs"]) == len(archive.recorded)
+    assert len(plain["runs"]) == len(contents.recorded)
     assert [one.to_json() for one in results.read(path.read_text())] == [
-        one.to_json() for one in archive.reported
+        one.to_json() for one in contents.reported
     ]
     with pytest.raises(ArgumentError, match=r"\.csv, \.parquet or \.json"):
-        archive.to_file(tmp_path / "x.xls")
+        contents.to_file(tmp_path / "x.xls")
 
 
 def test_parquet_without_its_library_says_what_to_do(where, tmp_path, monkeypatch):
     Study(where, bowl())
-    archive = open_study(where)
+    contents = open_study(where)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ArgumentError, match=r"pip install 'lrtune\[parquet\]'"):
-        archive.to_file(tmp_path / "x.parquet")
+        contents.to_file(tmp_path / "x.parquet")
 
 
 def test_deleting_takes_one_study_and_leaves_the_others(where, server):
@@ -199,13 +199,13 @@ def test_names_from_anywhere_execute_and_overwrite_nothing(where, tmp_path, monk
         study.record(make(evil[:5000]))
     study.decide(evil[:100], lambda: evil)
     before = sorted(Path().rglob("*"))
-    archive = open_study(where)
-    page = Reader(report(archive.reported, "r.html").read_text())
+    contents = open_study(where)
+    page = Reader(report(contents.reported, "r.html").read_text())
     plain = Reader(report([make("text") for make in SAMPLES.values()], "p.html").read_text())
     assert {tag for tag, _ in page.tags} <= {tag for tag, _ in plain.tags}
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert not any("javascript:" in str(a.get("href", "")) for _, a in page.tags)
-    csv = archive.to_file(Path("r.csv")).read_text()
+    csv = contents.to_file(Path("r.csv")).read_text()
     assert "\n=" not in csv
     assert ",=" not in csv
     from typer.testing import CliRunner

@@ -181,7 +181,7 @@ class EngineSwitch(LoopStates):
             torch.set_num_threads(threads)
 
 
-class FixedEngine(EngineSwitch):
+class ChosenEngine(EngineSwitch):
     """Updates runs with one chosen engine and thread count; by the loop where `vmap` fails."""
 
     def __init__(self, task: Task, config: EngineConfig) -> None:

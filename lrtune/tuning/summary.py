@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from lrtune.analysis.curves import FAILED_OUTCOMES
+from lrtune.analysis.paired import PairedResult, compare_paired, kendall_tau, seeds_needed
 from lrtune.analysis.plateau import early_decrease, plateau
-from lrtune.analysis.ranks import PairedResult, compare_paired, kendall_tau, seeds_needed
 from lrtune.errors import SearchError
 from lrtune.results import ComparisonResult
 from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY, as_table

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select
 from lrtune.analysis.curves import FAILED_OUTCOMES, end_level
 from lrtune.errors import ArgumentError
 from lrtune.results import KINDS, Result, Trace, read
-from lrtune.results.optuna_export import FinishedRun, add_to_optuna
+from lrtune.results.optuna_export import ExportedTrial, add_to_optuna
 from lrtune.results.schema import as_table
 from lrtune.results.serialization import write
 from lrtune.study import tables
@@ -45,14 +45,14 @@ RECORDED = {
     "train": "float64",  # mean training loss of the last fifth
     "val": "float64",  # validation loss at the end; NaN without
 }
-"""Columns of `Archive.recorded`: one row per run and step that it was recorded at."""
+"""Columns of `StudyContents.recorded`: one row per run and step that it was recorded at."""
 
 CURVES = ("stage", "run", "schedule", "seed", "until", "step", "lr", "loss", "batch")
-"""Columns of `Archive.curves`: one row per recorded run and step."""
+"""Columns of `StudyContents.curves`: one row per recorded run and step."""
 
 
 @dataclass(frozen=True, eq=False)
-class Archive:
+class StudyContents:
     """Everything that one study holds, as read from its database.
 
     Its task in words, one manifest per session, the newest result of each kind, one row per
@@ -123,14 +123,14 @@ class Archive:
 
         The study has the same name, and lies in an Optuna storage; in memory if that is None.
         """
-        finished: dict[str, FinishedRun] = {}
+        trials: dict[str, ExportedTrial] = {}
         for row in sorted(self._rows, key=lambda row: bool(row["validated"])):
             if row["until"] == row["steps"] or row["outcome"] in FAILED_OUTCOMES:
-                finished[row["key"]] = _finished_run(row)  # the validated one replaces the other
-        return add_to_optuna(finished.values(), self.name, storage)
+                trials[row["key"]] = _trial(row)  # the validated one replaces the other
+        return add_to_optuna(trials.values(), self.name, storage)
 
 
-def open_study(study: str) -> Archive:
+def open_study(study: str) -> StudyContents:
     """Read a study, named as `--study` takes it; StudyError if there is none, or it is damaged."""
     location = study_location(study)
     with Database(location, create=False).read() as link:
@@ -142,7 +142,7 @@ def open_study(study: str) -> Archive:
     newest = {each["kind"]: _result(each) for each in results}
     last_run = max((each["last_run"] for each in results), default=0)
     late = [each for each in runs if each["id"] > last_run]
-    return Archive(
+    return StudyContents(
         name=location.name,
         created=row["created"],
         task=_texts(row["task"], "words"),
@@ -199,9 +199,9 @@ def _trace(rows: list[Mapping[Any, Any]]) -> Trace:
     return trace_from_runs(named, rows[0]["steps"], rows[0]["until"], validate=True)
 
 
-def _finished_run(row: Mapping[Any, Any]) -> FinishedRun:
+def _trial(row: Mapping[Any, Any]) -> ExportedTrial:
     run = run_from_row(row)
-    return FinishedRun(
+    return ExportedTrial(
         key=row["key"],
         lr=row["lr"],
         schedule=row["schedule_name"],
