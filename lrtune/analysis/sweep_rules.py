@@ -42,7 +42,7 @@ class Suggestion:
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """The usable part of a sweep: all losses finite, up to where it diverged, smoothed."""
+    """The losses of a range test over its rates, smoothed, and cut off where they diverge."""
 
     lr: Floats
     decades: Floats  # log10 of the rates

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose cells are text."""
+    """A table in the report: a caption, and cells that are text."""
 
     caption: str
     columns: Sequence[str]  # headings

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RangeTestResult(Serializable):
-    """The result of an LR range test: a suggested rate, and the sweeps behind it.
+    """The result of an LR range test: a suggested rate, and the sweep of each seed behind it.
 
     Attributes:
         suggestion: The ensemble of all rules, with its interval and evidence.

@@ -52,7 +52,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class ScheduleEntry:
-    """A schedule by name. Calling it makes the schedule; parameters left out get their defaults.
+    """A kind of schedule in the registry: name, source, and the ranges of its parameters.
+
+    Calling it makes the schedule; parameters left out get their defaults.
 
     Attributes:
         name: The name that a user types.

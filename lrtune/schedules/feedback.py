@@ -101,16 +101,16 @@ class ReduceOnPlateau:
 
 @dataclass(frozen=True)
 class Growth:
-    """The state of `GrowUntilPlateau`: its multiplier is exp(`exponent`)."""
+    """The state of `GrowUntilPlateau` before a step: the multiplier there is exp(`exponent`)."""
 
     watch: PlateauWatch
     exponent: float
-    rise: float  # of the exponent per step
+    rise: float  # what each step adds to the exponent
 
 
 @dataclass(frozen=True)
 class GrowUntilPlateau:
-    """Grows the rate exponentially; each plateau multiplies the exponent by `factor`.
+    """Multiplies the rate at every step; from each plateau of the loss on, it grows more slowly.
 
     Without a plateau the multiplier is end ** p. It starts at 1 and exceeds it, so the `lr` of the
     run is the rate it starts with (0.1 in the paper). Where a normalisation follows the weights,
@@ -119,7 +119,7 @@ class GrowUntilPlateau:
 
     Attributes:
         end: Multiplier at the end of a run without a plateau, in (1, 1e30].
-        factor: Factor of the exponent at each plateau, in (0, 1).
+        factor: What each plateau multiplies the growth of log(rate) per step by, in (0, 1).
         patience: As of `ReduceOnPlateau`.
         threshold: As of `ReduceOnPlateau`.
 
@@ -127,7 +127,7 @@ class GrowUntilPlateau:
     [1.0, 2.0, 4.0, 8.0]
 
     Source: Li & Arora 2020, arXiv:1910.07454, section 2.3. Their TEXP also drops the rate where
-    two phases meet; this one lowers the exponent only.
+    two phases meet; this one only slows the growth.
     """
 
     end: float = 10.0

@@ -90,7 +90,7 @@ def begin_study(database: Database, task: str, *, fresh: bool) -> tuple[int, str
 
 @dataclass(frozen=True)
 class StudySummary:
-    """One line of the list of studies: `fault` says why it cannot be read.
+    """One line of the list of studies; if a study cannot be read, `fault` says why.
 
     `study` is what `--study` takes, `created` a time in UTC, `results` the kinds of its results.
     """

@@ -124,7 +124,7 @@ def trace_from_runs(
 
 
 class RunRecords:
-    """The records of one study in one session, with the leases that this process holds.
+    """Reads what a study holds, and writes what this session trains, with the leases it needs.
 
     `manifest` describes the session, as JSON. Three attributes count what the session does:
     `remembered` has the keys of runs that other sessions recorded, `trained` the requests that

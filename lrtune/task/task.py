@@ -41,7 +41,7 @@ MakeOptimizer = Callable[[nn.Module, float], Optimizer]
 
 @dataclass
 class TrainState:
-    """Everything that training changes in one run: model, loss (it may have buffers), optimizer."""
+    """Everything that training changes in one run: model, optimizer, and buffers of the loss."""
 
     model: nn.Module
     loss: Loss

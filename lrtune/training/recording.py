@@ -20,7 +20,7 @@ BLOCK = 32
 
 
 class TabulatedSettings:
-    """The settings of a schedule, tabulated and checked before anything trains."""
+    """Rate and momentum of one run at every step, from its schedule, before anything trains."""
 
     def __init__(self, schedule: Schedule, steps: int) -> None:
         self.rates = multipliers(schedule, steps)
@@ -36,7 +36,7 @@ class TabulatedSettings:
 
 
 class FeedbackSettings:
-    """The settings of a feedback schedule, which computes each rate from the loss."""
+    """The rate of one run for each step in turn, which its schedule computes from the last loss."""
 
     def __init__(self, feedback: Feedback[Any], steps: int, first: int) -> None:
         self._feedback, self._state = feedback, feedback.start(steps)

@@ -28,7 +28,7 @@ SEGMENTS = (4 / 6, 5 / 6, 1)
 
 
 class BudgetSearch:
-    """Searches for the best rate within a budget: many short runs, longer ones of the best."""
+    """Searches for the best rate within a budget: short runs, then longer ones around the best."""
 
     def __init__(
         self, evaluate: Evaluate, plan: Plan, seeds: Sequence[int], limits: Limits

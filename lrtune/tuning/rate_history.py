@@ -38,7 +38,7 @@ class Answer:
 
 
 class RateHistory:
-    """Every rate trained so far, each for `horizon` steps with the same seeds, and its losses."""
+    """The losses of every rate of a search, each trained for `horizon` steps or until given up."""
 
     def __init__(self, horizon: int, seeds: Sequence[int]) -> None:
         self.horizon, self.seeds = horizon, list(seeds)

@@ -38,7 +38,7 @@ class RunState:
 
 
 class Loop:
-    """Trains every run with its own model and optimizer, one after the other."""
+    """Updates the runs one after the other on each batch, as an ordinary training loop does."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
