@@ -1,6 +1,5 @@
 """The command line: answers, exit codes, and what a user sees when something goes wrong."""
 
-import contextlib
 import inspect
 import json
 import re
@@ -265,22 +264,49 @@ def test_a_real_ctrl_c_ends_a_real_process(tmp_path):
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     signal.signal(signal.SIGINT, before)
-    deadline, out, err = time.monotonic() + 60, "", ""
+    deadline = time.monotonic() + 60
     try:
         while not (tmp_path / "training").exists():
             assert time.monotonic() < deadline, "it never began to train"
             time.sleep(0.05)
-        for _ in range(3):  # Python drops an interrupt that meets a destructor
-            child.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                out, err = child.communicate(timeout=20)
-                break
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=20)
     finally:
         child.kill()
         child.communicate()
     assert child.returncode == 130, (out, err)
     assert "Interrupted. Nothing was finished." in " ".join(err.split())
     assert "Traceback" not in err
+
+
+SWALLOWS = """
+import contextlib, signal, torch
+from torch import nn
+import lrtune
+
+def loss(output, target):
+    calls.append(0)
+    if len(calls) == 50:
+        with contextlib.suppress(BaseException):  # as Python does around a destructor
+            signal.raise_signal(signal.SIGINT)
+    return (output - target).square().mean()
+
+calls = []
+data = torch.randn(64, 3), torch.randn(64, 1)
+task = lrtune.Task(nn.Linear(3, 1), data, loss=loss, device="cpu")
+"""
+
+
+def test_ctrl_c_ends_the_command_even_if_something_catches_it(run):
+    Path("swallows.py").write_text(SWALLOWS)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = run("range-test", "swallows.py", "--seeds", "1", "--no-study")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.exit_code == 130
+    assert "Interrupted." in result.stderr
 
 
 # --- the printed answer

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -67,20 +68,25 @@ class Session:
         )
         self._stages: dict[str, TaskID] = {}
         self._last_progress = ""
+        self._interrupted = False
 
     def __enter__(self) -> Self:
-        """Check where the report goes, and start the progress bar."""
+        """Check where the report goes, start the progress bar, and listen for Ctrl-C."""
         # Nobody should learn after an hour of training that the report cannot be written.
         folder = self.out.resolve().parent
         if not folder.is_dir():
             missing = ArgumentError(f"--out {self.out}: there is no folder {folder}. Create it.")
             raise SystemExit(print_error(missing, self._console))
         self._bar.start()
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         """Print the error, if any, and all results; True, as the error is handled."""
         self._bar.stop()
+        if signal.getsignal(signal.SIGINT) == self._interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if isinstance(error, KeyboardInterrupt):
             self.exit_code = INTERRUPTED
             self._console.print(f"[bold]Interrupted.[/] {self._how_to_resume()}")
@@ -140,7 +146,15 @@ class Session:
         """Print a line on standard error, apart from the answers."""
         self._console.print(escape(text), soft_wrap=True)
 
+    def _interrupt(self, _signal: int, _frame: object) -> None:
+        # Python drops an exception in a destructor, and a library may catch it: then the next
+        # update raises it again.
+        self._interrupted = True
+        raise KeyboardInterrupt
+
     def _show_progress(self, stage: str, done: int, total: int) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
         self._last_progress = f"after {done} of {total} updates of the stage {stage!r}"
         if stage not in self._stages:
             self._stages[stage] = self._bar.add_task(stage, total=total)

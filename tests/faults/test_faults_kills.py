@@ -52,16 +52,15 @@ ENDS = {
 @pytest.mark.parametrize("how", ENDS)
 def test_a_search_that_is_ended_at_any_instant_goes_on(tmp_path, plain, tally, times, how):
     often = times(200 if how == signal.SIGKILL else 20, 10 if how == signal.SIGKILL else 2)
-    draw, lost, changed, finished = random.Random(int(how) + 10), 0, 0, 0
-    for n in range(often):
-        file = tmp_path / f"{n}.db"
+    draw, interrupted, tried = random.Random(int(how) + 10), 0, 0
+    while interrupted < often:  # on a busy machine some searches end before the signal comes
+        file = tmp_path / f"{tried}.db"
         where = f"sqlite:///{file}"
         code = ended(begun(where), draw.uniform(0, 0.95 * plain[2]), how)
-        finished += code == 0
-        one, two = resumed(where, file, plain)
-        lost, changed = lost + one, changed + two
-    assert finished < often, "it has to be interrupted, or it shows nothing"
-    tally(ENDS[how], often, lost, changed)
+        interrupted += code != 0
+        tried += 1
+        tally(ENDS[how], 1, *resumed(where, file, plain))
+        assert tried < 5 * often, "it has to be interrupted, or it shows nothing"
 
 
 def test_a_search_that_is_killed_again_and_again_goes_on(tmp_path, plain, tally, times):
