@@ -25,7 +25,7 @@ SPIKE = fitted("spike_share")
 
 
 class Outcome(enum.Enum):
-    """How a run ended, or that it has not yet; tables hold the name, and the value explains it."""
+    """How a run ended, or that it still runs. Tables contain the name; the value explains it."""
 
     FINISHED = "The run finished all its steps."
     DIVERGED = "The loss rose above its start and stayed there."

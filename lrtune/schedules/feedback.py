@@ -19,7 +19,7 @@ _WINDOWS = 2
 
 
 class Feedback(Protocol[S]):
-    """A schedule that reacts to the loss: two pure functions of a state that the caller keeps."""
+    """A schedule that reacts to the loss: pure functions, and a state that the caller keeps."""
 
     def start(self, steps: int) -> S:
         """Return the state before the first step of a run of `steps`."""
@@ -101,7 +101,7 @@ class ReduceOnPlateau:
 
 @dataclass(frozen=True)
 class Growth:
-    """The state of `GrowUntilPlateau` before a step: the multiplier there is exp(`exponent`)."""
+    """The state of `GrowUntilPlateau`; the rate of the next update is `lr` * exp(`exponent`)."""
 
     watch: PlateauWatch
     exponent: float

@@ -22,7 +22,7 @@ from lrtune.study.fingerprint import (
     seed_fingerprint,
 )
 from lrtune.study.leases import HeldRuns, Request
-from lrtune.study.run_records import RecordedRun, RunRecords, runs_from_trace, trace_from_runs
+from lrtune.study.records import RecordedRun, StudyRecords, runs_from_trace, trace_from_runs
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator, Progress
 
@@ -36,7 +36,7 @@ WAYS_OUT = (
 
 
 class Study:
-    """Everything that was measured on one task, in one database.
+    """What was measured on one task, in a database from which runs are answered, not trained again.
 
     Hand its `evaluate` to `search`, `compare` or `range_test`: recorded runs are answered from the
     database, bit for bit as they were measured; the others are trained and recorded, each call in
@@ -108,7 +108,7 @@ class Study:
             "forced": differences,
         }
         self._key = then.key
-        self._records = RunRecords(database, number, json.dumps(manifest))
+        self._records = StudyRecords(database, number, json.dumps(manifest))
         self.evaluate = self.evaluator(Evaluator(task, progress=progress))
 
     @property
@@ -171,7 +171,7 @@ class Study:
 class StudyEvaluator:
     """An evaluator that answers from a study, and trains what the study does not hold."""
 
-    records: RunRecords
+    records: StudyRecords
     train: Evaluate
     engine: str  # the class of the engine that `train` uses
     task: str  # the key of the task's fingerprint

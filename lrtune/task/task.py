@@ -41,7 +41,7 @@ MakeOptimizer = Callable[[nn.Module, float], Optimizer]
 
 @dataclass
 class TrainState:
-    """Everything that training changes in one run: model, optimizer, and buffers of the loss."""
+    """Everything that training changes in one run: model, optimizer, and the loss module."""
 
     model: nn.Module
     loss: Loss

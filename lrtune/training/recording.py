@@ -36,7 +36,7 @@ class TabulatedSettings:
 
 
 class FeedbackSettings:
-    """The rate of one run for each step in turn, which its schedule computes from the last loss."""
+    """The rate of one run at each step, which its schedule computes from the loss at that step."""
 
     def __init__(self, feedback: Feedback[Any], steps: int, first: int) -> None:
         self._feedback, self._state = feedback, feedback.start(steps)
@@ -66,9 +66,9 @@ def step_settings(run: Run, steps: int, first: int = 0) -> TabulatedSettings | F
 
 @dataclass
 class RunRecord:
-    """A run of a cohort while it trains: its losses so far, from step `first` on, and its outcome.
+    """One run of a cohort: its losses so far, and how it ended, or None while it trains.
 
-    `first` is 0, or the step of the fork; `outcome` is None while the run trains.
+    The losses begin at step `first`: 0, or the step at which the run was forked from another.
     """
 
     run: Run

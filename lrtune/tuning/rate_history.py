@@ -38,7 +38,7 @@ class Answer:
 
 
 class RateHistory:
-    """The losses of every rate of a search, each trained for `horizon` steps or until given up."""
+    """The losses of every rate that a search has trained, and how these rates compare."""
 
     def __init__(self, horizon: int, seeds: Sequence[int]) -> None:
         self.horizon, self.seeds = horizon, list(seeds)

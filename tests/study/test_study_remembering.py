@@ -167,14 +167,14 @@ def test_what_an_exception_interrupts_can_be_begun_again(where):
 def test_leases_that_could_not_be_given_back_delay_nobody(where, monkeypatch):
     """As on a full disk, in a notebook that lives on."""
     from lrtune.errors import StudyError
-    from lrtune.study.run_records import RunRecords
+    from lrtune.study.records import StudyRecords
 
     def fails(*_arguments, **_more):
         raise StudyError("the disk is full")
 
     study = Study(where, bowl(4.0))
     with monkeypatch.context() as patch:
-        patch.setattr(RunRecords, "record", fails)
+        patch.setattr(StudyRecords, "record", fails)
         patch.setattr("lrtune.study.leases.Leases.give_back", fails_at_the_end := Giving(fails))
         with pytest.raises(StudyError, match="the disk is full"):
             study.evaluate([Run("a", 0.1)], 5, stage="s")

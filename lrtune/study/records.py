@@ -123,8 +123,8 @@ def trace_from_runs(
     )
 
 
-class RunRecords:
-    """Reads what a study holds, and writes what this session trains, with the leases it needs.
+class StudyRecords:
+    """Reads runs, results and choices from a study, and writes those of this session.
 
     `manifest` describes the session, as JSON. Three attributes count what the session does:
     `remembered` has the keys of runs that other sessions recorded, `trained` the requests that
