@@ -26,7 +26,7 @@ POINTS = 50  # losses kept of a curve: a study in a database keeps each of them 
 
 @dataclass(frozen=True)
 class ExportedTrial:
-    """One trial of an Optuna study to be: a finished run, or the mean over its seeds."""
+    """The values of one trial in Optuna: those of a finished run, or the mean over its seeds."""
 
     key: str  # identifies the run; one that the study holds already is not added again
     lr: float  # peak rate

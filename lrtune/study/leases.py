@@ -71,7 +71,7 @@ def matching_rows(
 
 
 class HeldRuns:
-    """Tells which runs an uninterrupted session would still have in memory and could continue.
+    """Tells which runs would still be in memory if the search had not been interrupted.
 
     Like `lrtune.training.Evaluator`, a call continues the runs of a cohort that it names, and
     retires the others. Calls that are answered from the database count, too. So a resumed search

@@ -36,7 +36,7 @@ WAYS_OUT = (
 
 
 class Study:
-    """What was measured on one task, in a database from which runs are answered, not trained again.
+    """The runs that were trained on one task, in a database, so that none is trained twice.
 
     Hand its `evaluate` to `search`, `compare` or `range_test`: recorded runs are answered from the
     database, bit for bit as they were measured; the others are trained and recorded, each call in

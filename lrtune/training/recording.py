@@ -20,7 +20,7 @@ BLOCK = 32
 
 
 class TabulatedSettings:
-    """Rate and momentum of one run at every step, from its schedule, before anything trains."""
+    """The settings of a run for all its updates, computed from its schedule before it trains."""
 
     def __init__(self, schedule: Schedule, steps: int) -> None:
         self.rates = multipliers(schedule, steps)
@@ -36,7 +36,7 @@ class TabulatedSettings:
 
 
 class FeedbackSettings:
-    """The rate of one run at each step, which its schedule computes from the loss at that step."""
+    """The settings of a run whose schedule computes each multiplier from the loss at that step."""
 
     def __init__(self, feedback: Feedback[Any], steps: int, first: int) -> None:
         self._feedback, self._state = feedback, feedback.start(steps)

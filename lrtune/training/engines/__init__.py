@@ -10,7 +10,7 @@ from lrtune.task.data import Batch
 
 
 class StepSettings(NamedTuple):
-    """Rate and momentum of a run's optimizer for one update.
+    """What a schedule sets for one update: a multiplier of the peak rate, and the momentum.
 
     Attributes:
         rate: Multiplier of the peak rate; or, for a feedback schedule, a function of the loss of

@@ -202,7 +202,7 @@ class ChosenEngine(EngineSwitch):
 
 
 class Fastest(EngineSwitch):
-    """Takes the fastest of loop and vmapped engine, with all threads or one.
+    """Times the loop and the vmapped engine, with all threads and with one; takes the fastest.
 
     It works in two phases. While a benchmark is open, each update is made with the next
     configuration, and timed; then all are made with the fastest. The updates that are timed are
