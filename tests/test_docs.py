@@ -103,7 +103,6 @@ def test_links_within_the_project_lead_somewhere():
             assert (page.parent / link).exists(), (page.name, link)
 
 
-@pytest.mark.slow
 def test_every_file_and_package_of_the_architecture_page_is_there():
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     files = re.findall(r"`([\w/]+\.(?:py|toml))`", text)
