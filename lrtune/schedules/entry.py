@@ -40,7 +40,7 @@ class IntRange:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values. Optuna sees their labels, because it stores no tuples."""
+    """One of several values. Optuna, which stores no tuples, is given their labels."""
 
     default: str
     options: Mapping[str, object]

@@ -53,7 +53,7 @@ CURVES = ("stage", "run", "schedule", "seed", "until", "step", "lr", "loss", "ba
 
 @dataclass(frozen=True, eq=False)
 class StudyContents:
-    """Everything that one study holds, as read from its database.
+    """What one study holds, read from its database to be shown, reported or exported.
 
     Its task in words, one manifest per session, the newest result of each kind, one row per
     recorded run (see `RECORDED`), and decisions, such as the engine that was chosen.

@@ -178,7 +178,7 @@ class Round:
 
 
 class Rounds:
-    """Trains the candidates of these schedules, and keeps every round, in order."""
+    """Trains the candidates of a comparison round by round, and keeps what each round measured."""
 
     def __init__(
         self, evaluate: Evaluate, schedules: Sequence[ComparedSchedule], seeds: Sequence[int]
