@@ -20,7 +20,7 @@ Curves = tuple[Curve, Curve | None]
 
 @dataclass(frozen=True)
 class Schedule:
-    """A multiplier of the peak learning rate, as a function of progress; equal if the text is.
+    """A multiplier of the peak learning rate, as a function of progress; the text identifies it.
 
     Attributes:
         text: The call that makes the schedule, such as ``"cosine(floor=0.1)"``.
