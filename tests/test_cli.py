@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lrtune.cli.commands import app
+from lrtune.results import ComparisonResult
 from lrtune.schedules import SCHEDULES, parse
 
 QUICK = ["--steps", "24", "--seeds", "1", "--device", "cpu"]
@@ -183,6 +184,10 @@ def test_range_test_alone(run):
         (["search", "--seeds", "0"], 2, "'--seeds'"),
         (["search", "--device", "abacus"], 1, "device='abacus' is no torch device"),
         (["search", "--out", "no/such/folder/report.html"], 2, "there is no folder"),
+        (["search", "--out", "."], 2, "--out . is a folder"),
+        (["search", "--study", "mine", "--no-study"], 2, "--study mine and --no-study"),
+        (["search", "--steps", "10"], 2, "steps must be a whole number >= 12, got 10"),
+        (["search", "--steps", "100", "--budget", "0.1"], 2, "Give budget="),
         (["range-test", "--low", "1", "--high", "0.1"], 2, "low=1 must lie below high=0.1"),
         (["range-test", "--low", "-1"], 2, "low must be a finite number > 0, got -1.0"),
         (["report", "no_such.json"], 2, "no_such.json"),
@@ -196,6 +201,7 @@ def test_wrong_usage_is_answered_without_a_stack(run, arguments, code, says):
     assert result.exit_code == code
     assert says in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
+    assert ".py:" not in result.output, "no line of the user's was involved"
     assert not Path("report.html").exists()
 
 
@@ -319,6 +325,22 @@ def test_answers_stay_within_eighty_columns(searched):
     assert not any("…" in line for line in lines), "nothing is cut off"
     (heads,) = [line for line in lines if "difference" in line]
     assert all(head in heads for head in ("schedule", "peak", "loss", "90 % CI", "decrease"))
+
+
+@pytest.mark.parametrize("width", [44, 60, 66, 80, 120])
+def test_a_narrow_terminal_loses_columns_but_neither_names_nor_numbers(capsys, monkeypatch, width):
+    from reporting import SAMPLES
+
+    from lrtune.cli.output import print_results
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    ranked = SAMPLES[ComparisonResult]("text")
+    print_results([ranked])
+    printed = capsys.readouterr().out
+    table = printed[printed.index("schedule ") : printed.index("= tied")].splitlines()
+    assert max(map(len, table)) <= width
+    for row in ranked.table.itertuples():
+        assert any(row.schedule in line and f"{row.lr:.3g}" in line for line in table)
 
 
 def test_no_printed_line_is_taken_for_markup(capsys):

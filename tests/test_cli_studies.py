@@ -99,8 +99,12 @@ def test_another_task_is_refused_with_three_ways_on_and_each_works(run):
         assert way[-1] in said(refused) or way == ["other"]
         assert run(*command, *way).exit_code == 0
     names = [line.split()[0] for line in run("studies", "list").stdout.splitlines()]
-    assert names == ["sqlite:///.lrtune/mine.db#mine~1", "mine", "other"]
-    assert run("studies", "show", names[0]).exit_code == 0
+    assert names == ["mine~1", "mine", "other"]
+    for name in ("mine~1", "sqlite:///.lrtune/mine.db#mine~1"):
+        assert "momentum=0.9" in run("studies", "show", name).stdout
+    assert run("studies", "delete", "mine~1", "--yes").exit_code == 0
+    assert run("studies", "show", "mine~1").exit_code == 1
+    assert run("studies", "show", "mine").exit_code == 0
 
 
 def test_a_model_with_unseeded_weights_is_told_what_to_do(run):

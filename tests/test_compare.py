@@ -222,7 +222,7 @@ def test_horizons_that_disagree_leave_no_winner(task):
     assert ranked.winner == ""
     assert ranked.stability["tau"].iloc[0] < 0
     assert any("no winner is named" in note for note in ranked.notes)
-    assert any("horizon of 16 steps or more" in note for note in ranked.notes)
+    assert any("longer runs (in Python, horizon=16)" in note for note in ranked.notes)
 
 
 def test_a_schedule_that_fails_is_last_and_costs_nobody_else_the_race(task):

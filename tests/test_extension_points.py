@@ -110,7 +110,7 @@ def test_a_schedule_is_listed_and_read_from_its_text(toy):
     listed = CliRunner().invoke(app, ["schedules"])
     assert listed.exit_code == 0
     (line,) = [line for line in listed.output.splitlines() if line.startswith("toy-circle")]
-    assert line.endswith("A quarter circle.")
+    assert line.rstrip().endswith("A quarter circle.")
 
 
 def test_a_schedule_is_ranked_with_its_own_parameters(toy):

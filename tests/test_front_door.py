@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import lrtune
+from lrtune.errors import ArgumentError
 
 
 def test_every_public_name_is_there_and_documented():
@@ -17,6 +18,18 @@ def test_every_public_name_is_there_and_documented():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'serach'"):
         lrtune.serach  # noqa: B018 - the access is the test
+
+
+@pytest.mark.parametrize("verb", ["search", "range_test", "compare", "train", "Cohort", "Study"])
+def test_a_model_in_place_of_a_task_is_told_what_a_task_is(verb, tmp_path):
+    from torch import nn
+
+    more = {"compare": (0.1,), "train": ([lrtune.Run("a", 0.1)], 5)}
+    arguments = (nn.Linear(2, 1), *more.get("train" if verb == "Cohort" else verb, ()))
+    if verb == "Study":
+        arguments = (f"sqlite:///{tmp_path}/x.db", *arguments)
+    with pytest.raises(ArgumentError, match=r"task is a Linear, expected an lrtune\.Task"):
+        getattr(lrtune, verb)(*arguments)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_json_is_read_as_well(tmp_path):
         (b"", "no JSON"),
         (b"hello", "no JSON"),
         (b"\xff\xfe\x00", "not a text file"),
-        (b"{}", "a result is of kind"),
+        (b"{}", "expected a result of kind"),
         (b"<html><body>no results</body></html>", "not a report of lrtune"),
         (b"<script id='lrtune-results'>alert(1)</script>", "no JSON"),
         (b"[" * 100_000, "no JSON"),

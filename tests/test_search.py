@@ -78,7 +78,7 @@ class Fake:
             )
             for run in runs
         ]
-        told = "RUNNING"
+        told = "PAUSED"
         rows = [(r.name, r.lr, repr(r.schedule), r.seed, told, steps) for r in runs]
         return Trace(
             steps=STEPS,

@@ -75,7 +75,7 @@ class Fake:
             losses = losses * self.scale + self.shift
             columns = {"run": run.name, "step": range(len(losses)), "lr": run.lr, "loss": losses}
             frames.append(pd.DataFrame(columns | {"batch": 0}))
-            told = "DIVERGED" if bad else "FINISHED" if until == steps else "RUNNING"
+            told = "DIVERGED" if bad else "FINISHED" if until == steps else "PAUSED"
             rows.append((run.name, run.lr, repr(run.schedule), run.seed, told, len(losses)))
             if validate and self.val and not bad:
                 validations.append((run.name, until, losses[-1]))

@@ -25,13 +25,13 @@ SPIKE = fitted("spike_share")
 
 
 class Outcome(enum.Enum):
-    """How a run ended, or that it still runs. Tables contain the name; the value explains it."""
+    """How a run ended, or that it can go on. Tables contain the name; the value explains it."""
 
     FINISHED = "The run finished all its steps."
     DIVERGED = "The loss rose above its start and stayed there."
     NONFINITE = "The loss became NaN or infinite."
     RETIRED = "The run was stopped early by choice."
-    RUNNING = "The run has not finished its steps yet."
+    PAUSED = "The run was stopped before its last step, and can go on."
 
 
 FAILED_OUTCOMES = (Outcome.DIVERGED.name, Outcome.NONFINITE.name)

@@ -189,7 +189,8 @@ def ensemble(suggestions: Mapping[str, list[Suggestion]]) -> Suggestion:
     apart = max(middles) - min(middles)
     seeds = max(len(each) for each in decades.values())
     agree = apart <= AGREEMENT
-    because = f"the mean of {len(decades)} rules over {seeds} seeds, in log space; they "
+    rules = f"{len(decades)} rules over {seeds} seed{'s' * (seeds > 1)}"
+    because = f"the mean of {rules}, in log space; they "
     because += f"{'agree within' if agree else 'disagree by'} {apart:.1f} decades"
     because += "" if agree else ", so look at the curve"
     interval = min(float(10**low), lr), max(float(10**high), lr)

@@ -30,7 +30,7 @@ Steps = Annotated[
     int, typer.Option(min=1, help="The length of training that the answer is for, in updates.")
 ]
 Seeds = Annotated[
-    int, typer.Option(min=1, help="Number of seeds (weights, order of the data, dropout).")
+    int, typer.Option(min=1, help="Most seeds to use (weights, order of the data, dropout).")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
 
@@ -131,8 +131,8 @@ def search(
     budget: Annotated[
         float | None,
         typer.Option(
-            help="Only find the rate, for at most this many full trainings (inf: the whole grid "
-            "of the lecture).",
+            help="Only find the rate, for at most this many full trainings (inf: the whole fine "
+            "grid).",
             show_default="4, then compare schedules",
         ),
     ] = None,
@@ -143,8 +143,10 @@ def search(
     """
     from lrtune import compare, plan, range_test, search
 
-    if budget is not None and budget < math.inf:
-        session.print_status(f"Plan: {plan(steps, budget, seeds=seeds)}")
+    if budget != math.inf:
+        planned = plan(steps, budget, seeds=seeds)  # it checks the options before anything trains
+        if budget is not None:
+            session.print_status(f"Plan: {planned}")
     if budget is None:
         session.run(range_test, seeds=seeds, seed=seed)
     found = session.run(search, steps=steps, seeds=seeds, seed=seed, budget=budget)
@@ -242,5 +244,5 @@ def report(
 
 
 def main() -> None:
-    """Run the command line; exit code 0 for an answer, 1 for a failed task, 2 for wrong usage."""
+    """Run the command line; exits with 0 for an answer, 1 for a failed task, 2 for wrong usage."""
     app()

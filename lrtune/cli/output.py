@@ -1,15 +1,17 @@
 """What the command line prints: answers as text or as one JSON object, studies, and errors."""
 
 import math
+import sysconfig
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 FAILED, USAGE = 1, 2  # exit codes
 PACKAGE = str(Path(__file__).parents[1])
+STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+LEAST_COLUMNS = 4  # of the table of a comparison: place, schedule, peak, loss
 INDENT = 16  # columns of the titles in front of the answers
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -118,16 +122,14 @@ def _bullets(notes: Sequence[str]) -> list[str]:
 
 
 def _print_ranking(result: ComparisonResult, console: Console) -> None:
-    ranking = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     level = f"{100 * LEVEL:.0f} % CI"
     # The table is as wide as a terminal; so the last headings take two lines.
     last = [HEADINGS[name].replace(" ", "\n", 1) for name in ("early", "onset")]
-    for head in ["", "schedule", "peak", "loss", "difference", level, *last]:
-        left = head == "schedule"
-        ranking.add_column(head, justify="left" if left else "right", no_wrap=not left)
+    heads = ["", "schedule", "peak", "loss", "difference", level, *last]
+    rows = []
     for row in result.table.itertuples():
         behind = not row.failed and row.difference > 0
-        ranking.add_row(
+        cells = (
             "=" if row.tied else str(row.rank),
             _safe(row.schedule),
             f"{row.lr:.3g}",
@@ -137,7 +139,19 @@ def _print_ranking(result: ComparisonResult, console: Console) -> None:
             f"{row.early:.0%}" if math.isfinite(row.early) else "",
             "" if math.isnan(row.onset) else f"{row.onset:.0f}",
         )
+        rows.append(cells)
     console.print()
+    while True:  # a narrow terminal gets fewer columns, but whole names and numbers
+        ranking = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+        for head in heads:
+            left = head == "schedule"
+            ranking.add_column(head, justify="left" if left else "right", no_wrap=True)
+        for cells in rows:
+            ranking.add_row(*cells[: len(heads)])
+        needed = Measurement.get(console, console.options.update(width=1000), ranking).maximum
+        if needed <= console.width or len(heads) == LEAST_COLUMNS:
+            break
+        heads.pop()
     console.print(ranking)
     console.print("= tied with the best; the intervals hold for all schedules at once")
 
@@ -165,9 +179,13 @@ def print_schedules() -> None:
     lines = {name: (sparkline(entry()), entry.summary) for name, entry in SCHEDULES.items()}
     for name, make in FEEDBACK.items():
         lines[name] = ("reacts to the loss", (make.__doc__ or "").splitlines()[0])
-    width = max(map(len, lines))
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
     for name, (shape, summary) in lines.items():
-        typer.echo(f"{name:<{width}}  {shape:<24}  {summary}")
+        table.add_row(name, shape, escape(summary))
+    Console(highlight=False).print(table)
 
 
 def print_studies(entries: "Sequence[StudySummary]") -> None:
@@ -188,9 +206,9 @@ def print_contents(contents: "StudyContents") -> None:
     for name, value in contents.task.items():
         if value:
             console.print(f"  {printable(name):<12} {printable(value, 200)}", markup=False)
-    outcomes = contents.recorded["outcome"].value_counts()
-    counted = ", ".join(f"{count} {name.lower()}" for name, count in outcomes.items())
-    console.print(f"\n{len(contents.recorded)} runs recorded: {counted or 'none'}")
+    outcomes = Counter(contents.outcomes.values()).most_common()
+    counted = ", ".join(f"{count} {name.lower()}" for name, count in outcomes)
+    console.print(f"\n{len(contents.outcomes)} runs recorded: {counted or 'none'}")
     for session in contents.sessions:
         parts = [printable(session.get(name, ""), 200) for name in ("begun", "command", "commit")]
         console.print("  " + "  ".join(parts).rstrip(), markup=False)
@@ -236,9 +254,8 @@ def _user_lines(error: BaseException) -> Iterator[str]:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((PACKAGE, "<frozen"))
+        if not frame.filename.startswith((PACKAGE, "<frozen", STANDARD_LIBRARY))
         and "site-packages" not in frame.filename
-        and "importlib" not in frame.filename
     ]
     for frame in frames[-3:]:
         yield f"{frame.filename}:{frame.lineno}, in {frame.name}: {frame.line}"

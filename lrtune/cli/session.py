@@ -72,11 +72,10 @@ class Session:
 
     def __enter__(self) -> Self:
         """Check where the report goes, start the progress bar, and listen for Ctrl-C."""
-        # Nobody should learn after an hour of training that the report cannot be written.
-        folder = self.out.resolve().parent
-        if not folder.is_dir():
-            missing = ArgumentError(f"--out {self.out}: there is no folder {folder}. Create it.")
-            raise SystemExit(print_error(missing, self._console))
+        try:
+            self._check_options()
+        except ArgumentError as error:
+            raise SystemExit(print_error(error, self._console)) from None
         self._bar.start()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._interrupt)
@@ -95,10 +94,10 @@ class Session:
             self.exit_code = print_error(error, self._console)
         elif error is not None:
             return False
-        if self._study is not None and self._study.known:
+        if self._study is not None and self._study.known and self._evaluator is not None:
             runs = f"remembered {self._study.remembered} runs, trained {self._study.trained}"
             if self._study.retrained:
-                runs += f", made {self._study.retrained} updates again after the interruption"
+                runs += f", and repeated {self._study.retrained} updates"
             self.print_status(f"Study {self._study.location}: {runs}")
         with contextlib.suppress(BrokenPipeError):  # such as `lrtune search | head -1`
             self._deliver()
@@ -145,6 +144,16 @@ class Session:
     def print_status(self, text: str) -> None:
         """Print a line on standard error, apart from the answers."""
         self._console.print(escape(text), soft_wrap=True)
+
+    def _check_options(self) -> None:
+        """Refuse what would fail later: nobody should learn of it after an hour of training."""
+        folder = self.out.resolve().parent
+        if not folder.is_dir():
+            raise ArgumentError(f"--out {self.out}: there is no folder {folder}. Create it.")
+        if self.out.is_dir():
+            raise ArgumentError(f"--out {self.out} is a folder. Name a file in it.")
+        if self.study and self.no_study:
+            raise ArgumentError(f"got --study {self.study} and --no-study. Leave one of them out.")
 
     def _interrupt(self, _signal: int, _frame: object) -> None:
         # Python drops an exception in a destructor, and a library may catch it: then the next

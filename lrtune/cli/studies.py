@@ -59,7 +59,7 @@ def delete(
 
     with exit_on_error():
         if not yes:
-            runs = len(open_study(study).recorded)
+            runs = len(open_study(study).outcomes)
             typer.confirm(f"Delete {study} with {runs} recorded runs?", abort=True)
         typer.echo(f"Deleted {delete_study(study)}")
 

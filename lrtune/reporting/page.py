@@ -70,7 +70,7 @@ def report(results: Result | Sequence[Result], path: str | os.PathLike[str]) -> 
     several = list(results) if isinstance(results, Sequence) else [results]
     kinds = ", ".join(kind.__name__ for kind in SECTIONS)
     if not several:
-        raise ArgumentError(f"a report needs at least one result ({kinds}), got none.")
+        raise ArgumentError("a report needs at least one result. Give a saved result or a study.")
     for one in several:
         if type(one) not in SECTIONS:
             raise ArgumentError(

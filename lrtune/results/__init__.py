@@ -42,7 +42,7 @@ def read(text: str) -> list[Result]:
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ResultsError(f"this is no JSON ({error}). Save what --json prints.") from error
+        raise ResultsError(f"this is no JSON text ({error}). Give what --json prints.") from error
     several = plain.get("results", [plain]) if isinstance(plain, dict) else None
     if not isinstance(several, list) or not several:
         raise ResultsError("expected one JSON object with results, as --json prints it.")
@@ -52,7 +52,7 @@ def read(text: str) -> list[Result]:
 def _one(plain: Any) -> Result:
     kind = plain.get("kind") if isinstance(plain, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
-        got = repr(kind[:40]) if isinstance(kind, str) else f"a {type(kind).__name__}"
-        raise ResultsError(f"a result is of kind {', '.join(KINDS)}; got {got}.")
+        got = f"of kind {kind[:40]!r}" if isinstance(kind, str) else "without a text `kind`"
+        raise ResultsError(f"expected a result of kind {', '.join(KINDS)}; got one {got}.")
     result: Result = from_builtins(KINDS[kind], plain)
     return result

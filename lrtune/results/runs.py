@@ -25,7 +25,7 @@ class Run:
     """One training: a peak rate, a schedule, a seed.
 
     Attributes:
-        name: Unique in its cohort.
+        name: Unique among the runs that are trained together.
         lr: Peak learning rate, > 0; parameter groups keep their ratios to it.
         schedule: Progress to a multiplier of the peak rate; any function of one number will do.
             Or one that reacts to the loss, such as `schedules.ReduceOnPlateau()`.
@@ -104,7 +104,7 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Trace(Serializable):
-    """The tables that a cohort recorded.
+    """The tables that were recorded of some runs, trained together.
 
     Attributes:
         steps: The horizon.

@@ -208,8 +208,9 @@ def look_up(name: str) -> ScheduleEntry:
     plain = name.strip().lower().replace("_", "-")
     if plain in SCHEDULES:
         return SCHEDULES[plain]
-    close = difflib.get_close_matches(plain, SCHEDULES, n=3) or sorted(SCHEDULES)
-    raise ArgumentError(f"no schedule is called {name!r}. Closest: {', '.join(close)}.")
+    close = difflib.get_close_matches(plain, SCHEDULES, n=3)
+    which = f"Closest: {', '.join(close)}" if close else f"There are {', '.join(SCHEDULES)}"
+    raise ArgumentError(f"no schedule is called {name!r}. {which}.")
 
 
 def parse(text: str) -> Schedule:

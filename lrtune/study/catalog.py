@@ -29,7 +29,7 @@ def study_location(study: str | os.PathLike[str]) -> StudyLocation:
     """
     given = os.fspath(study)
     if "://" not in given:
-        file = FOLDER / f"{_checked_name(given)}{SUFFIX}"
+        file = StudyLocation.file_of(_checked_name(given))
         return StudyLocation(given, URL.create("sqlite", database=str(file)), file)
     address, _, name = given.partition("#")
     try:

@@ -71,6 +71,12 @@ class StudyContents:
     _late: list[Mapping[Any, Any]] = field(repr=False)  # the runs after the last result
 
     @property
+    def outcomes(self) -> dict[str, str]:
+        """The key of every run, and its outcome at the last step up to which it was trained."""
+        rows = sorted(self._rows, key=lambda row: int(row["until"]))
+        return {row["key"]: row["outcome"] for row in rows}
+
+    @property
     def reported(self) -> list[Result]:
         """The content of a report: the results, then the traces of later runs."""
         groups: dict[tuple[str, int, int], list[Mapping[Any, Any]]] = {}

@@ -5,6 +5,7 @@ A SQLite file is made whole or not at all, and examined before anything is writt
 """
 
 import os
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -46,9 +47,14 @@ class StudyLocation:
     url: URL
     file: Path | None
 
+    @staticmethod
+    def file_of(name: str) -> Path:
+        """The file of a study's name; NAME~1, which `fresh` has put aside, lies in that of NAME."""
+        return FOLDER / f"{re.sub(r'~[0-9]+$', '', name) or name}{SUFFIX}"
+
     def __str__(self) -> str:
         """As `--study` takes it, without a password."""
-        if self.file is not None and self.file == FOLDER / f"{self.name}{SUFFIX}":
+        if self.file is not None and self.file == self.file_of(self.name):
             return self.name
         return f"{self.url.render_as_string(hide_password=True)}#{self.name}"
 
@@ -192,8 +198,8 @@ def _examine(file: Path) -> None:
         raise StudyError(f"cannot read the study {file}: {error.strerror or error}.") from error
     if fault:
         raise StudyError(
-            f"the study {file} is damaged: {fault}. It was left untouched. Restore a copy, or "
-            "start another study with --study NAME."
+            f"the study {file} is damaged: {fault}. It was left untouched. Restore a copy or "
+            "remove the file, or take another study with --study NAME."
         )
 
 
@@ -202,7 +208,7 @@ def _fault(file: Path, mode: str) -> str:
     with file.open("rb") as stream:
         head, size = stream.read(len(MAGIC)), os.fstat(stream.fileno()).st_size
     if head != MAGIC:
-        return f"it is no SQLite database but {size} bytes of something else"
+        return f"it is no SQLite database ({size} bytes)" if size else "it is empty"
     try:
         with closing(connect_file(file, mode)) as link:
             found, pages, width = (

@@ -23,15 +23,16 @@ from lrtune.study.fingerprint import (
 )
 from lrtune.study.leases import HeldRuns, Request
 from lrtune.study.records import RecordedRun, StudyRecords, runs_from_trace, trace_from_runs
-from lrtune.task.task import Task
+from lrtune.task.task import Task, checked_task
 from lrtune.training import Evaluate, Evaluator, Progress
 
 POLL = 0.2
 """Seconds between two looks at what another process trains."""
 
 WAYS_OUT = (
-    "Use --study with another name; or --fresh, which starts anew and keeps the old study under "
-    "another name; or --force, which treats the task as the same."
+    "Use --study with another name; or --fresh (in Python, fresh=True), which starts anew and "
+    "keeps the old study under another name; or --force (force=True), which treats the task as "
+    "the same."
 )
 
 
@@ -87,7 +88,7 @@ class Study:
         if fresh and force:
             raise ArgumentError("got fresh and force; a new study accepts any task.")
         self.location = study_location(study)
-        self._task, self._force, self._say = task, force, say or (lambda _: None)
+        self._task, self._force, self._say = checked_task(task), force, say or (lambda _: None)
         now = fingerprint(task)
         database = Database(self.location, create=True)
         number, kept, self.known = begin_study(database, now.to_json(), fresh=fresh)

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import SGD, Optimizer
 from torch.utils.data import Dataset
 
-from lrtune.errors import TaskError
+from lrtune.errors import ArgumentError, TaskError
 from lrtune.task import checks
 from lrtune.task.cloning import MakeModel, deepcopy_module, model_maker
 from lrtune.task.data import (
@@ -266,6 +266,16 @@ class Task:
         checks.check_labels(outputs, self._loss, self._train, batch)
         with checks.explain_errors("the loss", self._first):
             return state.loss(outputs, batch[-1])
+
+
+def checked_task(task: Task) -> Task:
+    """Return the task, or raise an `ArgumentError` if it is something else, such as a model."""
+    if not isinstance(task, Task):
+        raise ArgumentError(
+            f"task is a {type(task).__name__}, expected an lrtune.Task. Write "
+            "lrtune.Task(model, train)."
+        )
+    return task
 
 
 def _optimizer_maker(given: Callable[..., Optimizer] | None) -> MakeOptimizer:

@@ -15,7 +15,7 @@ from lrtune.results import Trace
 from lrtune.results.runs import Run, checked_runs
 from lrtune.results.schema import VALIDATIONS, as_table
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state
-from lrtune.task.task import Task
+from lrtune.task.task import Task, checked_task
 from lrtune.training.batch_cache import BatchCache, BatchStreams
 from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop, describe_run
@@ -87,7 +87,7 @@ class Cohort:
         stage: str = "training",
         progress: Progress | None = None,
     ) -> None:
-        self.task, self.steps = task, whole_number("steps", steps, least=1)
+        self.task, self.steps = checked_task(task), whole_number("steps", steps, least=1)
         self._engine: Engine = Loop(task) if engine is None else engine
         self._retire, self._stage, self._progress = retire, stage, progress
         runs = checked_runs(runs)
@@ -193,7 +193,7 @@ class Cohort:
         """Everything recorded so far; only an evaluator fills `costs`."""
         self._read()  # after an interruption, losses are still on the device
         records = list(self._all.values())
-        otherwise = Outcome.FINISHED if self._step == self.steps else Outcome.RUNNING
+        otherwise = Outcome.FINISHED if self._step == self.steps else Outcome.PAUSED
         return Trace(
             frame=trace_rows(records, self._streams.digests),
             runs=run_rows(records, otherwise),

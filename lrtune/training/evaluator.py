@@ -14,7 +14,7 @@ from lrtune.results import Trace, concat_traces
 from lrtune.results.runs import Run, checked_runs
 from lrtune.results.schema import COSTS, as_table
 from lrtune.task.memory import max_runs
-from lrtune.task.task import Task
+from lrtune.task.task import Task, checked_task
 from lrtune.training.batch_cache import BatchCache
 from lrtune.training.cohort import Cohort, Progress
 from lrtune.training.engines import Engine
@@ -94,7 +94,7 @@ class Evaluator:
     ) -> None:
         if engine not in ENGINES:
             raise ArgumentError(f"engine={engine!r}; there are {', '.join(ENGINES)}.")
-        self._task, self._progress = task, progress
+        self._task, self._progress = checked_task(task), progress
         self._engine, self._decide = engine, decide
         self._benchmarks: list[EngineBenchmark] = []
         self._choices: dict[str, str] = {}

@@ -23,7 +23,7 @@ from lrtune.tuning.rate_history import end_levels, validation_losses
 
 BASELINES = ("constant", "linear", "cosine")  # always in the ranking
 
-# The schedules of the lecture, and those that published practice has added since.
+# What courses teach, and what published practice has added since.
 DEFAULT = (
     *BASELINES, "exponential", "step", "warmup-linear", "warmup-cosine", "wsd", "trapezoid",
     "cosine-restarts", "triangular", "decay-cyclic", "one-cycle",

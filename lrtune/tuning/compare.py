@@ -58,9 +58,9 @@ def compare(
        diverges is tried at a lower rate.
 
     Schedules are ranked by validation loss, or without validation data by the training loss of the
-    last fifth. A winner's paired difference to every other schedule excludes zero, all at once, and
-    the horizons agree. Otherwise it is a tie, and of the tied schedules the one with the lowest
-    loss in the benchmark is recommended.
+    last fifth. For a winner the intervals of its differences to all others exclude zero, and the
+    horizons agree. Otherwise it is a tie, and of the tied schedules the one with the lowest loss in
+    the benchmark is recommended.
 
     Args:
         task: What is trained; it stays as it is.

@@ -86,8 +86,8 @@ def plan(steps: int, budget: float | None = None, *, seeds: int = 3, coarse: int
     if short < SHORTEST:
         needed = SHORTEST * per_seed * used / steps + verify
         raise ArgumentError(
-            f"budget={budget:g} of steps={steps} is {int(budget * steps)} updates, too few for "
-            f"runs of {SHORTEST} each. Give budget={needed:.2g} or more, or fewer coarse rates."
+            f"budget={budget:g} of steps={steps} allows {int(budget * steps)} updates; the "
+            f"search needs {math.ceil(needed * steps)}. Give budget={needed:.2g} or more."
         )
     return Plan(steps, budget, coarse, used, short, LENGTHENING * short, verify)
 

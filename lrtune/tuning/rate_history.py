@@ -184,7 +184,7 @@ class RateHistory:
 
 
 def verdict(rate: float, interval: tuple[float, float], *, lost: bool = False) -> str:
-    """The lecture's word for a rate: too low, good, high or diverged.
+    """The verdict on a rate: too low, good, high or diverged.
 
     >>> [verdict(rate, (0.01, 0.02)) for rate in (0.001, 0.01, 0.1)]
     ['too low', 'good', 'high']

@@ -1,4 +1,4 @@
-"""search(): the best constant learning rate, by a budget or by the lecture's whole grid."""
+"""search(): the best constant learning rate, within a budget or by two whole grids."""
 
 import logging
 import math
@@ -64,14 +64,16 @@ def search(
     Every rate is trained with the same seeds, hence the same weights and batches. Short runs of the
     coarse grid come first (it grows by decades while its best is at the edge), then the two rates a
     factor of sqrt(10) from the best, then runs three times as long of the best and its neighbours.
-    The answer is the minimum of the parabola through these three, lowered the more, the less was
-    learned: short runs favour high rates. From a budget of 2 on it is trained to the end, with one
-    seed. Losses are means of validation loss, if any, and training loss (the last fifth of a run).
-    `plan` shows the cost of each stage, and `docs/quality.md` how good the answers are.
+    The answer is the minimum of the parabola through these three, then lowered, as short runs
+    favour high rates: the more, the less the model has learned. From a budget of 2 on it is trained
+    to the end, with one seed. Losses are means of validation loss, if any, and training loss (the
+    last fifth of a run). `plan` shows the cost of each stage, and `docs/quality.md` how good the
+    answers are.
 
-    With `budget=math.inf` the search is the lecture's, which costs some sixteen trainings: a fine
-    grid of 0.8 ... 2 times the best follows, all runs have `horizon` steps, hopeless ones are given
-    up early, and the answer is trained to the end with every seed, and halved while it is unstable.
+    With `budget=math.inf` the search trains two whole grids, as courses teach it, for some sixteen
+    trainings: a fine grid of 0.8 ... 2 times the best follows, all runs have `horizon` steps,
+    hopeless ones are given up early, and the answer is trained to the end with every seed, and
+    halved while it is unstable.
 
     Args:
         task: What is trained; it stays as it is.
@@ -176,7 +178,7 @@ def _checked_grids(
 
 
 class _GridSearch:
-    """The lecture's search: a whole coarse and a whole fine grid, and no limit to its cost."""
+    """The search by two whole grids, a coarse and a fine one, without a limit to its cost."""
 
     def __init__(
         self, evaluate: Evaluate, history: RateHistory, steps: int, limits: Limits

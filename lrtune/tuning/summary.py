@@ -133,7 +133,8 @@ def _paths(final: Round) -> pd.DataFrame:
 def _because(name: str, tied: Sequence[str], shape: tuple[int, int], *, agree: bool) -> str:
     """Why this schedule is recommended, of those that are tied with the best."""
     schedules, seeds = shape
-    among = f"{schedules} schedules, each at its own peak rate, with {seeds} fresh seeds"
+    fresh = f"{seeds} fresh seed{'s' * (seeds > 1)}"
+    among = f"{schedules} schedules, each at its own peak rate, with {fresh}"
     others = [one for one in tied if one != name]
     if not others:
         unsure = "" if agree else ", but the ranking changes with the horizon"
@@ -157,7 +158,8 @@ def _seeds_note(ranking: pd.DataFrame, paired: PairedResult) -> Iterator[str]:
         needed = seeds_needed(second["difference"], second["spread"], len(ranking) - 1)
         # A tie of nearly equal losses would ask for millions.
         seeds = f"about {needed}" if needed <= 1000 else "more than 1,000"
-        yield f"to tell the first two apart takes {seeds} seeds, if they differ at all"
+        first, second = tied.iloc[:2]
+        yield f"to tell {first} from {second} takes {seeds} seeds, if they differ at all"
 
 
 def _horizon_notes(
@@ -179,8 +181,8 @@ def _horizon_notes(
         )
     if not agree:
         yield (
-            "the ranking changes with the horizon, so no winner is named: compare again with a "
-            f"horizon of {min(2 * horizon, steps)} steps or more"
+            "the ranking changes with the horizon, so no winner is named: compare again with "
+            f"longer runs (in Python, horizon={min(2 * horizon, steps)})"
         )
     if failed := ranking.loc[ranking["failed"] > 0, "schedule"].tolist():
         yield f"diverged with some fresh seed: {', '.join(failed)}"

@@ -191,7 +191,7 @@ def test_the_trace_of_a_paused_cohort_is_the_beginning_of_the_whole():
     run = POOL[0]
     paused = Cohort(task(), [run], STEPS).advance(5).trace
     assert_same(paused.frame, alone(run)[0].iloc[:5])
-    assert paused.runs["outcome"].tolist() == ["RUNNING"]
+    assert paused.runs["outcome"].tolist() == ["PAUSED"]
     assert paused.runs["steps"].tolist() == [5]
 
 

@@ -242,7 +242,7 @@ def test_what_was_trained_before_an_interruption_can_be_read():
     with pytest.raises(KeyboardInterrupt):
         cohort.advance()
     trace = cohort.trace
-    assert trace.runs[["steps", "outcome"]].to_numpy().tolist() == [[13, "RUNNING"]] * 2
+    assert trace.runs[["steps", "outcome"]].to_numpy().tolist() == [[13, "PAUSED"]] * 2
     for run in runs:
         ours, theirs = (frame[frame["run"] == run.name] for frame in (trace.frame, whole))
         assert ours.to_numpy().tolist() == theirs.iloc[:13].to_numpy().tolist()
