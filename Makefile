@@ -41,7 +41,7 @@ coverage-report: $(VENV)/dev
 ## Run what depends on other packages with the lowest versions that pyproject.toml allows
 test-lowest: $(LOWEST)/done
 	$(LOWEST)/bin/python -m pytest --numprocesses auto --dist worksteal -m "not slow" \
-	  tests/laws tests/study tests/test_cli.py tests/test_figures.py tests/test_results_serialization.py tests/test_report.py
+	  tests/study tests/test_cli.py tests/test_figures.py tests/test_results_serialization.py tests/test_report.py
 
 ## Run the tests of studies against a real PostgreSQL server from the system's packages
 test-postgres: $(VENV)/dev
@@ -50,7 +50,8 @@ test-postgres: $(VENV)/dev
 ## Run the tests of tables and exports with pyarrow, which changes how pandas keeps text
 test-parquet: $(VENV)/dev
 	$(BIN)/python $(PIP_INSTALL) constraints.txt --upgrade --target $(VENV)/parquet --no-deps pyarrow
-	PYTHONPATH=$(VENV)/parquet $(BIN)/python -m pytest tests/study/test_study_reading.py tests/test_results_serialization.py
+	PYTHONPATH=$(VENV)/parquet $(PYTEST) tests/study/test_study_reading.py \
+	  tests/test_results_serialization.py
 
 ## Break everything that can break, some thousand times, and write the table in docs/reliability.md
 faults: $(VENV)/dev

@@ -37,16 +37,13 @@ def extension_table():
     """Name to files, of the table that follows "Where does a new ... go" in ARCHITECTURE.md."""
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     _, *after = re.split("where does a new", text, maxsplit=1, flags=re.IGNORECASE)
-    table = re.search(r"(?:^\|.*\n)+", after[0], flags=re.MULTILINE) if after else None
-    rows = table.group().splitlines()[2:] if table else []
+    table = re.search(r"(?:^\|.*\n)+", after[0], flags=re.MULTILINE)
+    rows = table.group().splitlines()[2:]
     cells = [row.strip("|").split("|", 1) for row in rows]
     return {name.strip(): re.findall(r"`([\w./-]+\.\w+)`", files) for name, files in cells}
 
 
 TABLE = extension_table()
-with_table = pytest.mark.skipif(
-    not TABLE, reason='ARCHITECTURE.md has no table "where does a new ... go" yet'
-)
 
 
 def files_of(kind):
@@ -55,7 +52,6 @@ def files_of(kind):
     return rows[0]
 
 
-@with_table
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_table_names_at_most_three_files_and_they_exist(kind):
     files = files_of(kind)
@@ -75,9 +71,9 @@ def test_a_schedule_is_named_in_three_files_of_the_package_at_most(name):
     ]
     assert len(files) <= MOST_FILES
     assert {Path(file).parent.name for file in files} == {"schedules"}
-    named = {Path(file).name for file in files_of("schedule")} if TABLE else set()
+    named = {Path(file).name for file in files_of("schedule")}
     # shapes.py and cycles.py are two modules of factories; a new schedule goes into one of them.
-    assert not named or {Path(file).name for file in files} <= named | {"shapes.py", "cycles.py"}
+    assert {Path(file).name for file in files} <= named | {"shapes.py", "cycles.py"}
 
 
 # --- a schedule -----------------------------------------------------------------------------------
