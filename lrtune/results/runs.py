@@ -104,7 +104,7 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Trace(Serializable):
-    """The tables that were recorded of some runs, trained together.
+    """What was recorded while some runs trained: their losses, outcomes, validations and costs.
 
     Attributes:
         steps: The horizon.

@@ -189,7 +189,7 @@ def as_data(source: object, batch_size: int | None, *, what: str, whole: bool = 
 
 
 class TensorData(Data):
-    """Tensors with one row per example; cut into shuffled batches, or `whole`, in their order."""
+    """Tensors with one row per example, cut into batches; `whole`: every row once, unshuffled."""
 
     def __init__(self, tensors: tuple[Any, ...], size: int, what: str, *, whole: bool) -> None:
         try:
