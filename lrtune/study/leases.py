@@ -71,7 +71,7 @@ def matching_rows(
 
 
 class HeldRuns:
-    """Tells which runs would be in memory without the interruption, so that resuming costs the same.
+    """Tells which runs would be in memory without the interruption, so that resuming costs no more.
 
     Like `lrtune.training.Evaluator`, a call continues the runs of a cohort that it names, and
     retires the others. Calls that are answered from the database count, too. So a resumed search
