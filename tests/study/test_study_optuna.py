@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from importlib.metadata import PackageNotFoundError, version
 
 import optuna
 import pytest
@@ -189,11 +188,6 @@ def answer_of(address):
 
 
 def test_the_dashboard_opens_an_export(where, storage):
-    """Tried with optuna-dashboard 0.21.0; it needs to be installed."""
-    try:
-        version("optuna-dashboard")
-    except PackageNotFoundError:
-        pytest.skip("optuna-dashboard is not installed")
     Study(where, a_task()).evaluate(RUNS, 10, stage="coarse")
     open_study(where).to_optuna(storage)
     with socket.socket() as free:
