@@ -122,6 +122,38 @@ def test_a_report_of_a_study_needs_nothing_but_the_study(run):
     assert Path("first.html").read_bytes() == Path("again.html").read_bytes()
 
 
+def test_list_and_show_count_the_same_runs(run):
+    assert run("search", "train.py", "--steps", "48", "--budget", "3").exit_code == 0
+    listed = int(run("studies", "list").stdout.split()[1])
+    shown = run("studies", "show", "train-task").stdout
+    assert f"{listed} runs recorded: " in shown
+    counts = re.search(r"runs recorded: (.*)", shown)[1].split(", ")
+    assert sum(int(count.split()[0]) for count in counts) == listed
+    rows = (
+        len(
+            Path(run("studies", "export", "train-task", "--out", "x.csv").stdout.strip())
+            .read_text()
+            .splitlines()
+        )
+        - 1
+    )
+    assert rows > listed, "some run was recorded at several steps"
+
+
+def test_wrong_usage_says_nothing_of_a_study(run):
+    assert run("range-test", "train.py", "--steps", "9").exit_code == 0
+    refused = run("range-test", "train.py", "--low", "-1")
+    assert refused.exit_code == 2
+    assert "remembered" not in said(refused)
+
+
+def test_a_file_of_its_own_goes_before_the_one_of_a_study_put_aside(run):
+    assert run("range-test", "train.py", "--steps", "9", "--study", "x").exit_code == 0
+    Path(".lrtune/x~1.db").write_bytes(Path(".lrtune/x.db").read_bytes())
+    listed = run("studies", "list").stdout
+    assert [line.split()[0] for line in listed.splitlines()] == ["x", "sqlite:///.lrtune/x~1.db#x"]
+
+
 def test_exports_and_deletes(run):
     assert run("range-test", "train.py", "--steps", "9", "--seeds", "1").exit_code == 0
     assert run("studies", "export", "train-task", "--out", "x.csv").stdout.strip() == "x.csv"

@@ -94,11 +94,12 @@ class Session:
             self.exit_code = print_error(error, self._console)
         elif error is not None:
             return False
-        if self._study is not None and self._study.known and self._evaluator is not None:
-            runs = f"remembered {self._study.remembered} runs, trained {self._study.trained}"
-            if self._study.retrained:
-                runs += f", and repeated {self._study.retrained} updates"
-            self.print_status(f"Study {self._study.location}: {runs}")
+        study = self._study
+        if study is not None and study.known and study.remembered + study.trained:
+            runs = f"remembered {study.remembered} runs, trained {study.trained}"
+            if study.retrained:
+                runs += f", and repeated {study.retrained} updates"
+            self.print_status(f"Study {study.location}: {runs}")
         with contextlib.suppress(BrokenPipeError):  # such as `lrtune search | head -1`
             self._deliver()
         return True

@@ -50,7 +50,8 @@ class StudyLocation:
     @staticmethod
     def file_of(name: str) -> Path:
         """The file of a study's name; NAME~1, which `fresh` has put aside, lies in that of NAME."""
-        return FOLDER / f"{re.sub(r'~[0-9]+$', '', name) or name}{SUFFIX}"
+        own = FOLDER / f"{name}{SUFFIX}"
+        return own if own.exists() else FOLDER / f"{re.sub(r'~[0-9]+$', '', name)}{SUFFIX}"
 
     def __str__(self) -> str:
         """As `--study` takes it, without a password."""
