@@ -221,7 +221,7 @@ class _GridSearch:
         new, history = self._history.untrained(rates), self._history
         if new:
             runs, until = grid(new, history.seeds), self._give_up_step
-            trace = self._evaluate(runs, self._steps, stage=stage, until=until, validate=False)
+            trace = self._evaluate(runs, self._steps, stage=stage, until=until, validate=0)
             history.stages |= dict.fromkeys(new, stage)
             levels = end_levels(trace)
             for run in runs:
@@ -243,7 +243,7 @@ class _GridSearch:
         while True:
             self._train([lr], "answer")
             runs = grid([lr], history.seeds)
-            trace = self._evaluate(runs, self._steps, stage="verify", validate=False)
+            trace = self._evaluate(runs, self._steps, stage="verify", validate=0)
             checks.append(history.check(trace))
             unstable = int((~checks[-1]["passed"]).sum())
             if not unstable or lr / LOWER < self._limits[0] * 0.999:
