@@ -1,21 +1,19 @@
 """`Task`: the model, data, loss and optimizer of the user, copied and tried once."""
 
 import copy
-import functools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from lrtune.errors import ArgumentError, TaskError
 from lrtune.task import checks
-from lrtune.task.cloning import MakeModel, deepcopy_module, model_maker
+from lrtune.task.cloning import MakeModel, deepcopy_module, eval_mode, model_maker
 from lrtune.task.data import (
     Batch,
     DigestedBatch,
@@ -27,6 +25,9 @@ from lrtune.task.data import (
     tensors_of,
     to_device,
 )
+from lrtune.task.guess import Guess, best_guess
+from lrtune.task.losses import known_loss, loss_kind
+from lrtune.task.optimizers import optimizer_maker, sets_own_rate
 from lrtune.task.random_state import (
     NOISE,
     WEIGHTS,
@@ -36,7 +37,6 @@ from lrtune.task.random_state import (
 )
 
 Loss = Callable[..., Tensor]
-MakeOptimizer = Callable[[nn.Module, float], Optimizer]
 
 
 @dataclass
@@ -73,6 +73,12 @@ class Task:
         objective: Instead of `loss`, for batches of any other form: a function `(model, batch)`
             that returns the loss, such as `lambda model, batch: model(**batch).loss`.
         batch_size: Batch size for a Dataset or tensors; 64 when None.
+        floor: A number below which the loss cannot fall, such as 0.0; most of torch's losses need
+            none. Where it is known, scores are logs of the loss above it, else shares of the fall.
+
+    Attributes:
+        loss_kind: What the loss is, its floor, and what the scores are (`lrtune.task.losses`).
+        adapts_rate: Whether the optimizer sets its own rate, as Prodigy and D-Adaptation do.
 
     Raises:
         TaskError: The task cannot be trained; the message says why, and what to do.
@@ -93,6 +99,7 @@ class Task:
         device: str | torch.device = "auto",
         objective: Callable[[Any, Batch], Tensor] | None = None,
         batch_size: int | None = None,
+        floor: float | None = None,
     ) -> None:
         if loss is not None and objective is not None:
             raise TaskError("got loss and objective; an objective computes the loss. Pass one.")
@@ -104,11 +111,12 @@ class Task:
         else:
             self._loss = objective
             checks.check_objective(objective)
-        self._make_optimizer = _optimizer_maker(optimizer)
+        self._make_optimizer = optimizer_maker(optimizer)
         self._train = as_data(train, batch_size, what="train")
         size = batch_size if isinstance(val, (tuple, Dataset)) else None
         self._val = None if val is None else as_data(val, size, what="val", whole=True)
-        self._works_in_place = False
+        self._works_in_place, self._floor = False, floor
+        self._guesses: dict[str, Guess] | None = None
         # Who owns what: the task has a copy of the model, and each run a copy of that copy, its
         # own loss and optimizer. The data are shared, as nothing writes into them.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
@@ -148,7 +156,7 @@ class Task:
         model = self._make_model().to(self.device)
         if any(map(is_lazy, [*model.parameters(), *model.buffers()])):
             # A forward pass gives lazy parameters their shapes; eval mode keeps the statistics.
-            with torch.no_grad(), _eval_mode(model):
+            with torch.no_grad(), eval_mode(model):
                 self._forward(model, self._own_loss(), self.to_device(clone_batch(self._first)))
         if not model.training:  # else all parts keep their modes, such as a frozen BatchNorm
             model.train()
@@ -186,7 +194,7 @@ class Task:
         if self._val is None:
             raise TaskError("this task has no validation data. Pass val=... to Task.")
         totals, count = {name: torch.zeros((), dtype=torch.float64) for name in states}, 0
-        with torch.no_grad(), _eval_mode(*(state.model for state in states.values())):
+        with torch.no_grad(), eval_mode(*(state.model for state in states.values())):
             for batch in self._val.epoch(0, 0):
                 placed = self.to_device(batch)
                 for name, state in states.items():
@@ -204,9 +212,20 @@ class Task:
         self.val_samples = count
         return {name: float(total / count) for name, total in totals.items()}
 
+    def guess(self) -> dict[str, Guess] | None:
+        """Return the loss of the best prediction without any input, and its standard error.
+
+        It is fitted once to the validation data (`lrtune.task.guess`), and stands under that word.
+        None without such data, with an objective, or with a loss that is none of torch's.
+        """
+        if self._guesses is None and self._known_loss is not None and self._val is not None:
+            found = best_guess(self._known_loss, self._val.epoch(0, 0))
+            self._guesses = {} if found is None else {"validation": found}
+        return self._guesses or None
+
     def describe(self) -> dict[str, str]:
-        """Return model, optimizer, loss, batch and device in words, for reports and manifests."""
-        return dict(self._description)
+        """Return model, optimizer, loss, batch, device, and what its scores are, in words."""
+        return {**self._description, "scores": self.loss_kind.scores}
 
     def __repr__(self) -> str:
         return f"Task({', '.join(self._description.values())})"
@@ -224,8 +243,8 @@ class Task:
 
     def _try_one_update(self, users_model: object) -> None:
         """Make one update and one validation on a copy, and describe the task."""
-        first = self._first
-        if not self._has_objective:
+        first, objective = self._first, self._has_objective
+        if not objective:
             checks.check_batch(first)
         with checks.explain_errors("making the model and its optimizer", first):
             model = self.init_state(seed=0, lr=checks.TRIAL_LR).model
@@ -234,8 +253,12 @@ class Task:
         # A clone, because a loss or a layer may work in place, and the user's batch is not ours.
         batch = self.to_device(clone_batch(first))
         before = [tensor._version for tensor in tensors_of(batch)]  # noqa: SLF001 - counts changes
+        self.adapts_rate = sets_own_rate(optimizer)
         seed_everything(derive_seed(0, NOISE))
-        loss = checks.check_loss_value(self._first_loss(state, batch))
+        given, outputs = self._first_loss(state, batch)
+        loss = checks.check_loss_value(given)
+        self._known_loss = None if objective else known_loss(self._loss, outputs, first[-1])
+        self.loss_kind = loss_kind(self._known_loss, loss, self._floor, has_objective=objective)
         checks.check_loss_uses_copy(loss, users_model)  # a closure may hold the original
         with checks.explain_errors("the update", first):
             loss.backward()  # type: ignore[no-untyped-call]
@@ -247,25 +270,24 @@ class Task:
                 self.validate({"the model": state})
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.nbytes = sum(one.nbytes for one in [*model.parameters(), *model.buffers()])
-        name = getattr(self._loss, "__name__", type(self._loss).__name__)
         self._description = {
             "model": f"{type(model).__name__} with {parameters:,} parameters",
             "optimizer": type(optimizer).__name__,
-            "loss": "a custom objective" if self._has_objective else name,
+            "loss": "a custom objective" if objective else checks.name_of(self._loss),
             "batch": describe_batch(first),
             "device": str(self.device),
         }
 
-    def _first_loss(self, state: TrainState, batch: Batch) -> Tensor:
-        """Return the loss of the first batch; an exception names the part that raised it."""
+    def _first_loss(self, state: TrainState, batch: Batch) -> tuple[Tensor, object]:
+        """Return the loss of the first batch, and the outputs; an exception names its part."""
         if self._has_objective:
             with checks.explain_errors("the objective", self._first):
-                return state.loss(state.model, batch)
+                return state.loss(state.model, batch), None
         with checks.explain_errors("the model", self._first):
             outputs = state.model(*batch[:-1])
         checks.check_labels(outputs, self._loss, self._train, batch)
         with checks.explain_errors("the loss", self._first):
-            return state.loss(outputs, batch[-1])
+            return state.loss(outputs, batch[-1]), outputs
 
 
 def checked_task(task: Task) -> Task:
@@ -276,25 +298,3 @@ def checked_task(task: Task) -> Task:
             "lrtune.Task(model, train)."
         )
     return task
-
-
-def _optimizer_maker(given: Callable[..., Optimizer] | None) -> MakeOptimizer:
-    make = functools.partial(SGD, momentum=0.9) if given is None else given
-    checks.check_optimizer_factory(make)
-    kind = make.func if isinstance(make, functools.partial) else make
-    if not isinstance(kind, type):
-        return make
-    return lambda model, lr: make([p for p in model.parameters() if p.requires_grad], lr=lr)
-
-
-@contextmanager
-def _eval_mode(*models: nn.Module) -> Iterator[None]:
-    """Put models into eval mode; on exit each of their parts gets its own mode back."""
-    modes = [(part, part.training) for model in models for part in model.modules()]
-    try:
-        for model in models:
-            model.eval()
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
