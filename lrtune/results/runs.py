@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pandas as pd
@@ -113,6 +113,7 @@ class Trace(Serializable):
         validations: One row per run and validation: `run`, `step`, `loss` (validation).
         costs: One row per run: `run`, `updates`, `val_samples`, `seconds`, as this call made them;
             empty where what trained the runs does not count them.
+        floor: The number below which the losses cannot fall; None where it is unknown.
     """
 
     kind: ClassVar[str] = "trace"
@@ -122,6 +123,7 @@ class Trace(Serializable):
     runs: pd.DataFrame = table_field(RUNS)
     validations: pd.DataFrame = table_field(VALIDATIONS)
     costs: pd.DataFrame = table_field(COSTS, optional=True)
+    floor: float | None = None
 
     @property
     def cost(self) -> Cost:
@@ -140,11 +142,11 @@ class Trace(Serializable):
             )
             for name, table in _tables(self).items()
         }
-        return Trace(self.steps, **tables)
+        return replace(self, **tables)
 
     def figure(self) -> "Figure":
         """Losses over steps, one line per run."""
-        return figures.trace_figure(self.frame)
+        return figures.trace_figure(self.frame, self.floor)
 
 
 def concat_traces(traces: Sequence[Trace]) -> Trace:
@@ -153,7 +155,7 @@ def concat_traces(traces: Sequence[Trace]) -> Trace:
         name: pd.concat([getattr(trace, name) for trace in traces], ignore_index=True)
         for name in _tables(traces[0])
     }
-    return Trace(traces[0].steps, **tables)
+    return replace(traces[0], **tables)
 
 
 def _tables(trace: Trace) -> dict[str, pd.DataFrame]:

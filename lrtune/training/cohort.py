@@ -199,6 +199,7 @@ class Cohort:
             runs=run_rows(records, otherwise),
             validations=as_table(self._validated, VALIDATIONS),
             steps=self.steps,
+            floor=self.task.loss_kind.floor,
         )
 
     @contextmanager

@@ -91,6 +91,7 @@ def range_test(
         frame=as_table(pd.concat([f.assign(seed=s) for s, f in swept.items()]), SWEEP),
         stops=stops,
         answers=as_table(answers, ANSWERS),
+        floor=task.loss_kind.floor,
     )
 
 
