@@ -310,4 +310,7 @@ def test_tasks_without_one():
     custom = Task(zoo.model("linear"), (X, Y), loss=lambda *a: functional.cross_entropy(*a) ** 2)
     assert custom.guess() is None
     assert Task(zoo.model("linear"), (X, Y), objective=objective, val=(X, Y)).guess() is None
-    assert Task(Bowl(4.0), [None], objective=lambda m, _: m(), optimizer=SGD).guess() is None
+    assert (
+        Task(Bowl(4.0), [None], objective=lambda m, _: m(), optimizer=SGD, device="cpu").guess()
+        is None
+    )

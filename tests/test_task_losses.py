@@ -213,7 +213,9 @@ def test_the_users_floor_comes_before_what_is_known():
     found = kind(lambda outputs, target: functional.cross_entropy(outputs, target) ** 2, floor=0)
     assert found.words == "a custom loss; scores are log losses"
     assert found.scale.floor == 0.0
-    objective = Task(Bowl(4.0), [None], objective=lambda m, _: m() - 2, optimizer=SGD, floor=-2.0)
+    objective = Task(
+        Bowl(4.0), [None], objective=lambda m, _: m() - 2, optimizer=SGD, floor=-2.0, device="cpu"
+    )
     assert objective.loss_kind.words == "an objective; scores are logs of the loss above -2"
 
 
