@@ -45,6 +45,7 @@ class SearchResult(Serializable):
         manifest: The task, the settings and the versions, as text.
         confidence: How far the answer can be trusted, and what would make it surer.
         spending: With a budget, one row per stage: `stage`, `planned`, `spent`, in updates.
+        floor: The number below which the losses cannot fall; None where it is unknown.
     """
 
     kind: ClassVar[str] = "search"
@@ -65,6 +66,7 @@ class SearchResult(Serializable):
     curves: pd.DataFrame = table_field(CURVES)
     checks: pd.DataFrame = table_field(CHECKS)
     spending: pd.DataFrame = table_field(SPENDING)
+    floor: float | None = None
 
     @property
     def check(self) -> str:
@@ -140,4 +142,4 @@ class SearchResult(Serializable):
 
     def curves_figure(self) -> "Figure":
         """Losses of the short runs over steps, the mean over the seeds, verdicts in colour."""
-        return figures.curves_figure(self.curves, self.frame)
+        return figures.curves_figure(self.curves, self.frame, self.floor)
