@@ -46,7 +46,7 @@ def best_guess(known: KnownLoss, batches: Iterable[Batch]) -> Guess | None:
         The loss and its standard error; None where targets are no tensors, or the loss has no best
         constant that is known here.
     """
-    solve = _SOLVERS.get(known.function)
+    solve = SOLVERS.get(known.function)
     if solve is None or not known.outputs or known.options.get("reduction") == "none":
         return None
     # Reading the batches draws random numbers.
@@ -244,7 +244,7 @@ def _bounds(objective: _Objective, zeros: Tensor) -> tuple[Tensor, Tensor]:
     return zeros + low, zeros + high
 
 
-_SOLVERS: dict[Callable[..., Tensor], Solver] = {
+SOLVERS: dict[Callable[..., Tensor], Solver] = {
     functional.cross_entropy: _of_distributions,
     functional.nll_loss: _of_distributions,  # whose targets are labels only
     functional.binary_cross_entropy_with_logits: _of_logits,
