@@ -25,7 +25,7 @@ from lrtune.task.data import (
     tensors_of,
     to_device,
 )
-from lrtune.task.guess import Guess, best_guess
+from lrtune.task.guess import Guess, best_guesses
 from lrtune.task.losses import known_loss, loss_kind
 from lrtune.task.optimizers import optimizer_maker, sets_own_rate
 from lrtune.task.random_state import (
@@ -219,8 +219,8 @@ class Task:
         None without such data, with an objective, or with a loss that is none of torch's.
         """
         if self._guesses is None and self._known_loss is not None and self._val is not None:
-            found = best_guess(self._known_loss, self._val.epoch(0, 0))
-            self._guesses = {} if found is None else {"validation": found}
+            named = (("validation", batch) for batch in self._val.epoch(0, 0))
+            self._guesses = best_guesses(self._known_loss, named) or {}
         return self._guesses or None
 
     def describe(self) -> dict[str, str]:
