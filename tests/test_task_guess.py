@@ -18,18 +18,12 @@ from lrtune import Run, Task, train
 from lrtune.errors import ArgumentError
 from lrtune.results.schema import PARTS
 from lrtune.task.data import count_examples
-from lrtune.task.guess import best_guesses
+from lrtune.task.guess import best_guess
 from lrtune.task.losses import known_loss
 from lrtune.task.random_state import preserve_random_state
 from lrtune.testing import Bowl
 
 SEEDS = st.integers(0, 10**6)
-
-
-def best_guess(known, batches):
-    """The guess for data of one part."""
-    found = best_guesses(known, (("all", batch) for batch in batches))
-    return found and found["all"]
 
 
 def batches_of(targets, size):
@@ -250,21 +244,11 @@ def test_losses_without_a_best_constant_give_none_and_read_nothing(loss):
     assert best_guess(known, iter(lambda: pytest.fail("it was read"), None)) is None
 
 
-def test_of_large_data_the_first_targets_count(monkeypatch):
+def test_an_endless_stream_is_read_in_part(monkeypatch):
     monkeypatch.setattr("lrtune.task.guess.MOST_NUMBERS", 100)
     known = known_loss(nn.CrossEntropyLoss(), torch.zeros(2, 2), torch.tensor([0, 1]))
-    balanced, other = batches_of(torch.tensor([0, 1] * 50), 2), batches_of(torch.ones(40).long(), 2)
-    assert best_guess(known, balanced + other).loss == pytest.approx(math.log(2))
-
-
-def test_each_part_of_the_data_has_its_own_and_all_are_read_once():
-    known = known_loss(nn.MSELoss(), torch.zeros(4), torch.zeros(4))
-    some, others = batches_of(torch.arange(9.0), 4), batches_of(torch.arange(5.0) ** 2, 4)
-    named = [("a", batch) for batch in some] + [("b", batch) for batch in others]
-    found = best_guesses(known, iter(named[::2] + named[1::2]))
-    assert found["a"].loss == pytest.approx(best_guess(known, some).loss)
-    assert found["b"].loss == pytest.approx(best_guess(known, others).loss)
-    assert set(found) == {"a", "b"}
+    stream = itertools.repeat((torch.zeros(2, 1), torch.tensor([0, 1])))
+    assert best_guess(known, stream).loss == pytest.approx(math.log(2))
 
 
 def test_one_row_has_no_standard_error():

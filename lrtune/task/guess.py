@@ -8,7 +8,6 @@ something lies below it.
 import itertools
 import math
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from lrtune.task.losses import ROWS, SURE, TINY, KnownLoss, exact
 from lrtune.task.random_state import preserve_random_state
 from lrtune.task.validation import ValidationData
 
-MOST_NUMBERS = 2**23  # by convention: of the targets that are kept, 64 MB
+MOST_NUMBERS = 2**23  # by convention: of the targets that are kept; no batch is read beyond
 HALVINGS = 30  # by convention: of the range of the targets, to a billionth of it
 TRAIN = "train"  # the name of the training data, beside those of the validation data
 TRAIN_BATCHES = 20  # by convention: of the training data, which are endless
@@ -72,36 +71,31 @@ def best_guess(known: KnownLoss, batches: Iterable[Batch]) -> Guess | None:
 
     Args:
         known: The task's loss, and the shapes of outputs and targets for the first batch.
-        batches: The name of a part and a batch (*inputs, target), for every batch, once; each
-            weighs as many as it has examples. Of each part the first 8 million numbers of the
-            targets count.
+        batches: The batches (*inputs, target), once; each weighs as many as it has examples. At
+            most the first 8 million numbers of the targets are read.
 
     Returns:
-        Parts to losses and their standard errors; None where targets are no tensors, or the loss
-        has no best constant that is known here.
+        The loss and its standard error; None where targets are no tensors, or the loss has no best
+        constant that is known here.
     """
-    solve = SOLVERS.get(known.function)
+    solve = _SOLVERS.get(known.function)
     if solve is None or not known.outputs or known.options.get("reduction") == "none":
         return None
     # Reading the batches draws random numbers.
     with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
-        read = _read(batches)
-        if read is None:
+        parts = _read(batches, known)
+        if parts is None:
             return None
         try:
             with warnings.catch_warnings(action="ignore"):  # torch warns of [n, 1] for targets [n]
-                found = {name: _guess(known, some, solve) for name, some in read.items()}
+                found = _guess(known, parts, solve)
         except (RuntimeError, ValueError):  # such as weights for rows, and a batch with fewer rows
             return None
-    return found if found and all(math.isfinite(one.loss) for one in found.values()) else None
-
-
-Read = Sequence[tuple[Tensor, int]]
-"""The targets of each batch, on the CPU, and how many examples it has."""
+    return found if math.isfinite(found.loss) else None
 
 
 @dataclass(frozen=True)
-class _TargetBatch:
+class _Part:
     """The targets of one batch, the shape of the outputs for them, and the weight of its loss."""
 
     targets: Tensor
@@ -109,24 +103,24 @@ class _TargetBatch:
     weight: float
 
 
-def _read(batches: Iterable[tuple[str, Batch]]) -> dict[str, Read] | None:
-    """Return the targets of each part; None if there are none that are tensors."""
-    read: dict[str, list[tuple[Tensor, int]]] = {}
-    kept: Counter[str] = Counter()
-    for part, batch in batches:
+def _read(batches: Iterable[Batch], known: KnownLoss) -> list[_Part] | None:
+    """Return the targets of the batches; None if there are none, or if they are no tensors."""
+    read: list[tuple[Tensor, int]] = []
+    for batch in batches:
         targets = batch[-1]
         if not isinstance(targets, Tensor) or not targets.ndim or targets.is_complex():
             return None
-        if targets.numel() and kept[part] < MOST_NUMBERS:
-            copied = targets.detach().to("cpu", copy=True)
-            read.setdefault(part, []).append((copied, count_examples(batch)))
-            kept[part] += targets.numel()
-    return dict(read)
-
-
-def _weighted(known: KnownLoss, read: Read) -> list[_TargetBatch]:
+        if not targets.numel():
+            continue
+        read.append((targets.detach().to("cpu", copy=True), count_examples(batch)))
+        if sum(one.numel() for one, _ in read) >= MOST_NUMBERS:
+            break
     total = sum(count for _, count in read)
-    return [_TargetBatch(one, _outputs_for(one, known), count / total) for one, count in read]
+    shapes = [_outputs_for(targets, known) for targets, _ in read]
+    return [
+        _Part(targets, shape, count / total)
+        for (targets, count), shape in zip(read, shapes, strict=True)
+    ] or None
 
 
 def _outputs_for(targets: Tensor, known: KnownLoss) -> tuple[int, ...]:
@@ -141,7 +135,7 @@ def _outputs_for(targets: Tensor, known: KnownLoss) -> tuple[int, ...]:
 # --- classes
 
 
-def _of_labels(known: KnownLoss, batches: Sequence[_TargetBatch]) -> Guess:
+def _of_labels(known: KnownLoss, parts: Sequence[_Part]) -> Guess:
     """The frequencies of the classes, as log-probabilities."""
     # Counts are enough, and outputs for each word of a large vocabulary would not fit into memory.
     classes, options = known.outputs[1], known.options
@@ -150,18 +144,18 @@ def _of_labels(known: KnownLoss, batches: Sequence[_TargetBatch]) -> Guess:
     smoothing, ignored = options.get("label_smoothing", 0.0), options.get("ignore_index", -100)
     averaged = options.get("reduction", "mean") == "mean"
     pull = torch.zeros(classes, dtype=torch.float64)  # loss = -(pull * log-probabilities).sum()
-    for batch in batches:
-        labels = batch.targets.long().flatten()
+    for part in parts:
+        labels = part.targets.long().flatten()
         counts = torch.bincount(labels[labels != ignored], minlength=classes).double()
-        share = batch.weight / ((weight * counts).sum() if averaged else counts.new_ones(()))
+        share = part.weight / ((weight * counts).sum() if averaged else counts.new_ones(()))
         pull += share * weight * ((1 - smoothing) * counts + smoothing / classes * counts.sum())
     logs = (pull / pull.sum()).clamp(min=TINY).log()
     # The loss of an example of each class; one more for what is ignored.
     costs = -(1 - smoothing) * weight * logs - smoothing / classes * (weight * logs).sum()
     costs, sizes = torch.cat([costs, costs.new_zeros(1)]), torch.cat([weight, weight.new_zeros(1)])
     rows = []
-    for batch in batches:
-        labels = batch.targets.long().reshape(len(batch.targets), -1)
+    for part in parts:
+        labels = part.targets.long().reshape(len(part.targets), -1)
         labels = torch.where(labels == ignored, classes, labels)
         rows.append(costs[labels].sum(dim=1) / (sizes[labels].sum(dim=1) if averaged else 1))
     return _with_error(0.0 - float((pull * logs).sum()), torch.cat(rows))
@@ -175,59 +169,56 @@ class _Objective:
     """The loss of constant outputs, as a function of the constant."""
 
     known: KnownLoss
-    batches: Sequence[_TargetBatch]  # with targets in float64
+    parts: Sequence[_Part]  # with targets in float64
 
     @property
     def count(self) -> int:
         """The number of rows."""
-        return sum(len(one.targets) for one in self.batches)
+        return sum(len(one.targets) for one in self.parts)
 
     def value(self, constant: Tensor) -> Tensor:
         """The loss, a mean over the batches."""
-        losses = [one.weight * self._loss(one, constant) for one in self.batches]
+        losses = [one.weight * self._loss(one, constant) for one in self.parts]
         return torch.stack(losses).sum()
 
     def gradient(self, constant: Tensor) -> Tensor:
         """Its derivative by each number of the constant, batch by batch to save memory."""
         leaf = constant.clone().requires_grad_()
-        for one in self.batches:
+        for one in self.parts:
             (one.weight * self._loss(one, leaf)).backward()  # type: ignore[no-untyped-call]
         return torch.zeros_like(constant) if leaf.grad is None else leaf.grad
 
     def rows(self, constant: Tensor) -> Tensor:
         """The losses of up to `ROWS` single rows, evenly spread."""
         losses, before, every = [], 0, -(-self.count // ROWS)
-        for one in self.batches:
+        for one in self.parts:
             chosen = range(-before % every, len(one.targets), every)
             losses += [self._loss(_row(one, row), constant) for row in chosen]
             before += len(one.targets)
         return torch.stack(losses)
 
-    def _loss(self, batch: _TargetBatch, constant: Tensor) -> Tensor:
-        return self.known(constant.expand(batch.outputs), batch.targets)
+    def _loss(self, part: _Part, constant: Tensor) -> Tensor:
+        return self.known(constant.expand(part.outputs), part.targets)
 
 
-def _row(batch: _TargetBatch, row: int) -> _TargetBatch:
-    rows = max(1, batch.outputs[0] // len(batch.targets))
-    return _TargetBatch(batch.targets[row : row + 1], (rows, *batch.outputs[1:]), 1.0)
+def _row(part: _Part, row: int) -> _Part:
+    rows = max(1, part.outputs[0] // len(part.targets))
+    return _Part(part.targets[row : row + 1], (rows, *part.outputs[1:]), 1.0)
 
 
 Solver = Callable[[_Objective, Tensor], Tensor]
 """Returns the best constant, given the loss and a constant of the right shape."""
 
 
-def _guess(known: KnownLoss, read: Read, solve: Solver) -> Guess:
-    batches = _weighted(known, read)
+def _guess(known: KnownLoss, parts: Sequence[_Part], solve: Solver) -> Guess:
     if known.takes_labels:
-        return _of_labels(known, batches)
-    batches = [
-        _TargetBatch(exact(one.targets).double(), one.outputs, one.weight) for one in batches
-    ]
-    shapes = {one.outputs[1:] for one in batches}
+        return _of_labels(known, parts)
+    parts = [_Part(exact(one.targets).double(), one.outputs, one.weight) for one in parts]
+    shapes = {one.outputs[1:] for one in parts}
     shape: tuple[int, ...] = shapes.pop() if len(shapes) == 1 else ()
     if known.function is functional.cross_entropy:  # not one for each pixel
         shape = (known.outputs[1], *[1] * (len(known.outputs) - 2))
-    objective = _Objective(known, batches)
+    objective = _Objective(known, parts)
     constant = solve(objective, torch.zeros(shape, dtype=torch.float64))
     with torch.no_grad():
         loss, rows = float(objective.value(constant)), objective.rows(constant)
@@ -280,12 +271,12 @@ def _of_middles(objective: _Objective, zeros: Tensor) -> Tensor:
 
 
 def _bounds(objective: _Objective, zeros: Tensor) -> tuple[Tensor, Tensor]:
-    low = min(float(one.targets.min()) for one in objective.batches)
-    high = max(float(one.targets.max()) for one in objective.batches)
+    low = min(float(one.targets.min()) for one in objective.parts)
+    high = max(float(one.targets.max()) for one in objective.parts)
     return zeros + low, zeros + high
 
 
-SOLVERS: dict[Callable[..., Tensor], Solver] = {
+_SOLVERS: dict[Callable[..., Tensor], Solver] = {
     functional.cross_entropy: _of_distributions,
     functional.nll_loss: _of_distributions,  # whose targets are labels only
     functional.binary_cross_entropy_with_logits: _of_logits,
