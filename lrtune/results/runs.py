@@ -97,7 +97,7 @@ def checked_runs(runs: Sequence[Run]) -> list[Run]:
 class Cost:
     """The cost of a call to an evaluator."""
 
-    updates: int  # made by the optimizer, those of repeated and discarded training included
+    updates: int  # made by the optimizer, discarded ones included
     val_samples: int
     seconds: float
 
@@ -109,7 +109,8 @@ class Trace(Serializable):
     Attributes:
         steps: The horizon.
         frame: One row per run and recorded step: `run`, `step`, `lr`, `loss`, `batch`.
-        runs: One row per run: `run`, `lr` (peak), `schedule`, `seed`, `outcome`, `steps`.
+        runs: One row per run: `run`, `lr` (peak), `schedule`, `seed`, `outcome`, `steps`,
+            `checkpoint` (its name where one was asked for, else empty).
         validations: One row per run and validation: `run`, `step`, `loss` (validation).
         costs: One row per run: `run`, `updates`, `val_samples`, `seconds`, as this call made them;
             empty where what trained the runs does not count them.

@@ -15,16 +15,12 @@ from lrtune.results.serialization import provenance
 from lrtune.study import tables
 from lrtune.study.catalog import begin_study, study_location
 from lrtune.study.database import Database
-from lrtune.study.fingerprint import (
-    fingerprint,
-    fingerprint_from_json,
-    run_keys,
-    seed_fingerprint,
-)
+from lrtune.study.fingerprint import fingerprint, fingerprint_from_json, seed_fingerprint
 from lrtune.study.leases import HeldRuns, Request
 from lrtune.study.records import RecordedRun, StudyRecords, runs_from_trace, trace_from_runs
 from lrtune.task.task import Task, checked_task
 from lrtune.training import Evaluate, Evaluator, Progress
+from lrtune.training.run_keys import run_keys
 
 POLL = 0.2
 """Seconds between two looks at what another process trains."""

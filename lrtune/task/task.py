@@ -155,14 +155,14 @@ class Task:
         return TrainState(model, self._own_loss(), self._make_optimizer(model, lr))
 
     def copy_state(self, state: TrainState, lr: float) -> TrainState:
-        """Return a copy of a state, with the same optimizer state but the peak rate `lr`."""
+        """Return a copy of a state: with its optimizer's state, but rate and momentum as new."""
         model, loss = deepcopy_module((state.model, state.loss))
-        optimizer = self._make_optimizer(model, lr)
-        # load_state_dict also overwrites the rates, and takes over the tensors that it is given.
-        rates = [group["lr"] for group in optimizer.param_groups]
+        optimizer, keys = self._make_optimizer(model, lr), {"lr", "momentum", "betas"}
+        # load_state_dict also overwrites these, and takes over the tensors that it is given.
+        own = [{k: g[k] for k in keys & g.keys()} for g in optimizer.param_groups]
         optimizer.load_state_dict(copy.deepcopy(state.optimizer.state_dict()))
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        for group, values in zip(optimizer.param_groups, own, strict=True):
+            group.update(values)
         return TrainState(model, loss, optimizer)
 
     def to_device(self, batch: Batch) -> Batch:
