@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lrtune.errors import StudyError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The version of these tables. Every change of them takes the next number."""
 
 MAX_STEPS = 100_000_000
@@ -86,7 +86,8 @@ runs = _table(
         "rate": sa.LargeBinary,
         "batch": sa.LargeBinary,
         "val": sa.LargeBinary,  # the validation loss, or nothing
-        "updates": Number,  # charged to the call that recorded it
+        "checkpoint": sa.String(64),  # its name, if one was asked for; its file may be gone
+        "updates": Number,  # made by the call that recorded it
         "val_samples": Number,
         "seconds": Real,
     },
