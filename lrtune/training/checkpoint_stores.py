@@ -143,7 +143,7 @@ class FolderStore:
             for name in new:
                 with suppress(OSError):
                     self._part(name).unlink(missing_ok=True)
-        self._remove_earlier(new)
+        self._remove_earlier(names.values())
         return names
 
     def load(self, name: str) -> Checkpoint:
@@ -226,8 +226,8 @@ def _read(file: Path) -> Checkpoint:
             raise zipfile.BadZipFile("torch.save compresses nothing, but this is compressed")
         if (odd := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"the checksum of {odd} does not fit")
-    saved = torch.load(file, map_location="cpu", weights_only=True)
-    return dict(saved)
+    with torch.inference_mode(mode=False):  # the caller's: nothing could train on such tensors
+        return dict(torch.load(file, map_location="cpu", weights_only=True))
 
 
 def _score(trace: Trace, run: str) -> tuple[bool, float]:

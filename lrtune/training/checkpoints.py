@@ -25,7 +25,7 @@ Checkpoint = dict[str, Any]
   reacts to the loss.
 - `ema`: None.
 - `buffers`, `attributes`: of model and loss, what is no part of a `state_dict`: buffers that are
-  not persistent, and numbers and texts that training has changed, such as a counter.
+  not persistent, and other attributes that training has changed, such as a counter.
 - `lr` (peak), `schedule` (text), `seed`, `step`, `steps` (the horizon).
 - `losses`: of every step so far, float64. `batches`: the digest of every batch so far, int64.
 """

@@ -1,61 +1,51 @@
 """What training has changed in model, loss and optimizer of a run: saved and restored."""
 
-import copy
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrtune.errors import CheckpointError
 from lrtune.task.task import TrainState
 from lrtune.task.value_texts import value_texts
+from lrtune.training.plain_data import on_cpu
+from lrtune.training.saved_attributes import (
+    Texts,
+    attribute_texts,
+    changed_attributes,
+    restore_attributes,
+)
 
 SavedState = dict[str, Any]
 """`model`, `optimizer`, `loss`, `buffers` and `attributes` of a checkpoint; see `Checkpoint`."""
 
-PLAIN = (bool, int, float, complex, str, bytes, type(None))
-LOADABLE = (*PLAIN, torch.Size, torch.dtype, torch.device)
-"""Types without tensors inside that `torch.load(weights_only=True)` reads."""
-
-Attributes = dict[str, dict[str, dict[str, Any]]]
-"""`model` or `loss`, the name of a part, and the name of an attribute, to its value."""
+Fresh = dict[str, Texts]
+"""`model` and `loss` to what their attributes were before the first update."""
 
 
-def plain_attributes(state: TrainState) -> Attributes:
-    """Return every attribute of model and loss that is a number, a text or a tuple of these."""
-    return {
-        whole: {
-            name: {key: value for key, value in vars(part).items() if _is_plain(value)}
-            for name, part in module.named_modules()
-        }
-        for whole, module in _modules(state).items()
-    }
+def fresh_attributes(state: TrainState) -> Fresh:
+    """Return what the attributes of model and loss are now, before the first update."""
+    return {whole: attribute_texts(module) for whole, module in _modules(state).items()}
 
 
-def save_state(state: TrainState, fresh: Attributes) -> SavedState:
+def save_state(state: TrainState, fresh: Fresh) -> SavedState:
     """Return what training has changed in a run, as copies on the CPU.
 
     Args:
         state: Stays as it is.
-        fresh: The `plain_attributes` before the first update; only those that differ are saved.
+        fresh: What `fresh_attributes` returned; of the attributes only those that differ are saved.
 
     Raises:
         CheckpointError: A part of the state is no plain data; the message names its type.
     """
-    now, saved = plain_attributes(state), SavedState(loss={}, buffers={}, attributes={})
+    saved = SavedState(loss={}, buffers={}, attributes={})
     for whole, module in _modules(state).items():
         saved[whole] = _saved(f"the {whole}", module)
         unsaved = {k: v for k, v in module.named_buffers() if k not in saved[whole]}
-        saved["buffers"][whole] = _on_cpu(unsaved, f"the {whole}")
-        saved["attributes"][whole] = {
-            name: changed
-            for name, those in now[whole].items()
-            if (changed := _changes(those, fresh[whole].get(name, {})))
-        }
+        saved["buffers"][whole] = on_cpu(unsaved, f"the {whole}")
+        saved["attributes"][whole] = changed_attributes(module, fresh[whole])
     return saved | {"optimizer": _saved("the optimizer", state.optimizer)}
 
 
@@ -69,10 +59,9 @@ def restore_state(state: TrainState, saved: SavedState) -> None:
         for whole, module in _modules(state).items():
             _restore_module(module, saved[whole])
             _restore_buffers(module, saved["buffers"].get(whole, {}))
-            for name, changed in saved["attributes"].get(whole, {}).items():
-                vars(module.get_submodule(name)).update(changed)
+            restore_attributes(module, saved["attributes"].get(whole, {}))
         _restore_optimizer(state.optimizer, saved["optimizer"])
-        again = save_state(state, {"model": {}, "loss": {}})
+        again = save_state(state, fresh_attributes(state))
         again["optimizer"] = again["optimizer"]["state"]  # its groups are set before each update
         known = saved | {"optimizer": saved["optimizer"]["state"]}
         for part in ("model", "loss", "buffers", "optimizer"):
@@ -95,41 +84,7 @@ def _saved(what: str, owner: nn.Module | Optimizer) -> Any:
         state = owner.state_dict()
     except Exception as error:
         raise CheckpointError(f"{what} has no state_dict: {error}.") from error
-    return _on_cpu(state, f"{what} ({type(owner).__name__})")
-
-
-def _on_cpu(value: Any, what: str) -> Any:
-    """Return plain data with copies of its tensors; CheckpointError where it is something else."""
-    kind = type(value)
-    if kind in (Tensor, nn.Parameter):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, np.generic):
-        return value.item()
-    if kind in (list, tuple):
-        return kind(_on_cpu(inside, what) for inside in value)
-    if isinstance(value, dict):
-        ordered: Any = OrderedDict if isinstance(value, OrderedDict) else dict
-        made = ordered((key, _on_cpu(inside, what)) for key, inside in value.items())
-        if hasattr(value, "_metadata"):  # the versions of the modules, which loading asks for
-            made._metadata = copy.deepcopy(value._metadata)  # noqa: SLF001
-        return made
-    if kind not in LOADABLE:
-        raise CheckpointError(
-            f"the state of {what} holds a {kind.__module__}.{kind.__qualname__}, which no "
-            "checkpoint can hold: expected tensors, numbers, texts, lists and dicts."
-        )
-    return value
-
-
-def _is_plain(value: object) -> bool:
-    if type(value) is tuple:
-        return all(map(_is_plain, value))
-    return type(value) in PLAIN
-
-
-def _changes(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    # By repr, as NaN does not equal itself, and True equals 1.
-    return {k: v for k, v in now.items() if k not in before or repr(v) != repr(before[k])}
+    return on_cpu(state, f"{what} ({type(owner).__name__})")
 
 
 def _restore_module(module: nn.Module, saved: Mapping[str, Any]) -> None:
@@ -166,7 +121,7 @@ def _restore_buffers(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
 def _restore_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
     fresh = [dict(group) for group in optimizer.param_groups]
     # It takes over the tensors that it is given, so it is given copies.
-    optimizer.load_state_dict(copy.deepcopy(dict(saved)))
+    optimizer.load_state_dict(on_cpu(dict(saved), "the optimizer"))
     for group, before in zip(optimizer.param_groups, fresh, strict=True):
         if isinstance(before["lr"], Tensor):  # on the device, where a capturable optimizer reads it
             group["lr"] = before["lr"].fill_(float(group["lr"]))

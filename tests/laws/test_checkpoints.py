@@ -3,20 +3,23 @@
 import copy
 import functools
 import io
+import random
 import warnings
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import zoo
-from hypothesis import given, settings
+from generated_models import plans
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from zoo import untouched
 
 from lrtune import Cohort, Run, Task
-from lrtune.errors import ArgumentError, CheckpointError
+from lrtune.errors import ArgumentError, CheckpointError, TaskError
 from lrtune.schedules import FEEDBACK, SCHEDULES, constant, cosine, one_cycle, warmup
 from lrtune.schedules.torch_schedulers import to_torch
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
@@ -47,25 +50,34 @@ class Remembering(nn.Module):
         return loss * (1 + self.mean + 0.01 * self.count)
 
 
-class Cooling(nn.Module):
-    """Counts in a plain attribute of a part, and lets that change what it says."""
+class Wayward(nn.Module):
+    """Remembers in plain attributes of a part, and lets that change its answer."""
 
-    class Temperature(nn.Module):
+    class Memory(nn.Module):
         def __init__(self):
             super().__init__()
-            self.value, self.range = 1.0, (0.1, 1.0)
+            self.value, self.range, self.hidden = 1.0, (0.1, 1.0), None
+            self.scale, self.seen, self.named = torch.ones(1), [], {"calls": 0}
+            self.numpy, self.python = np.random.default_rng(1), random.Random(1)
+            self.older, self.torch = np.random.RandomState(1), torch.Generator().manual_seed(1)
 
         def forward(self, inputs):
             if self.training:
                 self.value *= 0.9
-            return inputs * self.value
+                self.scale.mul_(0.99)
+                self.named["calls"] += 1
+                self.seen.append(len(inputs))
+                noise = self.numpy.normal() + self.python.random() + self.older.normal()
+                noise += float(torch.rand((), generator=self.torch))
+                self.hidden = inputs.detach().mean(0) + 0.1 * noise
+            return inputs * self.value * self.scale + self.hidden * len(self.seen) / 9
 
     def __init__(self):
         super().__init__()
-        self.layer, self.temperature = nn.Linear(3, 3), self.Temperature()
+        self.layer, self.memory = nn.Linear(3, 3), self.Memory()
 
     def forward(self, inputs):
-        return self.temperature(self.layer(inputs))
+        return self.memory(self.layer(inputs))
 
 
 def trained_parameters(model):
@@ -101,7 +113,7 @@ CYCLES = {"momentum", "nesterov", "adam", "adamw", "amsgrad", "fused", "groups",
 @functools.cache
 def task(model="dropout", optimizer="momentum", loss=None):
     inputs, labels = zoo.tensors(model)
-    made = zoo.born(Cooling) if model == "cooling" else zoo.model(model)
+    made = zoo.born(Wayward) if model == "wayward" else zoo.model(model)
     return Task(
         made, (inputs, labels), optimizer=OPTIMIZERS[optimizer], loss=loss and loss(),
         val=(inputs[:9], labels[:9]), batch_size=8,
@@ -182,7 +194,7 @@ def test_every_optimizer_resumes(optimizer, at):
 
 @settings(max_examples=2)
 @given(at=WITHIN)
-@pytest.mark.parametrize("model", sorted({*zoo.MODELS, "cooling"}))
+@pytest.mark.parametrize("model", sorted({*zoo.MODELS, "wayward"}))
 def test_every_model_resumes(model, at):
     assert_resumes(task(model, "adamw"), [Run("a", 0.03), Run("b", 0.03, seed=1)], at)
 
@@ -211,6 +223,21 @@ def test_a_factory_resumes(at):
     data = zoo.vectors()
     brought = Task(zoo.dropout, data, val=data, batch_size=8)
     assert_resumes(brought, [Run("a", 0.03, seed=1), Run("b", 0.03, seed=2)], at)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")  # torch's, of frozen
+@settings(max_examples=150)
+@given(plan=plans(), at=AT, optimizer=st.sampled_from(["momentum", "adamw"]))
+def test_generated_models_resume(plan, at, optimizer):
+    assume(not plan.refused)
+    _, handed = plan.brought()
+    data = zoo.images()
+    try:
+        brought = Task(handed, data, val=data, batch_size=8, optimizer=OPTIMIZERS[optimizer])
+    except TaskError:
+        assume(False)
+    assert_resumes(brought, [Run("a", 0.01), Run("b", 0.02, seed=1)], at)
 
 
 def test_a_checkpoint_can_be_resumed_again_and_again():

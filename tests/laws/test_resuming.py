@@ -517,6 +517,17 @@ def test_nothing_of_the_users_is_touched(folder):
             evaluate.prune([])
 
 
+@pytest.mark.parametrize("caller", [torch.no_grad, torch.inference_mode])
+def test_a_caller_in_any_grad_mode_can_resume(folder, caller):
+    adam = torch.optim.Adam
+    whole = Evaluator(a_task(optimizer=adam))(RUNS[:2], STEPS, stage="s")
+    for until in SEGMENTS:
+        with caller():
+            evaluate = Evaluator(a_task(optimizer=adam), checkpoints=folder)
+            trace = evaluate(RUNS[:2], STEPS, stage="s", until=until, checkpoint=True)
+    same(trace, whole, names=False)
+
+
 @settings(max_examples=5)
 @given(rows=st.lists(st.tuples(st.text(max_size=3), st.floats(0.1, 1)), min_size=1, max_size=3))
 def test_a_plain_function_needs_no_names(rows):

@@ -35,6 +35,12 @@ SPENT = {"id", "session", "updates", "val_samples", "seconds", "checksum"}
 """Columns of a recorded run that say how it was made."""
 
 
+@pytest.fixture(autouse=True)
+def nowhere_else(tmp_path, monkeypatch):
+    """With a server, checkpoints lie below the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
 class Interrupted:
     """An evaluator that is interrupted at one of its calls, before or after it has trained."""
 
@@ -53,7 +59,7 @@ class Interrupted:
         return trace
 
 
-def session(where, at=0, *, after=False, engine="loop", runs=RUNS, task=a_task):
+def session(where, at=0, *, after=False, engine="loop", runs=RUNS, task=a_task, scale=1):
     """All segments in one session, which may be interrupted; their traces, and what trained."""
     study = Study(where, task())
     inner = Evaluator(task(), engine=engine, decide=study.decide, checkpoints=study.checkpoints)
@@ -61,7 +67,8 @@ def session(where, at=0, *, after=False, engine="loop", runs=RUNS, task=a_task):
     evaluate = study.evaluator(counted, engine)
     traces = []
     for until in SEGMENTS:
-        traces.append(evaluate(runs, STEPS, stage="s", until=until, checkpoint=True))
+        wish = {"stage": "s", "until": until * scale, "checkpoint": True}
+        traces.append(evaluate(runs, STEPS * scale, **wish))
         failed = set(traces[-1].runs.query("outcome != ['PAUSED', 'FINISHED']")["run"])
         runs = [run for run in runs if run.name not in failed]
     return traces, counted, study, evaluate

@@ -14,7 +14,7 @@ from lrtune.task.random_state import seed_everything
 from lrtune.task.task import Task, TrainState
 from lrtune.training.checkpoints import Checkpoint, add_peaks
 from lrtune.training.engines import StepSettings
-from lrtune.training.saved_state import Attributes, plain_attributes, restore_state, save_state
+from lrtune.training.saved_state import Fresh, fresh_attributes, restore_state, save_state
 
 
 @dataclass
@@ -23,7 +23,7 @@ class RunState:
 
     state: TrainState
     peaks: list[float]
-    fresh: Attributes  # before the first update
+    fresh: Fresh  # its attributes before the first update
 
     def step(self, settings: StepSettings, loss: Tensor) -> None:
         """Step the optimizer; its parameter groups keep the ratios of their peak rates."""
@@ -54,7 +54,7 @@ class Loop:
         with name_run_in_errors("starting", run):
             if like is None:
                 state = self._task.init_state(run.seed, run.lr)
-                fresh = plain_attributes(state)
+                fresh = fresh_attributes(state)
             else:
                 parent = self.states[like]
                 state, fresh = self._task.copy_state(parent.state, run.lr), parent.fresh
