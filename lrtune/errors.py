@@ -9,6 +9,7 @@ Exceptions of the user's own code pass through, with a note.
     ├── ScheduleError           (also a ValueError)
     ├── TaskError               (also a ValueError)
     ├── EngineError
+    ├── CheckpointError
     ├── SearchError
     ├── TargetError             (also a ValueError)
     ├── ResultsError
@@ -22,6 +23,7 @@ import math
 
 __all__ = [
     "ArgumentError",
+    "CheckpointError",
     "EngineError",
     "LrtuneError",
     "OtherTaskError",
@@ -57,6 +59,10 @@ class TaskError(LrtuneError, ValueError):
 
 class EngineError(LrtuneError):
     """An engine cannot train this task; the `loop` engine can train every task."""
+
+
+class CheckpointError(LrtuneError):
+    """The state of a run cannot be saved as plain data, or a checkpoint does not fit a run."""
 
 
 class SearchError(LrtuneError):

@@ -1,5 +1,6 @@
 """The search within a budget: short runs, longer ones around the best, and an answer between."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -17,7 +18,7 @@ from lrtune.analysis.rate_estimate import (
 )
 from lrtune.errors import SearchError
 from lrtune.results import Trace, concat_traces
-from lrtune.results.runs import Cost, Run, grid
+from lrtune.results.runs import Run, grid
 from lrtune.results.schema import CHECKS, as_table
 from lrtune.training import Evaluate
 from lrtune.tuning.planning import Budget, Plan
@@ -41,15 +42,14 @@ class BudgetSearch:
         self._levels: dict[str, float] = {}  # the loss of each run after the long horizon
         self._traces: dict[str, Trace] = {}  # the last trace of each run, but for verification
         self._steps: dict[str, int] = {}  # how far each run was trained
-        self._resumes = True  # whether `evaluate` goes on with runs that it has trained before
         self._start = self._stderr = math.nan
 
     def run(self, coarse: Sequence[float]) -> Answer:
         """Coarse grid, rates between, longer runs, answer, verification, as the budget allows."""
         if not self._train_short(coarse, "coarse"):
             raise SearchError(
-                f"the budget of {self.plan.updates} updates does not pay for the coarse grid and "
-                "the choice of an engine. Give a larger budget, or choose the engine `loop`."
+                f"the budget of {self.plan.updates} updates does not pay for the coarse grid. "
+                "Give a larger budget."
             )
         self.history.grow(
             lambda: leading_rate(self._short, self._stderr),
@@ -171,16 +171,12 @@ class BudgetSearch:
         self._long |= dict.fromkeys(failed, math.inf)
         new = [rate for rate in rates if rate not in self._long]
         runs = going = grid(new, self.history.seeds)
-        missing = sum(self.plan.long - self._steps.get(run.name, 0) for run in runs)
-        self._resumes = self._resumes and self._price(runs, self.plan.long) <= missing
         if not self._pays(runs, self.plan.long):
             return False
         for rate in new:
             self.history.stages.setdefault(rate, stage)
-        # Where every call begins anew, only the last segment is worth its price.
-        shares = SEGMENTS if self._resumes else SEGMENTS[-1:]
         traces: list[Trace] = []
-        for until in sorted({round(self.plan.long * share) for share in shares}):
+        for until in sorted({round(self.plan.long * share) for share in SEGMENTS}):
             if not going or (traces and not self._pays(going, until)):
                 break
             traces.append(self._train(going, until, stage))
@@ -194,25 +190,25 @@ class BudgetSearch:
 
     def _pays(self, runs: Sequence[Run], until: int) -> bool:
         """Whether the budget pays for these runs up to a step, and for the verification after."""
-        verification = self.plan.steps - self.plan.long * self._resumes
-        left = self.budget.remaining - verification * self.plan.verify
-        return self._price(runs, until) <= left
+        verification = (self.plan.steps - self.plan.long) * self.plan.verify
+        return self._price(runs, until) <= self.budget.remaining - verification
 
     def _price(self, runs: Sequence[Run], until: int) -> int:
-        """The most updates that training these runs up to a step may take."""
-        price = getattr(self._evaluate, "price", None)
-        if price is not None:
-            return sum(price(runs, self.plan.steps, until))
-        # A plain function that reports no costs goes on, as `Evaluate` says.
-        anew = any(len(trace.costs) for trace in self._traces.values())
-        return sum(until - (0 if anew else self._steps.get(run.name, 0)) for run in runs)
+        """The steps that these runs are yet to be trained up to this one.
+
+        What an evaluator makes beyond these, such as again after an interruption, is not charged:
+        so a search that was resumed asks for the same runs as one that was not.
+        """
+        return sum(max(0, until - self._steps.get(run.name, 0)) for run in runs)
 
     def _train(self, runs: Sequence[Run], until: int, stage: str) -> Trace:
-        """Train runs up to a step, and charge the cost to the budget."""
-        price, verify = self._price(runs, until), stage == "verify"
+        """Train runs up to a step, and charge their new steps to the budget."""
+        verify = stage == "verify"
         validate = 0 if verify else None
         trace = self._evaluate(runs, self.plan.steps, stage=stage, until=until, validate=validate)
-        self.budget.charge(stage, trace.cost if len(trace.costs) else Cost(price, 0, 0.0))
+        made = zip(trace.runs["run"], trace.runs["steps"], strict=True)
+        updates = sum(max(0, int(steps) - self._steps.get(name, 0)) for name, steps in made)
+        self.budget.charge(stage, dataclasses.replace(trace.cost, updates=updates))
         self._steps |= {run.name: until for run in runs}
         if not verify:  # rates are compared over equal lengths
             self._traces |= {run.name: trace for run in runs}
