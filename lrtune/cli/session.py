@@ -4,6 +4,7 @@ import contextlib
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,13 +13,16 @@ from typing import Any, Self, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome
-from lrtune.cli.output import INDENT, answer_object, print_error, print_results
+from lrtune.cli.answers import INDENT, answer_object, print_results
+from lrtune.cli.options import check_folder
+from lrtune.cli.output import print_error
+from lrtune.cli.progress import ProgressDisplay
 from lrtune.cli.task_file import default_study, task_of
 from lrtune.errors import ArgumentError, LrtuneError, ResultsError, SearchError, has_location
-from lrtune.reporting import report
+from lrtune.reporting import answers_first, report
+from lrtune.reporting.statements import setting
 from lrtune.results import Result, Trace
 from lrtune.results.runs import Run
 from lrtune.study.study import Study
@@ -47,27 +51,20 @@ class Session:
     no_study: bool
     out: Path
     as_json: bool
-    seed: int
+    seed: int | None
 
     def __post_init__(self) -> None:
         """Load nothing yet: errors in the user's file are printed by the session as well."""
         self.results: list[Result] = []
+        self._begin = time.monotonic()
         self.exit_code = ANSWER
         self._study: Study | None = None
         self._evaluator: Evaluator | None = None
         self._unfinished: list[Trace] = []
         self._console = Console(stderr=True, highlight=False)
-        self._bar = Progress(
-            TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} updates"),
-            TimeRemainingColumn(compact=True),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._stages: dict[str, TaskID] = {}
-        self._last_progress = ""
+        self.display = ProgressDisplay(self._console, self.print_status)
+        self.saved: Path | None = None
+        self._error = ""
         self._interrupted = False
 
     def __enter__(self) -> Self:
@@ -76,21 +73,23 @@ class Session:
             self._check_options()
         except ArgumentError as error:
             raise SystemExit(print_error(error, self._console)) from None
-        self._bar.start()
+        self.display.start()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         """Print the error, if any, and all results; True, as the error is handled."""
-        self._bar.stop()
+        self.display.stop()
         if signal.getsignal(signal.SIGINT) == self._interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if isinstance(error, KeyboardInterrupt):
             self.exit_code = INTERRUPTED
+            self._unfinished.clear()
             self._console.print(f"[bold]Interrupted.[/] {self._how_to_resume()}")
         elif isinstance(error, Exception):
             self._add_notes(error)
+            self._error = str(error)
             self.exit_code = print_error(error, self._console)
         elif error is not None:
             return False
@@ -112,7 +111,7 @@ class Session:
         """Trains runs of the task; a study records them, and the session keeps their traces."""
         if not self.no_study:
             self._study = Study(
-                self.study or default_study(self.target, self.device),
+                self.study_name,
                 self.task,
                 fresh=self.fresh,
                 force=self.force,
@@ -132,6 +131,13 @@ class Session:
             inner = study.evaluator(self._evaluator, self.engine)
         return _TraceKeeper(inner, self._unfinished)
 
+    @property
+    def study_name(self) -> str:
+        """The name of the study, or its URL."""
+        return self.study or default_study(self.target, self.device)
+
+    # --- what commands do
+
     def run(self, verb: Callable[..., Answer], *arguments: Any, **settings: Any) -> Answer:
         """Call a verb such as `lrtune.search` on the task, and keep its result."""
         result = verb(self.task, *arguments, evaluate=self.evaluate, **settings)
@@ -141,17 +147,19 @@ class Session:
             self._study.record(result)
         return result
 
+    def time_left(self, limit: float | None) -> float | None:
+        """What is left of a time limit of the whole command, in seconds."""
+        return None if limit is None else max(0.0, limit - (time.monotonic() - self._begin))
+
     def print_status(self, text: str) -> None:
         """Print a line on standard error, apart from the answers."""
         self._console.print(escape(text), soft_wrap=True)
 
+    # --- how a command begins and ends
+
     def _check_options(self) -> None:
-        """Refuse what would fail later: nobody should learn of it after an hour of training."""
-        folder = self.out.resolve().parent
-        if not folder.is_dir():
-            raise ArgumentError(f"--out {self.out}: there is no folder {folder}. Create it.")
-        if self.out.is_dir():
-            raise ArgumentError(f"--out {self.out} is a folder. Name a file in it.")
+        """Refuse what would fail later."""
+        check_folder("--out", self.out)
         if self.study and self.no_study:
             raise ArgumentError(f"got --study {self.study} and --no-study. Leave one of them out.")
 
@@ -164,36 +172,32 @@ class Session:
     def _show_progress(self, stage: str, done: int, total: int) -> None:
         if self._interrupted:
             raise KeyboardInterrupt
-        self._last_progress = f"after {done} of {total} updates of the stage {stage!r}"
-        if stage not in self._stages:
-            self._stages[stage] = self._bar.add_task(stage, total=total)
-        self._bar.update(self._stages[stage], completed=done, total=total)
+        self.display.updates(stage, done, total)
 
     def _add_notes(self, error: Exception) -> None:
         """Say where an error struck, and with SearchError which runs failed."""
-        if self._last_progress and not has_location(error) and not isinstance(error, LrtuneError):
+        if self.display.last and not has_location(error) and not isinstance(error, LrtuneError):
             # Errors that a signal raises, such as the death of a loader's worker, strike anywhere.
-            error.add_note(self._last_progress)
+            error.add_note(self.display.last)
         if isinstance(error, SearchError) and self._unfinished:
             runs = self._unfinished[-1].runs
             for run in runs[runs["outcome"].isin(FAILED_OUTCOMES)].head(3).itertuples():
                 error.add_note(
-                    f"run {run.run!r} (peak rate {run.lr:g}, seed {run.seed}) at step "
+                    f"run {run.run!r} ({setting(run.lr, run.schedule)}, seed {run.seed}) at step "
                     f"{run.steps - 1}: {Outcome[run.outcome].value}"
                 )
 
     def _how_to_resume(self) -> str:
-        if not self.results and not self._unfinished:
-            return "Nothing was finished. Run the same command again to resume."
-        again = "resume" if self._study is not None else "start again"
-        return f"The finished part is printed below. Run the same command again to {again}."
+        again = "go on" if self._study is not None else "start again"
+        below = "What was finished is printed below. " if self.results else ""
+        return f"{below}Run the same command again to {again}."
 
     def _deliver(self) -> None:
         for sentence in self._evaluator.engine_notes if self._evaluator is not None else []:
             self.print_status(f"Engine: {sentence}")
         if not self.as_json:
-            print_results(self.results)
-        results: list[Result] = [*self.results, *self._unfinished]
+            print_results(self.results, saved=self.saved)
+        results = answers_first([*self.results, *self._unfinished])
         path = None
         if results:
             try:
@@ -201,7 +205,7 @@ class Session:
             except ResultsError as error:
                 self.exit_code = self.exit_code or print_error(error, self._console)
         if self.as_json:
-            answer = answer_object(results, path)
+            answer = answer_object(results, report=path, saved=self.saved, error=self._error)
             sys.stdout.write(json.dumps(answer, allow_nan=False) + "\n")
         elif path is not None:
             line = f"{'Report':<{INDENT}}{escape(str(path))}"
@@ -209,7 +213,7 @@ class Session:
 
 
 class _TraceKeeper:
-    """An evaluator that appends every trace to a list, so that an interruption loses none."""
+    """An evaluator that appends every trace to a list, so that an error loses none."""
 
     def __init__(self, inner: Evaluate, traces: list[Trace]) -> None:
         self._inner, self._traces = inner, traces
