@@ -58,37 +58,40 @@ ANSWERS = {
 }
 RATES = {
     "lr": "float64",
-    "stage": "str",  # where it was first trained: coarse, between, longer or fine, answer
+    "stage": "str",  # where it was first trained: coarse, horizons, fine
     "verdict": "str",  # too low, good, high, diverged
-    "mean": "float64",  # mean score over the seeds; lower is better, NaN if a run failed
-    "low": "float64",  # interval of its paired difference to the best rate
-    "high": "float64",
-    "tied": "bool",  # cannot be told apart from the best
-    "failed": "int64",  # runs that diverged or became non-finite
+    "schedule": "str",  # of its longest run
+    "steps": "int64",  # how far that was trained
+    "loss": "float64",  # mean loss of its longest runs; NaN if one failed
+    "runs": "int64",  # how many those are
+    "failed": "int64",  # runs that diverged or became non-finite, of all with this rate
 }
-SCORES = {
-    "lr": "float64",
+TRIED = {
+    "run": "str",
+    "stage": "str",
+    "lr": "float64",  # peak rate
+    "schedule": "str",  # the call that makes it
     "seed": "int64",
+    "steps": "int64",  # the horizon
+    "until": "int64",  # how far it was trained
     "outcome": "str",  # a name in lrtune.analysis.curves.Outcome
     "start": "float64",  # first training loss
-    "train": "float64",  # mean training loss of the last fifth of the run
-    "val": "float64",  # validation loss at the end; NaN without validation data
-    "score": "float64",  # val where there is any, else train; NaN if the run failed
+    "train": "float64",  # mean training loss of the last fifth of what was trained
+    "loss": "float64",  # validation loss on what selects; NaN where it was not measured
+    "test": "float64",  # validation loss on what selected nothing; NaN likewise
+    "checkpoint": "str",  # the name of its checkpoint; empty if there is none
 }
-CURVES = {"lr": "float64", "seed": "int64", "step": "int64", "loss": "float64"}
-CHECKS = {
-    "lr": "float64",
-    "seed": "int64",
-    "outcome": "str",
-    "short": "float64",  # training loss at the end of the short run
-    "long": "float64",  # training loss at the end of the full length
-    "passed": "bool",
+CURVES = {"run": "str", "step": "int64", "loss": "float64"}
+PLAN = {
+    "stage": "str",
+    "runs": "int64",
+    "steps": "int64",  # of its longest run
+    "cost": "float64",  # in full trainings
 }
 SPENDING = {
     "stage": "str",
-    "planned": "int64",  # updates set aside before anything trained
-    "spent": "int64",  # updates made
-    "val_samples": "int64",  # samples validated
+    "planned": "float64",  # in full trainings, before anything trained
+    "spent": "float64",
 }
 RANKING = {
     "rank": "int64",  # 1 is the lowest final loss

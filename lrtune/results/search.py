@@ -1,100 +1,209 @@
 """The result of a search."""
 
+import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
 from lrtune import figures
-from lrtune.analysis.curves import Outcome
-from lrtune.analysis.rate_estimate import decays
+from lrtune.analysis.short_runs import rounded
+from lrtune.errors import ArgumentError, CheckpointError
 from lrtune.results.optuna_export import ExportedTrial, add_to_optuna, run_id
-from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, SPENDING, table_field
+from lrtune.results.schema import CURVES, RATES, SPENDING, TRIED, table_field
 from lrtune.results.serialization import Serializable
 from lrtune.schedules import parse
+from lrtune.schedules.registry import registered_name
 from lrtune.schedules.snippets import snippet
 
 if TYPE_CHECKING:
     from optuna.study import Study
     from plotly.graph_objects import Figure
 
+Load = Callable[[str], dict[str, Any]]
+"""Takes the name of a checkpoint, and returns it."""
+
+
+@dataclass(frozen=True)
+class BestRun:
+    """The whole training that was kept.
+
+    Attributes:
+        lr: Its peak rate.
+        seed: Its seed.
+        selected: The loss by which it was chosen: on the half of the validation data that selects;
+            without validation data the training loss of its last fifth.
+        loss: The stated loss, on the half that selected nothing; NaN where there is none.
+        stderr: The sampling error of `loss`; NaN where there is none.
+        samples: How many validation samples `loss` was measured on.
+        of: How many validation samples there are.
+        checkpoint: The file that holds its weights, or a name in memory; empty without one.
+    """
+
+    lr: float
+    seed: int
+    selected: float
+    loss: float
+    stderr: float
+    samples: int
+    of: int
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What a new training with the recommended settings and another seed ends at.
+
+    Attributes:
+        expected: Its expected loss, the mean of the whole trainings at nearly that peak.
+        low: Where the 90 % interval of one such training begins.
+        high: Where it ends.
+        runs: The number of trainings that this rests on.
+    """
+
+    expected: float
+    low: float
+    high: float
+    runs: int
+
 
 @dataclass(frozen=True, eq=False)
 class SearchResult(Serializable):
-    """The result of a search: a rate with its interval, a schedule, and the evidence.
+    """The result of a search: a rate with its schedule, the best training, and the evidence.
 
     Attributes:
-        lr: The learning rate that is best when it is kept to the end.
-        interval: 90 % interval of the best rate.
-        schedule: The recommended schedule, a name in `schedules.SCHEDULES`.
-        peak: The peak rate for that schedule.
-        because: Why this rate, in a sentence.
-        notes: What a reader should know: grown grids, steps down.
+        lr: The recommended peak rate, for `schedule`: the rate to hand to the optimizer.
+        schedule: The schedule that it goes with, as a call that `schedules.parse` reads.
+        interval: With 90 % probability it holds the best peak for `steps` with that schedule.
+        good_range: Peaks whose expected loss is within 5 % of the best one's.
         steps: The length of training that the answer is for, in optimizer updates.
-        horizon: The length of the short runs.
-        verified: Whether `lr` stayed stable in every run of the full length that was made with it:
-            one from a budget of 2 on, one for each seed without a limit.
-        frame: One row per rate: `lr`, `stage`, `verdict` (too low, good, high, diverged), `mean`
-            score, `low` and `high` of its paired difference to the best, `tied`, `failed` runs.
-        scores: One row per rate and seed: `lr`, `seed`, `outcome`, `start`, `train`, `val`,
-            `score`.
-        curves: One row per rate, seed and step of the short runs: `lr`, `seed`, `step`, `loss`.
-        checks: One row per seed of each longer run: `lr`, `seed`, `outcome`, `short`, `long`,
-            `passed`.
+        best: The best of the whole trainings; None where none was trained to its end.
+        retrained: What to expect of a new training; None without `best`.
+        because: Why this rate, in a sentence.
+        confidence: What was trained to verify it.
+        notes: What a reader should know: grown grids, limits, rates that failed.
+        stopped: Why the search ended: budget, gain, rate only, time, interrupted.
+        budget: The most that could be spent, in full trainings.
+        cost: What was spent, validation included.
+        scores: What the scores are: logs of losses, or shares of the fall.
         manifest: The task, the settings and the versions, as text.
-        confidence: How far the answer can be trusted, and what would make it surer.
-        spending: With a budget, one row per stage: `stage`, `planned`, `spent`, in updates.
+        frame: One row per rate: `lr`, `stage`, `verdict` (too low, good, high, diverged),
+            `schedule`, `steps`, `loss`, `runs`, `failed`.
+        runs: One row per run: `run`, `stage`, `lr`, `schedule`, `seed`, `steps`, `until`,
+            `outcome`, `start`, `train`, `loss`, `test`, `checkpoint`.
+        curves: Training losses of all runs, thinned: `run`, `step`, `loss`.
+        spending: One row per stage: `stage`, `planned`, `spent`, in full trainings.
     """
 
     kind: ClassVar[str] = "search"
 
     lr: float
-    interval: tuple[float, float]
     schedule: str
-    peak: float
+    interval: tuple[float, float]
+    good_range: tuple[float, float]
+    steps: int
+    best: BestRun | None
+    retrained: Retrained | None
     because: str
     confidence: str
     notes: tuple[str, ...]
-    steps: int
-    horizon: int
-    verified: bool
+    stopped: str
+    budget: float
+    cost: float
+    scores: str
     manifest: dict[str, str]
     frame: pd.DataFrame = table_field(RATES)
-    scores: pd.DataFrame = table_field(SCORES)
+    runs: pd.DataFrame = table_field(TRIED)
     curves: pd.DataFrame = table_field(CURVES)
-    checks: pd.DataFrame = table_field(CHECKS)
     spending: pd.DataFrame = table_field(SPENDING)
 
-    @property
-    def check(self) -> str:
-        """Whether the rate stayed stable at the full length: `held`, `not held`, `not tried`."""
-        if self.verified:
-            return "held"
-        return "not held" if len(self.checks) else "not tried"
+    # --- what was trained
 
-    def snippet(self, schedule: str | None = None) -> str:
-        """Python code of a schedule for `steps` steps, to paste into a training script.
+    def attach(self, load: Load, make_model: Callable[[], Any]) -> None:
+        """Let `model` and `state_dict` work; neither is saved in JSON."""
+        object.__setattr__(self, "_load", load)
+        object.__setattr__(self, "_make_model", make_model)
 
-        The recommended schedule starts at `peak`. So does any other that decays; one that hardly
-        leaves its peak, such as `constant`, starts at `lr`.
+    def checkpoint(self) -> dict[str, Any]:
+        """The best training's checkpoint: {model, optimizer, scheduler, ema, lr, schedule, step}.
+
+        Raises:
+            ArgumentError: No whole training was made.
+            CheckpointError: It is not at hand.
+        """
+        if self.best is None:
+            raise ArgumentError(
+                "no whole training was made, so there is no model. Give a larger budget: "
+                "`lrtune.plan` shows what it buys."
+            )
+        name, load = self.best.checkpoint, getattr(self, "_load", None)
+        if load is not None and name:
+            found: dict[str, Any] = load(name)
+            return found
+        if not name or not Path(name).is_file():
+            raise CheckpointError(
+                f"the weights of the best training are not at hand ({name or 'not saved'}). They "
+                "are kept in memory, or in the folder of a study; `found.save(path)` writes them."
+            )
+        import torch  # noqa: PLC0415
+
+        loaded: dict[str, Any] = torch.load(name, map_location="cpu", weights_only=True)
+        return loaded
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of the best training's weights and buffers, on the CPU; for `load_state_dict`."""
+        return copy.deepcopy(dict(self.checkpoint()["model"]))
+
+    def model(self, task: Any = None) -> Any:
+        """A new module with the best training's weights, on the CPU and in eval mode.
 
         Args:
-            schedule: A name in `schedules.SCHEDULES`, or a call such as `cosine(floor=0.1)`;
-                `self.schedule` when None.
+            task: The task, where this result was read from JSON.
+        """
+        weights = self.state_dict()
+        make = getattr(self, "_make_model", None) if task is None else task.new_model
+        if make is None:
+            raise ArgumentError("a result that was read from a file needs the task: model(task).")
+        made = make()
+        made.load_state_dict(weights)
+        return made.cpu().eval()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the best training's checkpoint; `torch.load(path, weights_only=True)` reads it."""
+        import torch  # noqa: PLC0415
+
+        wanted = ("model", "optimizer", "scheduler", "ema", "lr", "schedule", "step")
+        found = self.checkpoint()
+        torch.save({name: found[name] for name in wanted}, path)
+        return Path(path)
+
+    # --- how to use it
+
+    def snippet(self, schedule: str | None = None) -> str:
+        """Python code of the recommended rate and schedule, to paste into a training script.
+
+        Args:
+            schedule: Another schedule, at the same peak; `self.schedule` when None.
 
         Raises:
             ArgumentError: There is no such schedule, or it does not take these arguments.
         """
-        shape = parse(schedule or self.schedule)
-        at_peak = schedule is None or decays(shape)
-        return snippet(shape, self.peak if at_peak else self.lr, self.steps)
+        return snippet(parse(schedule or self.schedule), self.lr, self.steps)
+
+    def scheduler(self, optimizer: Any) -> Any:
+        """The recommended schedule as a scheduler of torch; give the optimizer `lr` before."""
+        from lrtune.schedules.torch_schedulers import to_torch  # noqa: PLC0415
+
+        return to_torch(parse(self.schedule), optimizer, self.steps)
 
     def to_optuna(self, storage: Any = None) -> "Study":
         """Add the finished runs as trials to the Optuna study `lrtune-search`.
 
-        The value of a short run is its score, that of a run of the full length its training loss.
-        Repeating it adds nothing twice.
+        The value of a trial is its validation loss, or without one its training loss. Repeating it
+        adds nothing twice.
 
         Args:
             storage: An Optuna storage or its URL; None for a study in memory.
@@ -102,42 +211,41 @@ class SearchResult(Serializable):
         Raises:
             ArgumentError: The storage cannot be used.
         """
-        losses = dict(iter(self.curves.groupby(["lr", "seed"])))
-
-        def trial(row: Any, steps: int, value: float, *more: str, **others: Any) -> ExportedTrial:
-            return ExportedTrial(
-                key=run_id(self.manifest, steps, row.lr, row.seed, *more),
+        curves = {
+            name: some.set_index("step")["loss"].to_dict()
+            for name, some in self.curves.groupby("run")
+        }
+        trials = [
+            ExportedTrial(
+                key=run_id(self.manifest, row.steps, row.until, row.lr, row.seed, row.schedule),
                 lr=row.lr,
-                schedule="constant",
-                call="constant()",
+                schedule=registered_name(parse(row.schedule)) if "(" in row.schedule else "other",
+                call=row.schedule,
                 seed=row.seed,
-                steps=steps,
+                steps=row.until,
                 outcome=row.outcome,
-                value=value,
-                **others,
+                value=row.train if math.isnan(row.loss) else row.loss,
+                losses=curves.get(row.run, {}),
+                more={"value": "training loss" if math.isnan(row.loss) else "validation loss"},
             )
-
-        # A run that was stopped early, far behind, has no final loss that a trial could hold.
-        short = [
-            trial(
-                row,
-                self.horizon,
-                row.score,
-                losses=losses[row.lr, row.seed].set_index("step")["loss"].to_dict(),
-                more={"value": "training loss" if math.isnan(row.val) else "validation loss"},
-            )
-            for row in self.scores[self.scores["outcome"] != Outcome.RETIRED.name].itertuples()
+            for row in self.runs.itertuples()
+            if row.stage != "before"
         ]
-        full = [
-            trial(row, self.steps, row.long, "full length", more={"value": "training loss"})
-            for row in self.checks.itertuples()
-        ]
-        return add_to_optuna([*short, *full], "lrtune-search", storage)
+        return add_to_optuna(trials, "lrtune-search", storage)
 
     def figure(self) -> "Figure":
-        """Score over rate, with every seed; verdicts in colour; the interval shaded."""
-        return figures.rates_figure(self.frame, self.scores, self.lr, self.interval)
+        """Loss over peak rate, one panel of it for each length; verdicts in colour."""
+        return figures.rates_figure(self.frame, self.runs, self.lr, self.interval)
 
     def curves_figure(self) -> "Figure":
-        """Losses of the short runs over steps, the mean over the seeds, verdicts in colour."""
-        return figures.curves_figure(self.curves, self.frame)
+        """Training losses of all runs over steps, verdicts in colour."""
+        return figures.curves_figure(self.curves, self.runs, self.frame)
+
+
+def printed_rate(rate: float) -> str:
+    """A rate as it is printed.
+
+    >>> printed_rate(0.012345)
+    '0.0123'
+    """
+    return f"{rounded(rate):g}"

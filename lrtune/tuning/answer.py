@@ -1,0 +1,176 @@
+"""From what a search has measured to its result: verdicts, the kept training, and the words."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lrtune.analysis.short_runs import rounded
+from lrtune.analysis.surrogate import Surrogate
+from lrtune.results import SearchResult
+from lrtune.results.schema import RATES, as_table
+from lrtune.results.search import BestRun, Retrained
+from lrtune.tuning.history import Measured
+
+if TYPE_CHECKING:
+    from lrtune.tuning.search import RateSearch, Setting
+
+NEAR = 1.5  # whole trainings at peaks within this factor tell what the recommended one reaches
+
+
+def assemble(
+    strategy: "RateSearch", setting: "Setting", stopped: str, manifest: dict[str, str]
+) -> SearchResult:
+    """The result of a search that has an answer."""
+    surrogate, history = strategy.surrogate, strategy.experiment.history
+    lr = clip(surrogate.best_rate(), setting.limits)
+    low, high = (clip(rate, setting.limits) for rate in surrogate.interval())
+    good = tuple(clip(rate, setting.limits) for rate in surrogate.good_range())
+    if setting.adapts_rate:
+        lr = low = high = 1.0
+        good = (1.0, 1.0)
+    best = best_run(strategy)
+    return SearchResult(
+        lr=lr,
+        schedule=repr(setting.schedule),
+        interval=(low, high),
+        good_range=(good[0], good[1]),
+        steps=setting.steps,
+        best=best,
+        retrained=expected(strategy, surrogate, lr),
+        because=because(strategy, setting),
+        confidence=confidence(strategy, setting, (low, high)),
+        notes=tuple(strategy.experiment.notes),
+        stopped=stopped,
+        budget=setting.plan.budget,
+        cost=strategy.experiment.spent,
+        scores=setting.kind,
+        manifest=manifest,
+        frame=rates_table(list(history.runs.values()), (good[0], good[1])),
+        runs=history.table(),
+        curves=history.curves(),
+        spending=strategy.experiment.spending(setting.plan),
+    )
+
+
+def clip(rate: float, limits: tuple[float, float]) -> float:
+    """The nearest rate within the limits, rounded to three digits."""
+    return rounded(min(max(rate, limits[0]), limits[1]))
+
+
+def best_run(strategy: "RateSearch") -> BestRun | None:
+    """The whole training with the lowest loss on the data that select; None without any."""
+    good = [one for one in strategy.whole if one.finished]
+    if not good:
+        return None
+    best = min(good, key=lambda one: one.loss())
+    test = best.validations.get("test", (math.nan, math.nan, 0))
+    selection = best.validations.get("selection", (math.nan, math.nan, 0))
+    return BestRun(
+        lr=best.run.lr,
+        seed=best.run.seed,
+        selected=best.loss(),
+        loss=test[0],
+        stderr=test[1],
+        samples=test[2],
+        of=test[2] + selection[2],
+        checkpoint=best.checkpoint,
+    )
+
+
+def expected(strategy: "RateSearch", surrogate: Surrogate, lr: float) -> Retrained | None:
+    """What a new training at this peak is expected to end at, from the whole trainings near it."""
+    good = [one for one in strategy.whole if one.finished]
+    if not good:
+        return None
+    near = [one for one in good if 1 / NEAR <= one.run.lr / lr <= NEAR] or good
+    part = "test" if all("test" in one.validations for one in near) else "selection"
+    losses = np.array([one.loss(part) for one in near])
+    floor = strategy.scoring.scale.floor
+    # One more run scatters as these do, and as runs do on other tasks.
+    spread = surrogate.prior.noise
+    if floor is None or (losses <= floor).any():
+        unit = float(losses.std(ddof=1)) if len(losses) > 1 else abs(strategy.scoring.start - losses[0]) * spread
+        middle, reach = float(losses.mean()), 1.645 * unit * math.sqrt(1 + 1 / len(losses))
+        return Retrained(middle, middle - reach, middle + reach, len(losses))
+    logs = np.log(losses - floor)
+    free = len(logs) - 1
+    unit = math.sqrt((4 * spread**2 + free * (float(logs.var(ddof=1)) if free else 0.0)) / (4 + free))
+    middle, reach = float(logs.mean()), 1.645 * unit * math.sqrt(1 + 1 / len(logs))
+    low, high = (floor + math.exp(middle + sign * reach) for sign in (-1, 1))
+    return Retrained(floor + math.exp(middle), low, high, len(logs))
+
+
+def rates_table(runs: list[Measured], good: tuple[float, float]) -> pd.DataFrame:
+    """One row per rate, with its verdict: columns `RATES`."""
+    rows = []
+    for lr in sorted({one.run.lr for one in runs if one.stage != "before"}):
+        here = [one for one in runs if one.run.lr == lr and one.stage != "before"]
+        longest = max(here, key=lambda one: (one.steps, one.until) if one.stage != "coarse" else (0, one.until))
+        alike = [one for one in here if (one.steps, one.until, one.stage) == (longest.steps, longest.until, longest.stage)]
+        failed = sum(one.failed for one in here)
+        loss = float(np.mean([one.loss() for one in alike])) if not any(o.failed for o in alike) else math.nan
+        rows.append({
+            "lr": lr,
+            "stage": here[0].stage,
+            "verdict": verdict(lr, good, failed=failed > 0),
+            "schedule": repr(longest.run.schedule),
+            "steps": longest.until,
+            "loss": loss,
+            "runs": len(alike),
+            "failed": failed,
+        })  # fmt: skip
+    return as_table(pd.DataFrame(rows, columns=list(RATES)), RATES)
+
+
+def verdict(rate: float, good: tuple[float, float], *, failed: bool = False) -> str:
+    """The verdict on a peak: too low, good, high or diverged.
+
+    >>> [verdict(rate, (0.01, 0.02)) for rate in (0.001, 0.01, 0.1)]
+    ['too low', 'good', 'high']
+    """
+    if failed:
+        return "diverged"
+    if rate < good[0]:
+        return "too low"
+    return "good" if rate <= good[1] else "high"
+
+
+def because(strategy: "RateSearch", setting: "Setting") -> str:
+    """Why this rate, in a sentence."""
+    parts = []
+    if setting.adapts_rate:
+        return "The optimizer estimates its own rate, and lr is a factor of it."
+    if setting.around is not None:
+        parts.append(f"Begun at {setting.around:.3g}, as asked for")
+    elif strategy.coarse is not None and strategy.coarse.reading is not None:
+        rates = sum(one.stage == "coarse" for one in strategy.experiment.history.runs.values())
+        reading = strategy.coarse.reading
+        parts.append(
+            f"Of {rates} constant rates tried for up to {reading.steps} steps, {reading.rate:.2g} "
+            "lowered the training loss most"
+        )
+    if strategy.whole:
+        parts.append(f"{len(strategy.whole)} whole trainings followed at the best peak so far")
+    return "; ".join(parts) + "."
+
+
+def confidence(strategy: "RateSearch", setting: "Setting", interval: tuple[float, float]) -> str:
+    """The interval, and what was trained to the end."""
+    said = f"90 % interval of the best peak: {interval[0]:.2g} to {interval[1]:.2g}."
+    whole, failed = strategy.whole, sum(one.failed for one in strategy.whole)
+    if not whole:
+        return f"{said} No whole training was made to verify it: give a larger budget."
+    runs = f"{len(whole)} whole training{'s' * (len(whole) > 1)}"
+    if failed:
+        return f"{said} {failed} of {runs} diverged."
+    return f"{said} {runs}, a seed each; none diverged."
+
+
+def attach(result: SearchResult, task: Any, evaluate: Any) -> SearchResult:
+    """Let the result hand out what was trained: its weights, and a model that they fit."""
+    load = getattr(evaluate, "checkpoint", None)
+    if load is not None and result.best is not None and result.best.checkpoint:
+        result.attach(load, (lambda: None) if task is None else task.new_model)
+    return result

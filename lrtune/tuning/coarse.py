@@ -1,0 +1,184 @@
+"""The coarse stage: short runs of a few rates, longer ones around the best."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lrtune.analysis.curves import end_level, end_level_stderr
+from lrtune.analysis.short_runs import (
+    NEIGHBOUR,
+    Scene,
+    leading_rate,
+    mask_unstable,
+    rounded,
+    vertex,
+)
+from lrtune.errors import SearchError
+from lrtune.results.runs import Run
+from lrtune.tuning.experiment import Asking, Experiment
+
+Limits = tuple[float, float]
+"""The lowest and the highest rate to try."""
+
+SLACK = 1e-3  # rates this close are the same rate, as they are rounded to three or four digits
+SHIFTS = 6  # how often the longer runs may move on to the next rate
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What short runs say.
+
+    Attributes:
+        rate: The best constant rate for so few steps.
+        steps: How many.
+        learned: Whether a run got below the loss of guessing.
+        at_limit: "low" or "high" where the best rate lies at a limit, else empty.
+    """
+
+    rate: float
+    steps: int
+    learned: bool
+    at_limit: str = ""
+
+
+class Coarse:
+    """Asks for short runs at constant rates, and reads the best rate from their training losses.
+
+    Within the first epoch a training loss is that of data which the run has not seen, so nothing is
+    validated. The runs go on where they stopped.
+    """
+
+    def __init__(
+        self, experiment: Experiment, short: int, long: int, limits: Limits, seed: int, guess: float | None
+    ) -> None:
+        self._experiment, self._short, self._long = experiment, short, long
+        self._limits, self._seed, self._guess = limits, seed, guess
+        self._early: dict[float, float] = {}  # training loss after the short runs, by rate
+        self._late: dict[float, float] = {}  # after the longer ones
+        self.scene = Scene(math.nan, math.nan, math.nan)
+        self.reading: Reading | None = None
+
+    def asking(self, rates: Sequence[float]) -> Asking:
+        """The grid, decades beyond its edges, half-decades around the best, longer runs there."""
+        yield from self._train(within(rates, self._limits), self._short)
+        yield from self._grow()
+        best = self._leader(self._early)
+        yield from self._train(self._around(best), self._short)
+        best = self._leader(self._early)
+        for _ in range(SHIFTS):
+            yield from self._train(self._around(best, itself=True), self._long)
+            leader = leading_rate(self._late, self.scene)
+            if leader is None:  # all of them failed over the longer way
+                leader = self._nearest(rounded(min(self._late) / 10, 4))
+            if leader == best or not within([leader], self._limits):
+                break
+            best = leader
+        self.reading = self._read(best)
+
+    def _read(self, best: float) -> Reading:
+        losses = mask_unstable(self._late)
+        if math.isinf(losses.get(best, math.inf)):
+            raise self.failure()
+        worst = max(self.scene.guess, losses[best])
+        rate = vertex(losses, best, worst)
+        low, high = self._limits
+        edge = "low" if best <= low * (1 + SLACK) else "high" if best >= high * (1 - SLACK) else ""
+        learned = self.scene.learned(losses[best])
+        return Reading(rounded(min(max(rate, low), high), 6), self._long, learned, edge)
+
+    def _grow(self) -> Asking:
+        """Add decades while the best rate is at the edge of the grid."""
+        while True:
+            best, lowest, highest = self._leader(self._early, None), min(self._early), max(self._early)
+            if best is None:
+                rate, why = lowest / 10, "every coarse rate failed"
+            elif best == lowest:
+                rate, why = lowest / 10, f"the lowest coarse rate, {lowest:.3g}, was the best"
+            elif best == highest:
+                rate, why = highest * 10, f"the highest coarse rate, {highest:.3g}, was the best"
+            else:
+                return
+            new = within([rate], self._limits)
+            if not new:
+                if best is None:
+                    raise self.failure()
+                self._experiment.notes.append(f"{why}, and lies at a limit: widen `limits`")
+                return
+            if not self._experiment.pays(self._runs(new), self._short):
+                self._experiment.notes.append(f"{why}, and the budget does not pay for {new[0]:.3g}")
+                return
+            self._experiment.notes.append(f"{why}: added {new[0]:.3g}")
+            yield from self._train(new, self._short)
+
+    def _train(self, rates: Sequence[float], until: int) -> Asking:
+        """Train these rates up to a step, where they are not, and the budget pays for it."""
+        known = self._early if until == self._short else self._late
+        new = [rate for rate in rates if self._nearest(rate, known) not in known]
+        if until == self._long:  # a rate that failed early need not go on
+            failed = [rate for rate in new if math.isinf(self._early.get(rate, 0.0))]
+            self._late |= dict.fromkeys(failed, math.inf)
+            new = [rate for rate in new if rate not in failed]
+        runs = self._runs(new)
+        if not runs or (self._early and not self._experiment.pays(runs, until)):
+            return
+        yield from self._experiment.train("coarse", runs, self._experiment.sizes.steps, until)
+        for run in runs:
+            one = self._experiment.history.runs[run.name]
+            known[run.lr] = one.train
+        if math.isnan(self.scene.start):
+            self.scene = self._first_scene(runs)
+
+    def _first_scene(self, runs: Sequence[Run]) -> Scene:
+        measured = [self._experiment.history.runs[run.name] for run in runs]
+        start = float(measured[0].losses[0])
+        # The lowest rate has moved least, so its losses scatter as the batches do.
+        error = end_level_stderr(measured[0].losses)
+        guess = start if self._guess is None else self._guess
+        return Scene(start, guess, error)
+
+    def _leader(self, losses: dict[float, float], default: float | None = math.nan) -> float | None:
+        best = leading_rate(losses, self.scene)
+        if best is None and default is not None:
+            raise self.failure()
+        return best
+
+    def _around(self, best: float | None, *, itself: bool = False) -> list[float]:
+        assert best is not None
+        rates = [best / NEIGHBOUR, *([best] if itself else []), best * NEIGHBOUR]
+        return [self._nearest(rate) for rate in within(rates, self._limits)]
+
+    def _nearest(self, rate: float, known: Iterable[float] | None = None) -> float:
+        """The trained rate that equals this one up to rounding; else the rate itself."""
+        tried = self._early if known is None else known
+        return next((r for r in tried if math.isclose(r, rate, rel_tol=SLACK)), rate)
+
+    def _runs(self, rates: Sequence[float]) -> list[Run]:
+        return [Run(f"short {rate:.6g}", rate, seed=self._seed) for rate in rates]
+
+    def nothing_learned(self) -> SearchError:
+        """The error to raise where no short run got below what guessing reaches."""
+        rows = "\n".join(f"  lr {rate:<8.3g} {loss:.4g}" for rate, loss in sorted(self._late.items()))
+        return SearchError(
+            f"nothing was learned within {self._long} steps at any rate: the training loss is "
+            f"{self.scene.start:.4g} before, {self.scene.guess:.4g} for the best constant "
+            f"prediction, and after that\n{rows}\nGive a budget that holds whole trainings, to see "
+            "whether they learn; and look at labels, loss and optimizer."
+        )
+
+    def failure(self) -> SearchError:
+        """The error to raise where no rate trains."""
+        return SearchError(
+            f"no rate from {min(self._early):.2g} to {max(self._early):.2g} trains for even "
+            f"{self._short} steps without diverging. Look for outliers in the data, normalise the "
+            "inputs, clip the gradients, or lower `limits`."
+        )
+
+
+def within(rates: Iterable[float], limits: Limits, digits: int = 4) -> list[float]:
+    """Those of the rates that lie within the limits, rounded to so many digits.
+
+    >>> within([0.001, 0.0316228, 10.0], (0.01, 1.0))
+    [0.03162]
+    """
+    near = (rounded(rate, digits) for rate in rates)
+    return [rate for rate in near if limits[0] * 0.999 <= rate <= limits[1] * 1.001]
