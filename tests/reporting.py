@@ -99,7 +99,7 @@ def a_trace(text="text"):
             loss=[2.0, 1.0, 0.5, 0.25, -2.0, -1.0, NAN, INF, 1.0, 1e300, -INF, 0.0],
         ),
         runs=framed(schema.RUNS, run=names, schedule=[text] * 3, outcome=["FINISHED", text, text]),
-        validations=framed(schema.VALIDATIONS, run=names[:1], step=[4], loss=[0.3]),
+        validations=framed(schema.VALIDATIONS, run=names[:1] * 2, step=[4, 4], loss=[0.2, 0.4]),
     )
 
 

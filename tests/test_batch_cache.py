@@ -111,7 +111,7 @@ def test_validation_data_are_gone_through_once_for_all_runs():
     train = Evaluator(task(source, val=val))
     before = val.loaded
     trace = train(grid([0.01, 0.02, 0.05], [0, 1, 2]), 3, stage="short")
-    assert len(trace.validations) == 9
+    assert len(trace.validations) == 2 * 9
     assert val.loaded - before == 4
 
 

@@ -89,7 +89,7 @@ def test_each_schedule_is_judged_between_its_own_best_rate_and_the_likely_one(ta
     best = {"cosine": 1.0}
     evaluate = planted(better("none", by=0.0), noise=1e-4)
 
-    def at_its_best(runs, steps, *, stage, validate=True):
+    def at_its_best(runs, steps, *, stage, validate=None):
         shift = [0.1 / best.get(repr(run.schedule).partition("(")[0], 0.1) for run in runs]
         moved = [
             lrtune.Run(r.name, r.lr * by, r.schedule, r.seed)
@@ -184,7 +184,7 @@ def test_runs_are_complete_schedules_on_growing_horizons(task):
 def test_horizons_before_the_loss_falls_are_left_out(task):
     evaluate = planted(better("cosine", by=0.05))
 
-    def slow(runs, steps, *, stage, validate=True):
+    def slow(runs, steps, *, stage, validate=None):
         trace = evaluate(runs, steps, stage=stage, validate=validate)
         falls = trace.frame["step"] >= 7
         trace.frame["loss"] = trace.frame["loss"].where(falls, 2.0)

@@ -30,7 +30,7 @@ def replay(swept, untrained=None, calls=None):
     Runs end where `retire_failed` says so, as in a cohort.
     """
 
-    def evaluate(runs, steps, *, stage, validate=True):
+    def evaluate(runs, steps, *, stage, validate=None):
         if calls is not None:
             calls.append((runs, steps, stage, validate))
         frames, rows = [], []
@@ -104,7 +104,7 @@ def test_each_sweep_has_a_twin_that_never_learns():
         ("sweep/4", 4), ("sweep/5", 5), ("untrained/4", 4), ("untrained/5", 5),
     ]  # fmt: skip
     assert all(run.schedule(step / 10) == 0 for run in runs[2:] for step in range(10))
-    assert (steps, stage, validate) == (10, "range test", False)
+    assert (steps, stage, validate) == (10, "range test", 0)
 
 
 def test_the_twins_losses_are_those_of_the_untrained_model():

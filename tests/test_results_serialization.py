@@ -99,7 +99,7 @@ WHOLE = st.integers(-(2**63), 2**63 - 1)
 @given(
     rows=st.lists(st.tuples(NAMES, WHOLE, FLOATS, FLOATS, WHOLE), max_size=5),
     runs=st.lists(st.tuples(NAMES, FLOATS, NAMES, WHOLE, NAMES, WHOLE), max_size=3),
-    validations=st.lists(st.tuples(NAMES, WHOLE, FLOATS), max_size=3),
+    validations=st.lists(st.tuples(NAMES, WHOLE, NAMES, FLOATS, FLOATS, WHOLE), max_size=3),
 )
 def test_any_trace_comes_back_as_it_was(rows, runs, validations):
     trace = Trace(

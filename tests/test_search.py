@@ -41,7 +41,7 @@ class Fake:
         self.fails, self.long = fails or (lambda *_: None), long or (lambda _: 0.0)
         self.calls = []
 
-    def __call__(self, runs, steps, *, stage, validate=True, until=None):
+    def __call__(self, runs, steps, *, stage, validate=None, until=None):
         steps = until or steps
         if steps < HORIZON:
             return self.at_the_rung(runs, steps)
@@ -59,8 +59,8 @@ class Fake:
             frames.append(pd.DataFrame(columns | {"batch": 0}))
             told = outcome or "FINISHED"
             rows.append((run.name, run.lr, repr(run.schedule), run.seed, told, count))
-            if validate and self.val and not outcome:
-                validations.append((run.name, steps, self.val(run.lr)))
+            if validate != 0 and self.val and not outcome:
+                validations.append((run.name, steps, "selection", self.val(run.lr), np.nan, 9))
         return Trace(
             steps=steps,
             frame=as_table(pd.concat(frames), TRACE),

@@ -62,7 +62,7 @@ class Fake:
         self.end, self.fails, self.scale, self.shift, self.val = end, fails, scale, shift, val
         self.calls = []
 
-    def __call__(self, runs, steps, *, stage, validate=True, until=None):
+    def __call__(self, runs, steps, *, stage, validate=None, until=None):
         until = until or steps
         self.calls.append((stage, [run.name for run in runs], until))
         frames, rows, validations = [], [], []
@@ -77,8 +77,8 @@ class Fake:
             frames.append(pd.DataFrame(columns | {"batch": 0}))
             told = "DIVERGED" if bad else "FINISHED" if until == steps else "PAUSED"
             rows.append((run.name, run.lr, repr(run.schedule), run.seed, told, len(losses)))
-            if validate and self.val and not bad:
-                validations.append((run.name, until, losses[-1]))
+            if validate != 0 and self.val and not bad:
+                validations.append((run.name, until, "selection", losses[-1], np.nan, 7))
         return Trace(
             steps=steps,
             frame=as_table(pd.concat(frames), TRACE),
@@ -227,12 +227,12 @@ class Billing(Fake):
         made = [until - (self.held.get(run.name, 0) if self.keeps else 0) for run in runs]
         return [made[0] + extra, *made[1:]] if made else []
 
-    def __call__(self, runs, steps, *, stage, validate=True, until=None):
+    def __call__(self, runs, steps, *, stage, validate=None, until=None):
         trace = super().__call__(runs, steps, stage=stage, validate=validate, until=until)
         prices, rows = self.price(runs, steps, until or steps), []
         for run, price, recorded in zip(runs, prices, trace.runs["steps"], strict=True):
             updates = min(price, max(recorded + self.late - self.held.get(run.name, 0), 0))
-            rows.append((run.name, updates, 7 * validate, 0.1))
+            rows.append((run.name, updates, 7 * (validate != 0), 0.1))
             self.held[run.name] = until or steps
         self.made += sum(row[1] for row in rows)
         self.keeps = next(self.memory)

@@ -14,6 +14,7 @@ from benchmarks.quality.answers import Answer, Answers, Setup
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import lost
 from lrtune import Cohort, Run, Trace, search
+from lrtune.results.runs import validation_losses
 from lrtune.task.random_state import preserve_random_state
 from lrtune.training.engines.fastest import Fastest
 
@@ -70,7 +71,7 @@ def one_epoch(setup: Setup) -> Answers:
     """Two rates per decade for one epoch; the lowest validation loss is kept."""
     rates = [float(f"{10 ** (k / 2):.6g}") for k in range(-10, 3)]
     trace = cohort(setup.spec, rates, setup.repeat, epoch(setup.spec))
-    final = trace.validations.set_index("run")["loss"]
+    final = validation_losses(trace.validations)
     return {"best after one epoch": Answer(lowest(final.rename(float)))}
 
 
@@ -87,7 +88,7 @@ def random_search(setup: Setup) -> Answers:
     count = max(1, round(setup.budget / setup.spec.steps))
     drawn = np.random.default_rng(setup.repeat).uniform(*np.log10(SPAN), count)
     trace = cohort(setup.spec, (10**drawn).tolist(), setup.repeat, setup.spec.steps)
-    final = trace.validations.set_index("run")["loss"]
+    final = validation_losses(trace.validations)
     return {"random search": Answer(lowest(final.rename(float)))}
 
 

@@ -14,6 +14,7 @@ from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import SEEDS, lost, shape
 from lrtune import Cohort, Run, search
+from lrtune.results.runs import validation_losses
 from lrtune.training.engines.fastest import Fastest
 
 PRACTISED = Store(
@@ -60,7 +61,7 @@ def practise(spec: Spec) -> None:
     if runs:
         task = spec.task()
         cohort = Cohort(task, runs, spec.steps, engine=Fastest(task), retire=lost(spec.guessing()))
-        val = cohort.advance().validate().trace.validations.set_index("run")["loss"]
+        val = validation_losses(cohort.advance().validate().trace.validations)
         PRACTISED.add({**key, "val": val.get(name, math.nan)} for name, key in keys.items())
 
 

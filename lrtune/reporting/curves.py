@@ -19,6 +19,7 @@ from lrtune.reporting.sections import (
     values_by_step,
 )
 from lrtune.results import RangeTestResult, Trace
+from lrtune.results.runs import validation_losses
 from lrtune.results.schema import HEADINGS
 
 MAX_ROWS = 60  # of the table of the sweeps; the embedded results contain all
@@ -106,7 +107,8 @@ def trace_section(result: Trace) -> Section:
 def _trace_chart(result: Trace, ends: pd.Series, alt: str) -> Chart:
     summary = result.runs.assign(end=result.runs["run"].map(ends))
     if len(result.validations):
-        last = result.validations.groupby("run")["loss"].last()
+        losses = validation_losses(result.validations, by=("run", "step"))
+        last = losses.groupby(level=0, sort=False).last()
         summary["validation"] = summary["run"].map(last)
     few_steps = values_by_step(result.frame, "run", "loss")
     return Chart(

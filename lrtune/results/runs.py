@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
+import numpy as np
 import pandas as pd
 
 from lrtune import figures
@@ -93,6 +94,15 @@ def checked_runs(runs: Sequence[Run]) -> list[Run]:
     return runs
 
 
+class Validation(NamedTuple):
+    """The loss of a run on one part of the validation data."""
+
+    part: str  # selection or test
+    loss: float  # mean per example
+    stderr: float  # its standard error; NaN with fewer than two batches
+    samples: int  # that were measured
+
+
 @dataclass(frozen=True)
 class Cost:
     """The cost of a call to an evaluator."""
@@ -110,7 +120,8 @@ class Trace(Serializable):
         steps: The horizon.
         frame: One row per run and recorded step: `run`, `step`, `lr`, `loss`, `batch`.
         runs: One row per run: `run`, `lr` (peak), `schedule`, `seed`, `outcome`, `steps`.
-        validations: One row per run and validation: `run`, `step`, `loss` (validation).
+        validations: One row per run, step and part of the validation data (selection, test):
+            `run`, `step`, `part`, `loss` (mean per example), `stderr`, `samples`.
         costs: One row per run: `run`, `updates`, `val_samples`, `seconds`, as this call made them;
             empty where what trained the runs does not count them.
     """
@@ -154,6 +165,27 @@ def concat_traces(traces: Sequence[Trace]) -> Trace:
         for name in _tables(traces[0])
     }
     return Trace(traces[0].steps, **tables)
+
+
+def validation_losses(validations: pd.DataFrame, by: Sequence[str] = ("run",)) -> pd.Series:
+    """The mean validation loss over both parts, weighted by samples.
+
+    Args:
+        validations: The table of a trace.
+        by: What has a loss of its own: each run; or each run and step.
+
+    >>> from lrtune.results.schema import as_table
+    >>> rows = [("a", 9, "selection", 1.0, 0.1, 30), ("a", 9, "test", 3.0, 0.1, 10)]
+    >>> validation_losses(as_table(rows, VALIDATIONS)).to_dict()
+    {'a': 1.5}
+    """
+    # A user's own evaluator may count no samples. A plain sum would leave NaN losses out.
+    weighted = validations.assign(samples=validations["samples"].clip(lower=1))
+    losses = {
+        key[0] if len(by) == 1 else key: np.average(rows["loss"], weights=rows["samples"])
+        for key, rows in weighted.groupby(list(by), sort=False)
+    }
+    return pd.Series(losses, dtype="float64")
 
 
 def _tables(trace: Trace) -> dict[str, pd.DataFrame]:

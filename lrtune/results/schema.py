@@ -26,10 +26,16 @@ RUNS = {
     "outcome": "str",  # a name in lrtune.analysis.curves.Outcome
     "steps": "int64",  # updates recorded
 }
+SELECTION, TEST = PARTS = ("selection", "test")
+"""The halves of the validation data: one selects among runs, the other gives the stated loss."""
+
 VALIDATIONS = {
     "run": "str",
     "step": "int64",  # updates made before
-    "loss": "float64",  # mean validation loss
+    "part": "str",  # a half of the validation data: selection or test
+    "loss": "float64",  # mean loss per example
+    "stderr": "float64",  # its standard error; NaN with fewer than two batches
+    "samples": "int64",  # that were measured
 }
 COSTS = {
     "run": "str",

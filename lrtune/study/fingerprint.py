@@ -171,7 +171,7 @@ def _validation(task: Task) -> tuple[str, str]:
     data = task._val  # noqa: SLF001 - nobody else has to know it
     if data is None:
         return "none", "none"
-    batches = list(itertools.islice(data.epoch(0, 0), BATCHES))
+    batches = list(data.first(BATCHES))
     words = f"batches of {count_examples(batches[0])}" if batches else "no batch"
     return words, _batch_digest(batches)
 

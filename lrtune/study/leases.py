@@ -30,6 +30,9 @@ HEARTBEAT = 15.0
 GRACE = 120.0
 """Seconds without a heartbeat after which a process of another host counts as dead."""
 
+WHOLE = -1
+"""The number that stands for the whole validation data, where any other counts samples."""
+
 TRAINING: set[str] = set()
 """Tokens under which this process trains at this moment.
 
@@ -38,15 +41,15 @@ A lease under another token of this process could not be given back, as on a ful
 
 
 class Request(NamedTuple):
-    """A wish for one run, trained up to one step, with or without its validation loss."""
+    """A wish for one run, trained up to one step, and validated there on so many samples."""
 
     key: str
     until: int
-    validated: bool
+    validated: int  # 0 for none, `WHOLE` for both parts of the validation data
 
     def columns(self) -> dict[str, Any]:
         """Its columns in `lrtune_runs` and `lrtune_leases`."""
-        return {**self._asdict(), "validated": int(self.validated)}
+        return self._asdict()
 
 
 def matching_rows(
@@ -54,19 +57,20 @@ def matching_rows(
 ) -> Iterator[Mapping[Any, Any]]:
     """Rows of `lrtune_runs` or `lrtune_leases` that answer requests for one step.
 
-    A validated run answers a request without validation, too.
+    A run answers a request for its own number of validation samples, and one for none.
     """
     table = getattr(columns[0], "table", columns[0])
-    requests = list(requests)
+    requests, validated = list(requests), table.c.validated
     for start in range(0, len(requests), BATCH):
         some = requests[start : start + BATCH]
         query = (
             select(*columns)
             .where(table.c.study == study, table.c.until == some[0].until)
-            .where(table.c.validated >= int(some[0].validated))
             .where(table.c.key.in_([one.key for one in some]))
-            .order_by(table.c.validated)
+            .order_by(validated != 0, validated)  # those without validation cost least
         )
+        if some[0].validated:
+            query = query.where(validated == some[0].validated)
         yield from link.execute(query).mappings()
 
 

@@ -1,5 +1,6 @@
 """What a study has recorded: runs, seeds, decisions and results; each call is a transaction."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
@@ -11,19 +12,26 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from lrtune.analysis.curves import Outcome, end_level
 from lrtune.results import Trace
-from lrtune.results.runs import Cost, Run
-from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS, as_table
+from lrtune.results.runs import Cost, Run, Validation
+from lrtune.results.schema import COSTS, PARTS, RUNS, TRACE, VALIDATIONS, as_table
 from lrtune.schedules.registry import registered_name
 from lrtune.study import tables
 from lrtune.study.database import Database
 from lrtune.study.leases import Leases, Request, matching_rows
+
+MISSING = (math.nan,) * 3
+"""Loss, standard error and samples of a part that was not measured."""
+
+VAL_NUMBERS = len(MISSING) * len(PARTS)
+"""How many numbers a validation has."""
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedRun:
     """What was recorded of one run up to one step; its arrays have one value per step from 0 on.
 
-    `val` holds the validation loss at the end, or nothing; `cost` is what is charged for the run.
+    `val` holds loss, standard error and samples of the selection part at the end, then those of the
+    test part, NaN where there is none; or nothing. `cost` is what is charged for the run.
     """
 
     outcome: str
@@ -35,8 +43,18 @@ class RecordedRun:
 
     @property
     def final(self) -> float:
-        """The validation loss if there is one, else the mean training loss of the last fifth."""
+        """The loss on the selection part if there is one, else that of training at the end."""
         return float(self.val[0]) if len(self.val) else end_level(self.loss)
+
+    @property
+    def validations(self) -> list[Validation]:
+        """The validation losses of the parts that were measured."""
+        parts = zip(PARTS, self.val.reshape(-1, 3).tolist(), strict=False)
+        return [
+            Validation(part, loss, stderr, int(samples))
+            for part, (loss, stderr, samples) in parts
+            if not math.isnan(samples)
+        ]
 
     def columns(self) -> dict[str, Any]:
         """Its columns in `lrtune_runs`."""
@@ -52,7 +70,7 @@ def run_from_row(row: Mapping[Any, Any]) -> RecordedRun:
     if row["outcome"] not in Outcome.__members__:
         raise tables.damaged(f"a run has the unknown outcome {row['outcome'][:20]!r}")
     counts = dict.fromkeys(tables.ARRAYS, row["count"])
-    counts["val"] = int(row["val"] != tables.packed((), "<f8"))
+    counts["val"] = VAL_NUMBERS if row["val"] != tables.packed((), "<f8") else 0
     arrays = {
         name: tables.unpacked(row[name], dtype, counts[name])
         for name, dtype in tables.ARRAYS.items()
@@ -69,14 +87,16 @@ def runs_from_trace(trace: Trace, until: int) -> dict[str, RecordedRun]:
     step, loss, rate, batch = (
         trace.frame[name].to_numpy() for name in ("step", "loss", "lr", "batch")
     )
-    last = trace.validations[trace.validations["step"] == until]
-    vals = dict(zip(last["run"], last["loss"], strict=True))
+    last = trace.validations[trace.validations["step"] == until].drop(columns="step")
+    vals: dict[str, dict[str, Sequence[float]]] = {}
+    for name, part, *numbers in last.itertuples(index=False):
+        vals.setdefault(name, {})[part] = numbers
     costs = {name: cost for name, *cost in trace.costs[list(COSTS)].itertuples(index=False)}
     recorded = {}
     for name, outcome in zip(trace.runs["run"], trace.runs["outcome"], strict=True):
         rows = places.get(name, np.empty(0, dtype=np.int64))
         assert (step[rows] == np.arange(len(rows))).all(), "a run records every step from 0 on"
-        val = np.array([vals[name]] if name in vals else [], dtype=float)
+        val = np.ravel([vals[name].get(part, MISSING) for part in PARTS] if name in vals else [])
         # A plain function that trains runs tells no costs, so each run costs what was asked for.
         updates, val_samples, seconds = costs.get(name, (until, 0, 0.0))
         cost = Cost(int(updates), int(val_samples), float(seconds))
@@ -113,7 +133,11 @@ def trace_from_runs(
         (name, *(astuple(run.cost) if first[id(run)] == name else (0, 0, 0.0)))
         for name, *_, run in named
     ]
-    vals = [(name, until, run.final) for name, *_, run in named if validate and len(run.val)]
+    vals = [
+        (name, until, *part)
+        for name, *_, run in named
+        for part in (run.validations if validate else [])
+    ]
     return Trace(
         steps=steps,
         frame=as_table(frame, TRACE),

@@ -21,7 +21,7 @@ from lrtune.study.fingerprint import (
     run_keys,
     seed_fingerprint,
 )
-from lrtune.study.leases import HeldRuns, Request
+from lrtune.study.leases import WHOLE, HeldRuns, Request
 from lrtune.study.records import RecordedRun, StudyRecords, runs_from_trace, trace_from_runs
 from lrtune.task.task import Task, checked_task
 from lrtune.training import Evaluate, Evaluator, Progress
@@ -189,18 +189,19 @@ class StudyEvaluator:
         steps: int,
         *,
         stage: str,
-        validate: bool = True,
+        validate: int | None = None,
         until: int | None = None,
     ) -> Trace:
         """The trace of these runs; see `Evaluate`."""
         end = whole_number("steps", steps, least=1) if until is None else until
         if not 1 <= end <= steps:
             raise ArgumentError(f"until={end} lies outside 1 ... {steps}, the horizon.")
+        whole_number("validate", validate or 0, least=0)
         runs = checked_runs(runs)
         for seed in {run.seed for run in runs} - self._checked_seeds:
             self.check_seed(seed)
             self._checked_seeds.add(seed)
-        requests = self._requests(runs, steps, end, validate=validate)
+        requests = self._requests(runs, steps, end, validate)
         try:
             known = self._complete(dict(zip(requests, runs, strict=True)), steps, stage)
         except BaseException:
@@ -213,11 +214,11 @@ class StudyEvaluator:
             (run.name, run.lr, repr(run.schedule), run.seed, known[request.key])
             for request, run in zip(requests, runs, strict=True)
         ]
-        return trace_from_runs(named, steps, end, validate=validate)
+        return trace_from_runs(named, steps, end, validate=validate != 0)
 
     def price(self, runs: Sequence[Run], steps: int, until: int) -> list[int]:
         """The most updates that a call would be charged for each run; see `Evaluate`."""
-        requests = self._requests(runs, steps, until, validate=False)
+        requests = self._requests(runs, steps, until, 0)
         known = self.records.find(requests)
         wanted = dict(zip(requests, runs, strict=True))
         new = {request: run for request, run in wanted.items() if request.key not in known}
@@ -248,7 +249,8 @@ class StudyEvaluator:
 
     def _train_and_record(self, runs: Mapping[Request, Run], steps: int, stage: str) -> None:
         """Train these runs, and record all of them at once."""
-        until, validate = next((one.until, one.validated) for one in runs)
+        until, validated = next((one.until, one.validated) for one in runs)
+        validate = None if validated == WHOLE else validated
         part: dict[str, Any] = {} if until == steps else {"until": until}
         with self.records.leases.heartbeats():
             trace = self.train(list(runs.values()), steps, stage=stage, validate=validate, **part)
@@ -264,7 +266,7 @@ class StudyEvaluator:
         self._held.in_memory |= {request.key for request in runs}
 
     def _requests(
-        self, runs: Sequence[Run], steps: int, until: int, *, validate: bool
+        self, runs: Sequence[Run], steps: int, until: int, validate: int | None
     ) -> list[Request]:
         keys = run_keys(self.task, runs, steps, self.engine)
-        return [Request(key, until, validate) for key in keys]
+        return [Request(key, until, WHOLE if validate is None else validate) for key in keys]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lrtune.errors import StudyError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The version of these tables. Every change of them takes the next number."""
 
 MAX_STEPS = 100_000_000
@@ -70,7 +70,7 @@ runs = _table(
         "study": Number,
         "key": sa.String(32),  # of the run, see fingerprint.run_keys
         "until": Number,  # trained up to this step
-        "validated": Number,  # 1 if validation was asked for, else 0
+        "validated": Number,  # samples that were asked for; -1: the whole data, 0: none
         "session": Number,
         "stage": sa.Text,  # the stage that trained it
         "name": sa.Text,  # Run.name in that stage
@@ -85,7 +85,7 @@ runs = _table(
         "loss": sa.LargeBinary,
         "rate": sa.LargeBinary,
         "batch": sa.LargeBinary,
-        "val": sa.LargeBinary,  # the validation loss, or nothing
+        "val": sa.LargeBinary,  # nothing; or loss, stderr, samples of selection, then of test
         "updates": Number,  # charged to the call that recorded it
         "val_samples": Number,
         "seconds": Real,

@@ -2,8 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import SGD, Optimizer
-from torch.utils.data import Dataset
 
-from lrtune.errors import ArgumentError, TaskError
+from lrtune.errors import ArgumentError, TaskError, whole_number
+from lrtune.results.runs import Validation
+from lrtune.results.schema import SELECTION
 from lrtune.task import checks
 from lrtune.task.cloning import MakeModel, deepcopy_module, model_maker
 from lrtune.task.data import (
@@ -22,7 +22,6 @@ from lrtune.task.data import (
     TensorData,
     as_data,
     clone_batch,
-    count_examples,
     describe_batch,
     tensors_of,
     to_device,
@@ -34,6 +33,7 @@ from lrtune.task.random_state import (
     preserve_random_state,
     seed_everything,
 )
+from lrtune.task.validation import eval_mode, measure, no_batch, with_validation
 
 Loss = Callable[..., Tensor]
 MakeOptimizer = Callable[[nn.Module, float], Optimizer]
@@ -68,7 +68,9 @@ class Task:
         optimizer: A class, a `functools.partial` of one, or a function `(model, lr)` that returns
             an optimizer, whose parameter groups may have any ratio to lr. SGD with momentum 0.9
             when None.
-        val: Validation data in any of these forms; a validation uses all of them.
+        val: Validation data in any of these forms, or a share of the training data, such as 0.1.
+            They are split in halves, the same in every process: `selection` and `test`. A share is
+            split off by rows, stratified by class, or as every k-th batch of a list.
         device: `auto` (CUDA, else MPS, else CPU), or a torch device.
         objective: Instead of `loss`, for batches of any other form: a function `(model, batch)`
             that returns the loss, such as `lambda model, batch: model(**batch).loss`.
@@ -105,9 +107,8 @@ class Task:
             self._loss = objective
             checks.check_objective(objective)
         self._make_optimizer = _optimizer_maker(optimizer)
-        self._train = as_data(train, batch_size, what="train")
-        size = batch_size if isinstance(val, (tuple, Dataset)) else None
-        self._val = None if val is None else as_data(val, size, what="val", whole=True)
+        data = as_data(train, batch_size, what="train")
+        self._train, self._val = with_validation(data, val, batch_size)
         self._works_in_place = False
         # Who owns what: the task has a copy of the model, and each run a copy of that copy, its
         # own loss and optimizer. The data are shared, as nothing writes into them.
@@ -126,6 +127,14 @@ class Task:
     def has_validation(self) -> bool:
         """Whether the task has validation data."""
         return self._val is not None
+
+    @property
+    def val_counts(self) -> dict[str, int]:
+        """The validation samples of each part, `selection` and `test`.
+
+        Empty without validation data, and before the first whole validation on an iterable.
+        """
+        return {} if self._val is None else self._val.counts
 
     def on(self, device: str | torch.device) -> "Task":
         """Return the same task on another device; `auto` as in `Task`."""
@@ -148,7 +157,7 @@ class Task:
         model = self._make_model().to(self.device)
         if any(map(is_lazy, [*model.parameters(), *model.buffers()])):
             # A forward pass gives lazy parameters their shapes; eval mode keeps the statistics.
-            with torch.no_grad(), _eval_mode(model):
+            with torch.no_grad(), eval_mode(model):
                 self._forward(model, self._own_loss(), self.to_device(clone_batch(self._first)))
         if not model.training:  # else all parts keep their modes, such as a frozen BatchNorm
             model.train()
@@ -175,34 +184,32 @@ class Task:
             batch = clone_batch(batch)
         return self._forward(state.model, state.loss, batch)
 
-    def validate(self, states: Mapping[str, TrainState]) -> dict[str, float]:
-        """Return the mean loss per example over the validation data, in eval mode.
+    def validate(
+        self, states: Mapping[str, TrainState], samples: int | None = None
+    ) -> dict[str, list[Validation]]:
+        """Return the losses of each state on the parts of the validation data, in eval mode.
 
-        All states see each batch in turn. An exception carries a note with the name of its state.
+        Call it inside `preserve_random_state()`. An exception carries the name of its state.
+
+        Args:
+            states: Names to states; all of them see each batch in turn.
+            samples: So many samples of the selection part, always the same; both parts when None.
+                There is no test part where the data are a single batch that cannot be cut.
 
         Raises:
             TaskError: The task has no validation data, or they gave no batch.
         """
         if self._val is None:
             raise TaskError("this task has no validation data. Pass val=... to Task.")
-        totals, count = {name: torch.zeros((), dtype=torch.float64) for name in states}, 0
-        with torch.no_grad(), _eval_mode(*(state.model for state in states.values())):
-            for batch in self._val.epoch(0, 0):
-                placed = self.to_device(batch)
-                for name, state in states.items():
-                    # A random layer that stays on in eval mode draws the same for every state.
-                    seed_everything(derive_seed(0, NOISE, count))
-                    try:
-                        loss = self.loss(state, placed)
-                    except Exception as error:
-                        error.add_note(f"while validating {name}")
-                        raise
-                    totals[name] += loss.double().cpu() * count_examples(batch)
-                count += count_examples(batch)
-        if not count:
-            raise TaskError("the validation data gave no batch. Pass data, or leave val out.")
-        self.val_samples = count
-        return {name: float(total / count) for name, total in totals.items()}
+        if samples is not None:
+            whole_number("samples", samples, least=1)
+        return self._measure(self._val.batches(samples), states)
+
+    def _measure(
+        self, batches: Iterable[tuple[str, Batch]], states: Mapping[str, TrainState]
+    ) -> dict[str, list[Validation]]:
+        with torch.no_grad(), eval_mode(*(state.model for state in states.values())):
+            return measure(batches, states, self.loss, self.to_device)
 
     def describe(self) -> dict[str, str]:
         """Return model, optimizer, loss, batch and device in words, for reports and manifests."""
@@ -241,10 +248,7 @@ class Task:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         self._works_in_place = before != [one._version for one in tensors_of(batch)]  # noqa: SLF001
-        self.val_samples = 0
-        if self._val is not None:
-            with checks.explain_errors("validation", next(self._val.epoch(0, 0), None)):
-                self.validate({"the model": state})
+        self._try_validation(state)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.nbytes = sum(one.nbytes for one in [*model.parameters(), *model.buffers()])
         name = getattr(self._loss, "__name__", type(self._loss).__name__)
@@ -255,6 +259,15 @@ class Task:
             "batch": describe_batch(first),
             "device": str(self.device),
         }
+
+    def _try_validation(self, state: TrainState) -> None:
+        """Validate on one batch."""
+        if self._val is not None:
+            first = next(self._val.first(1), None)
+            if first is None:
+                raise no_batch()
+            with checks.explain_errors("validation", first):
+                self._measure([(SELECTION, first)], {"the model": state})
 
     def _first_loss(self, state: TrainState, batch: Batch) -> Tensor:
         """Return the loss of the first batch; an exception names the part that raised it."""
@@ -285,16 +298,3 @@ def _optimizer_maker(given: Callable[..., Optimizer] | None) -> MakeOptimizer:
     if not isinstance(kind, type):
         return make
     return lambda model, lr: make([p for p in model.parameters() if p.requires_grad], lr=lr)
-
-
-@contextmanager
-def _eval_mode(*models: nn.Module) -> Iterator[None]:
-    """Put models into eval mode; on exit each of their parts gets its own mode back."""
-    modes = [(part, part.training) for model in models for part in model.modules()]
-    try:
-        for model in models:
-            model.eval()
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

@@ -12,7 +12,7 @@ from torch import Tensor
 from lrtune.analysis.curves import Outcome
 from lrtune.errors import ArgumentError, add_location, whole_number
 from lrtune.results import Trace
-from lrtune.results.runs import Run, checked_runs
+from lrtune.results.runs import Run, Validation, checked_runs
 from lrtune.results.schema import VALIDATIONS, as_table
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state
 from lrtune.task.task import Task, checked_task
@@ -93,7 +93,8 @@ class Cohort:
         runs = checked_runs(runs)
         self._all = {run.name: RunRecord(run, step_settings(run, steps), 0) for run in runs}
         self._step, self._goal, self._broken, self._told_at = 0, steps, False, 0.0
-        self._validated: list[tuple[str, int, float]] = []
+        # Of each run and step: how many samples were asked for, and the losses.
+        self._validated: dict[tuple[str, int], tuple[int | None, list[Validation]]] = {}
         self.updates = dict.fromkeys(self._all, 0)
         self.val_samples = dict.fromkeys(self._all, 0)
         seeds = list(dict.fromkeys(run.seed for run in runs))
@@ -178,14 +179,19 @@ class Cohort:
         self._regroup()
         return self
 
-    def validate(self) -> "Cohort":
-        """Measure every live run on the validation data, once a step; returns itself."""
-        done = {name for name, step, _ in self._validated if step == self._step}
-        runs = [run for run in self.live if run.name not in done]
+    def validate(self, samples: int | None = None) -> "Cohort":
+        """Measure every live run on the validation data; returns itself.
+
+        On `samples` of the selection part, or on both parts when None. A run is measured once a
+        step; asked for another number of samples, it is measured anew, and that replaces the rows.
+        """
+        known, step = self._validated, self._step
+        runs = [run for run in self.live if known.get((run.name, step), (0, []))[0] != samples]
         with self._training():
-            for run, loss in zip(runs, self._engine.validate(runs), strict=True):
-                self._validated.append((run.name, self._step, loss))
-                self.val_samples[run.name] += self.task.val_samples
+            measured = self._engine.validate(runs, samples) if runs else []
+            for run, parts in zip(runs, measured, strict=True):
+                known[run.name, step] = samples, parts
+                self.val_samples[run.name] += sum(part.samples for part in parts)
         return self
 
     @property
@@ -194,10 +200,11 @@ class Cohort:
         self._read()  # after an interruption, losses are still on the device
         records = list(self._all.values())
         otherwise = Outcome.FINISHED if self._step == self.steps else Outcome.PAUSED
+        validated = ((*at, *part) for at, (_, parts) in self._validated.items() for part in parts)
         return Trace(
             frame=trace_rows(records, self._streams.digests),
             runs=run_rows(records, otherwise),
-            validations=as_table(self._validated, VALIDATIONS),
+            validations=as_table(validated, VALIDATIONS),
             steps=self.steps,
         )
 

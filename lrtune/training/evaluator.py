@@ -45,14 +45,16 @@ class Evaluate(Protocol):
         steps: int,
         *,
         stage: str,
-        validate: bool = True,
+        validate: int | None = None,
         until: int | None = None,
     ) -> Trace:
         """Train every run, over a horizon of `steps`, up to step `until` (to the end when None).
 
+        `validate` is how many samples of the selection part of the validation data each run is
+        measured on at `until`: 0 for none; None for the whole selection part and the test part.
+
         `stage` names the part of a search for people, such as `coarse`. A second call with some
-        of the runs and a later `until` continues them: its trace is that of one training without
-        a stop.
+        of the runs and a later `until` continues them, as if they had trained without a stop.
 
         An evaluator may have a method `price(runs, steps, until)`, which returns the most updates
         that a call would make for each run, and may fill `Trace.costs`. Budgets use both.
@@ -115,20 +117,19 @@ class Evaluator:
         steps: int,
         *,
         stage: str,
-        validate: bool = True,
+        validate: int | None = None,
         until: int | None = None,
     ) -> Trace:
         """Train the runs; see `Evaluate`."""
         end = whole_number("steps", steps, least=1)
+        whole_number("validate", validate or 0, least=0)
         if until is not None:
             end = whole_number("until", until, least=1)
         if end > steps:
             raise ArgumentError(f"until={end} lies beyond the horizon of {steps} steps.")
         held, new = self._split(checked_runs(runs), steps, end)
         idle, self._cohorts = self._cohorts, []  # an interrupted cohort cannot be continued
-        traces = [
-            self._advance(cohort, known, end, stage, validate=validate) for cohort, known in held
-        ]
+        traces = [self._advance(cohort, known, end, stage, validate) for cohort, known in held]
         if len(new) + sum(len(cohort.live) for cohort in idle) > self._max_runs:
             idle = []  # frees their memory; asked for again, they train from the start
         for some in self._parts(new):
@@ -136,7 +137,7 @@ class Evaluator:
             cohort = Cohort(
                 self._task, some, steps, engine=engine, cache=self._cache, progress=self._progress
             )
-            trace = self._advance(cohort, some, end, stage, validate=validate)
+            trace = self._advance(cohort, some, end, stage, validate)
             trace.costs["updates"] += [discarded.get(run.name, 0) for run in some]
             traces.append(trace)
             idle.append(cohort)
@@ -183,21 +184,22 @@ class Evaluator:
         return [runs[first : first + size] for first in range(0, len(runs), size)]
 
     def _advance(
-        self, cohort: Cohort, runs: Sequence[Run], end: int, stage: str, *, validate: bool
+        self, cohort: Cohort, runs: Sequence[Run], end: int, stage: str, validate: int | None
     ) -> Trace:
         """Train these runs of the cohort up to `end` and retire its others; return their trace."""
         names = [run.name for run in runs]
         updates, val_samples = dict(cohort.updates), dict(cohort.val_samples)
         begin = time.perf_counter()
         cohort.retain(names).advance(end, stage=stage)
-        if validate and self._task.has_validation:
-            cohort.validate()
+        if validate != 0 and self._task.has_validation:
+            cohort.validate(validate)
         costs = pd.DataFrame({"run": names})
         costs["updates"] = [cohort.updates[name] - updates[name] for name in names]
         costs["val_samples"] = [cohort.val_samples[name] - val_samples[name] for name in names]
         costs["seconds"] = (time.perf_counter() - begin) / len(runs)
         trace = cohort.trace.select(names)
-        validations = trace.validations[trace.validations["step"] == end].reset_index(drop=True)
+        asked = (trace.validations["step"] == end) & (validate != 0)
+        validations = trace.validations[asked].reset_index(drop=True)
         return dataclasses.replace(trace, validations=validations, costs=as_table(costs, COSTS))
 
     # --- which engine: without a study, `Fastest` decides while it trains -------------------------
@@ -279,7 +281,7 @@ def train(
         runs: Their names must differ.
         steps: Optimizer updates of each run; schedules are spread over them.
         engine: `loop`, `vmapped` or `auto`; see `Evaluator`.
-        validate: Measure the validation loss of the runs that reached the end, if there is data.
+        validate: Measure the validation losses of the runs that reached the end, if there is data.
         progress: Called with the stage, the updates done and their total.
 
     Returns:
@@ -295,4 +297,4 @@ def train(
     [['a', 'FINISHED'], ['b', 'DIVERGED']]
     """
     evaluator = Evaluator(task, engine=engine, progress=progress)
-    return evaluator(runs, steps, stage="training", validate=validate)
+    return evaluator(runs, steps, stage="training", validate=None if validate else 0)

@@ -210,7 +210,8 @@ class BudgetSearch:
     def _train(self, runs: Sequence[Run], until: int, stage: str) -> Trace:
         """Train runs up to a step, and charge the cost to the budget."""
         price, verify = self._price(runs, until), stage == "verify"
-        trace = self._evaluate(runs, self.plan.steps, stage=stage, until=until, validate=not verify)
+        validate = 0 if verify else None
+        trace = self._evaluate(runs, self.plan.steps, stage=stage, until=until, validate=validate)
         self.budget.charge(stage, trace.cost if len(trace.costs) else Cost(price, 0, 0.0))
         self._steps |= {run.name: until for run in runs}
         if not verify:  # rates are compared over equal lengths

@@ -16,10 +16,10 @@ from lrtune.analysis.rate_estimate import PEAK_RATIO, decays
 from lrtune.errors import ArgumentError
 from lrtune.results import Trace, concat_traces
 from lrtune.results.optuna_export import without_log
-from lrtune.results.runs import Run, Shape
+from lrtune.results.runs import Run, Shape, validation_losses
 from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, ScheduleEntry, look_up
 from lrtune.training import Evaluate, step_settings
-from lrtune.tuning.rate_history import end_levels, validation_losses
+from lrtune.tuning.rate_history import end_levels
 
 BASELINES = ("constant", "linear", "cosine")  # always in the ranking
 
@@ -219,4 +219,4 @@ def _final_losses(trace: Trace) -> pd.Series:
     if trace.validations.empty:
         return end_levels(trace)
     failed = trace.runs.set_index("run")["outcome"].isin(FAILED_OUTCOMES)
-    return validation_losses(trace).reindex(failed.index).mask(failed)
+    return validation_losses(trace.validations).reindex(failed.index).mask(failed)

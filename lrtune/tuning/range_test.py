@@ -74,7 +74,7 @@ def range_test(
     evaluate = evaluate or Evaluator(task, progress=progress)
     runs = [*sweeps.values(), *controls.values()]
     # The loss after the last update takes one step more.
-    trace = evaluate(runs, steps + 1, stage="range test", validate=False)
+    trace = evaluate(runs, steps + 1, stage="range test", validate=0)
     swept = {s: _pair_losses(trace, sweeps[s].name, controls[s].name) for s in chosen}
     said = {
         (s, rule): suggest(rule, frame["lr"], frame["loss"], frame["untrained"])

@@ -12,6 +12,7 @@ from lrtune.analysis.paired import PairedResult, compare_paired
 from lrtune.analysis.rate_estimate import rounded
 from lrtune.errors import SearchError
 from lrtune.results import Trace
+from lrtune.results.runs import validation_losses
 from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, as_table
 
 SURE = 0.99  # coverage of all intervals by which a rate is behind: giving up a good one is costly
@@ -86,7 +87,7 @@ class RateHistory:
         self, trace: Trace, given_up: Sequence[str] = (), scores: Mapping[str, float] | None = None
     ) -> None:
         """Add runs, and mark those given up; scores are the final losses if `scores` is None."""
-        runs, val = trace.runs.set_index("run"), validation_losses(trace)
+        runs, val = trace.runs.set_index("run"), validation_losses(trace.validations)
         losses = trace.frame.groupby("run", sort=False)["loss"]
         failed = runs["outcome"].isin(FAILED_OUTCOMES)
         outcome = runs["outcome"].mask(runs.index.isin(given_up) & ~failed, Outcome.RETIRED.name)
@@ -232,17 +233,12 @@ def end_levels(trace: Trace) -> pd.Series:
     return levels.reindex(failed.index).mask(failed)
 
 
-def validation_losses(trace: Trace) -> pd.Series:
-    """The validation loss of each run that has one, by name."""
-    return trace.validations.set_index("run")["loss"]
-
-
 def mean_losses(traces: Sequence[Trace]) -> pd.Series:
     """The mean of validation and training loss of each run over its traces; inf if it failed."""
     levels = []
     for trace in traces:
         # The training loss of the last fifth scatters less; the validation loss measures what
         # counts. Over short runs their mean finds better rates than either.
-        losses, val = end_levels(trace), validation_losses(trace)
+        losses, val = end_levels(trace), validation_losses(trace.validations)
         levels.append((losses + val.reindex(losses.index)) / 2 if len(val) else losses)
     return pd.concat(levels, axis=1).mean(axis=1, skipna=False).fillna(math.inf)

@@ -160,10 +160,10 @@ def test_validation_is_no_neighbour_either():
     runs = POOL[:4]
     cohort = Cohort(task(), runs, STEPS)
     for step in range(0, STEPS, 3):
-        cohort.advance(step).validate()
+        cohort.advance(step).validate(step or None)
     assert_undisturbed(cohort.advance().trace, runs)
     measured = cohort.trace.validations
-    single = Cohort(task(), runs[:1], STEPS).advance(6).validate().trace.validations
+    single = Cohort(task(), runs[:1], STEPS).advance(6).validate(6).trace.validations
     assert measured[(measured["run"] == runs[0].name) & (measured["step"] == 6)][
         "loss"
     ].tolist() == (single["loss"].tolist())

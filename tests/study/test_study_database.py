@@ -178,7 +178,7 @@ def test_changed_tables_need_a_new_version():
         (table.name, [(column.name, type(column.type).__name__) for column in table.columns])
         for table in tables.metadata.sorted_tables
     ]
-    assert (tables.SCHEMA_VERSION, tables.digest([repr(layout)])) == (2, LAYOUT)
+    assert (tables.SCHEMA_VERSION, tables.digest([repr(layout)])) == (3, LAYOUT)
 
 
 LAYOUT = "bb391be7d9043db4d6bccd966dd4a36b"

@@ -115,7 +115,8 @@ def test_a_study_is_exported_run_by_run(where):
     failed = trace.runs[trace.runs["outcome"].isin(["DIVERGED", "NONFINITE"])]["run"]
     named = {one.user_attrs["name"] for one in trials if one.state.name == "FAIL"}
     assert named == set(failed) != set()
-    vals = dict(zip(trace.validations["run"], trace.validations["loss"], strict=True))
+    selection = trace.validations[trace.validations["part"] == "selection"]
+    vals = dict(zip(selection["run"], selection["loss"], strict=True))
     values = {o.user_attrs["name"]: o.value for o in trials if o.value is not None}
     assert values == {name: vals[name] for name in values}
     assert exported.best_value == min(values.values())

@@ -354,7 +354,7 @@ def test_a_heartbeat_counts_up_and_survives_a_busy_database(tmp_path, monkeypatc
             return link.execute(tables.leases.select()).mappings().one()["heartbeat"]
 
     with database.write() as link:
-        held.take(link, [leases.Request("k", 1, validated=False)])
+        held.take(link, [leases.Request("k", 1, 0)])
     monkeypatch.setattr(leases, "HEARTBEAT", 0.01)
     monkeypatch.setattr(database, "write", busy_at_first)
     with held.heartbeats():

@@ -55,7 +55,7 @@ def remembered(where, task, **more):
     return study, study.evaluator(counted), counted.asked
 
 
-@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("validate", [None, 0, 4])
 @pytest.mark.parametrize("until", [None, 7])
 def test_an_answer_is_what_a_cohort_records(where, validate, until):
     wish = {"stage": "test", "validate": validate, "until": until}
@@ -89,7 +89,7 @@ def test_any_calls_in_any_order_give_what_cohorts_give(data):
         for _ in range(data.draw(st.integers(1, 4), label="calls")):
             runs = data.draw(st.lists(st.sampled_from(RUNS[:8]), min_size=1, unique_by=id))
             until = data.draw(st.sampled_from([None, 1, 3]))
-            validate = data.draw(st.booleans())
+            validate = data.draw(st.sampled_from([None, 0, 3, 4]))
             wish = {"stage": "s", "until": until, "validate": validate}
             study = Study(f"sqlite:///{Path(folder)}/x.db", a_task())
             same(study.evaluate(runs, 4, **wish), Evaluator(a_task())(runs, 4, **wish))

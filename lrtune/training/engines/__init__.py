@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from lrtune.results.runs import Run
+from lrtune.results.runs import Run, Validation
 from lrtune.task.data import Batch
 
 
@@ -49,8 +49,8 @@ class Engine(Protocol):
             Each run's loss before the update, shape [runs], still on the device.
         """
 
-    def validate(self, runs: Sequence[Run]) -> list[float]:
-        """Return the mean validation loss of each run."""
+    def validate(self, runs: Sequence[Run], samples: int | None = None) -> list[list[Validation]]:
+        """Return the validation losses of each run; see `Task.validate`."""
 
     def drop(self, run: Run) -> None:
         """Delete the run's state."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lrtune.results.runs import Run
+from lrtune.results.runs import Run, Validation
 from lrtune.schedules.torch_schedulers import set_momentum
 from lrtune.task.data import Batch, tensors_of
 from lrtune.task.random_state import seed_everything
@@ -84,10 +84,10 @@ class Loop:
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().reshape(1)
 
-    def validate(self, runs: Sequence[Run]) -> list[float]:
-        """Return the mean validation loss of each run."""
+    def validate(self, runs: Sequence[Run], samples: int | None = None) -> list[list[Validation]]:
+        """Return the validation losses of each run; see `Task.validate`."""
         states = {describe_run(run): self.states[run.name].state for run in runs}
-        return list(self._task.validate(states).values())
+        return list(self._task.validate(states, samples).values())
 
     def drop(self, run: Run) -> None:
         """Delete the run's state."""
