@@ -87,6 +87,15 @@ def test_noise_alone_hardly_ever_diverges(sigma):
     assert sum(alarms) <= 2
 
 
+def test_losses_in_coarse_steps_hardly_ever_diverge_by_noise_alone():
+    """Most of them repeat, so their differences alone tell of no noise."""
+    curves = [np.round(noisy([2.3] * 100, 0.02, seed) / 0.0625) * 0.0625 for seed in range(1000)]
+    assert sum(diverged_at(curve) is not None for curve in curves) > 50
+    assert sum(diverged_at(curve, resolution=0.0625) is not None for curve in curves) == 0
+    exploded = np.concatenate([curves[0], [9.0] * WINDOW])
+    assert diverged_at(exploded, resolution=0.0625) is not None
+
+
 # --- noise ----------------------------------------------------------------------------------------
 
 

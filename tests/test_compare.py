@@ -1,17 +1,23 @@
 """The comparator on planted curves, where the truth is known, and on a real task."""
 
+import dataclasses
 import json
 import math
 
 import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
 
 import lrtune
-from lrtune import schedules
+from lrtune import Task, schedules
 from lrtune.analysis.rate_estimate import UNDERTRAINED_SHIFT
-from lrtune.demo import digits
+from lrtune.analysis.scores import Scale
+from lrtune.demo import digits, images
 from lrtune.errors import ArgumentError, ScheduleError, SearchError
-from lrtune.testing import bowl
+from lrtune.testing import Bowl, bowl
 from lrtune.tuning import candidates
+from lrtune.tuning.summary import summarize
 from tests.planted import hashed_run, planted
 
 FIVE = ["constant", "linear", "cosine", "step", "rex"]
@@ -349,3 +355,62 @@ def test_the_snippet_gives_the_rates_that_the_comparison_used():
     paths = ranked.paths[ranked.paths["schedule"] == ranked.schedule]
     used = paths[paths["seed"] == paths["seed"].min()]["lr"]
     assert rates == pytest.approx(used.tolist(), rel=1e-9)
+
+
+# --- where zero is ------------------------------------------------------------------------------
+
+
+def test_the_early_decrease_is_a_share_of_the_fall_whatever_was_added_to_the_loss(
+    task, monkeypatch
+):
+    given = []
+    monkeypatch.setattr("lrtune.tuning.compare.summarize", lambda *args: given.append(args))
+    compare(task, planted(better("cosine", by=0.2), noise=0.0))
+    rounds, final, steps, made, scale = given.pop()
+    assert scale == task.loss_kind.scale
+    tables = {}
+    for constant in (0.0, -2.0, 1e6):
+        frame = final.trace.frame
+        trace = dataclasses.replace(final.trace, frame=frame.assign(loss=frame["loss"] + constant))
+        moved = dataclasses.replace(final, trace=trace)
+        for floor in (None, constant):
+            table = summarize(rounds, moved, steps, made, Scale(floor)).table
+            tables[constant, floor] = table.set_index("schedule")["early"]
+    # Planted curves fall to 1 and 0.8 from 2, by a factor of e at each step; the first quarter are
+    # two losses: 2, and one of which 1 / e of the fall is left.
+    shares = {"cosine": (1 - 1 / math.e) / 2, "linear": (1 - 1 / math.e) / 2 / 1.2}
+    for name, share in shares.items():
+        early = [tables[constant, None][name] for constant in (0.0, -2.0, 1e6)]
+        assert early == pytest.approx([share] * 3, rel=0.05)
+        assert early == pytest.approx([early[0]] * 3, rel=1e-6)
+        known = [tables[constant, constant][name] for constant in (0.0, -2.0, 1e6)]
+        assert known == pytest.approx([known[0]] * 3, rel=1e-6)
+        assert known[0] < early[0]
+
+
+def test_losses_whose_steps_hide_what_differs_get_a_note():
+    bowls = (
+        Task(
+            Bowl(4.0).to(dtype),
+            [None],
+            objective=lambda m, _: m() + 1e6,
+            optimizer=SGD,
+            device="cpu",
+        )
+        for dtype in (torch.float32, torch.float64)
+    )
+    coarse, fine = (compare(one, None, lr=0.2, schedules=["step"], seeds=2) for one in bowls)
+    (note,) = [note for note in coarse.notes if "float64" in note]
+    assert note.startswith("near 1e+06 the losses have steps of 0.062, 3 % of their whole fall")
+    assert not [note for note in fine.notes if "float64" in note]
+
+
+def test_a_centred_loss_falls_by_no_more_than_all_of_its_fall():
+    train, val = images()
+
+    def centred(model, batch):
+        return nn.functional.cross_entropy(model(batch[0].flatten(1)), batch[1]) - 2.3026
+
+    brought = Task(lambda: nn.Linear(64, 10), train, val=val, objective=centred, device="cpu")
+    table = compare(brought, None, lr=0.3, schedules=["step"], steps=40, seeds=2).table
+    assert table["early"].between(0, 1).all()  # 148 % to 527 % of the loss at the start

@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from lrtune import figures
+from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.figures import losses, theme
 
 NAN, INF = math.nan, math.inf
@@ -131,3 +133,43 @@ def test_losses_that_are_not_finite_are_marked_in_a_trace():
     lost = next(one for one in drawn.data if one.name == "loss not finite")
     assert lost.x == (1.0, 0.0)
     assert lost.text == ("b<br>step 1", "c<br>step 0")
+
+
+# --- where zero is unknown, no picture depends on it -------------------------------------------
+
+
+CURVE = 2.0 * 0.9 ** np.arange(40)
+RATE = pd.DataFrame({"lr": [0.1], "mean": [1.0], "verdict": ["good"], "failed": [0]})
+SWEEP = pd.DataFrame({"seed": 0, "lr": np.geomspace(1e-3, 1, 40), "untrained": 2.0, "smooth": NAN})
+ANSWERS = pd.DataFrame({"rule": ["valley"], "seed": [0], "lr": [0.1], "because": [""]})
+STOPS = pd.DataFrame({"seed": [0], "outcome": ["FINISHED"], "lr": [1.0], "edge": [1.0]})
+SUGGESTION = Suggestion(0.1, "ensemble", "", (0.1, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("constant", "floor", "offered"),
+    [
+        (0.0, 0.0, True),
+        (0.0, None, False),
+        (9.0, None, False),
+        (9.0, 9.0, False),
+        (-1.0, 0.0, False),
+    ],
+)
+def test_a_logarithmic_axis_is_offered_where_the_floor_is_known_to_be_0(constant, floor, offered):
+    curve = CURVE + constant
+    drawn = [
+        figures.trace_figure(traced({"a": curve}), floor),
+        figures.curves_figure(short_runs({(0.1, 0): curve}), RATE, floor),
+        figures.sweep_figure(SWEEP.assign(loss=curve), ANSWERS, STOPS, SUGGESTION, floor),
+    ]
+    for one in drawn:
+        assert ((one.layout.meta or {}).get("log") is not None) == offered
+
+
+def test_a_constant_hides_no_line():
+    near, far = (figures.trace_figure(traced({"a": CURVE + constant})) for constant in (0.0, 1e6))
+    for here, there in zip(near.data, far.data, strict=True):
+        assert np.array(there.y, float) - 1e6 == pytest.approx(np.array(here.y, float), abs=1e-4)
+    assert theme.rounded([1e6 + 0.5]) == [1e6 + 0.5]
+    assert theme.rounded([1 / 3, 1.0]) == [0.333333, 1.0]

@@ -8,11 +8,12 @@ import pytest
 import zoo
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from lrtune import Task, range_test
 from lrtune.analysis.curves import Outcome
 from lrtune.analysis.sweep_rules import RULES
-from lrtune.demo import digits
+from lrtune.demo import digits, images
 from lrtune.errors import ArgumentError
 from lrtune.results import Trace
 from lrtune.results.schema import ANSWERS, RUNS, STOPS, SWEEP, TRACE, VALIDATIONS, as_table
@@ -321,3 +322,24 @@ def test_a_number_out_of_range_is_refused_before_anything_trains(wrong):
     name, value = next(iter(wrong.items()))
     assert name in str(caught.value)
     assert repr(value) in str(caught.value) or f"{value:g}" in str(caught.value)
+
+
+# --- where zero is ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("constant", [-2.3026, 1e6])
+def test_no_constant_of_the_loss_moves_the_suggestion(constant):
+    """With a million the losses, in float32, have steps of 0.06."""
+    train, val = images()
+
+    def suggested(shift):
+        def objective(model, batch):
+            return nn.functional.cross_entropy(model(batch[0].flatten(1)), batch[1]) + shift
+
+        def make():
+            return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+        task = Task(make, train, val=val, objective=objective, device="cpu")
+        return range_test(task, steps=100).suggestion.lr
+
+    assert suggested(constant) == pytest.approx(suggested(0.0), rel=0.25)

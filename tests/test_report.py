@@ -209,6 +209,12 @@ def test_cells_and_tables():
     table = text_table("t", pd.DataFrame({"a": ["x"], "b": [1.5], "c": [True]}))
     assert table.numeric == [False, True, False]
     assert table.rows == [["x", "1.5", "yes"]]
+    near, far = (
+        text_table("t", pd.DataFrame({"loss": [constant + 1 / 3, constant + 2.0, NAN]})).rows
+        for constant in (0.0, 1e6)
+    )
+    assert near == [["0.3333"], ["2"], ["nan"]]
+    assert far == [["1000000.33"], ["1000002"], ["nan"]]
     outcomes = text_table("t", pd.DataFrame({"lr": [0.1], "outcome": ["DIVERGED"]}))
     assert outcomes.columns == ["learning rate", "outcome"]
     assert outcomes.rows == [["0.1", "diverged"]]

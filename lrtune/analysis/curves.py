@@ -66,11 +66,11 @@ def noise(losses: ArrayLike) -> float:
 
 
 @np.errstate(over="ignore")
-def diverged_at(losses: ArrayLike) -> int | None:
+def diverged_at(losses: ArrayLike, resolution: float = 0.0) -> int | None:
     """The first step at which the curve has diverged, or None; later losses do not change it.
 
     With m the median of the last `WINDOW` losses, s the first loss, b the least m so far and n
-    the `noise` so far, that is where
+    the `noise` so far, at least the `resolution` of the losses, that is where
 
     - s - b > 5 n (it had learned) and m > s + 3 n: all that it had learned is lost; or
     - s - b <= 5 n (it never learned) and m > s + 20 n.
@@ -94,6 +94,7 @@ def diverged_at(losses: ArrayLike) -> int | None:
         seen = int(index) + WINDOW
         # The noise of the first 8, 16, 32 ... losses: that of every prefix would be too slow.
         unit = noise_of_first(seen if seen < 8 else 1 << (seen.bit_length() - 1))
+        unit = max(unit, resolution)  # losses in coarse steps mostly repeat, and seem to be calm
         if level[index] > losses[0] + (LOST if gained[index] > LEARNED * unit else PATIENCE) * unit:
             return seen - 1
     return None

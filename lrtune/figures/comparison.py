@@ -156,7 +156,9 @@ def heat_figure(candidates: pd.DataFrame, table: pd.DataFrame) -> "Figure":
         "type": "heatmap",
         "x": list(cells.columns),
         "y": [theme.escaped(name) for name in cells.index],
-        "z": [theme.rounded(row) for row in cells.to_numpy(float)],
+        "z": np.array(theme.rounded(cells.to_numpy(float).ravel()), object)
+        .reshape(cells.shape)
+        .tolist(),
         "zmin": low,
         "zmax": high if high > low else low + 1.0,  # equal ends would leave no scale
         "colorscale": "Viridis",

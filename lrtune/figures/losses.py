@@ -139,12 +139,13 @@ def loss_range(lines: ArrayLike, starts: ArrayLike, calm: ArrayLike) -> AxisRang
 # --- the figures
 
 
-def trace_figure(frame: pd.DataFrame) -> "Figure":
+def trace_figure(frame: pd.DataFrame, floor: float | None = None) -> "Figure":
     """Losses over steps, one line per run.
 
     The table has the columns `TRACE` of `lrtune.results.schema`. Bold: smoothed; thin behind: the
     raw losses. With more than eight runs, eight of them, from the lowest final loss to the highest,
-    are in colour, the others grey.
+    are in colour, the others grey. `floor` is the number below which the loss cannot fall, if it is
+    known.
     """
     losses = frame["loss"]
     shown = loss_range(losses, frame.groupby("run")["loss"].first(), losses)
@@ -164,16 +165,19 @@ def trace_figure(frame: pd.DataFrame) -> "Figure":
     lost = frame[~np.isfinite(losses)].drop_duplicates("run")
     texts = [f"{theme.escaped(end.run)}<br>step {end.step}" for end in lost.itertuples()]
     crosses = _crosses(lost["step"], shown.at(0.97), texts, "loss not finite")
-    return _figure([*traces, *crosses], losses, shown)
+    return _figure([*traces, *crosses], losses, shown, floor)
 
 
-def curves_figure(curves: pd.DataFrame, frame: pd.DataFrame) -> "Figure":
+def curves_figure(
+    curves: pd.DataFrame, frame: pd.DataFrame, floor: float | None = None
+) -> "Figure":
     """Losses of the short runs of a search over their steps.
 
     The tables have the columns `CURVES` and `RATES` of `lrtune.results.schema`. Bold: up to eight
     rates, each the smoothed mean over the seeds, with a band from the lowest to the highest seed
     (or the raw losses of a single seed); colour and dash: the verdict. Grey: the other rates.
-    Crosses: failed runs. A line that ends early without a cross was stopped early.
+    Crosses: failed runs. A line that ends early without a cross was stopped early. `floor` is the
+    number below which the loss cannot fall, if it is known.
     """
     means, coloured = mean_curves(curves), highlighted_rates(frame)
     verdicts = dict(zip(frame["lr"], frame["verdict"], strict=True))
@@ -200,7 +204,7 @@ def curves_figure(curves: pd.DataFrame, frame: pd.DataFrame) -> "Figure":
         for run in failed.itertuples()
     ]
     crosses = _crosses(failed["step"], heights, texts, "failed run")
-    return _figure([*traces, *crosses], means["low"], shown)
+    return _figure([*traces, *crosses], means["low"], shown, floor)
 
 
 def _coloured_rate(
@@ -281,10 +285,12 @@ def _crosses(
     return theme.labelled_markers(steps, heights, theme.FAILED_STYLE, texts, name, legendrank=2001)
 
 
-def _figure(traces: Sequence[theme.Part], losses: ArrayLike, shown: AxisRange) -> "Figure":
+def _figure(
+    traces: Sequence[theme.Part], losses: ArrayLike, shown: AxisRange, floor: float | None
+) -> "Figure":
     return theme.make_figure(
         traces,
         xaxis={"title": {"text": "step"}},
         yaxis=theme.value_axis("training loss", shown),
-        meta=theme.log_axis_option(losses, shown),
+        meta=theme.log_axis_option(losses, shown, floor),
     )

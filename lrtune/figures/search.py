@@ -90,7 +90,7 @@ def rates_figure(
 
 def _measured(scores: pd.DataFrame) -> str:
     # With a budget the score is the mean of training and validation loss.
-    if (scores["score"] - scores["val"]).abs().gt(1e-9 * scores["val"].abs()).any():
+    if (scores["score"] - scores["val"]).abs().gt(0).any():
         return "loss (training, validation)"
     return "validation loss" if len(finite_values(scores["val"])) else "training loss"
 

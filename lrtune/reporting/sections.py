@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lrtune.analysis.curves import Outcome
+from lrtune.analysis.scores import digits_that_differ
 from lrtune.results.schema import HEADINGS
 
 if TYPE_CHECKING:
@@ -57,19 +58,23 @@ def text_table(caption: str, frame: pd.DataFrame) -> Table:
     """All rows of a frame, as text, under plain headings; outcomes as words."""
     if "outcome" in frame:
         frame = frame.assign(outcome=outcome_words(frame["outcome"]))
-    rows = [[format_cell(value) for value in row] for row in frame.itertuples(index=False)]
     types = pd.api.types
+    digits = [digits_that_differ(c, 4) if types.is_float_dtype(c) else 4 for _, c in frame.items()]
+    rows = [
+        [format_cell(value, most) for value, most in zip(row, digits, strict=True)]
+        for row in frame.itertuples(index=False)
+    ]
     numeric = [types.is_numeric_dtype(t) and not types.is_bool_dtype(t) for t in frame.dtypes]
     headings = [HEADINGS.get(str(column), str(column)) for column in frame.columns]
     return Table(caption, headings, rows, numeric)
 
 
-def format_cell(value: object) -> str:
-    """A value as text: floats to four digits, yes and no for booleans."""
+def format_cell(value: object, digits: int = 4) -> str:
+    """A value as text: floats to so many digits, yes and no for booleans."""
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)):
-        return f"{value:.4g}"
+        return f"{value:.{digits}g}"
     return str(value)
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
@@ -124,6 +124,7 @@ class Trace(Serializable):
             `run`, `step`, `part`, `loss` (mean per example), `stderr`, `samples`.
         costs: One row per run: `run`, `updates`, `val_samples`, `seconds`, as this call made them;
             empty where what trained the runs does not count them.
+        floor: The number below which the losses cannot fall; None where it is unknown.
     """
 
     kind: ClassVar[str] = "trace"
@@ -133,6 +134,7 @@ class Trace(Serializable):
     runs: pd.DataFrame = table_field(RUNS)
     validations: pd.DataFrame = table_field(VALIDATIONS)
     costs: pd.DataFrame = table_field(COSTS, optional=True)
+    floor: float | None = None
 
     @property
     def cost(self) -> Cost:
@@ -151,11 +153,11 @@ class Trace(Serializable):
             )
             for name, table in _tables(self).items()
         }
-        return Trace(self.steps, **tables)
+        return replace(self, **tables)
 
     def figure(self) -> "Figure":
         """Losses over steps, one line per run."""
-        return figures.trace_figure(self.frame)
+        return figures.trace_figure(self.frame, self.floor)
 
 
 def concat_traces(traces: Sequence[Trace]) -> Trace:
@@ -164,7 +166,7 @@ def concat_traces(traces: Sequence[Trace]) -> Trace:
         name: pd.concat([getattr(trace, name) for trace in traces], ignore_index=True)
         for name in _tables(traces[0])
     }
-    return Trace(traces[0].steps, **tables)
+    return replace(traces[0], **tables)
 
 
 def validation_losses(validations: pd.DataFrame, by: Sequence[str] = ("run",)) -> pd.Series:

@@ -1,7 +1,7 @@
 """`Task`: the model, data, loss and optimizer of the user, copied and tried once."""
 
 import copy
-import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
 from lrtune.errors import ArgumentError, TaskError, whole_number
 from lrtune.results.runs import Validation
 from lrtune.results.schema import SELECTION
 from lrtune.task import checks
-from lrtune.task.cloning import MakeModel, deepcopy_module, model_maker
+from lrtune.task.cloning import MakeModel, deepcopy_module, eval_mode, model_maker
 from lrtune.task.data import (
     Batch,
     DigestedBatch,
@@ -26,6 +26,9 @@ from lrtune.task.data import (
     tensors_of,
     to_device,
 )
+from lrtune.task.guess import Guess, best_guess
+from lrtune.task.losses import known_loss, loss_kind
+from lrtune.task.optimizers import optimizer_maker, sets_own_rate
 from lrtune.task.random_state import (
     NOISE,
     WEIGHTS,
@@ -36,7 +39,11 @@ from lrtune.task.random_state import (
 from lrtune.task.validation import eval_mode, measure, no_batch, with_validation
 
 Loss = Callable[..., Tensor]
-MakeOptimizer = Callable[[nn.Module, float], Optimizer]
+
+TRAIN = "train"
+
+GUESS_BATCHES = 20
+"""Training batches whose targets show what a constant prediction is worth."""
 
 
 @dataclass
@@ -75,6 +82,12 @@ class Task:
         objective: Instead of `loss`, for batches of any other form: a function `(model, batch)`
             that returns the loss, such as `lambda model, batch: model(**batch).loss`.
         batch_size: Batch size for a Dataset or tensors; 64 when None.
+        floor: A number below which the loss cannot fall, such as 0.0; most of torch's losses need
+            none. Where it is known, scores are logs of the loss above it, else shares of the fall.
+
+    Attributes:
+        loss_kind: What the loss is, its floor, and what the scores are (`lrtune.task.losses`).
+        adapts_rate: Whether the optimizer sets its own rate, as Prodigy and D-Adaptation do.
 
     Raises:
         TaskError: The task cannot be trained; the message says why, and what to do.
@@ -95,6 +108,7 @@ class Task:
         device: str | torch.device = "auto",
         objective: Callable[[Any, Batch], Tensor] | None = None,
         batch_size: int | None = None,
+        floor: float | None = None,
     ) -> None:
         if loss is not None and objective is not None:
             raise TaskError("got loss and objective; an objective computes the loss. Pass one.")
@@ -106,10 +120,11 @@ class Task:
         else:
             self._loss = objective
             checks.check_objective(objective)
-        self._make_optimizer = _optimizer_maker(optimizer)
+        self._make_optimizer = optimizer_maker(optimizer)
         data = as_data(train, batch_size, what="train")
         self._train, self._val = with_validation(data, val, batch_size)
-        self._works_in_place = False
+        self._works_in_place, self._floor = False, floor
+        self._guesses: dict[str, Guess | None] = {}
         # Who owns what: the task has a copy of the model, and each run a copy of that copy, its
         # own loss and optimizer. The data are shared, as nothing writes into them.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
@@ -211,9 +226,35 @@ class Task:
         with torch.no_grad(), eval_mode(*(state.model for state in states.values())):
             return measure(batches, states, self.loss, self.to_device)
 
+    def guess(self, part: str = SELECTION) -> Guess | None:
+        """Return the loss of the best prediction without any input, and its standard error.
+
+        It is fitted once to the targets of a part of the validation data, or of the first training
+        batches (`lrtune.task.guess`). None without such data, with an objective, or with a loss
+        that is none of torch's.
+
+        Args:
+            part: `selection`, `test` or `train`.
+        """
+        if part not in self._guesses:
+            self._guesses[part] = self._fit_guess(part)
+        return self._guesses[part]
+
+    def _fit_guess(self, part: str) -> Guess | None:
+        if self._known_loss is None:
+            return None
+        if part == TRAIN:
+            with preserve_random_state():
+                batches = list(itertools.islice(self.batches(0), GUESS_BATCHES))
+            return best_guess(self._known_loss, batches)
+        if self._val is None:
+            return None
+        some = (batch for name, batch in self._val.batches(None) if name == part)
+        return best_guess(self._known_loss, some)
+
     def describe(self) -> dict[str, str]:
-        """Return model, optimizer, loss, batch and device in words, for reports and manifests."""
-        return dict(self._description)
+        """Return model, optimizer, loss, batch, device, and what its scores are, in words."""
+        return {**self._description, "scores": self.loss_kind.scores}
 
     def __repr__(self) -> str:
         return f"Task({', '.join(self._description.values())})"
@@ -231,8 +272,8 @@ class Task:
 
     def _try_one_update(self, users_model: object) -> None:
         """Make one update and one validation on a copy, and describe the task."""
-        first = self._first
-        if not self._has_objective:
+        first, objective = self._first, self._has_objective
+        if not objective:
             checks.check_batch(first)
         with checks.explain_errors("making the model and its optimizer", first):
             model = self.init_state(seed=0, lr=checks.TRIAL_LR).model
@@ -241,8 +282,12 @@ class Task:
         # A clone, because a loss or a layer may work in place, and the user's batch is not ours.
         batch = self.to_device(clone_batch(first))
         before = [tensor._version for tensor in tensors_of(batch)]  # noqa: SLF001 - counts changes
+        self.adapts_rate = sets_own_rate(optimizer)
         seed_everything(derive_seed(0, NOISE))
-        loss = checks.check_loss_value(self._first_loss(state, batch))
+        given, outputs = self._first_loss(state, batch)
+        loss = checks.check_loss_value(given)
+        self._known_loss = None if objective else known_loss(self._loss, outputs, first[-1])
+        self.loss_kind = loss_kind(self._known_loss, loss, self._floor, has_objective=objective)
         checks.check_loss_uses_copy(loss, users_model)  # a closure may hold the original
         with checks.explain_errors("the update", first):
             loss.backward()  # type: ignore[no-untyped-call]
@@ -251,11 +296,10 @@ class Task:
         self._try_validation(state)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.nbytes = sum(one.nbytes for one in [*model.parameters(), *model.buffers()])
-        name = getattr(self._loss, "__name__", type(self._loss).__name__)
         self._description = {
             "model": f"{type(model).__name__} with {parameters:,} parameters",
             "optimizer": type(optimizer).__name__,
-            "loss": "a custom objective" if self._has_objective else name,
+            "loss": "a custom objective" if objective else checks.name_of(self._loss),
             "batch": describe_batch(first),
             "device": str(self.device),
         }
@@ -269,16 +313,16 @@ class Task:
             with checks.explain_errors("validation", first):
                 self._measure([(SELECTION, first)], {"the model": state})
 
-    def _first_loss(self, state: TrainState, batch: Batch) -> Tensor:
-        """Return the loss of the first batch; an exception names the part that raised it."""
+    def _first_loss(self, state: TrainState, batch: Batch) -> tuple[Tensor, object]:
+        """Return the loss of the first batch, and the outputs; an exception names its part."""
         if self._has_objective:
             with checks.explain_errors("the objective", self._first):
-                return state.loss(state.model, batch)
+                return state.loss(state.model, batch), None
         with checks.explain_errors("the model", self._first):
             outputs = state.model(*batch[:-1])
         checks.check_labels(outputs, self._loss, self._train, batch)
         with checks.explain_errors("the loss", self._first):
-            return state.loss(outputs, batch[-1])
+            return state.loss(outputs, batch[-1]), outputs
 
 
 def checked_task(task: Task) -> Task:
@@ -289,12 +333,3 @@ def checked_task(task: Task) -> Task:
             "lrtune.Task(model, train)."
         )
     return task
-
-
-def _optimizer_maker(given: Callable[..., Optimizer] | None) -> MakeOptimizer:
-    make = functools.partial(SGD, momentum=0.9) if given is None else given
-    checks.check_optimizer_factory(make)
-    kind = make.func if isinstance(make, functools.partial) else make
-    if not isinstance(kind, type):
-        return make
-    return lambda model, lr: make([p for p in model.parameters() if p.requires_grad], lr=lr)

@@ -1,5 +1,6 @@
 """The only training loop of the package: a cohort trains runs in lockstep."""
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ class Cohort:
         runs: Their names must differ.
         steps: The horizon: optimizer updates of each run; schedules are spread over it.
         engine: Carries the updates out; the loop when None.
-        retire: Decides when a run is retired; by default when it is non-finite or diverged.
+        retire: Decides when a run is retired; when it is non-finite or diverged if None.
         cache: Shares loaded batches with other cohorts of this task; nothing is cached when None.
         stage: A word for `progress`.
         progress: Called with stage, updates done and total, at most ten times a second.
@@ -82,14 +83,15 @@ class Cohort:
         steps: int,
         *,
         engine: Engine | None = None,
-        retire: RetireRule = retire_failed,
+        retire: RetireRule | None = None,
         cache: BatchCache | None = None,
         stage: str = "training",
         progress: Progress | None = None,
     ) -> None:
         self.task, self.steps = checked_task(task), whole_number("steps", steps, least=1)
         self._engine: Engine = Loop(task) if engine is None else engine
-        self._retire, self._stage, self._progress = retire, stage, progress
+        failed = functools.partial(retire_failed, resolution=task.loss_kind.resolution)
+        self._retire, self._stage, self._progress = retire or failed, stage, progress
         runs = checked_runs(runs)
         self._all = {run.name: RunRecord(run, step_settings(run, steps), 0) for run in runs}
         self._step, self._goal, self._broken, self._told_at = 0, steps, False, 0.0
@@ -206,6 +208,7 @@ class Cohort:
             runs=run_rows(records, otherwise),
             validations=as_table(validated, VALIDATIONS),
             steps=self.steps,
+            floor=self.task.loss_kind.floor,
         )
 
     @contextmanager

@@ -121,7 +121,9 @@ The answer may depend only on the losses up to that step: then it does not matte
 """
 
 
-def retire_failed(losses: NDArray[np.float64]) -> tuple[int, Outcome] | None:
+def retire_failed(
+    losses: NDArray[np.float64], resolution: float = 0.0
+) -> tuple[int, Outcome] | None:
     """Retire runs whose loss is not finite or diverged (`lrtune.analysis.curves.diverged_at`).
 
     >>> retire_failed(np.array([2.0, 1.0, np.nan, np.nan]))
@@ -130,7 +132,7 @@ def retire_failed(losses: NDArray[np.float64]) -> tuple[int, Outcome] | None:
     finite = np.isfinite(losses)
     # What comes after the first NaN cannot show a divergence.
     end = len(losses) if finite.all() else int(np.argmin(finite))
-    diverged = diverged_at(losses[:end])
+    diverged = diverged_at(losses[:end], resolution)
     if diverged is not None:
         return diverged, Outcome.DIVERGED
     return None if end == len(losses) else (end, Outcome.NONFINITE)

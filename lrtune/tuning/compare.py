@@ -108,7 +108,7 @@ def compare(
     names = tuple(schedule.name for schedule in compared)
     settings = {"lr": lr, "schedules": names, "steps": steps, "horizon": last, "seeds": seeds}
     made = manifest(task.describe(), **settings, seed=seed, samples=samples)
-    return summarize(rounds, final, steps, made)
+    return summarize(rounds, final, steps, made, task.loss_kind.scale)
 
 
 def _checked(

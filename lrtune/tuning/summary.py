@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from lrtune.analysis.curves import FAILED_OUTCOMES
+from lrtune.analysis.curves import FAILED_OUTCOMES, end_level
 from lrtune.analysis.paired import PairedResult, compare_paired, kendall_tau, seeds_needed
-from lrtune.analysis.plateau import early_decrease, plateau
+from lrtune.analysis.plateau import early_level, plateau
+from lrtune.analysis.scores import COARSE, Scale
 from lrtune.errors import SearchError
 from lrtune.results import ComparisonResult
 from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY, as_table
@@ -18,7 +19,7 @@ LEAST_TAU = 0.5  # two horizons disagree where the whole interval of Kendall's t
 
 
 def summarize(
-    rounds: Rounds, final: Round, steps: int, manifest: dict[str, str]
+    rounds: Rounds, final: Round, steps: int, manifest: dict[str, str], scale: Scale
 ) -> ComparisonResult:
     """Rank the schedules by the last round, which ran with fresh seeds."""
     scores = final.best_scores()
@@ -29,6 +30,8 @@ def summarize(
             "Give a lower lr."
         )
     ranking = _ranking(rounds, final, paired)
+    start, best = _fall(final, ranking["early"])
+    ranking["early"] = scale.decrease(ranking["early"], start, best)
     tied = ranking.loc[ranking["tied"], "schedule"].tolist()
     order = {schedule.name: schedule.tie_order for schedule in rounds.schedules}
     name = min(tied, key=order.__getitem__)
@@ -48,6 +51,7 @@ def summarize(
             *_seeds_note(ranking, paired),
             *_horizon_notes(ranking, shorter, final.horizon, steps, agree=agree),
             *_lowered_note(final),
+            *_coarse_note(scale, start, best),
         ),
         steps=steps,
         horizon=final.horizon,
@@ -99,11 +103,20 @@ def _ranking(rounds: Rounds, final: Round, paired: PairedResult) -> pd.DataFrame
     return as_table(frame.assign(rank=range(1, len(frame) + 1)), RANKING)
 
 
+def _fall(final: Round, early: pd.Series) -> tuple[float, float]:
+    """The mean training loss before training, and the lowest mean, at the end or early."""
+    ranked = final.trace.frame["run"].map(final.rows).isin(final.best().values())
+    losses = final.trace.frame[ranked].groupby("run", sort=False)["loss"]
+    ends = losses.agg(end_level).groupby(final.rows).mean()
+    means = np.array([*ends, *early])
+    return float(losses.first().mean()), float(means[np.isfinite(means)].min())
+
+
 def _phases(final: Round, row: int) -> dict[str, object]:
-    """Early decrease, the mean over the seeds; and the plateau of the mean curve."""
+    """The early level, a mean over the seeds, as `early`; and the plateau of the mean curve."""
     frame = final.trace.frame[final.trace.frame["run"].map(final.rows) == row]
-    losses = [run["loss"].to_numpy() for _, run in frame.groupby("run")]
-    early = float(np.mean([early_decrease(each, steps=final.horizon) for each in losses]))
+    losses = [run["loss"].to_numpy() for _, run in frame.groupby("run", sort=False)]
+    early = float(np.mean([early_level(each, steps=final.horizon) for each in losses]))
     by_step = frame.groupby("step")[["loss", "lr"]].mean()
     flat = plateau(by_step["loss"].to_numpy(), by_step["lr"].to_numpy())
     numbers = {name: getattr(flat, name, np.nan) for name in ("onset", "level", "noise", "slope")}
@@ -206,3 +219,14 @@ def _lowered_note(final: Round) -> Iterator[str]:
     ]
     if lowered:
         yield f"lowered, as the higher rate diverged with some fresh seed: {', '.join(lowered)}"
+
+
+def _coarse_note(scale: Scale, start: float, best: float) -> Iterator[str]:
+    """Whether the digits of the losses hide how they differ."""
+    share = scale.coarseness(start, best)
+    if COARSE < share < math.inf:
+        yield (
+            f"near {start:.6g} the losses have steps of {scale.resolution:.2g}, "
+            f"{100 * share:.0f} % of their whole fall, which hide smaller differences: take the "
+            "constant out of the loss, or compute it in float64"
+        )
