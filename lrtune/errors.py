@@ -59,6 +59,10 @@ class EngineError(LrtuneError):
     """An engine cannot train this task; the `loop` engine can train every task."""
 
 
+class CheckpointError(LrtuneError):
+    """A checkpoint is damaged, gone, or that of another run."""
+
+
 class SearchError(LrtuneError):
     """A search found no learning rate that trains the model without diverging."""
 

@@ -28,6 +28,34 @@ REFERENCE = "trapezoid"
 
 
 @dataclass(frozen=True)
+class Belief:
+    """A normal distribution of the log of the best rate.
+
+    >>> Belief.around(0.1, 2.0).combined(Belief.around(0.4, 2.0)).rate
+    0.2
+    """
+
+    mean: float
+    sd: float
+
+    @classmethod
+    def around(cls, rate: float, factor: float) -> "Belief":
+        """A belief in this rate, up to this factor (one standard deviation)."""
+        return cls(math.log(rate), math.log(factor))
+
+    @property
+    def rate(self) -> float:
+        """The rate in its middle."""
+        return float(f"{math.exp(self.mean):.12g}")
+
+    def combined(self, other: "Belief") -> "Belief":
+        """Both, as independent measurements of one thing."""
+        mine, theirs = self.sd**-2, other.sd**-2
+        mean = (self.mean * mine + other.mean * theirs) / (mine + theirs)
+        return Belief(mean, (mine + theirs) ** -0.5)
+
+
+@dataclass(frozen=True)
 class Prior:
     """What is known of one schedule for one length, from other tasks.
 
@@ -82,34 +110,6 @@ class Prior:
     def divergence(self, distance: Floats) -> Floats:
         """The share of seeds that diverge at this distance from the best peak."""
         return np.asarray(expit((distance - self.cliff) / 0.4), float)
-
-
-@dataclass(frozen=True)
-class Belief:
-    """A normal distribution of the log of the best rate.
-
-    >>> Belief.around(0.1, 2.0).combined(Belief.around(0.4, 2.0)).rate
-    0.2
-    """
-
-    mean: float
-    sd: float
-
-    @classmethod
-    def around(cls, rate: float, factor: float) -> "Belief":
-        """A belief in this rate, up to this factor (one standard deviation)."""
-        return cls(math.log(rate), math.log(factor))
-
-    @property
-    def rate(self) -> float:
-        """The rate in its middle."""
-        return float(f"{math.exp(self.mean):.12g}")
-
-    def combined(self, other: "Belief") -> "Belief":
-        """Both, as independent measurements of one thing."""
-        mine, theirs = self.sd**-2, other.sd**-2
-        mean = (self.mean * mine + other.mean * theirs) / (mine + theirs)
-        return Belief(mean, (mine + theirs) ** -0.5)
 
 
 def known_schedules(steps: int) -> list[str]:

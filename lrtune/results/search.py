@@ -16,7 +16,6 @@ from lrtune.results.optuna_export import ExportedTrial, add_to_optuna, run_id
 from lrtune.results.schema import CURVES, RATES, SPENDING, TRIED, table_field
 from lrtune.results.serialization import Serializable
 from lrtune.schedules import parse
-from lrtune.schedules.registry import registered_name
 from lrtune.schedules.snippets import snippet
 
 if TYPE_CHECKING:
@@ -219,7 +218,7 @@ class SearchResult(Serializable):
             ExportedTrial(
                 key=run_id(self.manifest, row.steps, row.until, row.lr, row.seed, row.schedule),
                 lr=row.lr,
-                schedule=registered_name(parse(row.schedule)) if "(" in row.schedule else "other",
+                schedule=row.schedule,
                 call=row.schedule,
                 seed=row.seed,
                 steps=row.until,

@@ -11,6 +11,7 @@ from lrtune.analysis.surrogate import Surrogate
 from lrtune.results import SearchResult
 from lrtune.results.schema import RATES, as_table
 from lrtune.results.search import BestRun, Retrained
+from lrtune.schedules.registry import schedule_text
 from lrtune.tuning.history import Measured
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def assemble(
     best = best_run(strategy)
     return SearchResult(
         lr=lr,
-        schedule=repr(setting.schedule),
+        schedule=schedule_text(setting.schedule),
         interval=(low, high),
         good_range=(good[0], good[1]),
         steps=setting.steps,
@@ -115,7 +116,7 @@ def rates_table(runs: list[Measured], good: tuple[float, float]) -> pd.DataFrame
             "lr": lr,
             "stage": here[0].stage,
             "verdict": verdict(lr, good, failed=failed > 0),
-            "schedule": repr(longest.run.schedule),
+            "schedule": schedule_text(longest.run.schedule),
             "steps": longest.until,
             "loss": loss,
             "runs": len(alike),

@@ -11,6 +11,7 @@ from lrtune.analysis.curves import FAILED_OUTCOMES, Floats, end_level, end_level
 from lrtune.results import Trace
 from lrtune.results.runs import Run
 from lrtune.results.schema import CURVES, TRIED, as_table
+from lrtune.schedules.registry import schedule_text
 
 POINTS = 500
 """The most points of one run in a table of curves; longer runs are averaged over equal blocks."""
@@ -56,7 +57,6 @@ class Measured:
     until: int = 0
     outcome: str = ""
     losses: Floats = field(default_factory=lambda: np.empty(0))
-    levels: dict[int, float] = field(default_factory=dict)  # by step: see `level`
     validations: dict[str, tuple[float, float, int]] = field(default_factory=dict)
     checkpoint: str = ""
 
@@ -87,21 +87,12 @@ class Measured:
             return self.validations[part][1]
         return end_level_stderr(self.losses)
 
-    def level(self) -> float:
-        """The mean of its training and validation loss, over the stops of its last third.
-
-        Over short runs it finds better rates than either loss alone (decision 0008).
-        """
-        late = [level for step, level in self.levels.items() if step > 0.6 * self.until]
-        return math.inf if self.failed or not late else float(np.mean(late))
-
 
 class History:
     """All runs of a search, by name, in the order in which they were first asked for."""
 
     def __init__(self) -> None:
         self.runs: dict[str, Measured] = {}
-        self.notes: list[str] = []  # sentences on what happened on the way
 
     def add(self, question: Question, trace: Trace) -> None:
         """Add what a question's trace says."""
@@ -112,12 +103,9 @@ class History:
             one = self.runs.setdefault(run.name, Measured(run, question.stage, question.steps))
             one.until, one.outcome = question.until, str(rows.loc[run.name, "outcome"])
             one.losses = losses[run.name].to_numpy() if run.name in losses else np.empty(0)
-            one.checkpoint = str(rows.loc[run.name, "checkpoint"])
+            one.checkpoint = str(rows.loc[run.name, "checkpoint"]) if "checkpoint" in rows else ""
             for row in validations[run.name].itertuples() if run.name in validations else ():
                 one.validations[row.part] = (row.loss, row.stderr, row.samples)
-            if question.validate != 0 or not validations:
-                both = [one.train, one.loss()]
-                one.levels[question.until] = float(np.mean(both)) if all(map(math.isfinite, both)) else math.inf
 
     def of(self, stages: Iterable[str]) -> list[Measured]:
         """The runs of these stages."""
@@ -147,7 +135,7 @@ class History:
                 "run": name,
                 "stage": one.stage,
                 "lr": one.run.lr,
-                "schedule": repr(one.run.schedule),
+                "schedule": schedule_text(one.run.schedule),
                 "seed": one.run.seed,
                 "steps": one.steps,
                 "until": one.until,

@@ -12,7 +12,7 @@ from lrtune.tuning.history import Measured
 
 
 @dataclass(frozen=True)
-class Guess:
+class Baseline:
     """What a model that has learned nothing would reach: a loss and its standard error.
 
     Attributes:
@@ -38,7 +38,7 @@ class Scoring:
 
     scale: Scale
     start: float = math.nan
-    guess: Guess | None = None
+    guess: Baseline | None = None
 
     def scores(self, runs: Sequence[Measured]) -> Floats:
         """The score of each run; infinite where it failed."""

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from lrtune.analysis.prior import Prior, known_schedules, prior
 from lrtune.analysis.scores import Scale
@@ -15,7 +15,8 @@ from lrtune.results import SearchResult
 from lrtune.results.runs import Shape
 from lrtune.results.serialization import manifest
 from lrtune.schedules import Schedule, as_schedule, parse
-from lrtune.schedules.registry import registered_name
+from lrtune.schedules.registry import registered_name, schedule_text
+from lrtune.task.data import count_examples
 from lrtune.task.task import Task, checked_task
 from lrtune.training import Evaluate, Evaluator
 from lrtune.tuning.answer import assemble, attach
@@ -25,7 +26,7 @@ from lrtune.tuning.fine import FACTORS, Fine, Wanted
 from lrtune.tuning.horizons import HorizonReader, untrained_run
 from lrtune.tuning.history import Asking, Measured, Question
 from lrtune.tuning.planning import DEFAULT_STEPS, Plan, Sizes, make_plan
-from lrtune.tuning.scoring import Guess, Scoring
+from lrtune.tuning.scoring import Baseline, Scoring
 
 COARSE = (0.1, 0.01, 0.001, 0.0001)
 LIMITS = (1e-7, 10.0)
@@ -126,7 +127,7 @@ def search(
         if progress is not None:
             lr = strategy.surrogate.best_rate() if strategy.has_answer else None
             spent = strategy.experiment.spent
-            progress(Event(question.stage, spent, setting.plan.cost, lr, repr(setting.schedule)))
+            progress(Event(question.stage, spent, setting.plan.cost, lr, schedule_text(setting.schedule)))
 
     clock = Clock(time_limit)
     stopped = ask_all(
@@ -177,7 +178,7 @@ def sizes_of(task: Task | None, steps: int) -> Sizes:
     if task is None or not task.has_validation:
         return Sizes(steps)
     counts = task.val_counts
-    return Sizes(steps, task.batch_examples, counts["selection"], counts.get("test", 0))
+    return Sizes(steps, count_examples(task._first), counts["selection"], counts.get("test", 0))
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class Setting:
     current: tuple[float, Schedule] | None = None
     around: float | None = None
     adapts_rate: bool = False
-    guess: Callable[[str], Guess | None] = field(default=lambda _part: None)
+    guess: Callable[[str], Any] = field(default=lambda _part: None)
 
     @property
     def steps(self) -> int:
@@ -249,7 +250,7 @@ def _setting(
         scale=Scale(None) if kind is None else kind.scale,
         kind="" if kind is None else kind.words,
         current=current, around=around, adapts_rate=adapts,
-        guess=(lambda _part: None) if task is None else task.guess_of,
+        guess=(lambda _part: None) if task is None else task.guess,
     )  # fmt: skip
 
 
@@ -374,7 +375,7 @@ class RateSearch:
         self.experiment.set_aside(0.0)
         if reader.rate is not None:
             assert self.belief is not None, "horizons follow the first answer"
-            self.belief = self.belief.combined(setting.prior.belief_at_horizon(reader.rate, horizon))
+            self.belief = self.belief.combined(setting.prior.belief_at_horizon(reader.rate))
 
     def _train_whole(self) -> Asking:
         setting = self.setting
@@ -399,12 +400,14 @@ class RateSearch:
         sizes, setting = self.experiment.sizes, self.setting
         if not sizes.selection:
             return
-        self.scoring.guess = setting.guess("selection")
-        if self.scoring.guess is None:
+        known = setting.guess("selection")
+        if known is not None:
+            self.scoring.guess = Baseline(known.loss, known.stderr, known=True)
+        else:
             runs = [untrained_run(setting.seed)]
             yield from self.experiment.train("before", runs, setting.steps, 1, validate=None)
             one = self.experiment.history.runs[runs[0].name]
-            self.scoring.guess = Guess(one.loss(), one.stderr(), known=False)
+            self.scoring.guess = Baseline(one.loss(), one.stderr(), known=False)
 
     def check_learned(self) -> None:
         """Raise a SearchError where no rate has learned anything."""
