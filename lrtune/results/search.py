@@ -95,6 +95,7 @@ class SearchResult(Serializable):
             `outcome`, `start`, `train`, `loss`, `test`, `checkpoint`.
         curves: Training losses of all runs, thinned: `run`, `step`, `loss`.
         spending: One row per stage: `stage`, `planned`, `spent`, in full trainings.
+        floor: The number below which the losses cannot fall; None where it is unknown.
     """
 
     kind: ClassVar[str] = "search"
@@ -118,6 +119,7 @@ class SearchResult(Serializable):
     runs: pd.DataFrame = table_field(TRIED)
     curves: pd.DataFrame = table_field(CURVES)
     spending: pd.DataFrame = table_field(SPENDING)
+    floor: float | None = None
 
     # --- what was trained
 
@@ -238,7 +240,7 @@ class SearchResult(Serializable):
 
     def curves_figure(self) -> "Figure":
         """Training losses of all runs over steps, verdicts in colour."""
-        return figures.curves_figure(self.curves, self.runs, self.frame)
+        return figures.curves_figure(self.curves, self.runs, self.frame, self.floor)
 
 
 def printed_rate(rate: float) -> str:
