@@ -16,6 +16,7 @@ SHIM = False
 LONG = 1000
 """Runs of so many steps are asked for in parts; shorter ones are trained again after a kill."""
 
+
 class Experiment:
     """What one search may spend, and what it has measured: strategies train through it.
 

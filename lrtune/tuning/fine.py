@@ -1,15 +1,15 @@
 """The fine stage: whole trainings around the best peak, of which the best is kept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lrtune.analysis.prior import Prior
-from lrtune.analysis.short_runs import NEIGHBOUR, rounded
+from lrtune.analysis.short_runs import NEIGHBOUR
 from lrtune.analysis.surrogate import Belief, Surrogate
 from lrtune.errors import SearchError
 from lrtune.results.runs import Run
 from lrtune.schedules import Schedule
-from lrtune.tuning.coarse import Limits, within
+from lrtune.tuning.coarse import Limits, clip, within
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking, Measured
 from lrtune.tuning.scoring import Scoring
@@ -31,7 +31,6 @@ class Wanted:
         steps: The length of a whole training.
         seed: The first seed; each run takes the next one.
         limits: The lowest and the highest rate to try.
-        prior: What other tasks tell about this schedule.
         min_gain: The search ends when another wave is expected to gain less, in score units.
     """
 
@@ -40,7 +39,6 @@ class Wanted:
     steps: int
     seed: int
     limits: Limits
-    prior: Prior
     min_gain: float
 
 
@@ -48,9 +46,17 @@ class Fine:
     """Asks for whole trainings, a seed each; the best peak again, until more would gain little."""
 
     def __init__(
-        self, experiment: Experiment, wanted: Wanted, scoring: Scoring, belief: Belief
+        self,
+        experiment: Experiment,
+        wanted: Wanted,
+        scoring: Scoring,
+        belief: Belief,
+        prior: Callable[[], Prior],
+        *,
+        sure: bool,
     ) -> None:
-        self._experiment, self._wanted = experiment, wanted
+        self._sure = sure
+        self._experiment, self._wanted, self._prior = experiment, wanted, prior
         self._scoring, self.belief = scoring, belief
         self.runs: list[Run] = []
         self.current: Run | None = None
@@ -69,7 +75,7 @@ class Fine:
         measured = self.measured
         rates = [one.run.lr for one in measured]
         scores = [float(score) for score in self._scoring.scores(measured)] if measured else []
-        return Surrogate.fit(self.belief, self._wanted.prior, rates, scores)
+        return Surrogate.fit(self.belief, self._prior(), rates, scores)
 
     def asking(self, first: Sequence[float] = ()) -> Asking:
         """Waves of two whole trainings; `first` are peaks to begin with."""
@@ -141,9 +147,18 @@ class Fine:
                 return []
             lowest = min(one.run.lr for one in measured)
             return within([lowest / NEIGHBOUR, lowest / 10], self._wanted.limits, digits=3)
-        best = self.surrogate.best_rate()
-        low, high = self._wanted.limits
-        return [rounded(min(max(best, low), high))] * WAVE
+        best = clip(self.surrogate.best_rate(), self._wanted.limits)
+        if self._sure:
+            return [best] * WAVE
+        # Short runs had learned nothing, which is no ground to stand on: look far below as well.
+        good = [one for one in measured if not one.failed]
+        if not good:
+            lower = best / 10
+        else:
+            leader = good[int(self._scoring.scores(good).argmin())].run.lr
+            lowest = min(one.run.lr for one in measured)
+            lower = lowest / NEIGHBOUR if leader == lowest else best
+        return [*within([lower], self._wanted.limits, digits=3), best]
 
     def _run(self, peak: float, place: int) -> Run:
         seed = self._wanted.seed + len(self.runs) + place
@@ -182,4 +197,3 @@ class Fine:
             "Look at the labels, the loss and the optimizer: is the loss the right way round, do "
             "gradients reach the weights, do inputs and labels belong together?"
         )
-

@@ -11,13 +11,6 @@ from lrtune.tuning.history import Asking
 from lrtune.tuning.planning import SAMPLES
 from lrtune.tuning.scoring import Scoring
 
-UNTRAINED = Schedule("untrained()", lambda _progress: 0.0)
-
-
-def untrained_run(seed: int) -> Run:
-    """A run that changes no weight."""
-    return Run(f"untrained/{seed}", 1.0, UNTRAINED, seed)
-
 
 class HorizonReader:
     """Asks for whole runs of a horizon at three peaks, more while the best is at the edge."""

@@ -170,5 +170,8 @@ def make_plan(
 
 
 def _weight(coarse: int) -> int:
-    """The updates of a coarse stage, in lengths of its short runs: grid, growth, longer runs."""
-    return coarse + 3 + 4 * (LENGTHENING - 1) + 1
+    """The updates of a coarse stage, in lengths of its short runs.
+
+    The untrained run; the grid, its growth by one, two between; three longer runs, and a fourth.
+    """
+    return LENGTHENING + coarse + 3 + 4 * (LENGTHENING - 1)

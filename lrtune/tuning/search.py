@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from lrtune.analysis.curves import end_level_stderr
 from lrtune.analysis.prior import Prior, known_schedules, prior
 from lrtune.analysis.scores import Scale
 from lrtune.analysis.short_runs import rounded
@@ -20,16 +21,17 @@ from lrtune.task.data import count_examples
 from lrtune.task.task import Task, checked_task
 from lrtune.training import Evaluate, Evaluator
 from lrtune.tuning.answer import assemble, attach
-from lrtune.tuning.coarse import Coarse, Limits
+from lrtune.tuning.coarse import Coarse, Limits, untrained_run
 from lrtune.tuning.experiment import Clock, Experiment, ask_all
 from lrtune.tuning.fine import FACTORS, Fine, Wanted
-from lrtune.tuning.horizons import HorizonReader, untrained_run
 from lrtune.tuning.history import Asking, Measured, Question
+from lrtune.tuning.horizons import HorizonReader
 from lrtune.tuning.planning import DEFAULT_STEPS, Plan, Sizes, make_plan
 from lrtune.tuning.scoring import Baseline, Scoring
 
 COARSE = (0.1, 0.01, 0.001, 0.0001)
 LIMITS = (1e-7, 10.0)
+LEAST_SHARE = 1e-3  # shares of the fall that differ by less are equal
 AROUND = 2.0  # a rate that the user knows about is believed up to this factor
 
 
@@ -116,9 +118,11 @@ def search(
     >>> 0.1 < found.lr < 0.5, found.schedule, found.stopped
     (True, 'constant()', 'budget')
     """
-    setting = _setting(
-        task, steps, schedule, budget, min_gain, coarse, fine, limits, seed, current, around,
-        evaluate,
+    if task is None and evaluate is None:
+        raise ArgumentError("got neither a task nor evaluate. Pass lrtune.Task(model, train).")
+    setting = make_setting(
+        task, steps=steps, schedule=schedule, budget=budget, min_gain=min_gain, coarse=coarse,
+        fine=fine, limits=limits, seed=seed, current=current, around=around,
     )  # fmt: skip
     strategy = RateSearch(setting, rate_only=rate_only)
     trained = evaluate if evaluate is not None else Evaluator(checked_task(task))
@@ -127,7 +131,9 @@ def search(
         if progress is not None:
             lr = strategy.surrogate.best_rate() if strategy.has_answer else None
             spent = strategy.experiment.spent
-            progress(Event(question.stage, spent, setting.plan.cost, lr, schedule_text(setting.schedule)))
+            progress(
+                Event(question.stage, spent, setting.plan.cost, lr, schedule_text(setting.schedule))
+            )
 
     clock = Clock(time_limit)
     stopped = ask_all(
@@ -207,24 +213,21 @@ class Setting:
         return self.plan.sizes.steps
 
 
-
-def _setting(
+def make_setting(
     task: Task | None,
+    *,
     steps: int,
-    schedule: str | Shape | None,
-    budget: float | None,
-    min_gain: float,
-    coarse: Sequence[float],
-    fine: Sequence[float] | Literal["grid"] | None,
-    limits: Limits,
-    seed: int,
-    current: tuple[float, str] | None,
-    around: float | None,
-    evaluate: Evaluate | None,
+    schedule: str | Shape | None = None,
+    budget: float | None = None,
+    min_gain: float = 0.02,
+    coarse: Sequence[float] = COARSE,
+    fine: Sequence[float] | Literal["grid"] | None = None,
+    limits: Limits = LIMITS,
+    seed: int = 0,
+    current: tuple[float, str] | None = None,
+    around: float | None = None,
 ) -> Setting:
-    """Everything that a search was asked for, after a check."""
-    if task is None and evaluate is None:
-        raise ArgumentError("got neither a task nor evaluate. Pass lrtune.Task(model, train).")
+    """Everything that a search was asked for, after a check; see `search`."""
     if task is not None:
         checked_task(task)
     whole_number("seed", seed, least=0)
@@ -326,7 +329,25 @@ class RateSearch:
         assert self.belief is not None, "there is no answer yet"
         if self.fine is not None:
             return self.fine.surrogate
-        return Surrogate.fit(self.belief, self.setting.prior)
+        return Surrogate.fit(self.belief, self.prior)
+
+    @property
+    def prior(self) -> Prior:
+        """What other tasks tell; where scores are shares, in the numbers of this task."""
+        if self.setting.scale.floor is not None:
+            return self.setting.prior
+        runs = self.experiment.history.runs.values()
+        fall = self.scoring.start - min((one.train for one in runs), default=math.nan)
+        if not fall > 0:
+            return self.setting.prior
+        noise = max(
+            (end_level_stderr(one.losses) for one in self.whole if not one.failed), default=0
+        )
+        reading = None if self.coarse is None else self.coarse.reading
+        curvature = 0.0 if reading is None else reading.curvature / fall
+        return self.setting.prior.in_shares(
+            max(curvature, LEAST_SHARE), max(noise / fall, LEAST_SHARE)
+        )
 
     def asking(self) -> Asking:
         """The stages, one after the other."""
@@ -344,6 +365,11 @@ class RateSearch:
         yield from self._train_horizon()
         yield from self._train_whole()
 
+    @property
+    def _sure(self) -> bool:
+        """Whether the first answer rests on runs that had learned something, or on the user."""
+        return self.coarse is None or self.coarse.reading is None or self.coarse.reading.learned
+
     def _find_first_answer(self) -> Asking:
         setting, plan = self.setting, self.setting.plan
         whole = plan["fine"]
@@ -358,7 +384,7 @@ class RateSearch:
         reading = self.coarse.reading
         assert reading is not None, "the coarse stage ends with a reading, or raises"
         self.scoring.start = self.coarse.scene.start
-        self.belief = setting.prior.belief(reading.rate, reading.steps)
+        self.belief = setting.prior.belief(reading.rate, reading.steps, learned=reading.learned)
 
     def _train_horizon(self) -> Asking:
         """Whole runs of the schedule, compressed, at three rates around the first answer."""
@@ -383,10 +409,12 @@ class RateSearch:
         yield from self._measure_guess()
         wanted = Wanted(
             setting.schedule, setting.name, setting.steps, setting.seed, setting.limits,
-            setting.prior, setting.min_gain,
+            setting.min_gain,
         )  # fmt: skip
         eta0 = self.surrogate.best_rate()
-        self.fine = Fine(self.experiment, wanted, self.scoring, self.belief)
+        self.fine = Fine(
+            self.experiment, wanted, self.scoring, self.belief, lambda: self.prior, sure=self._sure
+        )
         if setting.current is not None:
             yield from self.fine.train_current(*setting.current)
         if setting.fine == "grid":
@@ -405,7 +433,8 @@ class RateSearch:
             self.scoring.guess = Baseline(known.loss, known.stderr, known=True)
         else:
             runs = [untrained_run(setting.seed)]
-            yield from self.experiment.train("before", runs, setting.steps, 1, validate=None)
+            until = max(1, self.experiment.history.trained(runs[0]))
+            yield from self.experiment.train("before", runs, setting.steps, until, validate=None)
             one = self.experiment.history.runs[runs[0].name]
             self.scoring.guess = Baseline(one.loss(), one.stderr(), known=False)
 
