@@ -97,10 +97,10 @@ class Prior:
     def belief(self, rate: float, steps: int, *, learned: bool = True) -> Belief:
         """Where the best peak lies, from the best constant rate for a few steps.
 
-        Where these have learned nothing yet, it lies within twice the usual range.
+        Where these have learned nothing yet, it lies within thrice the usual range.
         """
         drift = DRIFT * math.log(steps / SHORT)
-        spread = self.short_spread * (1 if learned else 2)
+        spread = self.short_spread * (1 if learned else 3)
         return Belief(math.log(rate) + self.short_shift + drift, spread)
 
     def in_shares(self, curvature: float, noise: float) -> "Prior":
@@ -115,6 +115,10 @@ class Prior:
     def belief_at_horizon(self, rate: float) -> Belief:
         """Where the best peak lies, from the best peak of whole runs of a horizon."""
         return Belief(math.log(rate), self.long_spread)
+
+    def with_ceiling(self, room: float) -> "Prior":
+        """The same where a score cannot rise further above the best than this; NaN if unknown."""
+        return replace(self, failure=max(room, 4 * self.noise)) if room > 0 else self
 
     def excess(self, distance: Floats) -> Floats:
         """The usual score at this distance (in the log rate) from the best peak, over the best."""

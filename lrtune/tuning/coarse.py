@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,7 @@ Limits = tuple[float, float]
 
 SLACK = 1e-3  # rates this close are the same rate, as they are rounded to three or four digits
 STRAIGHT = 0.9  # a loss falls straight if its last third falls by so much of its second one's fall
+LONGER_RUNS = 4  # three around the best, and one more where it moves
 SHIFTS = 6  # how often the longer runs may move on to the next rate
 
 
@@ -87,6 +88,7 @@ class Coarse:
         yield from self._grow()
         best = self._leader(self._early)
         yield from self._train(self._around(best), self._short)
+        self._long = self._affordable_length()
         best = self._leader(self._early)
         for _ in range(SHIFTS):
             count = len(self._late)
@@ -116,7 +118,7 @@ class Coarse:
                 f"the best rate lies at the {edge}est one allowed, {best:.3g}, and may lie beyond: "
                 "widen `limits`"
             )
-        learned = losses[best] < self.scene.guess and self._is_clear(best)
+        learned = self.scene.learned(losses[best]) and self._is_clear(best)
         rises = [
             (min(loss, worst) - losses[best]) / math.log(one / best) ** 2
             for one, loss in losses.items()
@@ -183,28 +185,39 @@ class Coarse:
         if not runs or (self._early and not self._experiment.pays(runs, until)):
             return
         yield from self._experiment.train("coarse", runs, self._experiment.sizes.steps, until)
-        for run in runs:
-            one = self._experiment.history.runs[run.name]
-            known[run.lr] = one.train
+        measured = [self._experiment.history.runs[run.name] for run in runs]
+        known |= {one.run.lr: one.train for one in measured}
+        if (
+            not self.scene.error
+        ):  # the lowest rate has moved least: its losses scatter as batches do
+            self.scene = replace(self.scene, error=end_level_stderr(measured[0].losses))
+
+    def _affordable_length(self) -> int:
+        """The length of the longer runs: what is left pays for three, and for a shift of the best.
+
+        Where the grid did not have to grow, they are longer; never beyond what the plan holds.
+        """
+        sizes = self._experiment.sizes
+        left = int(self._experiment.left * sizes.steps / LONGER_RUNS)
+        most = min(self._long, sizes.steps)
+        return max(self._short, min(most, self._short + left))
 
     def _measure_start(self) -> Asking:
-        """A run that changes no weight: what the loss is before training, batch by batch."""
+        """A run that changes no weight: what the loss is before training, batch by batch.
+
+        Its batches are those of the other runs. Where guessing is known, one step is enough.
+        """
         run = untrained_run(self._seed)
         yield from self._experiment.train("before", [run], self._experiment.sizes.steps, self._long)
         losses = self._experiment.history.runs[run.name].losses
         start = float(losses.mean()) if len(losses) else math.nan
         guess = start if self._guess is None else self._guess
-        # That of a mean over as many losses as the end of a run has.
-        self.scene = Scene(start, guess, end_level_stderr(losses[: self._short]))
+        self.scene = Scene(start, guess, end_level_stderr(losses))
 
     def _is_clear(self, rate: float) -> bool:
-        """Whether a run learned more than nothing, and than its lower neighbour, beyond noise.
-
-        Both saw the same batches, as did the untrained run, so each difference is paired.
-        """
+        """Whether a run learned more than its lower neighbour on the same batches, beyond noise."""
         below = [one for one in self._late if one < rate and math.isfinite(self._late[one])]
-        others = [self._run_at(max(below)).name] if below else []
-        return all(self._gains(rate, other) for other in [untrained_run(self._seed).name, *others])
+        return not below or self._gains(rate, self._run_at(max(below)).name)
 
     def _gains(self, rate: float, other: str) -> bool:
         """Whether a run ends below another one, by more than twice the error of the difference."""

@@ -1,7 +1,10 @@
 """The fine stage: whole trainings around the best peak, of which the best is kept."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from lrtune.analysis.prior import Prior
 from lrtune.analysis.short_runs import NEIGHBOUR
@@ -18,6 +21,7 @@ FACTORS = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0)
 """The lecture's fine grid, as factors of the best rate so far."""
 
 WAVE = 2  # runs that are asked for together, whatever the number of workers
+APART = 0.6  # standard deviations of the belief, by which the first two peaks lie off its answer
 HOPELESS = 4  # whole runs that have learned nothing, after which the search gives up
 
 
@@ -53,9 +57,9 @@ class Fine:
         belief: Belief,
         prior: Callable[[], Prior],
         *,
-        sure: bool,
+        sure: bool = True,
     ) -> None:
-        self._sure = sure
+        self._sure = sure  # whether the belief rests on runs that had learned something
         self._experiment, self._wanted, self._prior = experiment, wanted, prior
         self._scoring, self.belief = scoring, belief
         self.runs: list[Run] = []
@@ -73,9 +77,16 @@ class Fine:
     def surrogate(self) -> Surrogate:
         """What is believed of the best peak now."""
         measured = self.measured
+        scores = [float(score) for score in self._scoring.scores(measured)]
         rates = [one.run.lr for one in measured]
-        scores = [float(score) for score in self._scoring.scores(measured)] if measured else []
-        return Surrogate.fit(self.belief, self._prior(), rates, scores)
+        # No run is much worse than guessing, so that is as far as a score rises above the best.
+        prior = self._prior().with_ceiling(self._scoring.room(measured))
+        if not self._sure and len({r for r, s in zip(rates, scores, strict=True) if s < math.inf}) > 1:
+            # Short runs had learned nothing, so these trainings alone count.
+            best = rates[int(np.argmin(scores))]
+            apart = min(abs(math.log(rate / best)) for rate in rates if rate != best)
+            return Surrogate.fit(Belief(math.log(best), apart / 2), prior)
+        return Surrogate.fit(self.belief, prior, rates, scores)
 
     def asking(self, first: Sequence[float] = ()) -> Asking:
         """Waves of two whole trainings; `first` are peaks to begin with."""
@@ -120,8 +131,8 @@ class Fine:
             self.runs += runs
             yield from self._experiment.train_whole("fine", runs, self._wanted.steps)
 
-    def _beyond(self) -> float | None:
-        """The next peak beyond the grid, where its best run lies at the edge."""
+    def _beyond(self, factor: float = 1.25) -> float | None:
+        """The next peak beyond those tried, where the best of them lies at the edge."""
         good = [one for one in self.measured if not one.failed]
         if not good:
             rates = [one.run.lr for one in self.measured]
@@ -131,9 +142,9 @@ class Fine:
             best = good[int(scores.argmin())].run.lr
             rates = [one.run.lr for one in self.measured]
             if best == max(rates):
-                peak = best * 1.25
+                peak = best * factor
             elif best == min(rates):
-                peak = best / 1.25
+                peak = best / factor
             else:
                 return None
         inside = within([peak], self._wanted.limits, digits=3)
@@ -147,18 +158,20 @@ class Fine:
                 return []
             lowest = min(one.run.lr for one in measured)
             return within([lowest / NEIGHBOUR, lowest / 10], self._wanted.limits, digits=3)
-        best = clip(self.surrogate.best_rate(), self._wanted.limits)
-        if self._sure:
-            return [best] * WAVE
-        # Short runs had learned nothing, which is no ground to stand on: look far below as well.
-        good = [one for one in measured if not one.failed]
-        if not good:
-            lower = best / 10
-        else:
-            leader = good[int(self._scoring.scores(good).argmin())].run.lr
-            lowest = min(one.run.lr for one in measured)
-            lower = lowest / NEIGHBOUR if leader == lowest else best
-        return [*within([lower], self._wanted.limits, digits=3), best]
+        if measured:
+            best = self._clipped(self.surrogate.best_rate())
+            edge = None if self._sure else self._beyond(NEIGHBOUR)
+            return [best, best] if edge is None else [edge, best]
+        # The first wave lies on both sides, so far apart as the place of the best is uncertain.
+        return [self._clipped(self.surrogate.best_rate() * self._apart**side) for side in (-1, 1)]
+
+    @property
+    def _apart(self) -> float:
+        """The factor by which the first two peaks lie beside the best one believed of."""
+        return math.exp(APART * self.belief.sd)
+
+    def _clipped(self, peak: float) -> float:
+        return clip(peak, self._wanted.limits)
 
     def _run(self, peak: float, place: int) -> Run:
         seed = self._wanted.seed + len(self.runs) + place

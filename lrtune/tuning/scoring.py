@@ -43,9 +43,19 @@ class Scoring:
     def scores(self, runs: Sequence[Measured]) -> Floats:
         """The score of each run; infinite where it failed."""
         losses = np.array([one.loss() for one in runs], float)
+        if not len(losses):
+            return losses
         finite = losses[np.isfinite(losses)]
         best = float(finite.min()) if len(finite) else math.nan
         return self.scale.scores(losses, self.start, best)
+
+    def room(self, runs: Sequence[Measured]) -> float:
+        """How far the best of these scores lies below that of guessing; NaN if not known."""
+        finite = [one.loss() for one in runs if not one.failed]
+        if not finite or self.guess is None:
+            return math.nan
+        both = self.scale.scores([min(finite), self.guess.loss], self.start, min(finite))
+        return float(both[1] - both[0])
 
     def learned(self, one: Measured) -> bool:
         """Whether a run is below what a model that has learned nothing reaches, and no accident.

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from lrtune.analysis.curves import end_level_stderr
@@ -334,18 +334,21 @@ class RateSearch:
     @property
     def prior(self) -> Prior:
         """What other tasks tell; where scores are shares, in the numbers of this task."""
+        prior = self.setting.prior
+        if not self._sure:  # the usual interval is that of tasks whose short runs had learned
+            prior = replace(prior, interval=1.0)
         if self.setting.scale.floor is not None:
-            return self.setting.prior
+            return prior
         runs = self.experiment.history.runs.values()
         fall = self.scoring.start - min((one.train for one in runs), default=math.nan)
         if not fall > 0:
-            return self.setting.prior
+            return prior
         noise = max(
             (end_level_stderr(one.losses) for one in self.whole if not one.failed), default=0
         )
         reading = None if self.coarse is None else self.coarse.reading
         curvature = 0.0 if reading is None else reading.curvature / fall
-        return self.setting.prior.in_shares(
+        return prior.in_shares(
             max(curvature, LEAST_SHARE), max(noise / fall, LEAST_SHARE)
         )
 
