@@ -21,7 +21,7 @@ SHORT = 60
 """The short runs that `short_shift` is for, in steps."""
 
 DRIFT = 0.15
-"""The best constant rate falls as runs get longer: by this power of the length, so near 60 steps."""
+"""The best constant rate falls with the length of a run: by this power of it, near 60 steps."""
 
 REFERENCE = "trapezoid"
 """The schedule that the losses and peaks of the others are held against."""
@@ -60,7 +60,7 @@ class Prior:
     """What is known of one schedule for one length, from other tasks.
 
     Attributes:
-        score: Final log loss over that of the trapezoid, each at its own best peak, mean over tasks.
+        score: Final log loss over that of the trapezoid, each at its own best peak: a mean.
         spread: Its standard deviation over tasks.
         peak: The best peak over the trapezoid's, a factor.
         peak_factor: Up to which factor that varies over tasks (one standard deviation).

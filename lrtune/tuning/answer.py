@@ -1,6 +1,7 @@
 """From what a search has measured to its result: verdicts, the kept training, and the words."""
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def assemble(
         retrained=expected(strategy, surrogate, lr),
         because=because(strategy, setting),
         confidence=confidence(strategy, setting, (low, high)),
-        notes=tuple(strategy.experiment.notes),
+        notes=(*strategy.experiment.notes, *_note_on_current(strategy)),
         stopped=stopped,
         budget=setting.plan.budget,
         cost=strategy.experiment.spent,
@@ -102,6 +103,23 @@ def expected(strategy: "RateSearch", surrogate: Surrogate, lr: float) -> Retrain
     middle, reach = float(logs.mean()), 1.645 * unit * math.sqrt(1 + 1 / len(logs))
     low, high = (floor + math.exp(middle + sign * reach) for sign in (-1, 1))
     return Retrained(floor + math.exp(middle), low, high, len(logs))
+
+
+def _note_on_current(strategy: "RateSearch") -> Iterator[str]:
+    """How the user's present setting compares with the whole trainings of the search."""
+    current = strategy.current
+    others = [one for one in strategy.whole if one is not current and one.finished]
+    if current is None or not others:
+        return
+    mean = float(np.mean([one.loss() for one in others]))
+    setting = f"lr {current.run.lr:.3g} with {schedule_text(current.run.schedule)}"
+    if current.failed:
+        yield f"your present setting, {setting}, diverged"
+    else:
+        yield (
+            f"your present setting, {setting}, ended at {current.loss():.4g}; the "
+            f"{len(others)} trainings of the search at {mean:.4g} on average, on the same data"
+        )
 
 
 def rates_table(runs: list[Measured], good: tuple[float, float]) -> pd.DataFrame:

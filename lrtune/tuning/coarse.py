@@ -20,6 +20,7 @@ from lrtune.errors import SearchError
 from lrtune.results.runs import Run
 from lrtune.schedules import Schedule
 from lrtune.tuning.experiment import Asking, Experiment
+from lrtune.tuning.planning import Plan
 
 Limits = tuple[float, float]
 """The lowest and the highest rate to try."""
@@ -66,24 +67,16 @@ class Coarse:
     """
 
     def __init__(
-        self,
-        experiment: Experiment,
-        short: int,
-        long: int,
-        limits: Limits,
-        seed: int,
-        guess: float | None,
+        self, experiment: Experiment, plan: Plan, limits: Limits, seed: int, scene: Scene
     ) -> None:
-        self._experiment, self._short, self._long = experiment, short, long
-        self._limits, self._seed, self._guess = limits, seed, guess
+        self._experiment, self._short, self._long = experiment, plan.short, plan.long
+        self._limits, self._seed, self.scene = limits, seed, scene
         self._early: dict[float, float] = {}  # training loss after the short runs, by rate
         self._late: dict[float, float] = {}  # after the longer ones
-        self.scene = Scene(math.nan, math.nan, math.nan)
         self.reading: Reading | None = None
 
     def asking(self, rates: Sequence[float]) -> Asking:
         """The grid, decades beyond its edges, half-decades around the best, longer runs there."""
-        yield from self._measure_start()
         yield from self._train(within(rates, self._limits), self._short)
         yield from self._grow()
         best = self._leader(self._early)
@@ -104,9 +97,11 @@ class Coarse:
         self.reading = self._read(best)
 
     def _read(self, best: float) -> Reading:
-        losses = mask_unstable(self._late or self._early)
-        if math.isinf(losses.get(best, math.inf)):
-            raise self.failure()
+        losses, steps = mask_unstable(self._late), self._long
+        if math.isinf(losses.get(best, math.inf)):  # the budget did not pay for any longer run
+            failed = {rate: loss for rate, loss in self._late.items() if math.isinf(loss)}
+            losses, steps = mask_unstable(self._early | failed), self._short
+            best = self._leader(losses)
         worst = max(self.scene.guess, losses[best])
         rate = vertex(losses, best, worst)
         low, high = self._limits
@@ -126,7 +121,7 @@ class Coarse:
         ]
         curvature = max(0.0, min(rises, default=0.0))
         clipped = rounded(min(max(rate, low), high), 6)
-        return Reading(clipped, self._long, learned, curvature, edge)
+        return Reading(clipped, steps, learned, curvature, edge)
 
     def _falls_straight(self, rate: float) -> bool:
         """Whether the loss still falls in a straight line: the rate has hardly begun to matter."""
@@ -201,18 +196,6 @@ class Coarse:
         left = int(self._experiment.left * sizes.steps / LONGER_RUNS)
         most = min(self._long, sizes.steps)
         return max(self._short, min(most, self._short + left))
-
-    def _measure_start(self) -> Asking:
-        """A run that changes no weight: what the loss is before training, batch by batch.
-
-        Its batches are those of the other runs. Where guessing is known, one step is enough.
-        """
-        run = untrained_run(self._seed)
-        yield from self._experiment.train("before", [run], self._experiment.sizes.steps, self._long)
-        losses = self._experiment.history.runs[run.name].losses
-        start = float(losses.mean()) if len(losses) else math.nan
-        guess = start if self._guess is None else self._guess
-        self.scene = Scene(start, guess, end_level_stderr(losses))
 
     def _is_clear(self, rate: float) -> bool:
         """Whether a run learned more than its lower neighbour on the same batches, beyond noise."""

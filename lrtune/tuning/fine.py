@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from lrtune.analysis.prior import Prior
 from lrtune.analysis.short_runs import NEIGHBOUR
 from lrtune.analysis.surrogate import Belief, Surrogate
@@ -81,11 +79,12 @@ class Fine:
         rates = [one.run.lr for one in measured]
         # No run is much worse than guessing, so that is as far as a score rises above the best.
         prior = self._prior().with_ceiling(self._scoring.room(measured))
-        if not self._sure and len({r for r, s in zip(rates, scores, strict=True) if s < math.inf}) > 1:
+        known = dict(zip(rates, scores, strict=True))
+        best = min(known, key=known.__getitem__, default=math.nan)
+        apart = [abs(math.log(rate / best)) for rate in known if rate != best]
+        if not self._sure and apart and math.isfinite(known[best]):
             # Short runs had learned nothing, so these trainings alone count.
-            best = rates[int(np.argmin(scores))]
-            apart = min(abs(math.log(rate / best)) for rate in rates if rate != best)
-            return Surrogate.fit(Belief(math.log(best), apart / 2), prior)
+            return Surrogate.fit(Belief(math.log(best), min(apart) / 2), prior)
         return Surrogate.fit(self.belief, prior, rates, scores)
 
     def asking(self, first: Sequence[float] = ()) -> Asking:

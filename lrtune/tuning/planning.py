@@ -17,6 +17,7 @@ LENGTHENING = 4  # length of the runs around the best rate, in lengths of the co
 LEAST_SHORT = 3  # updates of the shortest run; with fewer there is no curve to read
 LEAST_HORIZON = 250  # whole runs of fewer steps are worth less than what other tasks tell
 HORIZON_RUNS = 4  # three rates, and one more where the best lies at the edge
+GROWTH = 1.5  # trainings besides the whole grid, for the coarse stage and a grid that grows
 SAMPLES = 200  # validation samples of a short run, at least
 
 
@@ -141,7 +142,13 @@ def make_plan(
     least = LEAST_SHORT * _weight(coarse) if coarse else 0
     if budget is None:
         short = 1 + least / steps  # of a very short training four are not enough for any answer
-        budget = float(max(BUDGET, math.ceil(short), math.ceil((grid + extra) * sizes.whole)))
+        budget = float(
+            max(
+                BUDGET,
+                math.ceil(short),
+                math.ceil((grid + extra) * sizes.whole + GROWTH * bool(grid)),
+            )
+        )
     most = positive_number("budget", budget) * steps * (1 + 1e-9)
     if most < max(least, 1):
         raise ArgumentError(

@@ -10,6 +10,8 @@ from lrtune.analysis.curves import Floats
 from lrtune.analysis.scores import Scale
 from lrtune.tuning.history import Measured
 
+ROUNDING = 1e-12  # a share of a loss that means of equal losses may differ by
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -66,4 +68,5 @@ class Scoring:
             return False
         below = self.start if self.guess is None else self.guess.loss
         error = one.stderr()
-        return one.loss() + 2 * (0.0 if math.isnan(error) else error) < below
+        rounding = ROUNDING * (abs(below) + abs(one.loss()))
+        return one.loss() + 2 * (0.0 if math.isnan(error) else error) < below - rounding

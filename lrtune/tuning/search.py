@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from lrtune.analysis.curves import end_level_stderr
 from lrtune.analysis.prior import Prior, known_schedules, prior
 from lrtune.analysis.scores import Scale
-from lrtune.analysis.short_runs import rounded
+from lrtune.analysis.short_runs import Scene, rounded
 from lrtune.analysis.surrogate import Belief, Surrogate
 from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import SearchResult
@@ -31,6 +31,7 @@ from lrtune.tuning.scoring import Baseline, Scoring
 
 COARSE = (0.1, 0.01, 0.001, 0.0001)
 LIMITS = (1e-7, 10.0)
+LEAST_START = 8  # losses before training, whose mean is held against those after it
 LEAST_SHARE = 1e-3  # shares of the fall that differ by less are equal
 AROUND = 2.0  # a rate that the user knows about is believed up to this factor
 
@@ -230,6 +231,7 @@ def make_setting(
     """Everything that a search was asked for, after a check; see `search`."""
     if task is not None:
         checked_task(task)
+    whole_number("steps", steps, least=1)
     whole_number("seed", seed, least=0)
     if not 0 <= min_gain < math.inf:
         raise ArgumentError(f"min_gain={min_gain!r}; expected a number >= 0, such as 0.02.")
@@ -324,6 +326,12 @@ class RateSearch:
         return [] if self.fine is None else self.fine.measured
 
     @property
+    def current(self) -> Measured | None:
+        """The training of the user's present setting, where it was made."""
+        run = None if self.fine is None else self.fine.current
+        return None if run is None else self.experiment.history.runs.get(run.name)
+
+    @property
     def surrogate(self) -> Surrogate:
         """What is believed of the best peak now."""
         assert self.belief is not None, "there is no answer yet"
@@ -348,13 +356,12 @@ class RateSearch:
         )
         reading = None if self.coarse is None else self.coarse.reading
         curvature = 0.0 if reading is None else reading.curvature / fall
-        return prior.in_shares(
-            max(curvature, LEAST_SHARE), max(noise / fall, LEAST_SHARE)
-        )
+        return prior.in_shares(max(curvature, LEAST_SHARE), max(noise / fall, LEAST_SHARE))
 
     def asking(self) -> Asking:
         """The stages, one after the other."""
         setting = self.setting
+        yield from self._measure_start()
         if setting.adapts_rate:
             self.belief = Belief.around(1.0, 1.01)
             self.experiment.notes.append("the optimizer sets its own rate, so lr stays 1")
@@ -373,20 +380,31 @@ class RateSearch:
         """Whether the first answer rests on runs that had learned something, or on the user."""
         return self.coarse is None or self.coarse.reading is None or self.coarse.reading.learned
 
+    def _measure_start(self) -> Asking:
+        """A run that changes no weight: what the loss is before training.
+
+        Where guessing is known, one step is enough; else it is what the others are held against.
+        """
+        setting = self.setting
+        known = setting.guess("train")
+        until = min(setting.steps, 1 if known is not None else max(setting.plan.short, LEAST_START))
+        run = untrained_run(setting.seed)
+        yield from self.experiment.train("before", [run], setting.steps, until)
+        losses = self.experiment.history.runs[run.name].losses
+        start = float(losses.mean()) if len(losses) else math.nan
+        self.scoring.start = start
+        guess = start if known is None else known.loss
+        self._scene = Scene(start, guess, end_level_stderr(losses))
+
     def _find_first_answer(self) -> Asking:
         setting, plan = self.setting, self.setting.plan
         whole = plan["fine"]
         self.experiment.set_aside(whole.cost if whole else 0.0)
-        guess = setting.guess("train")
-        self.coarse = Coarse(
-            self.experiment, plan.short, plan.long, setting.limits, setting.seed,
-            None if guess is None else guess.loss,
-        )  # fmt: skip
+        self.coarse = Coarse(self.experiment, plan, setting.limits, setting.seed, self._scene)
         yield from self.coarse.asking(setting.coarse)
         self.experiment.set_aside(0.0)
         reading = self.coarse.reading
         assert reading is not None, "the coarse stage ends with a reading, or raises"
-        self.scoring.start = self.coarse.scene.start
         self.belief = setting.prior.belief(reading.rate, reading.steps, learned=reading.learned)
 
     def _train_horizon(self) -> Asking:
