@@ -42,7 +42,7 @@ def assemble(
         best=best,
         retrained=expected(strategy, surrogate, lr),
         because=because(strategy, setting),
-        confidence=confidence(strategy, setting, (low, high)),
+        confidence=confidence(strategy, (low, high)),
         notes=(*strategy.experiment.notes, *_note_on_current(strategy)),
         stopped=stopped,
         budget=setting.plan.budget,
@@ -187,7 +187,7 @@ def because(strategy: "RateSearch", setting: "Setting") -> str:
     return "; ".join(parts) + "."
 
 
-def confidence(strategy: "RateSearch", setting: "Setting", interval: tuple[float, float]) -> str:
+def confidence(strategy: "RateSearch", interval: tuple[float, float]) -> str:
     """The interval, and what was trained to the end."""
     said = f"90 % interval of the best peak: {interval[0]:.2g} to {interval[1]:.2g}."
     whole, failed = strategy.whole, sum(one.failed for one in strategy.whole)

@@ -1,7 +1,7 @@
 """The coarse stage: short runs of a few rates, longer ones around the best."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,8 @@ from lrtune.analysis.short_runs import (
 from lrtune.errors import SearchError
 from lrtune.results.runs import Run
 from lrtune.schedules import Schedule
-from lrtune.tuning.experiment import Asking, Experiment
+from lrtune.tuning.experiment import Experiment
+from lrtune.tuning.history import Asking
 from lrtune.tuning.planning import Plan
 
 Limits = tuple[float, float]
@@ -142,7 +143,7 @@ class Coarse:
         """Add decades while the best rate is at the edge of the grid."""
         while True:
             best, lowest, highest = (
-                self._leader(self._early, None),
+                leading_rate(self._early, self.scene),
                 min(self._early),
                 max(self._early),
             )
@@ -213,14 +214,13 @@ class Coarse:
     def _run_at(self, rate: float) -> Run:
         return self._runs([rate])[0]
 
-    def _leader(self, losses: dict[float, float], default: float | None = math.nan) -> float | None:
+    def _leader(self, losses: Mapping[float, float]) -> float:
         best = leading_rate(losses, self.scene)
-        if best is None and default is not None:
+        if best is None:
             raise self.failure()
         return best
 
-    def _around(self, best: float | None, *, itself: bool = False) -> list[float]:
-        assert best is not None
+    def _around(self, best: float, *, itself: bool = False) -> list[float]:
         rates = [best / NEIGHBOUR, *([best] if itself else []), best * NEIGHBOUR]
         return [self._nearest(rate) for rate in within(rates, self._limits)]
 

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from lrtune.analysis.prior import Prior
+from lrtune.analysis.prior import Belief, Prior
 from lrtune.analysis.short_runs import NEIGHBOUR
-from lrtune.analysis.surrogate import Belief, Surrogate
+from lrtune.analysis.surrogate import Surrogate
 from lrtune.errors import SearchError
 from lrtune.results.runs import Run
-from lrtune.schedules import Schedule
+from lrtune.schedules import Feedback, Schedule
 from lrtune.tuning.coarse import Limits, clip, within
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking, Measured
@@ -36,7 +37,7 @@ class Wanted:
         min_gain: The search ends when another wave is expected to gain less, in score units.
     """
 
-    schedule: Schedule
+    schedule: Schedule | Feedback[Any]
     name: str
     steps: int
     seed: int
@@ -101,7 +102,7 @@ class Fine:
                 self.stopped = "gain"
                 return
 
-    def train_current(self, lr: float, schedule: Schedule) -> Asking:
+    def train_current(self, lr: float, schedule: Schedule | Feedback[Any]) -> Asking:
         """The user's present setting, as the first whole training."""
         wanted = self._wanted
         run = Run(f"current {lr:.6g}/{wanted.seed}", lr, schedule, wanted.seed)

@@ -7,17 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from lrtune.analysis.curves import end_level_stderr
-from lrtune.analysis.prior import Prior, known_schedules, prior
+from lrtune.analysis.prior import Belief, Prior, known_schedules, prior
 from lrtune.analysis.scores import Scale
 from lrtune.analysis.short_runs import Scene, rounded
-from lrtune.analysis.surrogate import Belief, Surrogate
+from lrtune.analysis.surrogate import Surrogate
 from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import SearchResult
-from lrtune.results.runs import Shape
+from lrtune.results.runs import Shape, as_shape
 from lrtune.results.serialization import manifest
-from lrtune.schedules import Schedule, as_schedule, parse
+from lrtune.schedules import FEEDBACK, Feedback, Schedule, parse
 from lrtune.schedules.registry import registered_name, schedule_text
-from lrtune.task.data import count_examples
 from lrtune.task.task import Task, checked_task
 from lrtune.training import Evaluate, Evaluator
 from lrtune.tuning.answer import assemble, attach
@@ -126,7 +125,8 @@ def search(
         fine=fine, limits=limits, seed=seed, current=current, around=around,
     )  # fmt: skip
     strategy = RateSearch(setting, rate_only=rate_only)
-    trained = evaluate if evaluate is not None else Evaluator(checked_task(task))
+    trained = Evaluator(task) if evaluate is None and task is not None else evaluate
+    assert trained is not None, "either a task or an evaluator was given"
 
     def told(question: Question) -> None:
         if progress is not None:
@@ -185,7 +185,7 @@ def sizes_of(task: Task | None, steps: int) -> Sizes:
     if task is None or not task.has_validation:
         return Sizes(steps)
     counts = task.val_counts
-    return Sizes(steps, count_examples(task._first), counts["selection"], counts.get("test", 0))
+    return Sizes(steps, task.batch_examples, counts["selection"], counts.get("test", 0))
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Setting:
     """Everything that a search was asked for, checked."""
 
     plan: Plan
-    schedule: Schedule
+    schedule: Schedule | Feedback[Any]
     name: str
     prior: Prior
     coarse: tuple[float, ...]
@@ -203,7 +203,7 @@ class Setting:
     min_gain: float
     scale: Scale
     kind: str
-    current: tuple[float, Schedule] | None = None
+    current: tuple[float, Schedule | Feedback[Any]] | None = None
     around: float | None = None
     adapts_rate: bool = False
     guess: Callable[[str], Any] = field(default=lambda _part: None)
@@ -238,9 +238,10 @@ def make_setting(
     coarse, factors, limits = _checked_grids(coarse, fine, limits)
     if around is not None:
         _inside("around", around, limits)
-    shape = parse(first_schedule(steps)) if schedule is None else as_shape(schedule)
+    shape = _shape(first_schedule(steps) if schedule is None else schedule)
+    present = None
     if current is not None:
-        current = (_inside("the current rate", current[0], limits), as_shape(current[1]))
+        present = (_inside("the current rate", current[0], limits), _shape(current[1]))
     name = registered_name(shape) or "schedule"
     adapts = task is not None and task.adapts_rate
     planned = make_plan(
@@ -254,7 +255,7 @@ def make_setting(
         fine=factors, limits=limits, seed=seed, min_gain=min_gain,
         scale=Scale(None) if kind is None else kind.scale,
         kind="" if kind is None else kind.words,
-        current=current, around=around, adapts_rate=adapts,
+        current=present, around=around, adapts_rate=adapts,
         guess=(lambda _part: None) if task is None else task.guess,
     )  # fmt: skip
 
@@ -264,9 +265,11 @@ def first_schedule(steps: int) -> str:
     return min(known_schedules(steps), key=lambda name: prior(name, steps).score)
 
 
-def as_shape(schedule: str | Shape) -> Schedule:
+def _shape(schedule: str | Shape) -> Schedule | Feedback[Any]:
     """A schedule from its text, or from a function of progress."""
-    return parse(schedule) if isinstance(schedule, str) else as_schedule(schedule)
+    if isinstance(schedule, str):
+        return FEEDBACK[schedule]() if schedule in FEEDBACK else parse(schedule)
+    return as_shape(schedule)
 
 
 def _grid_runs(fine: Sequence[float] | Literal["grid"] | None) -> int:
@@ -314,6 +317,10 @@ class RateSearch:
         self.coarse: Coarse | None = None
         self.fine: Fine | None = None
         self.stopped = "budget"
+        self._wanted = Wanted(
+            setting.schedule, setting.name, setting.steps, setting.seed, setting.limits,
+            setting.min_gain,
+        )  # fmt: skip
 
     @property
     def has_answer(self) -> bool:
@@ -414,10 +421,7 @@ class RateSearch:
             return
         whole = setting.plan["fine"]
         self.experiment.set_aside(whole.cost if whole else 0.0)
-        reader = HorizonReader(
-            self.experiment, setting.schedule, setting.name, setting.limits, setting.seed,
-            self.scoring, horizon,
-        )  # fmt: skip
+        reader = HorizonReader(self.experiment, self._wanted, horizon, self.scoring.start)
         yield from reader.asking(self.surrogate.best_rate())
         self.experiment.set_aside(0.0)
         if reader.rate is not None:
@@ -428,13 +432,14 @@ class RateSearch:
         setting = self.setting
         assert self.belief is not None, "whole trainings follow the first answer"
         yield from self._measure_guess()
-        wanted = Wanted(
-            setting.schedule, setting.name, setting.steps, setting.seed, setting.limits,
-            setting.min_gain,
-        )  # fmt: skip
         eta0 = self.surrogate.best_rate()
         self.fine = Fine(
-            self.experiment, wanted, self.scoring, self.belief, lambda: self.prior, sure=self._sure
+            self.experiment,
+            self._wanted,
+            self.scoring,
+            self.belief,
+            lambda: self.prior,
+            sure=self._sure,
         )
         if setting.current is not None:
             yield from self.fine.train_current(*setting.current)
@@ -464,6 +469,5 @@ class RateSearch:
         if self.fine is not None and self.fine.measured:
             if not any(map(self.scoring.learned, self.fine.measured)):
                 raise self.fine.failure()
-        elif self.coarse is not None and self.coarse.reading is not None:
-            if not self.coarse.reading.learned:
-                raise self.coarse.nothing_learned()
+        elif self.coarse is not None and not self._sure:
+            raise self.coarse.nothing_learned()
