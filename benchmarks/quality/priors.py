@@ -15,10 +15,9 @@ import pandas as pd
 from benchmarks.quality.fashion import FASHION, FASHION_TASKS
 from benchmarks.quality.halves import HALVES
 from benchmarks.quality.practice import PRACTICE
-from benchmarks.quality.readings import READINGS
-from benchmarks.quality.tasks import TASKS, Spec
+from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import RUNS
-from lrtune.analysis.prior import DRIFT, REFERENCE, SHORT
+from lrtune.analysis.prior import REFERENCE
 
 TARGET = Path(__file__).parents[2] / "lrtune" / "analysis" / "prior.toml"
 

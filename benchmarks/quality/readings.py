@@ -17,7 +17,7 @@ SEEDS = (200, 201, 202)
 
 
 def read(spec: Spec, schedule: str = "trapezoid") -> None:
-    """Run the coarse stage of a default search with seeds of its own; known ones are not repeated."""
+    """Run the coarse stage of a default search, with seeds of its own; known ones are skipped."""
     known = READINGS.known()
     for seed in SEEDS:
         if (spec.name, schedule, seed) in known:
