@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import torch
+from torch import nn
 
 from benchmarks.quality import data
 from benchmarks.quality.store import FOLDER, Store
@@ -14,6 +15,7 @@ from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import lost, shape
 from lrtune import Cohort, Run, Task
 from lrtune.analysis.curves import end_level
+from lrtune.task.task import TrainState
 from lrtune.training.engines.loop import Loop
 
 HALVES = Store(
@@ -41,7 +43,7 @@ def halves(spec: Spec) -> tuple[data.Pair, data.Pair]:
 
 
 class Halves:
-    """Trains runs of a task in parts, and notes what both halves say; known ones are not repeated."""
+    """Trains runs of a task in parts, and notes what both halves say; known ones are skipped."""
 
     def __init__(self, spec: Spec, store: Store = HALVES, *, most: int = 16) -> None:
         self.spec, self._store, self._most = spec, store, most
@@ -84,7 +86,7 @@ class Halves:
         for stop in stops:
             cohort.advance(stop)
             states = {run.name: engine.states[run.name].state for run in cohort.live}
-            said = [task.validate(states) if states else {} for task in self._tasks]
+            said = [_losses(task, states) if states else {} for task in self._tasks]
             losses = cohort.trace.frame.groupby("run")["loss"].apply(lambda one: one.to_numpy())
             for run in runs:
                 lives = run.name in states
@@ -92,3 +94,22 @@ class Halves:
                 vals = [half.get(run.name, math.inf) if lives else math.inf for half in said]
                 rows.append((run.name, stop, train, *vals))
         return rows
+
+
+def _losses(task: Task, states: dict[str, TrainState]) -> dict[str, float]:
+    """The validation loss of each state over all data of a task, both of its parts."""
+    found = {}
+    for name, parts in task.validate(states).items():
+        count = sum(part.samples for part in parts)
+        found[name] = sum(part.loss * part.samples for part in parts) / count
+    return found
+
+
+def validated(spec: Spec, which: int, model: nn.Module) -> float:
+    """The loss of a trained model on one of the halves, 0 or 1; that of guessing at most."""
+    inputs, targets = halves(spec)[which]
+    with torch.no_grad():
+        pairs = zip(inputs.split(spec.batch), targets.split(spec.batch), strict=True)
+        total = sum(float(spec.loss(model.eval()(x), y)) * len(y) for x, y in pairs)
+    loss = total / len(targets)
+    return min(loss, spec.guessing()) if math.isfinite(loss) else spec.guessing()

@@ -104,7 +104,7 @@ RANKING = {
     "schedule": "str",  # its name
     "call": "str",  # the call that makes it
     "lr": "float64",  # its own peak rate
-    "early": "float64",  # early decrease, a share of the starting loss
+    "early": "float64",  # early decrease, a share of the fall
     "onset": "float64",  # plateau: the step it begins at; NaN without a plateau
     "level": "float64",  # plateau: its loss
     "noise": "float64",  # plateau: standard deviation of single steps around it
