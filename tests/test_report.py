@@ -188,12 +188,6 @@ def test_a_search_without_a_whole_training_says_so_and_states_no_loss(tmp_path):
     assert "Whole trainings follow" not in text
 
 
-def test_the_setting_that_the_user_has_now_is_told_apart_from_the_answer(tmp_path):
-    text = words(a_search("trapezoid"), tmp_path)
-    told = "the answer is expected to end at 0.475. That is 0.18 above."
-    assert f"Your setting, lr 0.05 with trapezoid, ended at 0.65; {told}" in text
-
-
 def test_what_other_tasks_tell_is_no_measurement_of_this_one(tmp_path):
     text = words(a_search(), tmp_path)
     assert re.search(r"It rests on \d+ other tasks, and was not measured on yours", text)

@@ -167,7 +167,6 @@ def _print_search(found: SearchResult, console: Console) -> None:
         "Certainty": statements.certainty(found),
         "Best training": statements.best_training(found),
         "Retrained": statements.retrained(found),
-        "At present": statements.current_setting(found),
         "Cost": statements.cost(found),
     }
     for title, fact in facts.items():

@@ -200,14 +200,19 @@ def search(
     from lrtune import range_test
 
     now = options.current_setting(current, current_schedule)
-    plan = {"steps": steps, "budget": budget, "fine": fine, "current": now, "around": around}
-    needs = {"schedules": schedules, "fine": fine, "current": now, "save": save}
+    needs: dict[str, Any] = {"schedules": schedules, "fine": fine, "current": now, "save": save}
     options.check_search(rate_only=rate_only, around=around, **needs)
-    session.show_plan(rate_only=rate_only, save=save, sweep=sweep, rivals=schedules, **plan)
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "schedule": schedule,
+        "budget": budget,
+        "min_gain": min_gain,
+    }
+    settings |= {"fine": fine, "seed": seed, "current": now, "around": around}
+    session.show_plan(rate_only=rate_only, save=save, sweep=sweep, rivals=schedules, **settings)
     if sweep:
         session.run(range_test, seed=seed)
-    more = {"time_limit": time, "schedule": schedule, "min_gain": min_gain, "seed": seed}
-    found = session.search(save=save, rate_only=rate_only, **plan, **more)
+    found = session.search(save=save, rate_only=rate_only, time_limit=time, **settings)
     if schedules:
         session.compare(found, schedules=schedules, seed=seed)
 

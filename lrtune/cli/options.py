@@ -36,7 +36,7 @@ def duration(text: str) -> float:
 def schedule(text: str) -> str:
     """The text of one schedule, after a check."""
     try:
-        parse(text)
+        _ = text in FEEDBACK or parse(text)
     except LrtuneError as error:
         raise typer.BadParameter(str(error)) from None
     return text

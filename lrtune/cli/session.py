@@ -38,7 +38,8 @@ from lrtune.study.contents import open_study
 from lrtune.study.study import Study
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator
-from lrtune.tuning.search import plan, search
+from lrtune.tuning.planning import Sizes, make_plan
+from lrtune.tuning.search import make_setting, search
 
 Answer = TypeVar("Answer", bound=Result)
 
@@ -173,15 +174,15 @@ class Session:
             save: Where the best model goes.
             sweep: Whether a range test comes before.
             rivals: The schedules that are compared afterwards.
-            settings: Those of `lrtune.plan`.
+            settings: Those of the search itself, which are checked here.
         """
-        planned = plan(self.task, **settings)
+        planned = make_setting(self.task, **settings).plan
         if save is not None:
             check_folder("--save", save)
         needs = {"--save": save, "--current": settings.get("current")}
         given = [option for option, value in needs.items() if value is not None]
         if given and planned["fine"] is None:
-            enough = _least_budget(self.task, **(settings | {"budget": planned.budget}))
+            enough = _least_budget(planned.sizes, planned.budget)
             raise ArgumentError(
                 f"{given[0]} needs a whole training, and budget={planned.budget:g} holds none. "
                 f"Give --budget {enough:g} or more."
@@ -287,10 +288,10 @@ class Session:
             Console(highlight=False, soft_wrap=True).print(line)
 
 
-def _least_budget(task: Task, budget: float, **settings: Any) -> float:
+def _least_budget(sizes: Sizes, budget: float) -> float:
     """The least budget that holds a whole training, to a twentieth."""
     budgets = (round(budget + step / 20, 2) for step in itertools.count(1))
-    return next(more for more in budgets if plan(task, budget=more, **settings)["fine"])
+    return next(more for more in budgets if make_plan(sizes, more)["fine"])
 
 
 WAYS_TO_COMPARE = (

@@ -24,12 +24,11 @@ SEQUENCES = ["coarse", "fine", "limits"]
 def search_section(found: SearchResult) -> Section:
     """The rate with its schedule, what it reaches, the code, and what all of it rests on."""
     answer = statements.setting(found.lr, found.schedule)
-    lines = [found.because, statements.certainty(found), statements.current_setting(found)]
     return Section(
         kind="Search",
         headline=f"Use {answer}",
         short=answer,
-        lead=" ".join(as_sentence(line) for line in lines if line),
+        lead=f"{as_sentence(found.because)} {statements.certainty(found)}",
         facts=_facts(found),
         notes=[as_sentence(note) for note in found.notes],
         limits=" ".join(_limits(found)),

@@ -2,8 +2,6 @@
 
 import math
 
-import pandas as pd
-
 from lrtune.errors import LrtuneError
 from lrtune.results import SearchResult
 from lrtune.results.search import BestRun
@@ -102,37 +100,9 @@ def cost(found: SearchResult) -> str:
     return f"{found.cost:.2f} of at most {most} of {found.steps:,} updates; it ended as {ended}."
 
 
-def current_setting(found: SearchResult) -> str:
-    """What the user's present setting reached, against the answer; empty if it was not trained."""
-    rows = found.runs[found.runs["stage"] == "current"]
-    if rows.empty:
-        return ""
-    row = rows.iloc[0]
-    used = f"Your setting, {setting(row['lr'], row['schedule'])},"
-    if row["until"] < row["steps"] or not math.isfinite(_final(row)):
-        return f"{used} did not reach its end: {row['outcome'].lower()} at step {row['until']:,}."
-    loss, told = _final(row), found.retrained
-    if told is None:
-        return f"{used} ended at {loss:.3g}."
-    difference = loss - told.expected
-    side = "above" if difference > 0 else "below"
-    if min(told.low, told.high) <= loss <= max(told.low, told.high):
-        side += ", within the scatter of seeds"
-    return (
-        f"{used} ended at {loss:.3g}; the answer is expected to end at {told.expected:.3g}. That "
-        f"is {abs(difference):.2g} {side}."
-    )
-
-
 def code(found: SearchResult) -> str:
     """The snippet; empty for a schedule of the user's own, as only they have its code."""
     try:
         return found.snippet()
     except LrtuneError:
         return ""
-
-
-def _final(row: pd.Series) -> float:
-    """The loss of a run on the data that chose nothing, else on what chose, else in training."""
-    losses = [float(row[name]) for name in ("test", "loss", "train")]
-    return next((loss for loss in losses if not math.isnan(loss)), math.nan)
