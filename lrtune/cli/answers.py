@@ -118,7 +118,7 @@ def print_results(results: Sequence[Result], *, saved: Path | None = None) -> No
         code = snippet_or_none(answer)
         if code is not None:
             console.print()
-            console.print(code, markup=False, soft_wrap=True)
+            console.print(code.rstrip(), markup=False, soft_wrap=True)
     if len(answers) == 1 and isinstance(answers[0], SearchResult):
         _print_prior(answers[0], console)
 
