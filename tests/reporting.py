@@ -36,6 +36,7 @@ def a_sweep(text="text"):
         ),
         stops=framed(schema.STOPS, outcome=[text], lr=[1.0], edge=[NAN]),
         answers=framed(schema.ANSWERS, rule=[text, "valley"], lr=[0.02, 0.05], because=[text, ""]),
+        floor=0.0,
     )
 
 

@@ -377,14 +377,14 @@ def test_commands_that_train_nothing_need_no_torch(arguments):
     assert done.stdout.strip() == "0 False"
 
 
-def test_a_budget_learns_through_the_session_what_a_call_would_cost():
+def test_checkpoints_can_be_had_through_the_session():
     from lrtune import Evaluator, Run
     from lrtune.cli.session import _TraceKeeper
     from lrtune.testing import bowl
 
-    evaluator, traces, runs = Evaluator(bowl(4.0)), [], [Run("a", 0.1)]
-    evaluate = _TraceKeeper(evaluator, traces)
-    evaluate(runs, 100, stage="short", until=10)
-    assert evaluate.price(runs, 100, 30) == evaluator.price(runs, 100, 30) == [20]
+    traces, runs = [], [Run("a", 0.1)]
+    evaluate = _TraceKeeper(Evaluator(bowl(4.0)), traces)
+    name = evaluate(runs, 10, stage="s", checkpoint=True).runs["checkpoint"].item()
+    assert evaluate.checkpoint(name)["step"] == 10
     assert [trace.cost.updates for trace in traces] == [10]
-    assert not hasattr(_TraceKeeper(lambda *_, **__: None, []), "price")
+    assert not hasattr(_TraceKeeper(lambda *_, **__: None, []), "checkpoint")

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lrtune.analysis.paired import LEVEL
+from lrtune.analysis.scores import digits_that_differ
 from lrtune.errors import (
     ArgumentError,
     LrtuneError,
@@ -126,6 +127,7 @@ def _print_ranking(result: ComparisonResult, console: Console) -> None:
     # The table is as wide as a terminal; so the last headings take two lines.
     last = [HEADINGS[name].replace(" ", "\n", 1) for name in ("early", "onset")]
     heads = ["", "schedule", "peak", "loss", "difference", level, *last]
+    digits = digits_that_differ(result.table["final"], least=3)
     rows = []
     for row in result.table.itertuples():
         behind = not row.failed and row.difference > 0
@@ -133,7 +135,7 @@ def _print_ranking(result: ComparisonResult, console: Console) -> None:
             "=" if row.tied else str(row.rank),
             _safe(row.schedule),
             f"{row.lr:.3g}",
-            "diverged" if row.failed else f"{row.final:.3g}",
+            "diverged" if row.failed else f"{row.final:.{digits}g}",
             f"{row.difference:.2g}" if behind else "",
             f"{row.low:.2g}, {row.high:.2g}" if behind else "",
             f"{row.early:.0%}" if math.isfinite(row.early) else "",

@@ -97,8 +97,6 @@ class Session:
         study = self._study
         if study is not None and study.known and study.remembered + study.trained:
             runs = f"remembered {study.remembered} runs, trained {study.trained}"
-            if study.retrained:
-                runs += f", and repeated {study.retrained} updates"
             self.print_status(f"Study {study.location}: {runs}")
         with contextlib.suppress(BrokenPipeError):  # such as `lrtune search | head -1`
             self._deliver()
@@ -127,6 +125,7 @@ class Session:
             engine=self.engine,
             progress=self._show_progress,
             decide=None if study is None else study.decide,
+            checkpoints=None if study is None else study.checkpoints,
         )
         inner: Evaluate = self._evaluator
         if study is not None:
@@ -216,7 +215,7 @@ class _TraceKeeper:
         self._inner, self._traces = inner, traces
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else the inner evaluator offers, such as `price`, on which budgets rely."""
+        """Whatever else the inner evaluator offers, such as `checkpoint`."""
         return getattr(self._inner, name)
 
     def __call__(self, runs: Sequence[Run], steps: int, **settings: Any) -> Trace:

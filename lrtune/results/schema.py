@@ -25,9 +25,12 @@ RUNS = {
     "seed": "int64",
     "outcome": "str",  # a name in lrtune.analysis.curves.Outcome
     "steps": "int64",  # updates recorded
+    "checkpoint": "str",  # the name of the run's checkpoint at the last step of the call, or empty
 }
 SELECTION, TEST = PARTS = ("selection", "test")
 """The halves of the validation data: one selects among runs, the other gives the stated loss."""
+OPTIONAL = ("checkpoint",)
+"""Columns of text that may be missing, as in a table that a plain function makes: then empty."""
 
 VALIDATIONS = {
     "run": "str",
@@ -39,7 +42,7 @@ VALIDATIONS = {
 }
 COSTS = {
     "run": "str",
-    "updates": "int64",  # made for this run by this call, repeated and discarded ones included
+    "updates": "int64",  # made for this run by this call, discarded ones included
     "val_samples": "int64",  # validated
     "seconds": "float64",
 }
@@ -176,15 +179,17 @@ def as_table(rows: Iterable[Any], columns: Columns) -> pd.DataFrame:
     """A frame with exactly these columns, from rows in their order, or from columns by name.
 
     Raises:
-        ResultsError: A column is missing, or holds what its dtype cannot.
+        ResultsError: A column is missing that is not in `OPTIONAL`, or holds what its dtype cannot.
 
     >>> as_table([("x", 1)], {"a": "str", "b": "float64"})
        a    b
     0  x  1.0
     """
-    named = isinstance(rows, pd.DataFrame | Mapping)
     try:
-        frame = pd.DataFrame(rows, columns=None if named else list(columns))
+        frame = _frame(rows, columns)
+        for name in OPTIONAL:
+            if name in columns and name not in frame:
+                frame = frame.assign(**{name: ""})
         missing = [name for name in columns if name not in frame]
         if missing:
             raise ResultsError(
@@ -193,6 +198,14 @@ def as_table(rows: Iterable[Any], columns: Columns) -> pd.DataFrame:
         return frame[list(columns)].astype(dict(columns)).reset_index(drop=True)
     except (TypeError, ValueError, OverflowError) as error:  # such as lone surrogates, in Arrow
         raise ResultsError(f"a table has a value of the wrong type: {error}") from error
+
+
+def _frame(rows: Iterable[Any], columns: Columns) -> pd.DataFrame:
+    if isinstance(rows, pd.DataFrame | Mapping):
+        return pd.DataFrame(rows)
+    rows = list(rows)
+    width = len(rows[0]) if rows else len(columns)  # without a last column that is optional
+    return pd.DataFrame(rows, columns=list(columns)[:width])
 
 
 def table_field(columns: Columns, *, optional: bool = False) -> Any:
