@@ -103,56 +103,42 @@ SPENDING = {
     "spent": "float64",
 }
 RANKING = {
-    "rank": "int64",  # 1 is the lowest final loss
+    "rank": "int64",
     "schedule": "str",  # its name
     "call": "str",  # the call that makes it
     "lr": "float64",  # its own peak rate
+    "verdict": "str",  # recommended; behind, ahead or tied by whole trainings; not trained
+    "estimate": "float64",  # final score less that of the recommended schedule; NaN if unknown
+    "low": "float64",  # 90 % interval of the estimate
+    "high": "float64",
+    "prior": "float64",  # that difference on other tasks; NaN if unknown
+    "tasks": "int64",  # how many other tasks that rests on
+    "final": "float64",  # mean stated loss of its whole trainings; NaN if none, or one failed
+    "runs": "int64",  # how many those are
+    "horizon": "float64",  # difference in score at the horizon; NaN if not measured
     "early": "float64",  # early decrease, a share of the fall
     "onset": "float64",  # plateau: the step it begins at; NaN without a plateau
     "level": "float64",  # plateau: its loss
     "noise": "float64",  # plateau: standard deviation of single steps around it
     "slope": "float64",  # plateau: per step
     "released": "str",  # plateau: whether a lower rate let the loss fall on: yes, no, or empty
-    "final": "float64",  # mean final loss over the fresh seeds; NaN if a run failed
-    "difference": "float64",  # of it to the best schedule's, paired by seed
-    "low": "float64",  # interval of the difference, corrected for all comparisons
-    "high": "float64",
-    "tied": "bool",  # cannot be told apart from the best
-    "failed": "int64",  # fresh seeds in which it diverged or became non-finite
-    "cost": "int64",  # updates trained for it, all horizons and seeds
-}
-STABILITY = {
-    "horizon": "int64",  # its ranking, compared with that of the fresh seeds
-    "tau": "float64",  # Kendall's tau-b
-    "low": "float64",  # bootstrap interval over the seeds
-    "high": "float64",
-}
-CANDIDATES = {
-    "horizon": "int64",
-    "schedule": "str",
-    "call": "str",
-    "lr": "float64",
-    "score": "float64",  # mean over the seeds; NaN if a run failed
-}
-PATHS = {
-    "schedule": "str",
-    "seed": "int64",
-    "step": "int64",
-    "lr": "float64",
-    "loss": "float64",
+    "failed": "int64",  # whole trainings that diverged or became non-finite
+    "cost": "float64",  # spent on it here, in full trainings
 }
 
 # The heading of a column where a table is shown; other columns are headed by their name.
 HEADINGS = {
     "because": "reason",
     "call": "code",
-    "cost": "updates",
+    "cost": "full trainings",
     "early": "early decrease",
     "edge": "rises again from",
     "end": "final training loss",
+    "estimate": "difference to the recommended",
     "failed": "failed runs",
     "final": "final loss",
     "high": "to",
+    "horizon": "difference at the horizon",
     "level": "plateau loss",
     "long": "loss at full length",
     "low": "90 % interval from",
@@ -161,13 +147,13 @@ HEADINGS = {
     "noise": "plateau noise",
     "onset": "plateau from step",
     "passed": "stable",
+    "prior": "difference on other tasks",
     "released": "falls again at a lower rate",
     "short": "loss of the short run",
     "slope": "plateau slope per step",
     "smooth": "smoothed loss",
     "start": "loss before training",
-    "tau": "Kendall's tau",
-    "tied": "tied with the best",
+    "tasks": "other tasks",
     "train": "training loss",
     "val": "validation loss",
     "val_samples": "validation samples",
