@@ -9,6 +9,7 @@ Exceptions of the user's own code pass through, with a note.
     ├── ScheduleError           (also a ValueError)
     ├── TaskError               (also a ValueError)
     ├── EngineError
+    ├── CheckpointError
     ├── SearchError
     ├── TargetError             (also a ValueError)
     ├── ResultsError
@@ -22,6 +23,7 @@ import math
 
 __all__ = [
     "ArgumentError",
+    "CheckpointError",
     "EngineError",
     "LrtuneError",
     "OtherTaskError",
@@ -60,7 +62,7 @@ class EngineError(LrtuneError):
 
 
 class CheckpointError(LrtuneError):
-    """A checkpoint is damaged, gone, or that of another run."""
+    """The state of a run cannot be saved as plain data, or a checkpoint does not fit a run."""
 
 
 class SearchError(LrtuneError):

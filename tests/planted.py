@@ -52,7 +52,7 @@ def planted(level, *, best=0.1, noise=0.01, start=2.0, fails=lambda run, steps: 
                 )
             )
             outcome = "DIVERGED" if lost else "FINISHED"
-            rows.append((run.name, run.lr, repr(run.schedule), run.seed, outcome, steps, end))
+            rows.append((run.name, run.lr, repr(run.schedule), run.seed, outcome, steps, "", end))
         runs_frame = pd.DataFrame(rows, columns=[*RUNS, "loss"])
         fine = runs_frame[runs_frame["outcome"] == "FINISHED"]
         validated = {"step": steps, "part": "selection", "stderr": np.nan, "samples": 9}

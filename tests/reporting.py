@@ -9,7 +9,7 @@ import pandas as pd
 from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.results import ComparisonResult, RangeTestResult, SearchResult, Trace, schema
 from lrtune.results.schema import as_table
-from lrtune.results.search import BestRun, Retrained
+from lrtune.results.trained import BestRun, Retrained
 
 NAN, INF = math.nan, math.inf
 VOID = {"meta", "link", "img", "br", "hr", "input", "base", "source"}
@@ -37,6 +37,7 @@ def a_sweep(text="text"):
         ),
         stops=framed(schema.STOPS, outcome=[text], lr=[1.0], edge=[NAN]),
         answers=framed(schema.ANSWERS, rule=[text, "valley"], lr=[0.02, 0.05], because=[text, ""]),
+        floor=0.0,
     )
 
 
@@ -73,7 +74,7 @@ def a_search(text="text", *, whole=True):
         interval=(0.01, 0.1),
         good_range=(0.015, 0.03),
         steps=400,
-        best=BestRun(0.02, 1, 0.4, 0.45, 0.05, 90, 180, text) if whole else None,
+        best=BestRun(0.02, "trapezoid", 1, 0.4, 0.45, 0.05, 90, 180, text) if whole else None,
         retrained=Retrained(0.475, 0.4, 0.55, 2) if whole else None,
         because=text,
         confidence=text,
@@ -126,7 +127,8 @@ def a_trace(text="text"):
 
 
 def a_comparison(text="text"):
-    names = [text, "cosine()"]
+    names = [text, "cosine()", "linear", "wsd"]
+    runs = [f"{text} {n}" for n in range(2)]
     return ComparisonResult(
         winner=text,
         schedule=text,
@@ -134,25 +136,45 @@ def a_comparison(text="text"):
         lr=0.1,
         because=text,
         notes=(text,),
-        steps=400,
-        horizon=4,
-        manifest={"model": text},
-        table=framed(schema.RANKING, rank=[1, 2], schedule=names, call=names, released=[text, ""]),
-        stability=framed(schema.STABILITY, horizon=[2, 4], tau=[0.5, NAN]),
-        candidates=framed(
-            schema.CANDIDATES,
-            horizon=[2, 2, 4, 4],
-            schedule=names * 2,
-            call=names * 2,
-            lr=[0.1] * 4,
-            score=[1.0, 0.9, 0.5, 0.4],
+        stopped="budget",
+        steps=4,
+        horizon=0,
+        seeds=2,
+        budget=4.0,
+        cost=2.0,
+        scores=text,
+        best=BestRun(0.1, text, 0, 0.4, 0.5, 0.01, 90, 180, text),
+        retrained=None,
+        manifest={"model": text, "found": "0.1", "steps": "4", "seeds": text},
+        table=framed(
+            schema.RANKING,
+            rank=[1, 2, 3, 4],
+            schedule=names,
+            call=names,
+            lr=[0.1, 0.2, 0.1, 0.1],
+            verdict=["recommended", "tied", "behind", text],
+            estimate=[0.0, -0.01, INF, NAN],
+            low=[0.0, -0.1, NAN, NAN],
+            high=[0.0, 0.1, NAN, NAN],
+            prior=[0.0, NAN, 0.1, 0.2],
+            failed=[0, 0, 1, 0],
+            released=[text, "", "yes", "no"],
         ),
-        paths=framed(
-            schema.PATHS,
-            schedule=[name for name in names for _ in range(4)],
+        runs=framed(
+            schema.TRIED,
+            run=runs,
+            stage=["fine", text],
+            schedule=names[:2],
+            steps=[4, 4],
+            outcome=["FINISHED", text],
+        ),
+        curves=framed(
+            schema.CURVES,
+            run=[name for name in runs for _ in range(4)],
             step=[*range(4)] * 2,
             loss=[2.0, 1.0, 0.5, 0.4, 2.0, 1.0, INF, NAN],
         ),
+        spending=framed(schema.SPENDING, stage=["rivals"]),
     )
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import lrtune
 from lrtune.cli.commands import app
+from lrtune.demo import SmallCNN
 from lrtune.reporting.statements import PEAK
 from lrtune.results import ComparisonResult, SearchResult
 from lrtune.schedules import SCHEDULES, parse
@@ -20,13 +21,15 @@ from lrtune.schedules import SCHEDULES, parse
 @pytest.fixture
 def compared(monkeypatch):
     """What was asked of `lrtune.compare`, which gives a sample of its result."""
+    from lrtune.cli import verbs
+
     asked = []
 
-    def compare(task, begin, *, evaluate, **settings):
+    def compare(task, begin, *, evaluate, progress, **settings):
         asked.append((begin, settings))
         return SAMPLES[ComparisonResult]("one-cycle")
 
-    monkeypatch.setitem(vars(lrtune), "compare", compare)
+    monkeypatch.setattr(verbs, "compare", compare)
     return asked
 
 
@@ -177,16 +180,25 @@ def test_after_the_time_nothing_is_begun(run):
     )
 
 
-def test_the_best_model_is_saved(run, monkeypatch):
-    state = {"model": {"weight": torch.ones(2)}, "optimizer": {}, "scheduler": {}, "ema": None}
-    state |= {"lr": 0.1, "schedule": "trapezoid", "step": 40}
-    monkeypatch.setattr(SearchResult, "checkpoint", lambda self: state)
-    result = run("search", *QUICK, "--save", "best.pt", "--no-study")
+@pytest.mark.parametrize("where", [[], ["--no-study"]], ids=["study", "memory"])
+def test_the_best_model_is_saved(run, where):
+    result = run("search", *QUICK, "--save", "best.pt", *where)
     assert result.exit_code == 0, result.output
     assert "Saved           best.pt" in result.stdout
-    assert torch.load("best.pt", weights_only=True)["model"]["weight"].tolist() == [1, 1]
-    answer = json.loads(run("search", *QUICK, "--save", "b.pt", "--json", "--no-study").stdout)
+    saved = torch.load("best.pt", weights_only=True)
+    assert set(saved) == {"model", "optimizer", "scheduler", "ema", "lr", "schedule", "step"}
+    answer = json.loads(run("search", *QUICK, "--save", "b.pt", "--json", *where).stdout)
     assert answer["saved"] == "b.pt"
+    assert (saved["lr"], saved["step"]) == (answer["best"]["lr"], 40)
+    model = SmallCNN()
+    model.load_state_dict(saved["model"])
+
+
+def test_a_model_that_a_study_keeps_is_saved_without_training_again(run):
+    assert run("search", *QUICK).exit_code == 0
+    result = run("search", *QUICK, "--save", "best.pt")
+    assert "trained 0" in result.stderr
+    assert Path("best.pt").exists()
 
 
 def test_a_model_that_cannot_be_saved_costs_no_answer(run, monkeypatch):
@@ -237,7 +249,7 @@ def test_a_comparison_begins_with_the_last_search_of_the_study(run, compared):
     assert result.exit_code == 0, result.output
     ((begin, settings),) = compared
     assert begin.to_dict() == found
-    assert "steps" not in settings, "the search knows the length"
+    assert settings["steps"] is None, "the search knows the length"
     assert (settings["seeds"], settings["budget"], settings["rank_by"]) == (3, 4, "early")
 
 

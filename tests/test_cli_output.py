@@ -116,7 +116,7 @@ def test_progress_tells_the_plan_the_estimate_and_the_first_answer_once():
     display, said, screen = shown()
     plan = make_plan(Sizes(100))
     display.start()
-    display.show_plan(plan)
+    display.show_plan("search", plan)
     display.event(Event("coarse", 0.0, plan.cost, None, "trapezoid"))
     for done in range(0, 60, 2):
         display.updates("coarse", done, 60)
@@ -171,3 +171,16 @@ def test_commands_that_train_nothing_need_no_torch(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0 False"
+
+
+def test_checkpoints_can_be_had_through_the_session():
+    from lrtune import Evaluator, Run
+    from lrtune.cli.session import _TraceKeeper
+    from lrtune.testing import bowl
+
+    traces, runs = [], [Run("a", 0.1)]
+    evaluate = _TraceKeeper(Evaluator(bowl(4.0)), traces)
+    name = evaluate(runs, 10, stage="s", checkpoint=True).runs["checkpoint"].item()
+    assert evaluate.checkpoint(name)["step"] == 10
+    assert [trace.cost.updates for trace in traces] == [10]
+    assert not hasattr(_TraceKeeper(lambda *_, **__: None, []), "checkpoint")

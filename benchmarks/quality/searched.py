@@ -29,9 +29,10 @@ SEARCHED = Store(
     ),
     ("task", "budget", "schedule", "half", "repeat"),
 )  # fmt: skip
-"""One row per search: its rate with the interval; the loss of the training that it hands out, on the
-half that it did not see (`kept`), and on the part of its own half that selected nothing (`stated`);
-what it says it cost, in trainings, and what was counted. `said`: why there is no answer."""
+"""One row per search: its rate with the interval; the loss of the training that it hands out, on
+the half that it did not see (`kept`), and on the part of its own half that selected nothing
+(`stated`); what it says it cost, in trainings, and what was counted. `said`: why there is no
+answer."""
 
 BUDGETS = (1.0, 4.0)
 SEED = 1000
@@ -62,10 +63,8 @@ def _searched(
         try:
             found = search(task, steps=spec.steps, budget=budget, schedule=schedule, seed=seed)
         except SearchError as error:
-            return {
-                "said": str(error).splitlines()[0][:200],
-                "seconds": time.perf_counter() - begin,
-            }
+            said = str(error).splitlines()[0][:200]
+            return {"said": said, "seconds": time.perf_counter() - begin}
     best = found.best
     return {
         "lr": found.lr, "low": found.interval[0], "high": found.interval[1],

@@ -23,6 +23,9 @@ SHORT = 60
 DRIFT = 0.15
 """The best constant rate falls with the length of a run: by this power of it, near 60 steps."""
 
+PAIRED = 0.8
+"""Standard deviation of one seed's difference between two schedules, over that of one score."""
+
 REFERENCE = "trapezoid"
 """The schedule that the losses and peaks of the others are held against."""
 
@@ -120,6 +123,11 @@ class Prior:
         """The same where a score cannot rise further above the best than this; NaN if unknown."""
         return replace(self, failure=max(room, 4 * self.noise)) if room > 0 else self
 
+    @property
+    def paired(self) -> float:
+        """Standard deviation of one seed's difference in final score to another schedule."""
+        return PAIRED * self.noise
+
     def excess(self, distance: Floats) -> Floats:
         """The usual score at this distance (in the log rate) from the best peak, over the best."""
         parabola = np.where(distance < 0, self.low, self.high) * distance**2
@@ -134,6 +142,18 @@ def known_schedules(steps: int) -> list[str]:
     """The schedules of which something is known for the measured length nearest to this one."""
     nearest = min(_LENGTHS, key=lambda one: abs(math.log(one["steps"] / steps)))
     return list(nearest["schedules"])
+
+
+def horizon_error(steps: int) -> float:
+    """How exactly whole runs of so many steps tell the difference of two final scores.
+
+    The standard deviation of the difference for a whole training, given that of two short runs.
+
+    >>> horizon_error(293), horizon_error(10**6)
+    (0.03, 0.01)
+    """
+    worth = _FILE["worth"]
+    return float(np.interp(math.log(steps), np.log(worth["steps"]), worth["error"]))
 
 
 def prior(schedule: str, steps: int) -> Prior:

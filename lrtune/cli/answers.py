@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from lrtune.analysis.prior_table import prior_source, prior_table
+from lrtune.analysis.scores import digits_that_differ
 from lrtune.errors import LrtuneError, printable
 from lrtune.reporting import statements
 from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
-from lrtune.results.comparison import snippet_or_none
 from lrtune.schedules import parse
 
 LEAST_COLUMNS = 4  # of the table of a comparison: place, schedule, peak, verdict
@@ -42,35 +42,41 @@ def answer_object(
     elif sweeps:
         suggestion = sweeps[-1].suggestion
         answer |= {"lr": suggestion.lr, "interval": list(suggestion.interval)}
-    for best in _of(results, ComparisonResult)[-1:]:  # it measured what a search could only assume
-        if answer.get("schedule") != best.schedule:
+    for ranked in _of(results, ComparisonResult)[-1:]:  # it measured what a search only assumes
+        if answer.get("schedule") != ranked.schedule:
             answer |= {"interval": None, "good_range": None}  # those of another schedule's peak
-        answer |= {"lr": best.lr, "schedule": best.schedule, "call": best.call}
-        answer |= {"winner": best.winner or None, "snippet": snippet_or_none(best)}
+        answer |= _shared_object(ranked, ranked.schedule)
+        answer |= {"call": ranked.call, "winner": ranked.winner or None}
     answer["saved"] = None if saved is None else str(saved)
     answer["report"] = None if report is None else str(report)
     return answer | {"results": [result.to_dict() for result in results]}
 
 
 def _search_object(found: SearchResult) -> dict[str, Any]:
-    best, told = found.best, found.retrained
-    return {
-        "lr": found.lr,
-        "schedule": found.schedule,
+    return _shared_object(found, found.schedule) | {
         "call": _call(found.schedule),
-        "rate": statements.peak_note(found.schedule) or "constant",
         "interval": list(found.interval),
         "good_range": list(found.good_range),
-        "steps": found.steps,
-        "best": None if best is None else _without_nan(vars(best)) | {"schedule": found.schedule},
-        "retrained": None if told is None else _without_nan(vars(told)),
-        "because": found.because,
         "confidence": found.confidence,
-        "notes": list(found.notes),
-        "cost": found.cost,
-        "budget": found.budget,
-        "stopped": found.stopped,
-        "snippet": statements.code(found) or None,
+    }
+
+
+def _shared_object(answer: statements.Answer, schedule: str) -> dict[str, Any]:
+    """What searches and comparisons have in common."""
+    best, told = answer.best, answer.retrained
+    return {
+        "lr": answer.lr,
+        "schedule": schedule,
+        "rate": statements.peak_note(schedule) or "constant",
+        "steps": answer.steps,
+        "best": None if best is None else _without_nan(vars(best)),
+        "retrained": None if told is None else _without_nan(vars(told)),
+        "because": answer.because,
+        "notes": list(answer.notes),
+        "cost": answer.cost,
+        "budget": answer.budget,
+        "stopped": answer.stopped,
+        "snippet": statements.code(answer) or None,
     }
 
 
@@ -115,15 +121,15 @@ def print_results(results: Sequence[Result], *, saved: Path | None = None) -> No
         text = f"{saved}; torch.load(path, weights_only=True) reads it"
         _print_rows(console, "Saved", [_safe(text)])
     for answer in answers[:1]:
-        code = snippet_or_none(answer)
-        if code is not None:
+        code = statements.code(answer)
+        if code:
             console.print()
-            console.print(code.rstrip(), markup=False, soft_wrap=True)
+            console.print(f"{code.rstrip()}\n", markup=False, soft_wrap=True)
     if len(answers) == 1 and isinstance(answers[0], SearchResult):
         _print_prior(answers[0], console)
 
 
-def print_headline(answer: SearchResult | ComparisonResult, console: Console) -> None:
+def print_headline(answer: statements.Answer, console: Console) -> None:
     """Print the answer: the rate, its schedule, and that the rate is a peak."""
     rate = printable(statements.setting(answer.lr, answer.schedule), 300)
     note = statements.peak_note(answer.schedule)
@@ -148,31 +154,26 @@ def print_result(result: Result, console: Console, *, named: bool = True) -> Non
             between = statements.range_of(*told.interval)
             rows = [f"begin near lr {told.lr:.2g} with constant ({between})", _safe(told.because)]
             _print_rows(console, "Range test", [*rows, *_bullets(notes)])
-        case SearchResult():
+        case SearchResult() | ComparisonResult():
+            title = "Search" if isinstance(result, SearchResult) else "Comparison"
             if named:
                 answer = statements.setting(result.lr, result.schedule)
-                _print_rows(console, "Search", [f"[bold]{_safe(answer)}[/]"])
-            _print_search(result, console)
-        case ComparisonResult(notes=notes):
-            if named:
-                answer = statements.setting(result.lr, result.schedule)
-                _print_rows(console, "Comparison", [f"[bold]{_safe(answer)}[/]"])
-            rows = [_safe(result.because), *_bullets(notes)]
-            _print_rows(console, "Reason", rows)
-            _print_ranking(result.table, console)
+                _print_rows(console, title, [f"[bold]{_safe(answer)}[/]"])
+            for name, fact in _facts(result).items():
+                _print_rows(console, name, [_safe(fact)] if fact else [])
+            _print_rows(console, "Reason", [_safe(result.because), *_bullets(result.notes)])
+            if isinstance(result, ComparisonResult):
+                _print_ranking(result.table, console)
 
 
-def _print_search(found: SearchResult, console: Console) -> None:
-    facts = {
-        "Certainty": statements.certainty(found),
-        "Best training": statements.best_training(found),
-        "Retrained": statements.retrained(found),
-        "Cost": statements.cost(found),
+def _facts(answer: statements.Answer) -> dict[str, str]:
+    certainty = statements.certainty(answer) if isinstance(answer, SearchResult) else ""
+    return {
+        "Certainty": certainty,
+        "Best training": statements.best_training(answer),
+        "Retrained": statements.retrained(answer),
+        "Cost": statements.cost(answer),
     }
-    for title, fact in facts.items():
-        if fact:
-            _print_rows(console, title, [_safe(fact)])
-    _print_rows(console, "Reason", [_safe(found.because), *_bullets(found.notes)])
 
 
 def _print_rows(console: Console, title: str, rows: Sequence[str]) -> None:
@@ -205,17 +206,15 @@ def _print_prior(found: SearchResult, console: Console) -> None:
         scatter = f"  (nine tasks of ten: {row.low:.2f} to {row.high:.2f})"
         text = f"{row.schedule:{width}}  {row.loss:.2f}" + scatter * (row.low < row.high)
         rows.append(_safe(text))
-    console.print()
     _print_rows(console, "Other tasks", rows)
 
 
 def _print_ranking(ranking: pd.DataFrame, console: Console) -> None:
     """Print as many columns of the ranking as the terminal is wide: whole names and numbers."""
-    columns = {name: form for name, form in RANKING.items() if name in ranking}
-    heads = [head for head, _ in columns.values()]
+    heads = [head for head, _ in RANKING.values()]
     rows = [
-        [form(row[name]) for name, (_, form) in columns.items()]
-        for row in ranking.sort_values("rank").to_dict("records")
+        [form(row[name]) for name, (_, form) in RANKING.items()]
+        for row in _with_final_texts(ranking).sort_values("rank").to_dict("records")
     ]
     console.print()
     while True:
@@ -230,6 +229,17 @@ def _print_ranking(ranking: pd.DataFrame, console: Console) -> None:
             break
         heads.pop()
     console.print(table)
+    console.print(
+        "difference: of the final score to the recommended one, with its 90 % interval; elsewhere: "
+        "that on other tasks, not measured here",
+        style="dim",
+    )
+
+
+def _with_final_texts(ranking: pd.DataFrame) -> pd.DataFrame:
+    """The final losses with the digits that tell them apart."""
+    digits = digits_that_differ(ranking["final"], least=3)
+    return ranking.assign(final=ranking["final"].map(_number(digits)))
 
 
 def _number(digits: int) -> Callable[[float], str]:
@@ -246,12 +256,11 @@ RANKING: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "schedule": ("schedule", _safe),
     "lr": ("peak", _number(3)),
     "verdict": ("verdict", _safe),
-    "final": ("final loss", _number(3)),
-    "estimate": ("estimate", _number(2)),
+    "final": ("loss", str),
+    "runs": ("runs", str),
+    "estimate": ("difference", _number(2)),
     "low": ("from", _number(2)),
     "high": ("to", _number(2)),
-    "runs": ("runs", str),
-    "prior": ("other tasks", _number(2)),
-    "tasks": ("tasks", str),
+    "prior": ("elsewhere", _number(2)),
 }
 """The printed columns of a ranking, the most important first, with their headings."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lrtune.cli import options
+from lrtune.cli import declared, options
 from lrtune.cli.studies import studies
-from lrtune.tuning.planning import DEFAULT_STEPS
+from lrtune.tuning.planning import BUDGET, DEFAULT_STEPS
 
 if TYPE_CHECKING:
     from lrtune.cli.session import Session
@@ -25,15 +25,6 @@ app = typer.Typer(
 app.add_typer(studies, name="studies")
 
 REPORT = Path("report.html")
-Out = Annotated[Path, typer.Option(help="The HTML report to write.")]
-Steps = Annotated[
-    int, typer.Option(min=1, help="The length of training that the answer is for, in updates.")
-]
-Seeds = Annotated[
-    int, typer.Option(min=1, help="Most seeds to use (weights, order of the data, dropout).")
-]
-LIMITS: Any = {"min": 1e-7, "max": 10.0, "show_default": False}  # those of a search
-Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
 
 
 def _shared_options(
@@ -66,7 +57,7 @@ def _shared_options(
         bool, typer.Option("--force", help="Use the study although its task differs.")
     ] = False,
     no_study: Annotated[bool, typer.Option("--no-study", help="Record nothing.")] = False,
-    out: Out = REPORT,
+    out: declared.Out = REPORT,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The options that all commands that train have in common; only the signature is used."""
@@ -123,109 +114,52 @@ def lrtune(
 @_trains
 def search(
     session: "Session",
-    steps: Steps = DEFAULT_STEPS,
-    budget: Annotated[
-        float | None,
-        typer.Option(help="The most to spend, in full trainings.", show_default="4"),
-    ] = None,
-    time: Annotated[
-        float | None,
-        typer.Option(
-            parser=options.duration,
-            metavar="TIME",
-            help="Begin nothing that would not finish in this time: 20m, 90s, 2h.",
-            show_default="no limit",
-        ),
-    ] = None,
-    schedule: Annotated[
-        str | None,
-        typer.Option(
-            parser=options.schedule,
-            metavar="SCHEDULE",
-            help="The schedule whose peak rate is sought, such as cosine; constant for a rate that "
-            "is kept.",
-            show_default="the best one on other tasks",
-        ),
-    ] = None,
-    schedules: Annotated[
-        options.Names | None,
-        typer.Option(
-            parser=options.schedules,
-            metavar="NAMES",
-            help="Compare these schedules afterwards: names, separated by commas.",
-            show_default="no comparison",
-        ),
-    ] = None,
-    sweep: Annotated[
-        bool, typer.Option("--range-test", help="Make a range test before the search.")
-    ] = False,
-    rate_only: Annotated[
-        bool, typer.Option("--rate-only", help="End with the first answer, of short runs.")
-    ] = False,
-    fine: Annotated[
-        Literal["grid"] | None,
-        typer.Option(help="Train the whole fine grid.", show_default="train the best peak again"),
-    ] = None,
-    current: Annotated[
-        float | None,
-        typer.Option(**LIMITS, help="The rate that you use now: train it first."),
-    ] = None,
-    current_schedule: Annotated[
-        str | None,
-        typer.Option(
-            parser=options.schedule,
-            metavar="SCHEDULE",
-            help="The schedule that you use now.",
-            show_default="constant",
-        ),
-    ] = None,
-    around: Annotated[
-        float | None,
-        typer.Option(**LIMITS, help="Begin near this rate instead of with the coarse grid."),
-    ] = None,
-    min_gain: Annotated[
-        float,
-        typer.Option(min=0, help="End when two more trainings are expected to gain less."),
-    ] = 0.02,
-    seed: Seed = 0,
-    save: Annotated[
-        Path | None,
-        typer.Option(help="Write the best model to this file.", show_default=False),
-    ] = None,
+    steps: declared.Steps = DEFAULT_STEPS,
+    budget: declared.Budget = None,
+    time: declared.Time = None,
+    schedule: declared.Schedule = None,
+    schedules: declared.CompareAfterwards = None,
+    sweep: declared.RangeTestBefore = False,
+    rate_only: declared.RateOnly = False,
+    fine: declared.Fine = None,
+    current: declared.Current = None,
+    current_schedule: declared.CurrentSchedule = None,
+    around: declared.Around = None,
+    min_gain: declared.MinGain = 0.02,
+    seed: declared.Seed = 0,
+    save: declared.Save = None,
 ) -> None:
     """Find the best learning rate of a schedule, and keep the best model trained on the way.
 
     Example: lrtune search train.py:task --steps 2000 --save best.pt
     """
     from lrtune import range_test
+    from lrtune.cli import verbs
 
     now = options.current_setting(current, current_schedule)
     needs: dict[str, Any] = {"schedules": schedules, "fine": fine, "current": now, "save": save}
     options.check_search(rate_only=rate_only, around=around, **needs)
-    settings: dict[str, Any] = {
-        "steps": steps,
-        "schedule": schedule,
-        "budget": budget,
-        "min_gain": min_gain,
-    }
-    settings |= {"fine": fine, "seed": seed, "current": now, "around": around}
-    session.show_plan(rate_only=rate_only, save=save, sweep=sweep, rivals=schedules, **settings)
+    asked: dict[str, Any] = {
+        "steps": steps, "schedule": schedule, "budget": budget, "fine": fine, "current": now,
+        "around": around, "min_gain": min_gain, "seed": seed,
+    }  # fmt: skip
+    verbs.show_plan(session, needs, rate_only=rate_only, sweep=sweep, **asked)
     if sweep:
         session.run(range_test, seed=seed)
-    found = session.search(save=save, rate_only=rate_only, time_limit=time, **settings)
+    found = verbs.run_search(session, save=save, rate_only=rate_only, time_limit=time, **asked)
     if schedules:
-        session.compare(found, schedules=schedules, seed=seed)
+        verbs.run_comparison(session, found, schedules=schedules, time_limit=time)
 
 
 @app.command("range-test")
 @_trains
 def range_test(
     session: "Session",
-    low: Annotated[float, typer.Option(help="The first rate.")] = 1e-6,
-    high: Annotated[float, typer.Option(help="The rate that the sweep approaches.")] = 10.0,
-    steps: Annotated[int, typer.Option(min=2, help="Updates of each sweep.")] = 200,
-    seeds: Seeds = 3,
-    seed: Seed = 0,
+    low: declared.Low = 1e-6,
+    high: declared.High = 10.0,
+    steps: declared.SweepSteps = 200,
+    seeds: declared.SweepSeeds = 3,
+    seed: declared.Seed = 0,
 ) -> None:
     """Raise the rate through every decade, and see where the loss stops falling.
 
@@ -240,55 +174,28 @@ def range_test(
 @_trains
 def compare(
     session: "Session",
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            help="Begin with the search in this file: a report, or output of --json.",
-            show_default="the last search of the study",
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(help="Begin with this peak rate instead of a search.", show_default=False),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="With --lr: the length of training that it is for.", show_default=False
-        ),
-    ] = None,
-    schedules: Annotated[
-        options.Names | None,
-        typer.Option(
-            parser=options.schedules,
-            metavar="NAMES",
-            help="Names, separated by commas, or `all`.",
-            show_default="the usual ones",
-        ),
-    ] = None,
-    seeds: Annotated[
-        int, typer.Option(min=1, help="Seeds by which rivals are compared at full length.")
-    ] = 3,
-    budget: Annotated[float, typer.Option(help="The most to spend, in full trainings.")] = 4.0,
-    samples: Annotated[
-        int, typer.Option(min=0, help="Samples of each schedule's own parameters.")
-    ] = 0,
-    rank_by: Annotated[
-        Literal["final", "early", "plateau"],
-        typer.Option(help="Sort the table by final loss, early decrease or plateau."),
-    ] = "final",
-    seed: Seed = 0,
+    source: declared.Source = None,
+    lr: declared.Peak = None,
+    steps: declared.PeakSteps = None,
+    schedules: declared.Rivals = None,
+    seeds: declared.PairedSeeds = 3,
+    budget: declared.MostTrainings = BUDGET,
+    time: declared.Time = None,
+    samples: declared.Samples = 0,
+    rank_by: declared.RankBy = "final",
+    seed: declared.NewSeed = None,
 ) -> None:
-    """Rank schedules for the task, each at its own peak rate, after a search.
+    """Hold other schedules against the recommended one, each at its own peak rate.
 
     Example: lrtune compare train.py:task --schedules cosine,one-cycle,step --budget 6
     """
+    from lrtune.cli import verbs
+
     options.check_compare(lr, steps, source, no_study=session.no_study, fresh=session.fresh)
-    settings = {"schedules": schedules, "seeds": seeds, "budget": budget, "samples": samples}
-    begin = session.last_search(source) if lr is None else lr
-    length = {} if lr is None else {"steps": steps}
-    session.compare(begin, rank_by=rank_by, seed=seed, **settings, **length)
+    asked: dict[str, Any] = {"schedules": schedules, "steps": steps, "seeds": seeds, "seed": seed}
+    asked |= {"budget": budget, "samples": samples, "rank_by": rank_by, "time_limit": time}
+    begin = verbs.last_search(session, source) if lr is None else lr
+    verbs.run_comparison(session, begin, **asked)
 
 
 @app.command()
@@ -311,7 +218,7 @@ def report(
     study: Annotated[
         str | None, typer.Option(help="Report the results of this study.", show_default=False)
     ] = None,
-    out: Out = REPORT,
+    out: declared.Out = REPORT,
 ) -> None:
     """Make one HTML report of saved results or of a study, without torch and without your code.
 

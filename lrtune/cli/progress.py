@@ -83,6 +83,7 @@ class ProgressDisplay:
         )
         self._tasks: dict[str, TaskID] = {}
         self._plan: Plan | None = None
+        self._title = ""
         self._event: Event | None = None
         self._pace = Pace()
         self._before = 0  # updates that were made before the last event
@@ -97,10 +98,10 @@ class ProgressDisplay:
         """Remove the bars."""
         self._bar.stop()
 
-    def show_plan(self, plan: Plan) -> None:
-        """Print what will be spent; the bar of the search measures against it."""
-        self._plan = plan
-        self._say(str(plan))
+    def show_plan(self, title: str, plan: Plan, text: str = "") -> None:
+        """Print what will be spent by what has this title; its bar measures against it."""
+        self._plan, self._title, self._event = plan, title, None
+        self._say(text or str(plan))
 
     def updates(self, stage: str, done: int, total: int) -> None:
         """Show how far the runs of one call have come; an evaluator calls it."""
@@ -111,7 +112,7 @@ class ProgressDisplay:
             return
         self._pace.report(done)
         spent = event.done + (self._pace.made - self._before) / plan.sizes.steps
-        self._show("search", spent, event.total, "trainings")
+        self._show(self._title, spent, event.total, "trainings")
         each = self._pace.seconds_per_update
         if each is not None and not self._told:
             self._told = True
@@ -120,12 +121,12 @@ class ProgressDisplay:
 
     def event(self, event: Event) -> None:
         """Show the answer so far; a search calls it before it trains runs."""
-        first = event.lr is not None and (self._event is None or self._event.lr is None)
+        before, answer = self._event, answer_so_far(event)
         self._pace.end_call()
         self._event, self._before = event, self._pace.made
-        self._show("search", event.done, event.total, "trainings", answer_so_far(event))
-        if first:
-            self._say(f"First answer, after {event.done:.2f} trainings: {answer_so_far(event)}")
+        self._show(self._title, event.done, event.total, "trainings", answer)
+        if before is not None and before.lr is None and answer:
+            self._say(f"First answer, after {event.done:.2f} trainings: {answer}")
 
     def _show(self, name: str, done: float, total: float, unit: str, answer: str = "") -> None:
         if name not in self._tasks:

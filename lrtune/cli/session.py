@@ -1,12 +1,10 @@
 """One command that trains: its task, its study, its progress, and its answers however it ends."""
 
 import contextlib
-import dataclasses
-import itertools
 import json
 import signal
 import sys
-import warnings
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,24 +20,14 @@ from lrtune.cli.options import check_folder
 from lrtune.cli.output import print_error
 from lrtune.cli.progress import ProgressDisplay
 from lrtune.cli.task_file import default_study, task_of
-from lrtune.errors import (
-    ArgumentError,
-    LrtuneError,
-    ResultsError,
-    SearchError,
-    StudyError,
-    has_location,
-)
-from lrtune.reporting import load, report
+from lrtune.errors import ArgumentError, LrtuneError, ResultsError, SearchError, has_location
+from lrtune.reporting import report
 from lrtune.reporting.statements import setting
-from lrtune.results import Result, SearchResult, Trace
+from lrtune.results import Result, Trace
 from lrtune.results.runs import Run
-from lrtune.study.contents import open_study
 from lrtune.study.study import Study
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator
-from lrtune.tuning.planning import Sizes, make_plan
-from lrtune.tuning.search import make_setting, search
 
 Answer = TypeVar("Answer", bound=Result)
 
@@ -63,18 +51,19 @@ class Session:
     no_study: bool
     out: Path
     as_json: bool
-    seed: int
+    seed: int | None
 
     def __post_init__(self) -> None:
         """Load nothing yet: errors in the user's file are printed by the session as well."""
         self.results: list[Result] = []
+        self._begin = time.monotonic()
         self.exit_code = ANSWER
         self._study: Study | None = None
         self._evaluator: Evaluator | None = None
         self._unfinished: list[Trace] = []
         self._console = Console(stderr=True, highlight=False)
-        self._display = ProgressDisplay(self._console, self.print_status)
-        self._saved: Path | None = None
+        self.display = ProgressDisplay(self._console, self.print_status)
+        self.saved: Path | None = None
         self._error = ""
         self._interrupted = False
 
@@ -84,14 +73,14 @@ class Session:
             self._check_options()
         except ArgumentError as error:
             raise SystemExit(print_error(error, self._console)) from None
-        self._display.start()
+        self.display.start()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         """Print the error, if any, and all results; True, as the error is handled."""
-        self._display.stop()
+        self.display.stop()
         if signal.getsignal(signal.SIGINT) == self._interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if isinstance(error, KeyboardInterrupt):
@@ -107,8 +96,6 @@ class Session:
         study = self._study
         if study is not None and study.known and study.remembered + study.trained:
             runs = f"remembered {study.remembered} runs, trained {study.trained}"
-            if study.retrained:
-                runs += f", and repeated {study.retrained} updates"
             self.print_status(f"Study {study.location}: {runs}")
         with contextlib.suppress(BrokenPipeError):  # such as `lrtune search | head -1`
             self._deliver()
@@ -124,7 +111,7 @@ class Session:
         """Trains runs of the task; a study records them, and the session keeps their traces."""
         if not self.no_study:
             self._study = Study(
-                self._study_name,
+                self.study_name,
                 self.task,
                 fresh=self.fresh,
                 force=self.force,
@@ -137,6 +124,7 @@ class Session:
             engine=self.engine,
             progress=self._show_progress,
             decide=None if study is None else study.decide,
+            checkpoints=None if study is None else study.checkpoints,
         )
         inner: Evaluate = self._evaluator
         if study is not None:
@@ -144,7 +132,8 @@ class Session:
         return _TraceKeeper(inner, self._unfinished)
 
     @property
-    def _study_name(self) -> str:
+    def study_name(self) -> str:
+        """The name of the study, or its URL."""
         return self.study or default_study(self.target, self.device)
 
     # --- what commands do
@@ -158,74 +147,9 @@ class Session:
             self._study.record(result)
         return result
 
-    def show_plan(
-        self,
-        *,
-        rate_only: bool,
-        save: Path | None,
-        sweep: bool,
-        rivals: Sequence[str] | None,
-        **settings: Any,
-    ) -> None:
-        """Print what a search will spend; raises where it would not do what was asked for.
-
-        Args:
-            rate_only: Whether it ends with the first answer.
-            save: Where the best model goes.
-            sweep: Whether a range test comes before.
-            rivals: The schedules that are compared afterwards.
-            settings: Those of the search itself, which are checked here.
-        """
-        planned = make_setting(self.task, **settings).plan
-        if save is not None:
-            check_folder("--save", save)
-        needs = {"--save": save, "--current": settings.get("current")}
-        given = [option for option, value in needs.items() if value is not None]
-        if given and planned["fine"] is None:
-            enough = _least_budget(planned.sizes, planned.budget)
-            raise ArgumentError(
-                f"{given[0]} needs a whole training, and budget={planned.budget:g} holds none. "
-                f"Give --budget {enough:g} or more."
-            )
-        if rate_only:
-            short = [stage for stage in planned.stages if stage.name == "coarse"]
-            planned = dataclasses.replace(planned, stages=tuple(short))
-        if sweep:
-            self.print_status("Before the search, a range test: 3 sweeps of 200 updates.")
-        self._display.show_plan(planned)
-        if rivals:
-            self.print_status(f"After it, a comparison with {', '.join(rivals)}.")
-
-    def search(self, *, save: Path | None = None, **settings: Any) -> SearchResult:
-        """Search, and save the best model; an interrupted search ends the command."""
-        with warnings.catch_warnings():  # the session says it itself
-            warnings.filterwarnings("ignore", "the search was interrupted")
-            found = self.run(search, progress=self._display.event, **settings)
-        if save is not None and found.best is None:
-            self.print_status(f"No whole training was finished, so {save} was not written.")
-        elif save is not None:
-            self._saved = found.save(save)
-        if found.stopped == "interrupted":
-            raise KeyboardInterrupt
-        return found
-
-    def compare(self, begin: SearchResult | float, **settings: Any) -> Result:
-        """Compare schedules, beginning with a search or a rate."""
-        from lrtune import compare  # noqa: PLC0415 - Optuna comes with it
-
-        return self.run(compare, begin, **settings)
-
-    def last_search(self, source: Path | None) -> SearchResult:
-        """The search that a comparison begins with: that of a file, or the last of the study."""
-        where = str(source or f"the study {self._study_name}")
-        try:
-            results = open_study(self._study_name).results if source is None else load(source)
-        except (StudyError, ResultsError) as error:
-            raise ArgumentError(f"{error} {WAYS_TO_COMPARE}") from error
-        searches = [one for one in results if isinstance(one, SearchResult)]
-        if not searches:
-            raise ArgumentError(f"{where} holds no search. {WAYS_TO_COMPARE}")
-        return searches[-1]
+    def time_left(self, limit: float | None) -> float | None:
+        """What is left of a time limit of the whole command, in seconds."""
+        return None if limit is None else max(0.0, limit - (time.monotonic() - self._begin))
 
     def print_status(self, text: str) -> None:
         """Print a line on standard error, apart from the answers."""
@@ -248,13 +172,13 @@ class Session:
     def _show_progress(self, stage: str, done: int, total: int) -> None:
         if self._interrupted:
             raise KeyboardInterrupt
-        self._display.updates(stage, done, total)
+        self.display.updates(stage, done, total)
 
     def _add_notes(self, error: Exception) -> None:
         """Say where an error struck, and with SearchError which runs failed."""
-        if self._display.last and not has_location(error) and not isinstance(error, LrtuneError):
+        if self.display.last and not has_location(error) and not isinstance(error, LrtuneError):
             # Errors that a signal raises, such as the death of a loader's worker, strike anywhere.
-            error.add_note(self._display.last)
+            error.add_note(self.display.last)
         if isinstance(error, SearchError) and self._unfinished:
             runs = self._unfinished[-1].runs
             for run in runs[runs["outcome"].isin(FAILED_OUTCOMES)].head(3).itertuples():
@@ -272,7 +196,7 @@ class Session:
         for sentence in self._evaluator.engine_notes if self._evaluator is not None else []:
             self.print_status(f"Engine: {sentence}")
         if not self.as_json:
-            print_results(self.results, saved=self._saved)
+            print_results(self.results, saved=self.saved)
         results: list[Result] = [*self.results, *self._unfinished]
         path = None
         if results:
@@ -281,23 +205,11 @@ class Session:
             except ResultsError as error:
                 self.exit_code = self.exit_code or print_error(error, self._console)
         if self.as_json:
-            answer = answer_object(results, report=path, saved=self._saved, error=self._error)
+            answer = answer_object(results, report=path, saved=self.saved, error=self._error)
             sys.stdout.write(json.dumps(answer, allow_nan=False) + "\n")
         elif path is not None:
             line = f"{'Report':<{INDENT}}{escape(str(path))}"
             Console(highlight=False, soft_wrap=True).print(line)
-
-
-def _least_budget(sizes: Sizes, budget: float) -> float:
-    """The least budget that holds a whole training, to a twentieth."""
-    budgets = (round(budget + step / 20, 2) for step in itertools.count(1))
-    return next(more for more in budgets if make_plan(sizes, more)["fine"])
-
-
-WAYS_TO_COMPARE = (
-    "A comparison begins with a search: run `lrtune search` on this task first, or give --from "
-    "found.json, or --lr RATE with --steps."
-)
 
 
 class _TraceKeeper:

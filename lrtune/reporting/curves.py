@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lrtune.analysis.curves import end_level
+from lrtune.analysis.scores import digits_that_differ
 from lrtune.figures.axes import clipped_losses
 from lrtune.figures.range_test import rise_rate, rule_medians
 from lrtune.reporting.sections import (
@@ -90,7 +91,8 @@ def trace_section(result: Trace) -> Section:
     finite = ends[np.isfinite(ends)]
     lead = "No run ended with a finite loss."
     if len(finite):
-        lead = f"Run {finite.idxmin()} has the lowest final training loss: {finite.min():.3g}."
+        lowest = f"{finite.min():.{digits_that_differ(finite, least=3)}g}"
+        lead = f"Run {finite.idxmin()} has the lowest final training loss: {lowest}."
     runs, steps = quantity(len(result.runs), "run"), quantity(result.steps, "step")
     return Section(
         kind="Trace",

@@ -52,16 +52,8 @@ def _facts(found: SearchResult) -> list[tuple[str, str]]:
         ("About as good", statements.range_of(*found.good_range)),
         ("Training length", quantity(found.steps, "step")),
     ]
-    best, told = found.best, found.retrained
-    if best is not None and math.isfinite(best.loss):
-        error = f" ± {best.stderr:.2g}" if math.isfinite(best.stderr) else ""
-        samples = f"on {best.samples:,} of {best.of:,} validation samples"
-        facts.append(("Stated loss of the best training", f"{best.loss:.3g}{error} {samples}"))
-    elif best is not None:
-        facts.append(("Loss that chose the best training", f"{best.selected:.3g}"))
-    if told is not None:
-        low, high = sorted((told.low, told.high))
-        facts.append(("Retrained, expect", f"{told.expected:.3g} ({low:.3g} to {high:.3g})"))
+    facts += [("Best training", statements.best_training(found))] if found.best else []
+    facts += [("Retrained", statements.retrained(found))] if found.retrained else []
     facts.append(("Cost", f"{found.cost:.2f} of {found.budget:g} full trainings"))
     return facts
 

@@ -1,10 +1,13 @@
-"""What a search found, in sentences: the terminal and the page use the same."""
+"""What was found, in sentences: the terminal and the page use the same."""
 
 import math
 
+from lrtune.analysis.scores import digits_that_differ
 from lrtune.errors import LrtuneError
-from lrtune.results import SearchResult
-from lrtune.results.search import BestRun
+from lrtune.results import ComparisonResult, SearchResult
+
+Answer = SearchResult | ComparisonResult
+"""The results that recommend a rate with a schedule."""
 
 PEAK = "peak; for a constant rate: --schedule constant"
 """What a reader of a rate should know, unless it is that of the schedule `constant`."""
@@ -51,58 +54,58 @@ def certainty(found: SearchResult) -> str:
     return f"{found.confidence} About as good: {range_of(*found.good_range)}."
 
 
-def stated_loss(best: BestRun, *, validated: bool) -> str:
-    """The loss of the best training, and the data it was measured on.
-
-    Args:
-        best: The best training.
-        validated: Whether it was chosen by a validation loss.
-    """
-    if math.isfinite(best.loss):
-        error = f" (standard error {best.stderr:.2g})" if math.isfinite(best.stderr) else ""
-        return (
-            f"loss {best.loss:.3g}{error} on {best.samples:,} of {best.of:,} validation samples, "
-            "which chose nothing"
-        )
-    chosen = "the training loss of its last fifth"
-    if validated:
-        chosen = f"its loss on {best.of:,} validation samples" if best.of else "its validation loss"
-    return f"chosen by {chosen}, {best.selected:.3g}; no data are left to state a loss on"
+def loss_text(loss: float, answer: Answer) -> str:
+    """A loss with the digits that tell the runs of a result apart, whatever constant is on top."""
+    measured = answer.runs[["start", "train", "loss", "test"]].to_numpy()
+    return f"{loss:.{digits_that_differ(measured, least=3)}g}"
 
 
-def best_training(found: SearchResult) -> str:
+def stated_loss(answer: Answer) -> str:
+    """The stated loss of the best training, and on how many samples; empty without one."""
+    best = answer.best
+    if best is None or not math.isfinite(best.loss):
+        return ""
+    error = f" (standard error {best.stderr:.2g})" if math.isfinite(best.stderr) else ""
+    samples = f"{best.samples:,} of {best.of:,} validation samples"
+    return f"loss {loss_text(best.loss, answer)}{error} on {samples}, which chose nothing"
+
+
+def best_training(answer: Answer) -> str:
     """The best training: its loss, its rate with the schedule, its seed; empty without one."""
-    best = found.best
+    best, told = answer.best, stated_loss(answer)
     if best is None:
         return ""
-    validated = bool(found.runs["loss"].notna().any())
-    trained = f"{setting(best.lr, found.schedule)}, seed {best.seed}"
-    return f"{stated_loss(best, validated=validated)}. Trained at {trained}."
+    if not told:
+        chosen = "the training loss of its last fifth"
+        if answer.runs["loss"].notna().any():
+            chosen = "its validation loss"
+        loss = loss_text(best.selected, answer)
+        told = f"chosen by {chosen}, {loss}; no data are left to state a loss on"
+    return f"{told}. Trained at {setting(best.lr, best.schedule)}, seed {best.seed}."
 
 
-def retrained(found: SearchResult) -> str:
+def retrained(answer: Answer) -> str:
     """What to expect of a new training with the recommended setting; empty if unknown."""
-    told = found.retrained
+    told = answer.retrained
     if told is None:
         return ""
-    runs = f"{told.runs} training{'s' * (told.runs != 1)}"
-    low, high = min(told.low, told.high), max(told.low, told.high)
+    low, high = (loss_text(end, answer) for end in sorted((told.low, told.high)))
     return (
-        f"expect a loss of {told.expected:.3g} ({low:.3g} to {high:.3g} in nine of ten), going by "
-        f"{runs}."
+        f"expect a loss of {loss_text(told.expected, answer)} ({low} to {high} in nine of ten), "
+        f"going by {told.runs} training{'s' * (told.runs != 1)}."
     )
 
 
-def cost(found: SearchResult) -> str:
+def cost(answer: Answer) -> str:
     """What was spent, and why no more."""
-    most = f"{found.budget:g} full training{'s' * (found.budget != 1)}"
-    ended = STOPPED.get(found.stopped, found.stopped)
-    return f"{found.cost:.2f} of at most {most} of {found.steps:,} updates; it ended as {ended}."
+    most = f"{answer.budget:g} full training{'s' * (answer.budget != 1)}"
+    ended = STOPPED.get(answer.stopped, answer.stopped)
+    return f"{answer.cost:.2f} of at most {most} of {answer.steps:,} updates; it ended as {ended}."
 
 
-def code(found: SearchResult) -> str:
+def code(answer: Answer) -> str:
     """The snippet; empty for a schedule of the user's own, as only they have its code."""
     try:
-        return found.snippet()
+        return answer.snippet()
     except LrtuneError:
         return ""

@@ -111,7 +111,7 @@ class Validation(NamedTuple):
 class Cost:
     """The cost of a call to an evaluator."""
 
-    updates: int  # made by the optimizer, those of repeated and discarded training included
+    updates: int  # made by the optimizer, discarded ones included
     val_samples: int
     seconds: float
 
@@ -123,7 +123,8 @@ class Trace(Serializable):
     Attributes:
         steps: The horizon.
         frame: One row per run and recorded step: `run`, `step`, `lr`, `loss`, `batch`.
-        runs: One row per run: `run`, `lr` (peak), `schedule`, `seed`, `outcome`, `steps`.
+        runs: One row per run: `run`, `lr` (peak), `schedule`, `seed`, `outcome`, `steps`,
+            `checkpoint` (its name where one was asked for, else empty).
         validations: One row per run, step and part of the validation data (selection, test):
             `run`, `step`, `part`, `loss` (mean per example), `stderr`, `samples`.
         costs: One row per run: `run`, `updates`, `val_samples`, `seconds`, as this call made them;

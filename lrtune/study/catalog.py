@@ -2,7 +2,9 @@
 
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,8 +157,12 @@ def delete_study(study: str) -> str:
             link.execute(delete(table).where(table.c.study == row["id"]))
         link.execute(delete(tables.studies).where(tables.studies.c.id == row["id"]))
         left = link.scalar(select(func.count()).select_from(tables.studies))
+    folder = location.checkpoints(int(row["id"]))
+    shutil.rmtree(folder, ignore_errors=True)
     if location.file is not None and not left:
         remove_file(location.file)
+    with suppress(OSError):  # other studies of this database may have some
+        folder.parent.rmdir()
     return f"{location} with {runs} runs"
 
 

@@ -41,7 +41,7 @@ RECORDED = {
     "engine": "str",
     "outcome": "str",
     "recorded": "int64",  # steps with a loss
-    "updates": "int64",  # charged to the call that recorded it
+    "updates": "int64",  # made by the call that recorded it
     "val_samples": "int64",
     "seconds": "float64",
     "train": "float64",  # mean training loss of the last fifth

@@ -8,7 +8,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -72,40 +72,6 @@ def matching_rows(
         if some[0].validated:
             query = query.where(validated == some[0].validated)
         yield from link.execute(query).mappings()
-
-
-class HeldRuns:
-    """Tells which runs would be in memory without the interruption, so that resuming costs no more.
-
-    Like `lrtune.training.Evaluator`, a call continues the runs of a cohort that it names, and
-    retires the others. Calls that are answered from the database count, too. So a resumed search
-    is charged what an uninterrupted one is charged, and finds the same prices.
-    """
-
-    def __init__(self, *, continues: bool) -> None:
-        self.in_memory = set[str]()  # keys of runs that this session has really trained
-        self._continues = continues
-        self._cohorts: list[tuple[int, int, set[str]]] = []  # horizon, step, keys of the runs
-
-    def lost_steps(self, request: Request, steps: int) -> int:
-        """Steps that must be trained again because an interruption lost the state of a run."""
-        if request.key not in self.in_memory:
-            for horizon, step, keys in self._cohorts:
-                if request.key in keys and horizon == steps and step <= request.until:
-                    return step
-        return 0
-
-    def update(self, requests: Sequence[Request], steps: int, live: set[str]) -> None:
-        """Note a call that was answered, and the keys of its runs that have not failed."""
-        left, until = {one.key for one in requests}, requests[0].until
-        cohorts = []
-        for horizon, step, keys in self._cohorts:
-            known = keys & left if horizon == steps and step <= until else set[str]()
-            cohorts.append((horizon, until, known & live) if known else (horizon, step, keys))
-            left -= known
-        cohorts.append((steps, until, left & live))
-        if self._continues:
-            self._cohorts = [one for one in cohorts if one[2] and one[1] < one[0]]
 
 
 class Leases:

@@ -76,7 +76,8 @@ def loader_of_batches(loader: DataLoader[Any], batches: Sequence[Tensor]) -> Dat
     """Return a loader with the settings of this one that gives these batches of row numbers."""
     # Samplers choose the rows, and no Subset: functions of workers see the user's own data set.
     sampler = RowBatches(batches)
-    return _changed(loader, sampler=sampler, batch_sampler=sampler)
+    workers = min(loader.num_workers, len(batches))  # more would start for nothing
+    return _changed(loader, sampler=sampler, batch_sampler=sampler, num_workers=workers)
 
 
 def loader_of_rows(loader: DataLoader[Any], rows: Tensor, *, drop_last: bool) -> DataLoader[Any]:

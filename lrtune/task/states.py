@@ -23,7 +23,7 @@ class TrainState:
 
 
 def copy_state(state: TrainState, make: MakeOptimizer, lr: float) -> TrainState:
-    """Return a copy of a state, with the same optimizer state but the peak rate `lr`.
+    """Return a copy of a state: with its optimizer's state, but rate and momentum as new.
 
     Args:
         state: What is copied.
@@ -32,9 +32,10 @@ def copy_state(state: TrainState, make: MakeOptimizer, lr: float) -> TrainState:
     """
     model, loss = deepcopy_module((state.model, state.loss))
     optimizer = make(model, lr)
-    # load_state_dict also overwrites the rates, and takes over the tensors that it is given.
-    rates = [group["lr"] for group in optimizer.param_groups]
+    keys = {"lr", "momentum", "betas"}
+    # load_state_dict also overwrites these, and takes over the tensors that it is given.
+    own = [{key: group[key] for key in keys & group.keys()} for group in optimizer.param_groups]
     optimizer.load_state_dict(copy.deepcopy(state.optimizer.state_dict()))
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
+    for group, values in zip(optimizer.param_groups, own, strict=True):
+        group.update(values)
     return TrainState(model, loss, optimizer)

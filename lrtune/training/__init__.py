@@ -1,10 +1,11 @@
 """Training: cohorts, their engines, and the evaluator."""
 
 from lrtune.training.cohort import Cohort, Progress
+from lrtune.training.engine_choice import ENGINES
 from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop
 from lrtune.training.engines.vmapped import Vmapped
-from lrtune.training.evaluator import ENGINES, Evaluate, Evaluator, train
+from lrtune.training.evaluator import Evaluate, Evaluator, train
 from lrtune.training.recording import step_settings
 
 __all__ = [

@@ -2,13 +2,11 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lrtune.analysis.curves import Outcome
 from lrtune.errors import ArgumentError, add_location, whole_number
@@ -18,14 +16,17 @@ from lrtune.results.schema import VALIDATIONS, as_table
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state
 from lrtune.task.task import Task, checked_task
 from lrtune.training.batch_cache import BatchCache, BatchStreams
+from lrtune.training.checkpoints import Checkpoint, complete, resume_point
 from lrtune.training.engines import Engine
-from lrtune.training.engines.loop import Loop, describe_run
+from lrtune.training.engines.loop import Loop, describe_runs
 from lrtune.training.recording import (
     BLOCK,
     RetireRule,
     RunRecord,
+    SeedGroup,
     retire_failed,
     run_rows,
+    start_record,
     step_settings,
     trace_rows,
 )
@@ -35,18 +36,6 @@ Progress = Callable[[str, int, int], None]
 
 REPORT_SECONDS = 0.1
 """Time between two calls of `progress`: a person sees no more, and each call costs."""
-
-
-@dataclass
-class _SeedGroup:
-    """The live runs of one seed, which see the same batches; `unread` losses are on the device."""
-
-    seed: int
-    records: list[RunRecord]
-    unread: list[Tensor] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.runs = [one.run for one in self.records]
 
 
 class Cohort:
@@ -66,6 +55,8 @@ class Cohort:
         cache: Shares loaded batches with other cohorts of this task; nothing is cached when None.
         stage: A word for `progress`.
         progress: Called with stage, updates done and total, at most ten times a second.
+        resume: The checkpoint of each run, all of one step; they go on from there. The batches
+            before it are drawn again, but no run is trained on them.
 
     Attributes:
         updates: Each run to the updates made for it, those after a divergence included.
@@ -74,6 +65,7 @@ class Cohort:
     Raises:
         ArgumentError: No runs, two of one name, or steps < 1.
         ScheduleError: A schedule gives no finite multiplier >= 0 somewhere; nothing has trained.
+        CheckpointError: A checkpoint does not fit its run; `advance` raises it for the data.
     """
 
     def __init__(
@@ -87,27 +79,29 @@ class Cohort:
         cache: BatchCache | None = None,
         stage: str = "training",
         progress: Progress | None = None,
+        resume: Mapping[str, Checkpoint] | None = None,
     ) -> None:
         self.task, self.steps = checked_task(task), whole_number("steps", steps, least=1)
         self._engine: Engine = Loop(task) if engine is None else engine
         failed = functools.partial(retire_failed, resolution=task.loss_kind.resolution)
         self._retire, self._stage, self._progress = retire or failed, stage, progress
-        runs = checked_runs(runs)
-        self._all = {run.name: RunRecord(run, step_settings(run, steps), 0) for run in runs}
-        self._step, self._goal, self._broken, self._told_at = 0, steps, False, 0.0
+        runs, saved = checked_runs(runs), resume or {}
+        self._step, seen = (0, {}) if resume is None else resume_point(runs, steps, resume)
+        self._all = {run.name: start_record(run, steps, saved.get(run.name)) for run in runs}
+        self._goal, self._broken, self._told_at = steps, False, 0.0
         # Of each run and step: how many samples were asked for, and the losses.
         self._validated: dict[tuple[str, int], tuple[int | None, list[Validation]]] = {}
         self.updates = dict.fromkeys(self._all, 0)
         self.val_samples = dict.fromkeys(self._all, 0)
         seeds = list(dict.fromkeys(run.seed for run in runs))
-        self._streams = BatchStreams(cache or BatchCache(task, most=0), seeds)
+        self._streams = BatchStreams(cache or BatchCache(task, most=0), seeds, seen)
         # Deriving them here keeps Python's overhead out of the loop.
         self._noise = {
             seed: [derive_seed(seed, NOISE, step) for step in range(steps)] for seed in seeds
         }
         with self._training():
             for run in runs:
-                self._engine.begin(run)
+                self._engine.begin(run, checkpoint=saved.get(run.name))
         self._regroup()
 
     @property
@@ -158,9 +152,7 @@ class Cohort:
 
         Each goes on from this step, with its own rate and its schedule over the whole horizon.
         """
-        parent = self._all.get(name)
-        if parent is None or parent.outcome is not None:
-            raise ArgumentError(f"no live run is named {name!r}: {[r.name for r in self.live]}.")
+        parent = self._live_record(name)
         checked_runs([*(one.run for one in self._all.values()), *runs])
         for run in runs:
             if run.seed != parent.run.seed:
@@ -196,6 +188,20 @@ class Cohort:
                 self.val_samples[run.name] += sum(part.samples for part in parts)
         return self
 
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Return a copy of everything that the live run `name` is now, on the CPU.
+
+        Raises:
+            ArgumentError: No live run has this name.
+            CheckpointError: The run has a state that is no plain data; training can go on.
+        """
+        self._refuse_if_broken()
+        self._read()
+        one = self._live_record(name)
+        with preserve_random_state(), torch.inference_mode(mode=False), torch.no_grad():
+            saved, seen = self._engine.checkpoint(one.run), self._streams.digests[one.run.seed]
+            return complete(saved, one.run, steps=self.steps, losses=one.losses, batches=seen)
+
     @property
     def trace(self) -> Trace:
         """Everything recorded so far; only an evaluator fills `costs`."""
@@ -214,11 +220,7 @@ class Cohort:
     @contextmanager
     def _training(self) -> Iterator[None]:
         """Restore global states at the end; an exception leaves the cohort broken for good."""
-        if self._broken:
-            raise ArgumentError(
-                "this cohort was interrupted within a step, so its runs are no longer in lockstep. "
-                "Its trace is good up to there; make a new Cohort to train on."
-            )
+        self._refuse_if_broken()
         # The caller may stand in `torch.no_grad()`, or draw from the global generators afterwards.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
             try:
@@ -227,9 +229,22 @@ class Cohort:
                 self._broken = True
                 if isinstance(error, Exception) and self.live:
                     # A loader's worker that dies raises by a signal, so between updates, too.
-                    where = f"at step {self._step} of {self.steps}, {_describe(self.live)}"
+                    where = f"at step {self._step} of {self.steps}, {describe_runs(self.live)}"
                     add_location(error, where)
                 raise
+
+    def _refuse_if_broken(self) -> None:
+        if self._broken:
+            raise ArgumentError(
+                "this cohort was interrupted within a step, so its runs are no longer in lockstep. "
+                "Its trace is good up to there; make a new Cohort to train on."
+            )
+
+    def _live_record(self, name: str) -> RunRecord:
+        one = self._all.get(name)
+        if one is None or one.outcome is not None:
+            raise ArgumentError(f"no live run is named {name!r}: {[r.name for r in self.live]}.")
+        return one
 
     def _live_records(self) -> list[RunRecord]:
         return [one for one in self._all.values() if one.outcome is None]
@@ -239,7 +254,7 @@ class Cohort:
         by_seed: dict[int, list[RunRecord]] = {}
         for one in self._live_records():
             by_seed.setdefault(one.run.seed, []).append(one)
-        self._groups = [_SeedGroup(seed, some) for seed, some in by_seed.items()]
+        self._groups = [SeedGroup(seed, some) for seed, some in by_seed.items()]
 
     def _update(self) -> None:
         """Make one update of every live run."""
@@ -255,7 +270,7 @@ class Cohort:
                     self.updates[run.name] += 1
             except Exception as error:
                 where = f"at step {step} of {self.steps}, in the stage {self._stage!r}, with "
-                add_location(error, where + _describe(group.runs))
+                add_location(error, where + describe_runs(group.runs))
                 raise
         self._step += 1
 
@@ -292,9 +307,3 @@ class Cohort:
     def _end(self, one: RunRecord, outcome: Outcome) -> None:
         one.outcome = outcome
         self._engine.drop(one.run)
-
-
-def _describe(runs: Sequence[Run]) -> str:
-    """Describe the first of some runs, and count the others."""
-    first, more = runs[0], len(runs) - 1
-    return f"{describe_run(first)} and {more} more" if more else describe_run(first)

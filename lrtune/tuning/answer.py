@@ -1,7 +1,7 @@
 """From what a search has measured to its result: verdicts, the kept training, and the words."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +10,11 @@ import pandas as pd
 from lrtune.analysis.surrogate import Surrogate
 from lrtune.results import SearchResult
 from lrtune.results.schema import RATES, as_table
-from lrtune.results.search import BestRun, Retrained
+from lrtune.results.trained import BestRun, Retrained, Trained
 from lrtune.schedules.registry import schedule_text
 from lrtune.tuning.coarse import clip
 from lrtune.tuning.history import Measured
+from lrtune.tuning.scoring import Scoring
 
 if TYPE_CHECKING:
     from lrtune.tuning.search import RateSearch, Setting
@@ -32,7 +33,7 @@ def assemble(
     if setting.adapts_rate:
         lr = low = high = 1.0
         good = (1.0, 1.0)
-    best = best_run(strategy)
+    best = best_run(strategy.whole)
     return SearchResult(
         lr=lr,
         schedule=schedule_text(setting.schedule),
@@ -57,9 +58,9 @@ def assemble(
     )
 
 
-def best_run(strategy: "RateSearch") -> BestRun | None:
+def best_run(whole: Sequence[Measured]) -> BestRun | None:
     """The whole training with the lowest loss on the data that select; None without any."""
-    good = [one for one in strategy.whole if one.finished]
+    good = [one for one in whole if one.finished]
     if not good:
         return None
     best = min(good, key=lambda one: one.loss())
@@ -67,6 +68,7 @@ def best_run(strategy: "RateSearch") -> BestRun | None:
     selection = best.validations.get("selection", (math.nan, math.nan, 0))
     return BestRun(
         lr=best.run.lr,
+        schedule=schedule_text(best.run.schedule),
         seed=best.run.seed,
         selected=best.loss(),
         loss=test[0],
@@ -83,17 +85,18 @@ def expected(strategy: "RateSearch", surrogate: Surrogate, lr: float) -> Retrain
     if not good:
         return None
     near = [one for one in good if 1 / NEAR <= one.run.lr / lr <= NEAR] or good
+    return one_more(near, strategy.scoring, surrogate.prior.noise)
+
+
+def one_more(near: Sequence[Measured], scoring: Scoring, spread: float) -> Retrained:
+    """What one more run like these is expected to end at; `spread` is known of the scores."""
     part = "test" if all("test" in one.validations for one in near) else "selection"
     losses = np.array([one.loss(part) for one in near])
-    floor = strategy.scoring.scale.floor
+    floor = scoring.scale.floor
     # One more run scatters as these do, and as runs do on other tasks.
-    spread = surrogate.prior.noise
     if floor is None or (losses <= floor).any():
-        unit = (
-            float(losses.std(ddof=1))
-            if len(losses) > 1
-            else abs(strategy.scoring.start - losses[0]) * spread
-        )
+        alone = abs(scoring.start - losses[0]) * spread
+        unit = float(losses.std(ddof=1)) if len(losses) > 1 else alone
         middle, reach = float(losses.mean()), 1.645 * unit * math.sqrt(1 + 1 / len(losses))
         return Retrained(middle, middle - reach, middle + reach, len(losses))
     logs = np.log(losses - floor)
@@ -200,7 +203,7 @@ def confidence(strategy: "RateSearch", interval: tuple[float, float]) -> str:
     return f"{said} {runs}, a seed each; none diverged."
 
 
-def attach(result: SearchResult, task: Any, evaluate: Any) -> SearchResult:
+def attach(result: Trained, task: Any, evaluate: Any) -> Trained:
     """Let the result hand out what was trained: its weights, and a model that they fit."""
     load = getattr(evaluate, "checkpoint", None)
     if load is not None and result.best is not None and result.best.checkpoint:

@@ -12,7 +12,6 @@ from lrtune.training import Evaluate
 from lrtune.tuning.history import Asking, History, Question
 from lrtune.tuning.planning import Plan, Sizes
 
-SHIM = False
 LONG = 1000
 """Runs of so many steps are asked for in parts; shorter ones are trained again after a kill."""
 
@@ -178,7 +177,7 @@ def ask_all(
                 stage=question.stage,
                 validate=question.validate,
                 until=question.until,
-                **({"checkpoint": True} if question.checkpoint and SHIM else {}),
+                checkpoint=question.checkpoint,
             )
             clock.charge(question)
             question = asking.send(trace)

@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scipy.stats import norm
+
 from lrtune.analysis.prior import Belief, Prior
 from lrtune.analysis.short_runs import NEIGHBOUR
-from lrtune.analysis.surrogate import Surrogate
+from lrtune.analysis.surrogate import ANSWER, Surrogate
 from lrtune.errors import SearchError
 from lrtune.results.runs import Run
 from lrtune.schedules import Feedback, Schedule
@@ -21,6 +23,7 @@ FACTORS = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0)
 
 WAVE = 2  # runs that are asked for together, whatever the number of workers
 APART = 0.6  # standard deviations of the belief, by which the first two peaks lie off its answer
+WIDTH = 0.75  # a belief in the best of some peaks, in units of the distance to its neighbour
 HOPELESS = 4  # whole runs that have learned nothing, after which the search gives up
 
 
@@ -85,7 +88,9 @@ class Fine:
         apart = [abs(math.log(rate / best)) for rate in known if rate != best]
         if not self._sure and apart and math.isfinite(known[best]):
             # Short runs had learned nothing, so these trainings alone count.
-            return Surrogate.fit(Belief(math.log(best), min(apart) / 2), prior)
+            spread = WIDTH * min(apart)
+            middle = math.log(best) - spread * norm.ppf(ANSWER)  # so that the best is the answer
+            return Surrogate.fit(Belief(float(middle), spread), prior)
         return Surrogate.fit(self.belief, prior, rates, scores)
 
     def asking(self, first: Sequence[float] = ()) -> Asking:

@@ -103,7 +103,7 @@ class History:
             one = self.runs.setdefault(run.name, Measured(run, question.stage, question.steps))
             one.until, one.outcome = question.until, str(rows.loc[run.name, "outcome"])
             one.losses = losses[run.name].to_numpy() if run.name in losses else np.empty(0)
-            one.checkpoint = str(rows.loc[run.name, "checkpoint"]) if "checkpoint" in rows else ""
+            one.checkpoint = str(rows.loc[run.name, "checkpoint"])
             for row in validations[run.name].itertuples() if run.name in validations else ():
                 one.validations[row.part] = (row.loss, row.stderr, row.samples)
 

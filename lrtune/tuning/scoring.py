@@ -10,6 +10,7 @@ from lrtune.analysis.curves import Floats
 from lrtune.analysis.scores import Scale
 from lrtune.tuning.history import Measured
 
+LEAST_LEARNED = 0.01  # a share of what guessing leaves; a model that gains less has learned nothing
 ROUNDING = 1e-12  # a share of a loss that means of equal losses may differ by
 
 
@@ -68,5 +69,7 @@ class Scoring:
             return False
         below = self.start if self.guess is None else self.guess.loss
         error = one.stderr()
-        rounding = ROUNDING * (abs(below) + abs(one.loss()))
-        return one.loss() + 2 * (0.0 if math.isnan(error) else error) < below - rounding
+        least = ROUNDING * (abs(below) + abs(one.loss()))
+        if self.scale.floor is not None and self.guess is not None and self.guess.known:
+            least = max(least, LEAST_LEARNED * (below - self.scale.floor))
+        return one.loss() + 2 * (0.0 if math.isnan(error) else error) < below - least

@@ -32,6 +32,7 @@ COARSE = (0.1, 0.01, 0.001, 0.0001)
 LIMITS = (1e-7, 10.0)
 LEAST_START = 8  # losses before training, whose mean is held against those after it
 LEAST_SHARE = 1e-3  # shares of the fall that differ by less are equal
+LEAST_NOISE = 0.01  # two seeds of a run differ by such a share of the fall at least
 AROUND = 2.0  # a rate that the user knows about is believed up to this factor
 
 
@@ -365,7 +366,7 @@ class RateSearch:
         )
         reading = None if self.coarse is None else self.coarse.reading
         curvature = 0.0 if reading is None else reading.curvature / fall
-        return prior.in_shares(max(curvature, LEAST_SHARE), max(noise / fall, LEAST_SHARE))
+        return prior.in_shares(max(curvature, LEAST_SHARE), max(noise / fall, LEAST_NOISE))
 
     def asking(self) -> Asking:
         """The stages, one after the other."""

@@ -29,6 +29,11 @@ def answer(where=None, task=None, **more):
 
 def begun(where, **more):
     """Start a search in a process of its own; returns its number."""
+    return forked(lambda: answer(where, **more))
+
+
+def forked(do):
+    """Do something in a process of its own; returns its number."""
     child = os.fork()
     if child:
         return child
@@ -38,7 +43,7 @@ def begun(where, **more):
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        answer(where, **more)
+        do()
         code = 0
     except KeyboardInterrupt:
         code = 130

@@ -35,16 +35,24 @@ def cohort(task, runs=RUNS):
     return whole.advance(4).retain(["a", "c"]).validate().advance().validate(7).validate().trace
 
 
+def resumed(task):
+    one = Cohort(task, CALM, 6).advance(3)
+    saved = {run.name: one.checkpoint(run.name) for run in CALM}
+    return Cohort(task, CALM, 6, resume=saved).advance().validate().trace
+
+
 VERBS = {
     "nothing": lambda task: task,
     "train": lambda task: train(task, RUNS, 6),
     "cohort": cohort,
+    "resumed": resumed,
     "range test": sweep,
     "search": search,
 }
 CALM_VERBS = {
     "train": lambda task: train(task, CALM, 6),
     "cohort": lambda task: cohort(task, CALM),
+    "resumed": resumed,
     "range test": sweep,
     "search": search,
 }

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset, get_worker_info
 
 from lrtune import Cohort, Run, Task
 from lrtune.errors import ArgumentError, TaskError
+from lrtune.task.loaders import loader_of_batches
 from lrtune.task.random_state import preserve_random_state
 from lrtune.task.validation import mean_and_stderr
 from tests import halved
@@ -216,6 +217,14 @@ def test_the_users_own_data_set_is_what_its_workers_see():
 
     loader = DataLoader(Opened(*halved.rows()), BATCH, num_workers=1, worker_init_fn=open_it)
     assert [part.samples for part in measured(brought("loader", loader))] == [21, 20]
+
+
+def test_no_more_workers_start_than_there_are_batches():
+    rows, loader = [torch.arange(3)] * 2, FORMS["loader"]()
+    assert loader_of_batches(loader, rows).num_workers == 0
+    loader = DataLoader(loader.dataset, BATCH, num_workers=2)
+    assert loader_of_batches(loader, rows[:1]).num_workers == 1
+    assert loader_of_batches(loader, [*rows, *rows]).num_workers == loader.num_workers == 2
 
 
 # --- the losses -----------------------------------------------------------------------------------

@@ -1,0 +1,127 @@
+"""How a comparison spends its budget: the plan before anything trains."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrtune.analysis.paired import PRIOR, Paired
+from lrtune.analysis.scores import Scale
+from lrtune.tuning.contest import LEAST_SEEDS, Contest
+from lrtune.tuning.planning import LEAST_HORIZON, SAMPLES, Plan, Sizes, Stage
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonPlan:
+    """What a comparison will train.
+
+    Attributes:
+        plan: Its stages with their costs.
+        seeds: How many seeds each rival gets at full length; 0 where the budget holds none.
+        rivals: How many rivals get that far.
+        samples: Samples that are trained at full length, as no horizon is worth it.
+        notes: The same in words: which rivals, and what difference so many seeds can show.
+    """
+
+    plan: Plan
+    seeds: int
+    rivals: int
+    samples: int
+    notes: tuple[str, ...]
+
+    @property
+    def horizon(self) -> int:
+        """The length of whole runs, compressed; 0 without them."""
+        return self.plan.horizon
+
+    def __str__(self) -> str:
+        """The stages, and the notes."""
+        return "\n".join([str(self.plan), *self.notes])
+
+
+def plan_contest(contest: Contest) -> ComparisonPlan:
+    """Plan the stages: a horizon where it has to choose among rivals, then whole trainings."""
+    sizes, budget = contest.sizes, contest.budget * (1 + 1e-9)
+    sampled = [one for one in contest.rivals if one.named.entry] if contest.samples else []
+    short_runs = 1 + len(contest.rivals) + contest.samples * len(sampled)
+    share = budget - contest.cost(1, LEAST_SEEDS)
+    share = min(share, budget / 2) if share > 0 else budget  # else there is nothing to save for
+    horizon = samples = 0
+    if sampled or contest.cost(len(contest.asked), contest.seeds) > budget:
+        horizon = _horizon(sizes, share / short_runs)
+    if sampled and not horizon and 2 * sizes.whole <= share < budget:  # one alone is no choice
+        samples = min(int(share / sizes.whole), (1 + contest.samples) * len(sampled))
+    stages = [Stage("horizons", short_runs, horizon, short_runs * short_cost(sizes, horizon))]
+    stages = [Stage("samples", samples, sizes.steps, samples * sizes.whole)] if samples else stages
+    stages = [one for one in stages if horizon or samples]
+    left = budget - sum(one.cost for one in stages)
+    counts = range(LEAST_SEEDS, contest.seeds + 1) if contest.rivals else ()
+    seeds = max((n for n in counts if contest.cost(1, n) <= left), default=0)
+    rivals = int((left - contest.cost(0, seeds)) / (seeds * sizes.whole)) if seeds else 0
+    rivals = min(rivals, len(contest.rivals))
+    if rivals:
+        runs = rivals * seeds + contest.missing(seeds)
+        stages.append(Stage("rivals", runs, sizes.steps, contest.cost(rivals, seeds)))
+    plan = Plan(sizes, contest.budget, tuple(stages), 0, 0, horizon)
+    return ComparisonPlan(plan, seeds, rivals, samples, tuple(_notes(contest, plan, seeds, rivals)))
+
+
+def _horizon(sizes: Sizes, each: float) -> int:
+    """The length of a whole run that costs so much; 0 where such runs are worth nothing."""
+    longest = sizes.steps // 4
+    validation = short_cost(sizes, longest) - sizes.updates(longest)
+    horizon = min(longest, int((each - validation) * sizes.steps))
+    return horizon if horizon >= max(LEAST_HORIZON, sizes.steps // 8) else 0
+
+
+def short_cost(sizes: Sizes, horizon: int) -> float:
+    """What a whole run of a horizon costs, with its validation."""
+    return sizes.updates(horizon) + sizes.validation(short_samples(sizes, horizon))
+
+
+def short_samples(sizes: Sizes, horizon: int) -> int:
+    """On how many validation samples a run of a horizon is measured."""
+    return min(sizes.selection, max(SAMPLES, int(0.3 * sizes.batch * horizon)))
+
+
+def _notes(contest: Contest, plan: Plan, seeds: int, rivals: int) -> Iterator[str]:
+    name, steps = contest.reference.name, f"all {contest.sizes.steps:,} steps"
+    if not contest.rivals:
+        yield f"there is no other schedule than {name}: name some"
+    elif not rivals:
+        least = math.ceil(100 * contest.cost(1, LEAST_SEEDS)) / 100
+        yield (
+            f"no rival is trained for {steps}: budget={least:g} holds one, with {LEAST_SEEDS} seeds"
+        )
+    else:
+        chosen = ", ".join(one.name for one in contest.rivals[:rivals])
+        if plan.horizon:
+            chosen = (
+                f"the best {rivals} at the horizon" if rivals > 1 else "the best at the horizon"
+            )
+        yield f"trained for {steps}, {seeds} seeds each, against {name}: {chosen}"
+        yield _shown(contest, seeds, rivals)
+
+
+def _shown(contest: Contest, seeds: int, rivals: int) -> str:
+    """The difference that so many seeds can show."""
+    if contest.scale.floor is None:
+        return "what differences so many seeds can show depends on the noise of this task"
+    spread = float(np.mean([one.prior.paired for one in contest.rivals[:rivals]]))
+    reach = Paired(0.0, spread, PRIOR + seeds - 1, seeds).reach(rivals)
+    return (
+        f"{seeds} seeds can show a difference of about {amount(reach, contest.scale)} in the final "
+        "loss; smaller ones will be ties"
+    )
+
+
+def amount(difference: float, scale: Scale) -> str:
+    """A difference of scores in words.
+
+    >>> amount(0.1, Scale(0.0)), amount(-0.1, Scale(None))
+    ('11 %', '-10 % of the fall')
+    """
+    if scale.floor is None:
+        return f"{100 * difference:.2g} % of the fall"
+    return f"{100 * math.expm1(difference):.2g} %"

@@ -1,0 +1,106 @@
+"""Evaluators that train nothing, in worlds whose truth is known: scores with noise."""
+
+import math
+import zlib
+
+import numpy as np
+import pandas as pd
+from torch.optim import SGD
+
+from lrtune import Task
+from lrtune.analysis.prior import prior
+from lrtune.results import Trace
+from lrtune.results.schema import RUNS, TRACE, VALIDATIONS, as_table
+from lrtune.schedules.registry import schedule_text
+from lrtune.testing import Bowl
+
+ROWS = 12  # recorded losses of a run
+
+LOGS = Task(
+    Bowl(4.0), [None], objective=lambda model, _: model(), floor=0.0, optimizer=SGD, device="cpu"
+)
+"""A task whose scores are log losses."""
+
+SHARES = Task(
+    Bowl(4.0), [None], objective=lambda model, _: model(), optimizer=SGD, device="cpu"
+)  # fmt: skip
+"""A task whose scores are shares of the fall."""
+
+
+class World:
+    """Runs end at exp(effect of the schedule + that of the seed + the run's noise) + constant.
+
+    Args:
+        effects: Text of a schedule to its effect, or a function of text and steps.
+        noise: Standard deviation of one seed's difference between two schedules.
+        seeds: Standard deviation of what a seed adds, to all alike.
+        key: Another world of the same kind.
+        fails: (run, steps) to whether it diverges.
+        constant: Added to all losses.
+        interrupt: The number of the call that Ctrl-C interrupts.
+    """
+
+    def __init__(
+        self, effects, *, noise=0.1, seeds=0.2, key=0, fails=None, constant=0.0, interrupt=0
+    ):
+        self.effects = effects if callable(effects) else lambda text, _steps: effects.get(text, 0.0)
+        self.noise, self.seeds, self.key = noise, seeds, key
+        self.fails = fails or (lambda run, steps: False)
+        self.constant, self.interrupt = constant, interrupt
+        self.calls, self.updates = [], {}
+
+    @property
+    def spent(self):
+        """The updates that were made, by no run twice."""
+        return sum(self.updates.values())
+
+    def trained(self, stage=None):
+        """(schedule, rate, seed, steps) of every run, in the order of the calls."""
+        found = {}
+        for name, runs, steps in self.calls:
+            for run in runs:
+                if stage in (None, name):
+                    found[run.name] = (schedule_text(run.schedule), run.lr, run.seed, steps)
+        return list(found.values())
+
+    def score(self, run, steps):
+        text = schedule_text(run.schedule)
+        random = np.random.default_rng(zlib.crc32(f"{self.key} {text} {run.seed} {steps}".encode()))
+        block = np.random.default_rng([self.key, run.seed]).normal() * self.seeds
+        own = random.normal() * self.noise / math.sqrt(2)
+        return self.effects(text, steps) + block + own
+
+    def __call__(self, runs, steps, *, stage, validate=None, until=None):
+        until = until or steps
+        self.calls.append((stage, list(runs), steps))
+        if self.interrupt == len(self.calls):
+            raise KeyboardInterrupt
+        frames, rows, validations = [], [], []
+        for run in runs:
+            lost, loss = self.fails(run, steps), math.exp(self.score(run, steps))
+            at = np.arange(ROWS)
+            losses = 9.0 * (1 + at) if lost else loss + (9 - loss) * np.exp(-2.0 * at)
+            losses = losses + self.constant
+            self.updates[run.name] = until
+            frames.append(pd.DataFrame({"run": run.name, "step": at, "lr": run.lr, "loss": losses}))
+            ended = "FINISHED" if until == steps else "PAUSED"
+            outcome = "DIVERGED" if lost else ended
+            rows.append((run.name, run.lr, repr(run.schedule), run.seed, outcome, until))
+            if not lost and validate != 0:
+                validated = (run.name, until, "selection", loss + self.constant, math.nan, 9)
+                validations.append(validated)
+        return Trace(
+            steps=steps,
+            frame=as_table(pd.concat(frames, ignore_index=True).assign(batch=0), TRACE),
+            runs=as_table(rows, RUNS),
+            validations=as_table(validations, VALIDATIONS),
+        )
+
+
+def drawn_effects(names, steps, key):
+    """Effects as they vary among tasks, going by what is known of them."""
+    random = np.random.default_rng(key)
+    known = {name: prior(name, steps) for name in names}
+    return {name: one.score + one.spread * random.normal() for name, one in known.items()} | {
+        "trapezoid": 0.0
+    }
