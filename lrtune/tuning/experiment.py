@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -171,13 +172,16 @@ def ask_all(
         question = next(asking)
         while clock.allows(question) or not interruptible():
             told(question)
+            # A plain function, which gives no checkpoints, need not know of them.
+            saves = question.checkpoint and hasattr(evaluate, "checkpoint")
+            more: dict[str, Any] = {"checkpoint": True} if saves else {}
             trace = evaluate(
                 question.runs,
                 question.steps,
                 stage=question.stage,
                 validate=question.validate,
                 until=question.until,
-                checkpoint=question.checkpoint,
+                **more,
             )
             clock.charge(question)
             question = asking.send(trace)
