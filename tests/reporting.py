@@ -9,7 +9,7 @@ import pandas as pd
 from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.results import ComparisonResult, RangeTestResult, SearchResult, Trace, schema
 from lrtune.results.schema import as_table
-from lrtune.results.trained import BestRun
+from lrtune.results.trained import BestRun, Retrained
 
 NAN, INF = math.nan, math.inf
 VOID = {"meta", "link", "img", "br", "hr", "input", "base", "source"}
@@ -41,52 +41,73 @@ def a_sweep(text="text"):
     )
 
 
-def a_search(text="text", *, verified=True):
+def a_search(text="text", *, whole=True):
+    """Four short runs, of which one diverged, and three whole trainings, unless told otherwise."""
     rates = [0.001, 0.01, 0.1, 1.0]
-    grid = [(lr, seed) for lr in rates for seed in (0, 1)]
-    lrs, seeds = [lr for lr, _ in grid], [seed for _, seed in grid]
+    short = {
+        "run": [f"{text} {lr:g}" for lr in rates],
+        "stage": ["coarse"] * 4,
+        "lr": rates,
+        "seed": [0] * 4,
+        "until": [5, 20, 20, 7],
+        "outcome": ["PAUSED", "PAUSED", text, "DIVERGED"],
+        "train": [2.0, 1.0, 1.5, 1e30],
+        "loss": [NAN] * 4,
+        "test": [NAN] * 4,
+    }
+    long = {
+        "run": [f"{text} whole {seed}" for seed in range(3)],
+        "stage": ["current", "fine", "fine"],
+        "lr": [0.05, 0.02, 0.02],
+        "seed": [0, 1, 2],
+        "until": [400] * 3,
+        "outcome": ["FINISHED"] * 3,
+        "train": [0.5, 0.3, 0.4],
+        "loss": [0.6, 0.4, 0.5],
+        "test": [0.65, 0.45, 0.5],
+    }
+    columns = {name: short[name] + (long[name] if whole else []) for name in short}
+    count = len(columns["run"])
     return SearchResult(
-        lr=0.01,
-        interval=(0.01, 0.1),
+        lr=0.02,
         schedule="trapezoid",
-        peak=0.016,
+        interval=(0.01, 0.1),
+        good_range=(0.015, 0.03),
+        steps=400,
+        best=BestRun(0.02, 1, 0.4, 0.45, 0.05, 90, 180, text) if whole else None,
+        retrained=Retrained(0.475, 0.4, 0.55, 2) if whole else None,
         because=text,
         confidence=text,
         notes=(text,),
-        steps=400,
-        horizon=5,
-        verified=verified,
+        stopped="budget",
+        budget=4.0,
+        cost=3.5,
+        scores=text,
         manifest={"model": text, "steps": "400", "coarse": "0.001, 0.01, 0.1, 1", "fine": text},
         frame=framed(
             schema.RATES,
-            lr=rates,
-            stage=[text] * 4,
-            verdict=["too low", "good", text, "diverged"],
-            mean=[2.0, 0.2, 0.4, NAN],
-            failed=[0, 0, 0, 1],
+            lr=[*rates, 0.02, 0.05],
+            stage=[text] * 6,
+            verdict=["too low", "good", text, "diverged", "good", "high"],
+            loss=[2.0, 1.0, 1.5, NAN, 0.45, 0.6],
+            failed=[0, 0, 0, 1, 0, 0],
         ),
-        scores=framed(
-            schema.SCORES,
-            lr=lrs,
-            seed=seeds,
-            outcome=["FINISHED"] * 7 + [text],
-            score=[1.0] * 7 + [NAN],
+        runs=framed(
+            schema.TRIED,
+            **columns,
+            schedule=[text] * count,
+            steps=[400] * count,
+            start=[2.0] * count,
+            checkpoint=[text] * count,
         ),
         curves=framed(
             schema.CURVES,
-            lr=[lr for lr in lrs for _ in range(5)],
-            seed=[seed for seed in seeds for _ in range(5)],
-            step=[*range(5)] * 8,
-            loss=[2.0, 1.5, 1.0, 0.5, 0.4] * 7 + [2.0, 9.0, 1e30, INF, NAN],
+            run=[name for name in columns["run"] for _ in range(5)],
+            step=[*range(5)] * count,
+            loss=([2.0, 1.5, 1.0, 0.5, 0.4] * 3 + [2.0, 9.0, 1e30, INF, NAN])
+            + [2.0, 1.0, 0.5, 0.4, 0.3] * (count - 4),
         ),
-        checks=framed(
-            schema.CHECKS,
-            lr=[0.01, 0.01],
-            seed=[0, 1],
-            outcome=[text, "FINISHED"],
-            passed=[True, verified],
-        ),
-        spending=framed(schema.SPENDING, stage=["coarse"]).iloc[:0],
+        spending=framed(schema.SPENDING, stage=["coarse", "fine"]),
     )
 
 

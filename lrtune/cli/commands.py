@@ -1,7 +1,6 @@
 """The commands: the same verbs and words as the Python interface, without logic of their own."""
 
 import inspect
-import math
 from collections.abc import Callable
 from functools import wraps
 from importlib.metadata import version
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lrtune.cli import options
 from lrtune.cli.studies import studies
 from lrtune.tuning.planning import DEFAULT_STEPS
 
@@ -32,6 +32,7 @@ Steps = Annotated[
 Seeds = Annotated[
     int, typer.Option(min=1, help="Most seeds to use (weights, order of the data, dropout).")
 ]
+LIMITS: Any = {"min": 1e-7, "max": 10.0, "show_default": False}  # those of a search
 Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
 
 
@@ -123,35 +124,97 @@ def lrtune(
 def search(
     session: "Session",
     steps: Steps = DEFAULT_STEPS,
-    seeds: Seeds = 3,
-    seed: Seed = 0,
-    no_compare: Annotated[
-        bool, typer.Option("--no-compare", help="Do not compare schedules.")
-    ] = False,
     budget: Annotated[
         float | None,
+        typer.Option(help="The most to spend, in full trainings.", show_default="4"),
+    ] = None,
+    time: Annotated[
+        float | None,
         typer.Option(
-            help="Only find the rate, for at most this many full trainings (inf: the whole fine "
-            "grid).",
-            show_default="4, then compare schedules",
+            parser=options.duration,
+            metavar="TIME",
+            help="Begin nothing that would not finish in this time: 20m, 90s, 2h.",
+            show_default="no limit",
         ),
     ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            parser=options.schedule,
+            metavar="SCHEDULE",
+            help="The schedule whose peak rate is sought, such as cosine; constant for a rate that "
+            "is kept.",
+            show_default="the best one on other tasks",
+        ),
+    ] = None,
+    schedules: Annotated[
+        options.Names | None,
+        typer.Option(
+            parser=options.schedules,
+            metavar="NAMES",
+            help="Compare these schedules afterwards: names, separated by commas.",
+            show_default="no comparison",
+        ),
+    ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--range-test", help="Make a range test before the search.")
+    ] = False,
+    rate_only: Annotated[
+        bool, typer.Option("--rate-only", help="End with the first answer, of short runs.")
+    ] = False,
+    fine: Annotated[
+        Literal["grid"] | None,
+        typer.Option(help="Train the whole fine grid.", show_default="train the best peak again"),
+    ] = None,
+    current: Annotated[
+        float | None,
+        typer.Option(**LIMITS, help="The rate that you use now: train it first."),
+    ] = None,
+    current_schedule: Annotated[
+        str | None,
+        typer.Option(
+            parser=options.schedule,
+            metavar="SCHEDULE",
+            help="The schedule that you use now.",
+            show_default="constant",
+        ),
+    ] = None,
+    around: Annotated[
+        float | None,
+        typer.Option(**LIMITS, help="Begin near this rate instead of with the coarse grid."),
+    ] = None,
+    min_gain: Annotated[
+        float,
+        typer.Option(min=0, help="End when two more trainings are expected to gain less."),
+    ] = 0.02,
+    seed: Seed = 0,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Write the best model to this file.", show_default=False),
+    ] = None,
 ) -> None:
-    """Find the learning rate, then the schedule: range test, coarse and fine search, comparison.
+    """Find the best learning rate of a schedule, and keep the best model trained on the way.
 
-    Example: lrtune search train.py:task --steps 2000 --budget 1
+    Example: lrtune search train.py:task --steps 2000 --save best.pt
     """
-    from lrtune import compare, plan, range_test, search
+    from lrtune import range_test
 
-    if budget != math.inf:
-        planned = plan(steps, budget, seeds=seeds)  # it checks the options before anything trains
-        if budget is not None:
-            session.print_status(f"Plan: {planned}")
-    if budget is None:
-        session.run(range_test, seeds=seeds, seed=seed)
-    found = session.run(search, steps=steps, seeds=seeds, seed=seed, budget=budget)
-    if budget is None and not no_compare:
-        session.run(compare, found.lr, steps=steps, seed=seed)
+    now = options.current_setting(current, current_schedule)
+    needs: dict[str, Any] = {"schedules": schedules, "fine": fine, "current": now, "save": save}
+    options.check_search(rate_only=rate_only, around=around, **needs)
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "schedule": schedule,
+        "budget": budget,
+        "min_gain": min_gain,
+    }
+    settings |= {"fine": fine, "seed": seed, "current": now, "around": around}
+    session.show_plan(rate_only=rate_only, save=save, sweep=sweep, rivals=schedules, **settings)
+    if sweep:
+        session.run(range_test, seed=seed)
+    found = session.search(save=save, rate_only=rate_only, time_limit=time, **settings)
+    if schedules:
+        session.compare(found, schedules=schedules, seed=seed)
 
 
 @app.command("range-test")
@@ -177,31 +240,55 @@ def range_test(
 @_trains
 def compare(
     session: "Session",
-    lr: Annotated[
-        float, typer.Option(help="The rate that search found; peak rates are tried around it.")
-    ],
-    schedules: Annotated[
-        str | None,
-        typer.Option(help="Names, separated by commas, or `all`.", show_default="the usual ones"),
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Begin with the search in this file: a report, or output of --json.",
+            show_default="the last search of the study",
+        ),
     ] = None,
-    steps: Steps = DEFAULT_STEPS,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Begin with this peak rate instead of a search.", show_default=False),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --lr: the length of training that it is for.", show_default=False
+        ),
+    ] = None,
+    schedules: Annotated[
+        options.Names | None,
+        typer.Option(
+            parser=options.schedules,
+            metavar="NAMES",
+            help="Names, separated by commas, or `all`.",
+            show_default="the usual ones",
+        ),
+    ] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, help="Number of fresh seeds that decide the ranking.")
-    ] = 5,
-    seed: Seed = 0,
+        int, typer.Option(min=1, help="Seeds by which rivals are compared at full length.")
+    ] = 3,
+    budget: Annotated[float, typer.Option(help="The most to spend, in full trainings.")] = 4.0,
     samples: Annotated[
         int, typer.Option(min=0, help="Samples of each schedule's own parameters.")
     ] = 0,
+    rank_by: Annotated[
+        Literal["final", "early", "plateau"],
+        typer.Option(help="Sort the table by final loss, early decrease or plateau."),
+    ] = "final",
+    seed: Seed = 0,
 ) -> None:
-    """Rank schedules for the task, each at its own peak rate.
+    """Rank schedules for the task, each at its own peak rate, after a search.
 
-    Example: lrtune compare train.py:task --lr 0.05 --schedules cosine,one-cycle,step
+    Example: lrtune compare train.py:task --schedules cosine,one-cycle,step --budget 6
     """
-    from lrtune import compare
-
-    names = schedules.split(",") if schedules else None
-    settings: dict[str, Any] = {"steps": steps, "seeds": seeds, "seed": seed, "samples": samples}
-    session.run(compare, lr, schedules=names, **settings)
+    options.check_compare(lr, steps, source, no_study=session.no_study, fresh=session.fresh)
+    settings = {"schedules": schedules, "seeds": seeds, "budget": budget, "samples": samples}
+    begin = session.last_search(source) if lr is None else lr
+    length = {} if lr is None else {"steps": steps}
+    session.compare(begin, rank_by=rank_by, seed=seed, **settings, **length)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +48,7 @@ class Section:
     lead: str  # the reason for the answer
     facts: Sequence[tuple[str, str]]  # terms and their values
     charts: Sequence[Chart]
+    tables: Sequence[Table] = ()  # that belong to no chart
     notes: Sequence[str] = ()
     code: str = ""  # Python to paste into a training script
     limits: str = ""  # what the result does not show
@@ -114,6 +116,7 @@ def as_sentence(text: str) -> str:
 
 _NUMBER = r"-?[\d.]+(?:e[-+]?\d+)?"
 _NUMBERS = re.compile(rf"{_NUMBER}(?:, {_NUMBER})*")
+_TEXT = re.compile(r"[\w.,=()' -]{1,200}", re.ASCII)
 
 
 def python_call(
@@ -121,16 +124,19 @@ def python_call(
     manifest: Mapping[str, str],
     numbers: Sequence[str],
     sequences: Sequence[str] = (),
+    *,
+    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """The call that makes a result again, with its settings that are numbers.
+    """The call that makes a result again, with its settings that are numbers, or names.
 
     >>> python_call("search", {"steps": "400", "coarse": "0.1", "seed": "os.abort()"},
-    ...             ["steps", "seed"], ["coarse"])
-    'lrtune.search(task, steps=400, coarse=(0.1,))'
+    ...             ["steps", "seed"], ["coarse"], texts={"schedule": "wsd"})
+    "lrtune.search(task, schedule='wsd', steps=400, coarse=(0.1,))"
     """
     # A manifest may come from a stranger's file, and a reader may paste the call: only numbers
-    # enter it.
+    # enter it, and literals of simple texts.
     arguments = ["task"]
+    arguments += [f"{name}={text!r}" for name, text in texts.items() if _TEXT.fullmatch(text)]
     for name in (*numbers, *sequences):
         value = manifest.get(name, "")
         if not _NUMBERS.fullmatch(value):

@@ -42,6 +42,7 @@ class SearchResult(Trained):
             `outcome`, `start`, `train`, `loss`, `test`, `checkpoint`.
         curves: Training losses of all runs, thinned: `run`, `step`, `loss`.
         spending: One row per stage: `stage`, `planned`, `spent`, in full trainings.
+        floor: The number below which the losses cannot fall; None where it is unknown.
     """
 
     kind: ClassVar[str] = "search"
@@ -66,6 +67,7 @@ class SearchResult(Trained):
     runs: pd.DataFrame = table_field(TRIED)
     curves: pd.DataFrame = table_field(CURVES)
     spending: pd.DataFrame = table_field(SPENDING)
+    floor: float | None = None
 
     def snippet(self, schedule: str | None = None) -> str:
         """Python code of the recommended rate and schedule, to paste into a training script.
@@ -90,7 +92,7 @@ class SearchResult(Trained):
 
     def curves_figure(self) -> "Figure":
         """Training losses of all runs over steps, verdicts in colour."""
-        return figures.curves_figure(self.curves, self.runs, self.frame)
+        return figures.curves_figure(self.curves, self.runs, self.frame, self.floor)
 
 
 def printed_rate(rate: float) -> str:

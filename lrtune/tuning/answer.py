@@ -54,6 +54,7 @@ def assemble(
         runs=history.table(),
         curves=history.curves(),
         spending=strategy.experiment.spending(setting.plan),
+        floor=setting.scale.floor,
     )
 
 

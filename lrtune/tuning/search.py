@@ -143,7 +143,9 @@ def search(
     )
     strategy.check_learned()
     described = {} if task is None else task.describe()
-    made = manifest(described, steps=steps, seed=seed, budget=setting.plan.budget)
+    asked = {"min_gain": min_gain, "coarse": setting.coarse, "fine": setting.fine}
+    asked |= {"limits": setting.limits, "around": around, "current": setting.current}
+    made = manifest(described, steps=steps, seed=seed, budget=setting.plan.budget, **asked)
     found = assemble(strategy, setting, stopped or strategy.stopped, made)
     attach(found, task, trained)
     if stopped == "interrupted":

@@ -94,7 +94,7 @@ FAULT = {
 WITHIN = {"loader": (8, 200), "memory": (8, 420), "loss": (8, 420), "worker": (400, 2500)}
 """After how many batches, losses or examples it breaks: within what the search takes."""
 
-LINE = ["search", "train.py", "--steps", "12", "--seeds", "1", "--no-compare", "--json"]
+LINE = ["search", "train.py", "--steps", "12", "--range-test", "--rate-only", "--json"]
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_a_loss_that_becomes_nan_is_a_result_that_names_run_rate_and_step(run, t
             seen = " ".join(failed.stderr.split())
             assert "no rate from" in seen
             where = re.search(
-                r"run '[^']+' \(peak rate ([\d.e-]+), seed 0\) at step (\d+): The loss", seen
+                r"run '[^']+' \(lr ([\d.e-]+) with \w+, seed 0\) at step (\d+): The loss", seen
             )
             assert where, seen
             assert "NaN or infinite" in seen

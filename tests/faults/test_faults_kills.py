@@ -93,7 +93,7 @@ def test_of_two_processes_one_is_killed_and_the_other_ends_right(tmp_path, plain
 @pytest.mark.parametrize("times", ["more"], indirect=True)
 def test_a_real_command_that_is_killed_goes_on(tmp_path, tally, times):
     """`lrtune search` on the digits, as a user starts it."""
-    line = [sys.executable, "-m", "lrtune", "search", "--steps", "16", "--seeds", "1", "--out"]
+    line = [sys.executable, "-m", "lrtune", "search", "--steps", "40", "--out"]
     where = {"cwd": tmp_path, "capture_output": True}
     start = time.perf_counter()
     subprocess.run([*line, "plain.html", "--no-study"], check=True, **where)
