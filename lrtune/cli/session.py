@@ -39,7 +39,8 @@ from lrtune.study.study import Study
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator
 from lrtune.tuning.planning import Sizes, make_plan
-from lrtune.tuning.search import make_setting, search
+from lrtune.tuning.search import search
+from lrtune.tuning.settings import make_setting
 
 Answer = TypeVar("Answer", bound=Result)
 

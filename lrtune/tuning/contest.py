@@ -19,7 +19,7 @@ from lrtune.tuning.candidates import Candidate, Named, known_of, resolve, same
 from lrtune.tuning.coarse import Limits, clip
 from lrtune.tuning.history import Measured
 from lrtune.tuning.planning import BUDGET, DEFAULT_STEPS, Sizes
-from lrtune.tuning.search import LIMITS, first_schedule, sizes_of
+from lrtune.tuning.settings import LIMITS, first_schedule, sizes_of
 
 LEAST_SEEDS = 2  # with one nothing shows how much a difference varies
 

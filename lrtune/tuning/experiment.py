@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -114,6 +114,27 @@ def parts_of(steps: int) -> list[int]:
     if steps < LONG:
         return [steps]
     return [steps // 8, steps // 4, steps // 2, steps]
+
+
+class Event(NamedTuple):
+    """What a search tells while it runs.
+
+    Attributes:
+        stage: coarse, horizons or fine.
+        done: What was spent, in full trainings.
+        total: What the plan holds.
+        lr: The best peak so far; None before the first answer.
+        schedule: Its schedule, as text.
+    """
+
+    stage: str
+    done: float
+    total: float
+    lr: float | None
+    schedule: str
+
+
+Tell = Callable[[Event], None]
 
 
 class Clock:
