@@ -1,582 +1,331 @@
-"""search(): coarse, between, fine, verified; the strategy is tested without any training."""
+"""search(): laws that hold in worlds which train nothing, and on bowls whose answer is known."""
 
 import math
-import zlib
-from itertools import pairwise
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-import zoo
+import torch
 from hypothesis import strategies as st
+from torch import nn
 
-from lrtune import Run, Task, search, train
-from lrtune.analysis.rate_estimate import INTERVAL_FACTOR, UNDERTRAINED_SHIFT
-from lrtune.errors import ArgumentError, LrtuneError, SearchError
-from lrtune.results import Trace
-from lrtune.results.schema import CHECKS, CURVES, RATES, RUNS, SCORES, TRACE, VALIDATIONS, as_table
-from lrtune.testing import bowl
-from lrtune.tuning.rate_history import verdict
-from lrtune.tuning.search import COARSE, FINE, LIMITS
+import lrtune
+from lrtune import SearchResult, Task, search
+from lrtune.errors import ArgumentError, SearchError
+from lrtune.results import read
+from lrtune.testing import Bowl, bowl
+from lrtune.tuning.planning import make_plan
 from tests.sampling import law
+from tests.worlds import Interrupted, World
 
-TASK = bowl()  # the fake evaluators below only need its description
-STEPS, HORIZON = 40, 10
-
-
-class Fake:
-    """An evaluator that trains nothing.
-
-    Args:
-        score: Rate to the loss that a run of it ends with; it starts with 2.
-        fails: (rate, seed, steps) to an outcome, or None.
-        noise: Standard deviation of what a run adds to its score; a seed adds ten times as much.
-        long: Rate to what the loss has risen by at the end of a run longer than the horizon.
-        val: Rate to its validation loss, if there are validation data.
-        early: Run to what its loss adds to that of the others at the rung.
-    """
-
-    def __init__(self, score, *, fails=None, noise=0.0, long=None, val=None, early=None):
-        self.score, self.noise, self.val, self.early = score, noise, val, early
-        self.fails, self.long = fails or (lambda *_: None), long or (lambda _: 0.0)
-        self.calls = []
-
-    def __call__(self, runs, steps, *, stage, validate=None, until=None):
-        steps = until or steps
-        if steps < HORIZON:
-            return self.at_the_rung(runs, steps)
-        self.calls.append((stage, [(run.lr, run.seed) for run in runs], steps, validate))
-        frames, rows, validations = [], [], []
-        for run in runs:
-            outcome = self.fails(run.lr, run.seed, steps)
-            losses = np.full(steps, self.end(run))
-            losses[HORIZON:] += np.linspace(0, self.long(run.lr), steps)[HORIZON:]
-            losses[0] = 2.0
-            if outcome:
-                losses = np.array([2.0, 9.0, 99.0, np.nan if outcome == "NONFINITE" else 999.0])
-            count = len(losses)
-            columns = {"run": run.name, "step": range(count), "lr": run.lr, "loss": losses}
-            frames.append(pd.DataFrame(columns | {"batch": 0}))
-            told = outcome or "FINISHED"
-            rows.append((run.name, run.lr, repr(run.schedule), run.seed, told, count))
-            if validate != 0 and self.val and not outcome:
-                validations.append((run.name, steps, "selection", self.val(run.lr), np.nan, 9))
-        return Trace(
-            steps=steps,
-            frame=as_table(pd.concat(frames), TRACE),
-            runs=as_table(rows, RUNS),
-            validations=as_table(validations, VALIDATIONS),
-        )
-
-    def at_the_rung(self, runs, steps):
-        """Nothing can be told yet, unless `early` says so."""
-        seeds = {run.seed: np.random.default_rng(run.seed).normal(size=steps) for run in runs}
-        frames = [
-            pd.DataFrame(
-                {"run": run.name, "step": range(steps), "lr": run.lr, "batch": 0}
-                | {"loss": 2.0 + seeds[run.seed] + (self.early(run) if self.early else 0.0)}
-            )
-            for run in runs
-        ]
-        told = "PAUSED"
-        rows = [(r.name, r.lr, repr(r.schedule), r.seed, told, steps) for r in runs]
-        return Trace(
-            steps=STEPS,
-            frame=as_table(pd.concat(frames), TRACE),
-            runs=as_table(rows, RUNS),
-            validations=as_table([], VALIDATIONS),
-        )
-
-    def end(self, run):
-        random = np.random.default_rng(zlib.crc32(f"{run.lr:.6g} {run.seed}".encode()))
-        hard = np.random.default_rng(run.seed).normal() * 10 * self.noise
-        return self.score(run.lr) + hard + self.noise * random.normal()
-
-    def trained(self, stage=None):
-        """The rates of the short runs, in order, without verification."""
-        return [
-            rate
-            for told, runs, steps, _ in self.calls
-            for rate in dict.fromkeys(lr for lr, _ in runs)
-            if steps == HORIZON and stage in (None, told)
-        ]
+STEPS = 400
 
 
-def valley(best):
-    """A parabola in the logarithm of the rate, with 0.5 at its bottom."""
-    return lambda rate: 0.5 + 0.1 * math.log10(rate / best) ** 2
+def found_in(world: World, **options: object) -> SearchResult:
+    return search(steps=STEPS, evaluate=world, **options)
 
 
-def above(limit, outcome="DIVERGED"):
-    """Runs at rates above the limit fail."""
-    return lambda rate, _seed, _steps: outcome if rate > limit else None
+bests = st.floats(-9.0, 0.0).map(math.exp)
+worlds = st.builds(World, best=bests, noise=st.floats(0.0, 0.3), validates=st.booleans())
 
 
-def kept(best, level=0.5):
-    """The rate to keep: below the best of short runs, with `level` of an initial loss of 2 left."""
-    return pytest.approx(best * UNDERTRAINED_SHIFT ** (level / 2), rel=0.01)
+# --- what a search costs
 
 
-def found_by(fake, **options):
-    grid = {"steps": STEPS, "horizon": HORIZON, "budget": math.inf}
-    return search(TASK, **(grid | {"evaluate": fake} | options))
+@law(few=5, cases=100, world=worlds, budget=st.floats(0.5, 6.0))
+def test_no_more_is_spent_than_the_budget_holds(world, budget):
+    found = found_in(world, budget=budget)
+    assert world.updates <= budget * STEPS + 1
+    assert found.cost <= budget * (1 + 1e-6)
+    assert found.spending["spent"].sum() == pytest.approx(found.cost)
 
 
-# --- the stages -----------------------------------------------------------------------------------
+@law(few=5, cases=100, world=worlds)
+def test_every_run_goes_on_where_it_stopped(world):
+    found_in(world)
+    assert world.updates == sum(world.trained.values())
 
 
-def test_coarse_then_between_then_fine():
-    fake = Fake(valley(0.013))
-    found = found_by(fake)
-    assert fake.trained("coarse") == sorted(COARSE)
-    assert fake.trained("between") == [0.003162, 0.03162]
-    assert fake.trained("fine") == pytest.approx([0.01 * factor for factor in FINE if factor != 1])
-    assert [call[0] for call in fake.calls] == ["coarse", "between", "fine", "answer", "verify"]
-    assert found.lr == kept(0.013)
-    assert found.interval == pytest.approx(
-        (found.lr / INTERVAL_FACTOR, found.lr * INTERVAL_FACTOR), rel=0.01
-    )
-    rates = found.frame.groupby("stage")["lr"].agg(list)
-    assert rates["coarse"] == sorted(COARSE)
-    assert rates["fine"] == fake.trained("fine")
-    assert found.frame["lr"].tolist() == sorted(fake.trained())
-    assert found.verified
-    assert found.notes == ()
+def test_the_plan_is_what_a_search_then_does():
+    world = World()
+    found = found_in(world, min_gain=0.0)
+    planned = lrtune.plan(steps=STEPS)
+    whole = found.runs[found.runs["stage"] == "fine"]
+    assert len(whole) == planned["fine"].runs
+    assert (whole["until"] == STEPS).all()
+    assert found.cost <= planned.cost + 0.3  # what is left over lets the grid grow
 
 
-@pytest.mark.parametrize("best", [3e-4, 0.0021, 0.0033, 0.028, 0.031, 0.036, 0.07])
-def test_any_rate_of_a_decade_can_be_chosen(best):
-    """The fine grid alone reaches from 0.8 to 2 times the coarse rate."""
-    found = found_by(Fake(valley(best)))
-    assert found.lr == kept(best)
+def test_whole_trainings_have_a_seed_each():
+    whole = found_in(World()).runs.query("stage == 'fine'")
+    assert whole["seed"].tolist() == list(range(len(whole)))
 
 
-def test_the_best_of_a_fine_grid_has_neighbours_on_both_sides():
-    """The edge of the fine grid is no optimum, either."""
-    fake = Fake(valley(0.0253))
-    found = found_by(fake, fine=(0.9, 1.0))
-    assert found.lr == kept(0.0253)
-    assert any("fine rate" in note and "edge of the grid: added" in note for note in found.notes)
-    rates = sorted(fake.trained())
-    place = rates.index(found.lr)
-    assert rates[place + 1] / found.lr < 1.3
-    assert found.lr / rates[place - 1] < 1.3
+# --- what it answers
 
 
-@pytest.mark.parametrize(
-    ("best", "grown"),
-    [
-        (2.2, [1.0, 10.0]),
-        (0.2, [1.0]),
-        (0.4, [1.0, 10.0]),
-        (2e-5, [1e-5, 1e-6]),
-        (3e-7, [1e-5, 1e-6, 1e-7]),
-    ],
-)
-def test_the_coarse_grid_grows_until_the_best_is_inside(best, grown):
-    fake = Fake(valley(best))
-    found = found_by(fake)
-    assert fake.trained("coarse") == [*sorted(COARSE), *grown]
-    grows = [note for note in found.notes if "est coarse rate, " in note]
-    assert len(grows) >= len(grown)
-    assert found.interval[0] < best < found.interval[1]
-
-
-@pytest.mark.parametrize(("best", "limit"), [(1e-12, 1e-7), (1e6, 10.0), (1.0, 1.0), (1e-4, 1e-4)])
-def test_it_grows_up_to_the_limits_and_not_beyond(best, limit):
-    fake = Fake(valley(best))
-    limits = (min(limit, LIMITS[0] if limit > 0.1 else limit), max(limit, 0.1))
-    found = found_by(fake, limits=limits)
-    assert any("lies at a limit: widen `limits`" in note for note in found.notes)
-    rates = fake.trained()
-    assert min(rates) >= limits[0] * 0.999
-    assert max(rates) <= limits[1] * 1.001
-    assert limits[0] <= found.lr <= limits[1]
-    assert found.interval[0] <= limit <= 2 * found.interval[1]
-
-
-def test_one_coarse_rate_grows_both_ways():
-    for best in (3e-4, 0.2):
-        fake = Fake(valley(best))
-        assert found_by(fake, coarse=[0.01]).lr == kept(best)
-
-
-def test_the_grids_are_arguments():
-    fake = Fake(valley(0.02))
-    found_by(fake, coarse=[0.3, 0.03, 0.003], fine=[0.5, 1.0])
-    assert fake.trained("coarse") == [0.003, 0.03, 0.3]
-    assert fake.trained("fine")[:1] == [0.015]
-    assert found_by(Fake(valley(0.02)), fine=[]).lr
-
-
-def test_grids_that_nearly_coincide_are_trained_once():
-    fake = Fake(valley(0.02))
-    found_by(fake, coarse=[0.1, 0.01, 0.01 + 1e-9, 0.001], fine=[0.9, 1.0, 1.0001, 1.1, 1.1])
-    assert fake.trained("coarse") == [0.001, 0.01, 0.1]
+@law(few=5, cases=100, best=bests, curvature=st.floats(0.05, 0.5))
+def test_the_answer_lies_near_the_best_peak(best, curvature):
+    found = found_in(World(best=best, curvature=curvature))
+    assert best / 6 < found.lr < best * 6
+    assert found.interval[0] <= found.lr <= found.interval[1]
+    assert found.schedule == "trapezoid"
 
 
 @law(
     few=5,
-    cases=15,
-    best=st.floats(1e-6, 5),
-    noise=st.sampled_from([0.0, 0.02]),
-    seeds=st.integers(1, 4),
-    seed=st.integers(0, 99),
-    cliff=st.floats(1e-5, 10),
+    cases=100,
+    world=worlds,
+    scale=st.sampled_from([1e-6, 1.0, 1e6]),
+    shift=st.floats(-1e3, 1e3),
 )
-def test_nothing_is_trained_twice_and_every_seed_is_trained(best, noise, seeds, seed, cliff):
-    fake = Fake(valley(best), noise=noise, fails=above(cliff))
-    found = found_by(fake, seeds=seeds, seed=seed)
-    rates = sorted(fake.trained())
-    assert all(b / a > 1.001 for a, b in pairwise(rates))
-    for _stage, runs, _steps, _validate in fake.calls:
-        assert len(set(runs)) == len(runs)
-        assert {s for _, s in runs} == set(range(seed, seed + seeds))
-    assert found.lr in rates
-    assert found.interval[0] <= found.lr <= found.interval[1]
-    assert found.lr <= cliff
-    assert sorted(found.frame["lr"]) == rates
-    assert found.to_json()
+def test_units_of_the_loss_change_nothing(world, scale, shift):
+    first = found_in(world)
+    other = World(**{**vars(world), "calls": [], "trained": {}, "updates": 0})
+    other.scale, other.shift = scale, shift * scale
+    again = found_in(other)
+    assert again.lr == pytest.approx(first.lr, rel=1e-3)
+    assert again.interval == pytest.approx(first.interval, rel=1e-3)
+    assert again.runs["lr"].tolist() == pytest.approx(first.runs["lr"].tolist(), rel=1e-3)
 
 
-# --- giving up ------------------------------------------------------------------------------------
+@law(few=5, cases=100, world=worlds)
+def test_the_same_search_gives_the_same_answer(world):
+    first = found_in(world)
+    again = World(**{**vars(world), "calls": [], "trained": {}, "updates": 0})
+    assert found_in(again).to_json() == first.to_json()
 
 
-def behind(by):
-    """At the rung, a run is behind by so much, but for a little of its own."""
-    return lambda run: by(run.lr) + 1e-4 * math.sin(zlib.crc32(run.name.encode()))
-
-
-def test_a_higher_rate_that_is_behind_early_is_given_up():
-    fake = Fake(valley(0.013), early=behind(lambda rate: float(rate > 0.0145)))
-    found = found_by(fake)
-    assert max(fake.trained("fine")) == 0.014
-    late = found.frame.set_index("lr").loc[[0.03162, 0.1]]
-    assert late["mean"].isna().all()
-    assert late["failed"].eq(0).all()
-    assert late["verdict"].isin({"high", "diverged"}).all()
-    (note,) = [note for note in found.notes if "given up" in note]
-    assert note.startswith("given up after 2 steps, clearly behind the best: ")
-    assert "0.015, 0.016, 0.017, 0.018, 0.019, 0.02, 0.0316, 0.1" in note
-    assert found.lr < 0.013
-
-
-def test_a_lower_rate_may_catch_up_unless_it_is_much_lower():
-    fake = Fake(valley(0.05), early=behind(lambda rate: -math.log10(rate)))
-    found_by(fake, coarse=[0.1, 0.01], limits=(1e-4, 0.1))
-    assert fake.trained("coarse") == [0.1], "the other is lower by ten"
-    assert 0.08 in fake.trained("fine"), "though at the rung 0.1 was ahead"
-
-
-def test_what_one_seed_shows_early_is_no_reason_to_give_up():
-    fake = Fake(valley(0.013), early=behind(lambda rate: rate))
-    found = found_by(fake, seeds=1)
-    assert fake.trained("coarse") == sorted(COARSE)
-    assert not [note for note in found.notes if "given up" in note]
-
-
-def test_differences_within_the_noise_are_no_reason_to_give_up():
-    fake = Fake(valley(0.013))
-    found_by(fake)
-    assert fake.trained("coarse") == sorted(COARSE)
-
-
-@law(few=6, cases=25, salt=st.integers(0, 999), seeds=st.integers(1, 4))
-def test_whatever_is_given_up_the_leader_is_not(salt, seeds):
-    def early(run):
-        return np.random.default_rng([salt, int(run.lr * 1e7), run.seed]).normal()
-
-    found = found_by(Fake(valley(0.02), early=early), seeds=seeds)
-    best = found.frame["mean"].min()
-    assert found.frame.set_index("lr").loc[found.lr, "mean"] >= best
-    assert np.isfinite(best)
-
-
-def test_a_search_that_gives_up_finds_what_one_that_does_not_finds(monkeypatch):
-    """On the real thing, with a valley that is clear."""
-    found = search(bowl(curvature=4.0, noise=0.1), steps=200, budget=math.inf)
-    monkeypatch.setattr("lrtune.tuning.search.promising", lambda levels: set(levels.dropna().index))
-    patient = search(bowl(curvature=4.0, noise=0.1), steps=200, budget=math.inf)
-    assert found.interval[0] <= patient.interval[1]
-    assert patient.interval[0] <= found.interval[1]
-    assert len(found.curves) <= len(patient.curves)
-
-
-# --- the choice -----------------------------------------------------------------------------------
-
-
-def test_noise_on_a_fine_grid_does_not_move_the_answer_far():
-    """The luckiest of many near rates is not the answer: neighbours far enough apart are read."""
-    calm = found_by(Fake(valley(0.01))).lr
-    for noise in (0.005, 0.02):
-        lr = found_by(Fake(valley(0.01), noise=noise)).lr
-        assert calm / 2 < lr < calm * 2
-
-
-def test_the_less_was_learned_the_lower_is_the_answer():
-    """High rates lead early, and lose later."""
-    little, much = (
-        found_by(Fake(lambda rate, level=level: level + 0.01 * abs(math.log10(rate / 0.01)))).lr
-        for level in (1.8, 0.02)
-    )
-    assert little < much / 1.9
-    assert found_by(Fake(lambda rate: 0.001 * valley(0.01)(rate))).lr == kept(0.01, 0.0)
-
-
-def test_validation_counts_where_there_is_any():
-    found = found_by(Fake(valley(0.08), val=valley(0.013)))
-    assert found.lr == kept(math.sqrt(0.08 * 0.013), 0.52)
-    assert found.scores["val"].tolist() == found.scores["score"].tolist()
-    without = found_by(Fake(valley(0.08)))
-    assert without.lr == kept(0.08)
-    assert without.scores["val"].isna().all()
-    assert without.scores["train"].tolist() == without.scores["score"].tolist()
-
-
-# --- what fails -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("outcome", ["DIVERGED", "NONFINITE"])
-def test_rates_that_fail_are_out_and_called_diverged(outcome):
-    found = found_by(Fake(valley(5.0), fails=above(0.0145, outcome)))
-    assert 0.0145 / 4 < found.lr < 0.0145
-    frame = found.frame.set_index("lr")
-    assert (frame.loc[frame.index > 0.0145, "verdict"] == "diverged").all()
-    assert (frame.loc[frame.index > 0.0145, "failed"] == 3).all()
-    assert frame.loc[frame.index > 0.0145, "mean"].isna().all()
-
-
-def test_a_rate_that_fails_in_one_seed_is_out():
-    def fails(rate, seed, _steps):
-        return "DIVERGED" if rate > 0.012 and seed == 1 else None
-
-    found = found_by(Fake(valley(0.05), fails=fails))
-    assert 0.003 < found.lr < 0.012
-    assert found.frame.set_index("lr").loc[0.1, ["failed", "verdict"]].tolist() == [1, "diverged"]
-
-
-def test_when_every_rate_fails_it_says_what_to_do():
-    fake = Fake(valley(0.01), fails=lambda *_: "NONFINITE")
-    with pytest.raises(SearchError) as caught:
-        found_by(fake)
-    message = str(caught.value)
-    assert "no rate from 1e-07 to 0.1 trains for 10 steps" in message
-    assert "normalise the inputs" in message
-    assert "limits" in message
-    assert isinstance(caught.value, LrtuneError)
-    assert min(fake.trained()) == 1e-7
-
-
-def test_rates_that_all_fail_make_the_grid_grow_down_until_one_does_not():
-    found = found_by(Fake(valley(0.01), fails=above(3e-6)))
-    assert "every coarse rate failed: added 1e-05" in found.notes
-    assert 5e-7 < found.lr < 3e-6
-
-
-# --- the longer run -------------------------------------------------------------------------------
-
-
-def test_the_answer_is_trained_for_the_full_length_in_every_seed():
-    fake = Fake(valley(0.013))
-    found = found_by(fake, seeds=2, seed=5)
-    assert fake.calls[-1] == ("verify", [(found.lr, 5), (found.lr, 6)], STEPS, False)
-    assert found.checks[["lr", "seed", "outcome", "passed"]].to_numpy().tolist() == [
-        [found.lr, 5, "FINISHED", True], [found.lr, 6, "FINISHED", True],
-    ]  # fmt: skip
-    assert (found.steps, found.horizon) == (STEPS, HORIZON)
-
-
-def late(limit, outcome="DIVERGED"):
-    """Runs at rates above the limit fail, but only in the long run."""
-    return lambda rate, _seed, steps: outcome if rate > limit and steps > HORIZON else None
-
-
-@pytest.mark.parametrize("outcome", ["DIVERGED", "NONFINITE"])
-def test_a_rate_that_fails_only_in_the_long_run_is_stepped_down_from(outcome):
-    fake = Fake(valley(0.013), fails=late(0.004, outcome))
-    found = found_by(fake)
-    assert found.lr == pytest.approx(0.0106 / 4, rel=0.01)
-    assert found.verified
-    verified = [(runs[0][0], steps) for stage, runs, steps, _ in fake.calls if stage == "verify"]
-    assert verified == [(0.0106, STEPS), (0.0053, STEPS), (0.00265, STEPS)]
-    said = [note for note in found.notes if "lowered to" in note]
-    assert said == [
-        "0.0106 was unstable over 40 steps in 3 of 3 seeds, though not over 10: lowered to 0.0053",
-        "0.0053 was unstable over 40 steps in 3 of 3 seeds, though not over 10: lowered to 0.00265",
-    ]
-    assert found.checks["passed"].tolist() == [False] * 6 + [True] * 3
-    assert found.frame.set_index("lr").loc[0.013, "verdict"] == "high"
-
-
-def test_a_loss_that_rises_in_the_long_run_is_stepped_down_from():
-    """It did not diverge, but ended above where the short run ended."""
-    found = found_by(Fake(valley(0.013), long=lambda rate: 0.3 if rate > 0.01 else -0.1))
-    assert found.lr == 0.0053
-    assert (found.checks["outcome"] == "FINISHED").all()
-    assert found.checks["passed"].tolist() == [False] * 3 + [True] * 3
-
-
-def test_one_unstable_seed_is_enough():
-    def fails(rate, seed, steps):
-        return "DIVERGED" if rate > 0.01 and seed == 2 and steps > HORIZON else None
-
-    found = found_by(Fake(valley(0.013), fails=fails))
-    assert found.lr == 0.0053
-    assert "in 1 of 3 seeds" in found.notes[0]
-
-
-def test_it_steps_down_below_everything_that_was_trained():
-    fake = Fake(valley(0.013), fails=late(3e-6))
-    found = found_by(fake)
-    assert 1.5e-6 < found.lr <= 3e-6
-    assert found.verified
-    assert found.frame.set_index("lr").loc[found.lr, "verdict"] == "good"
-
-
-def test_at_the_limit_it_says_that_nothing_was_stable():
-    found = found_by(Fake(valley(0.013), fails=late(0.0)), limits=(1e-4, 1.0))
-    assert not found.verified
-    assert 1e-4 <= found.lr < 2e-4
-    assert not found.checks["passed"].any()
-    assert "Not stable over all 40 steps" in found.confidence
-
-
-# --- verdicts -------------------------------------------------------------------------------------
-
-
-def test_every_rate_gets_a_verdict():
-    """Worse than the start is diverged, though the run finished."""
-    score = {0.0001: 1.9, 0.001: 0.9, 0.003162: 0.7, 0.03162: 0.8, 0.1: 2.5, 1.0: 3.0}
-    found = found_by(Fake(lambda rate: score.get(rate, 0.5)))
-    low, high = found.interval
-    assert 0.001 < low < 0.008 < high < 0.03162
+def test_a_rate_that_fails_is_not_answered_and_has_its_verdict():
+    found = found_in(World(best=0.05, edge=0.08))
+    assert found.lr < 0.08
     verdicts = found.frame.set_index("lr")["verdict"]
-    assert verdicts[[0.0001, 0.001]].tolist() == ["too low"] * 2
-    assert verdicts[0.008] == "good"
-    assert verdicts[0.03162] == "high"
-    assert verdicts[0.1] == "diverged"
+    assert (verdicts[verdicts.index > 0.08] == "diverged").all()
+    assert set(verdicts) <= {"too low", "good", "high", "diverged"}
+
+
+def test_the_grid_grows_while_its_best_is_at_the_edge():
+    found = found_in(World(best=5e-6))
+    assert found.frame["lr"].min() < 1e-5
+    assert any("added 1e-05" in note for note in found.notes)
+
+
+def test_a_best_rate_at_a_limit_ends_the_interval_there_with_a_word():
+    found = found_in(World(best=3.0), limits=(1e-5, 0.1))
+    assert found.interval[1] <= 0.1
+    assert any("widen `limits`" in note for note in found.notes)
+
+
+def test_the_best_training_is_the_one_with_the_lowest_loss_on_what_selects():
+    found = found_in(World(noise=0.2))
+    whole = found.runs.query("stage == 'fine'")
+    best = whole.loc[whole["loss"].idxmin()]
+    assert (found.best.lr, found.best.seed) == (best["lr"], best["seed"])
+    assert found.best.loss == best["test"]
+    assert (found.best.samples, found.best.of) == (100, 200)
+
+
+def test_without_validation_data_the_training_loss_selects_and_nothing_is_stated():
+    found = found_in(World(validates=False, noise=0.2))
+    assert math.isnan(found.best.loss)
+    assert found.best.selected == found.runs.query("stage == 'fine'")["train"].min()
+
+
+def test_a_constant_rate_can_be_searched():
+    found = found_in(World(), schedule="constant")
+    assert found.schedule == "constant"
+    assert set(found.runs["schedule"]) - {"untrained()"} == {"constant"}
+
+
+def test_the_whole_grid_of_the_lecture_is_trained_when_asked_for():
+    found = found_in(World(), fine="grid")
+    whole = found.runs.query("stage == 'fine'")
+    assert len(whole) >= 13
+    factors = whole["lr"].iloc[:13].to_numpy() / whole["lr"].iloc[2]
+    assert factors == pytest.approx(np.arange(0.8, 2.05, 0.1), rel=0.01)
+
+
+def test_the_present_setting_is_the_first_whole_training():
+    world = World()
+    found = found_in(world, current=(0.01, "cosine"))
+    stages = [stage for stage, *_ in world.calls]
+    assert stages.index("current") < stages.index("fine")
+    row = found.runs.query("stage == 'current'").iloc[0]
+    assert (row["lr"], row["schedule"], row["until"]) == (0.01, "cosine", STEPS)
+    assert any("present setting" in note for note in found.notes)
+
+
+def test_a_known_rate_takes_the_place_of_the_coarse_grid():
+    world = World(best=0.02)
+    found = found_in(world, around=0.02)
+    assert "coarse" not in set(found.runs["stage"])
+    assert 0.005 < found.lr < 0.08
+
+
+def test_it_ends_with_the_first_answer_when_that_is_all_that_is_asked():
+    found = found_in(World(), rate_only=True)
+    assert found.best is None
+    assert found.stopped == "rate only"
+    assert set(found.runs["stage"]) == {"before", "coarse"}
+
+
+def test_it_ends_when_more_would_gain_little():
+    eager, patient = (found_in(World(), budget=12, min_gain=gain) for gain in (0.1, 0.0))
+    assert (eager.stopped, patient.stopped) == ("gain", "budget")
+    assert eager.cost < patient.cost
+
+
+# --- no answer where there is none
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_nothing_learned_is_no_answer(validates):
+    with pytest.raises(SearchError, match="nothing was learned"):
+        found_in(World(learns=False, validates=validates))
+
+
+def test_no_rate_trains():
+    with pytest.raises(SearchError, match="diverging"):
+        found_in(World(edge=0.0))
+
+
+def test_a_loss_too_small_for_any_rate_is_no_answer():
+    task = Task(
+        Bowl(4.0), [None], objective=lambda model, _: 1e-8 * model(), optimizer=torch.optim.SGD,
+        device="cpu",
+    )  # fmt: skip
+    with pytest.raises(SearchError, match="widen `limits`"):
+        search(task, steps=100, schedule="constant")
+
+
+# --- interruptions
+
+
+@law(few=5, cases=100, at=st.integers(0, 30), noise=st.floats(0.0, 0.3))
+def test_an_interrupted_search_gives_what_it_has_or_passes_the_interrupt_on(at, noise):
+    whole = found_in(World(noise=noise))
+    interrupted = Interrupted(World(noise=noise), at)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            found = search(steps=STEPS, evaluate=interrupted)
+        except KeyboardInterrupt:
+            assert not caught
+            return
+    if interrupted.calls <= at:
+        assert found.to_json() == whole.to_json()
+    else:
+        assert found.stopped == "interrupted"
+        assert len(caught) == 1
+        assert set(found.runs["run"]) <= set(whole.runs["run"])
+
+
+def test_a_time_limit_begins_nothing_that_would_not_finish():
+    found = found_in(World(), time_limit=0.0)
+    assert found.stopped == "time"
+    assert found.best is None
+
+
+# --- what is refused
 
 
 @pytest.mark.parametrize(
-    ("rate", "lost", "expected"),
+    ("options", "words"),
     [
-        (0.001, False, "too low"),
-        (0.001, True, "too low"),
-        (0.01, False, "good"),
-        (0.02, True, "good"),
-        (0.03, False, "high"),
-        (0.03, True, "diverged"),
+        ({"steps": 0}, "steps"),
+        ({"budget": 0.01}, "Give budget=0.15 or more"),
+        ({"coarse": []}, "empty"),
+        ({"coarse": [100.0]}, "limits"),
+        ({"fine": "all"}, "grid"),
+        ({"fine": [-1.0]}, "fine factor"),
+        ({"current": (50.0, "cosine")}, "outside the limits"),
+        ({"around": 0.0}, "around"),
+        ({"schedule": "cosinus"}, "cosinus"),
+        ({"min_gain": -1.0}, "min_gain"),
+        ({"seed": -1}, "seed"),
     ],
 )
-def test_a_verdict_is_in_the_words_of_the_lecture(rate, lost, expected):
-    assert verdict(rate, [0.01, 0.02], lost=lost) == expected
+def test_numbers_out_of_range_are_refused_before_anything_trains(options, words):
+    world = World()
+    with pytest.raises(ArgumentError, match=words):
+        search(**{"steps": STEPS, "evaluate": world} | options)
+    assert not world.calls
 
 
-# --- arguments and records ------------------------------------------------------------------------
+def test_a_search_needs_a_task_or_an_evaluator():
+    with pytest.raises(ArgumentError, match="neither a task nor evaluate"):
+        search(steps=10)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "told"),
-    [
-        ({"steps": 0}, "steps must be a whole number >= 1, got 0"),
-        ({"steps": 2.5}, "got 2.5"),
-        ({"seeds": 0}, "seeds must be a whole number >= 1, got 0"),
-        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
-        ({"horizon": 0}, "horizon must be a whole number >= 1, got 0"),
-        ({"horizon": 99}, "horizon=99 is longer than steps=40"),
-        ({"coarse": ()}, "the coarse grid is empty"),
-        ({"coarse": (0.1, -1.0)}, "a coarse rate must be a finite number > 0, got -1.0"),
-        ({"coarse": (0.1, math.nan)}, "a coarse rate must be a finite number > 0, got nan"),
-        ({"coarse": (0.1, 20.0)}, "leaves the limits 1e-07 ... 10"),
-        ({"fine": (0.0, 1.0)}, "a fine factor must be a finite number > 0, got 0.0"),
-        ({"limits": (1.0, 1e-3)}, "leaves the limits 1 ... 0.001"),
-        ({"limits": (-1.0, 1.0)}, "a limit must be a finite number > 0, got -1.0"),
-    ],
-)
-def test_a_wrong_argument_is_refused_before_anything_trains(wrong, told):
-    fake = Fake(valley(0.01))
-    with pytest.raises(ArgumentError) as caught:
-        found_by(fake, **wrong)
-    assert told in str(caught.value)
-    assert not fake.calls
+# --- real training
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 400])
-def test_the_short_runs_last_a_quarter_when_nothing_is_said(steps):
-    found = search(TASK, steps=steps, budget=math.inf, evaluate=Fake(valley(0.01)))
-    assert found.horizon == max(1, round(steps / 4))
+@law(few=5, cases=100, curvature=st.floats(-2.0, 2.0).map(lambda power: 10**power))
+def test_a_constant_rate_is_stable_and_not_too_low_on_a_bowl(curvature):
+    found = search(bowl(curvature), steps=100, schedule="constant", limits=(1e-5, 100.0))
+    edge = 2 / curvature
+    assert edge / 40 < found.lr < edge
 
 
-def test_the_tables_have_their_columns():
-    found = found_by(Fake(valley(0.01), fails=above(1.0), noise=0.01))
-    for columns, frame in (
-        (RATES, found.frame),
-        (SCORES, found.scores),
-        (CURVES, found.curves),
-        (CHECKS, found.checks),
-    ):
-        assert {name: str(kind) for name, kind in frame.dtypes.items()} == columns
-    assert len(found.scores) == 3 * len(found.frame)
-    assert len(found.curves) == HORIZON * len(found.scores)
-    assert found.manifest["coarse"] == "0.0001, 0.001, 0.01, 0.1"
+@pytest.mark.parametrize("shift", [-2.0, 1e6])
+def test_a_shifted_objective_gets_the_same_answer(shift):
+    def answer(added: float) -> SearchResult:
+        task = Task(
+            Bowl(4.0), [None], objective=lambda model, _: model() + added,
+            optimizer=torch.optim.SGD, device="cpu",
+        )  # fmt: skip
+        return search(task, steps=100, schedule="constant")
+
+    assert answer(shift).lr == answer(0.0).lr
+    assert answer(shift).interval == answer(0.0).interval
 
 
-@law(
-    few=6,
-    cases=12,
-    salt=st.integers(0, 10**6),
-    seeds=st.integers(1, 2),
-    share=st.sampled_from([0, 0.1, 0.5, 0.9]),
-)
-def test_whatever_the_scores_it_comes_to_an_end(salt, seeds, share):
-    """Scores that have nothing to do with the rate; a share of the runs fails."""
+def test_an_optimizer_that_sets_its_own_rate_keeps_lr_1():
+    class Adapting(torch.optim.SGD):
+        def __init__(self, params, lr):
+            super().__init__(params, lr=lr)
+            for group in self.param_groups:
+                group["d"] = 1e-6
 
-    def chance(*what):
-        told = " ".join(f"{one:.6g}" for one in (*what, salt))
-        return np.random.default_rng(zlib.crc32(told.encode())).random()
+    data = torch.randn(64, 3), torch.randn(64, 1)
+    task = Task(nn.Linear(3, 1), data, loss=nn.MSELoss(), optimizer=Adapting, device="cpu")
+    found = search(task, steps=20)
+    assert (found.lr, found.interval) == (1.0, (1.0, 1.0))
+    assert any("sets its own rate" in note for note in found.notes)
 
-    def fails(rate, seed, steps):
-        """What fails in the short run does so in the long run, too."""
-        lost = chance(rate, seed) < share or (steps > HORIZON and chance(rate, seed, 1) < share)
-        return "DIVERGED" if lost else None
 
-    fake = Fake(chance, fails=fails)
-    grids = {"coarse": (0.1, 0.01), "fine": (0.8, 1.0, 1.25), "limits": (1e-3, 1.0)}
+def test_a_result_is_the_same_after_json():
+    found = found_in(World(noise=0.1))
+    (again,) = read(found.to_json())
+    assert again.to_json() == found.to_json()
+    pd.testing.assert_frame_equal(again.runs, found.runs)
+
+
+# --- the plan
+
+
+@law(few=5, cases=100, steps=st.integers(1, 10**6), budget=st.floats(0.02, 20.0))
+def test_a_plan_stays_within_its_budget_or_says_how_much_it_needs(steps, budget):
+    sizes = lrtune.tuning.search.sizes_of(None, steps)
     try:
-        found = found_by(fake, seeds=seeds, **grids)
-    except SearchError:
-        assert share > 0
+        planned = make_plan(sizes, budget)
+    except ArgumentError as error:
+        needed = float(str(error).partition("Give budget=")[2].split()[0])
+        assert needed > budget
+        make_plan(sizes, needed)
         return
-    assert 0.9e-3 < found.lr < 1.1
-    assert found.frame["verdict"].isin(["too low", "good", "high", "diverged"]).all()
-    assert found.verified == bool(found.checks["passed"].iloc[-seeds:].all())
-    assert not found.verified or found.frame.set_index("lr").loc[found.lr, "verdict"] == "good"
+    assert planned.cost <= budget * (1 + 1e-6)
+    assert 1 <= planned.short <= planned.long <= steps
 
 
-# --- on the real thing ----------------------------------------------------------------------------
-
-
-def real(seed):
-    brought = Task(zoo.MODELS["dropout"], zoo.DATA["loader"](), val=zoo.vectors())
-    grids = {"coarse": (0.1, 0.01), "fine": (0.8, 1.0, 1.5)}
-    return search(brought, steps=16, seeds=2, seed=seed, budget=math.inf, **grids)
-
-
-def test_the_same_seed_gives_the_same_answer():
-    assert real(0).to_json() == real(0).to_json() != real(1).to_json()
-
-
-def test_its_short_runs_are_those_that_train_gives():
-    brought = Task(zoo.MODELS["dropout"], zoo.vectors(), batch_size=8)
-    found = search(brought, steps=16, seeds=2, coarse=(0.1, 0.01), fine=(1.0,), budget=math.inf)
-    trace = train(brought, [Run("a", 0.01, seed=1)], found.horizon)
-    ours = found.curves[(found.curves["lr"] == 0.01) & (found.curves["seed"] == 1)]
-    assert ours["loss"].tolist() == trace.frame["loss"].tolist()
-
-
-def test_progress_is_told():
-    told = []
-    search(bowl(4.0), steps=12, seeds=1, budget=math.inf, progress=lambda *one: told.append(one))
-    assert list(dict.fromkeys(stage for stage, _, _ in told))[:3] == ["coarse", "between", "fine"]
-    assert told[-1][0] == "verify"
-    assert all(done <= total for _, done, total in told)
+def test_plans_of_some_lengths():
+    rows = {
+        steps: [(one.name, one.runs, one.steps) for one in lrtune.plan(steps=steps).stages]
+        for steps in (200, 500, 4690)
+    }
+    assert rows == {
+        200: [("coarse", 9, 50), ("fine", 3, 200)],
+        500: [("coarse", 9, 60), ("fine", 3, 500)],
+        4690: [("coarse", 9, 60), ("horizons", 3, 1105), ("fine", 3, 4690)],
+    }

@@ -402,6 +402,36 @@ def test_a_factory_makes_other_weights_for_every_seed_and_a_model_keeps_its_own(
     assert not torch.equal(*new)
 
 
+@pytest.mark.parametrize("name", ["linear", "frozen", "evaluated", "lazy", "dropout"])
+@pytest.mark.parametrize("make", [zoo.model, zoo.MODELS.get], ids=["model", "factory"])
+def test_a_new_model_has_the_weights_of_seed_0_and_takes_those_of_a_run(name, make):
+    given = make(name)
+    brought = task(model=given, train=zoo.tensors(name))
+    with zoo.untouched(given):
+        new, other = brought.new_model(), brought.new_model()
+    assert [part.training for part in new.modules()] == [
+        part.training for part in zoo.model(name).modules()
+    ]
+    assert not {id(part) for part in new.modules()} & {id(part) for part in other.modules()}
+    with preserve_random_state():
+        state = brought.init_state(seed=0, lr=0.1)
+        batch = next(brought.batches(0))
+        if name != "lazy":  # no shapes yet
+            for ours, theirs in zip(new.parameters(), state.model.parameters(), strict=True):
+                assert torch.equal(ours, theirs.cpu())
+        brought.loss(state, batch).backward()
+        state.optimizer.step()
+    new.load_state_dict(state.model.state_dict())
+    for ours, theirs in zip(new.parameters(), state.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs.cpu())
+
+
+def test_the_examples_of_a_batch_are_counted_in_the_first_one():
+    assert task(batch_size=7).batch_examples == 7
+    dicts = Task(zoo.model("linear"), zoo.DATA["dicts"](), objective=zoo.by_name)
+    assert dicts.batch_examples == zoo.BATCH
+
+
 def test_tied_weights_stay_tied():
     with preserve_random_state():
         model = task(model=zoo.model("Tied")).init_state(0, 0.1).model

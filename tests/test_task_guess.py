@@ -15,9 +15,12 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrtune import Run, Task, train
+from lrtune.errors import ArgumentError
+from lrtune.results.schema import PARTS
 from lrtune.task.data import count_examples
 from lrtune.task.guess import best_guess
 from lrtune.task.losses import known_loss
+from lrtune.task.random_state import preserve_random_state
 from lrtune.testing import Bowl
 
 SEEDS = st.integers(0, 10**6)
@@ -268,13 +271,30 @@ class Constant(nn.Module):
         return self.outputs.expand(len(inputs), *self.outputs.shape) + 0 * self.zero
 
 
-def test_a_model_that_predicts_it_is_validated_with_it():
-    val = DataLoader(TensorDataset(X[:20], Y[:20]), 7)
-    shares = torch.bincount(Y[:20], minlength=3) / 20
+class Stream:
+    """Batches that come in one order."""
+
+    def __iter__(self):
+        return iter(DataLoader(TensorDataset(X[:50], Y[:50]), 7))
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("val", [(X[:50], Y[:50]), Stream()], ids=["rows", "stream"])
+def test_a_model_that_predicts_it_is_validated_with_it(val, part):
+    named = Task(zoo.model("linear"), (X, Y), val=val)._val.batches()
+    labels = torch.cat([batch[-1] for name, batch in named if name == part])
+    shares = torch.bincount(labels, minlength=3) / len(labels)
     task = Task(Constant(shares.log()), (X, Y), val=val)
-    found = task.guess()["validation"]
     trace = train(task, [Run("a", 0.1)], 2)
-    assert trace.validations["loss"].item() == pytest.approx(found.loss, rel=1e-6)
+    measured = trace.validations.set_index("part")["loss"]
+    assert measured[part] == pytest.approx(task.guess(part).loss, rel=1e-6)
+
+
+def test_that_of_the_training_data_is_fitted_to_their_first_20_batches():
+    task = Task(zoo.model("linear"), (X, Y), batch_size=2)
+    with preserve_random_state():
+        batches = list(itertools.islice(task.batches(0), 20))
+    assert task.guess("train") == guess(nn.CrossEntropyLoss(), (2, 3), batches)
 
 
 def test_it_is_read_once_and_draws_no_random_number():
@@ -285,21 +305,30 @@ def test_it_is_read_once_and_draws_no_random_number():
             reads.append(torch.rand(()))
             return super().__getitem__(index)
 
-    task = Task(zoo.model("linear"), (X, Y), val=Counting(X, Y))
+    task = Task(zoo.model("linear"), Counting(X, Y), val=Counting(X, Y))
     before, state = len(reads), torch.get_rng_state()
-    first = task.guess()
-    assert len(reads) - before == len(X)
-    assert task.guess() == task.on("cpu").guess() == first
-    assert len(reads) - before == len(X)
+    parts = (*PARTS, "train")
+    first = [task.guess(part) for part in parts]
+    read = len(reads)
+    assert read > before
+    assert [task.guess(part) for part in parts] == first
+    assert [task.on("cpu").guess(part) for part in parts] == first
+    assert len(reads) == read
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_gradients_of_the_task_are_its_own():
+@pytest.mark.parametrize("part", [*PARTS, "train"])
+def test_the_gradients_of_the_task_are_its_own(part):
     task = Task(zoo.model("linear"), (X, X), loss=nn.L1Loss(), val=(X, X))
     with torch.inference_mode():
-        found = task.guess()["validation"]
-    middle = X.double().median(dim=0).values
-    assert found.loss == pytest.approx((X - middle).abs().mean().item(), rel=1e-6)
+        found = task.guess(part)
+    assert found == Task(zoo.model("linear"), (X, X), loss=nn.L1Loss(), val=(X, X)).guess(part)
+    assert found.loss > 0
+
+
+def test_an_unknown_part_is_refused():
+    with pytest.raises(ArgumentError, match="part='val'; there are selection, test, train"):
+        Task(zoo.model("linear"), (X, Y), val=(X, Y)).guess("val")
 
 
 def test_tasks_without_one():

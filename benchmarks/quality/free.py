@@ -20,7 +20,7 @@ from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import FEWER, Judge, lost
 from lrtune import Task
 from lrtune.task.random_state import preserve_random_state
-from lrtune.task.task import TrainState
+from lrtune.task.states import TrainState
 
 WARMUP = 0.05
 """Schedule-free's README recommends a warmup; this is its share of the run."""

@@ -21,7 +21,7 @@ SHORT = 60
 """The short runs that `short_shift` is for, in steps."""
 
 DRIFT = 0.15
-"""The best constant rate falls as runs get longer: by this power of the length, so near 60 steps."""
+"""The best constant rate falls with the length of a run: by this power of it, near 60 steps."""
 
 PAIRED = 0.8
 """Standard deviation of one seed's difference between two schedules, over that of one score."""
@@ -63,7 +63,7 @@ class Prior:
     """What is known of one schedule for one length, from other tasks.
 
     Attributes:
-        score: Final log loss over that of the trapezoid, each at its own best peak, mean over tasks.
+        score: Final log loss over that of the trapezoid, each at its own best peak: a mean.
         spread: Its standard deviation over tasks.
         peak: The best peak over the trapezoid's, a factor.
         peak_factor: Up to which factor that varies over tasks (one standard deviation).
@@ -77,6 +77,7 @@ class Prior:
         interval: By which factor a 90 % interval of the belief is narrowed or widened, so that it
             holds the best rate, or one within 5 % of its loss, on nine of ten tasks.
         tasks: How many tasks this rests on.
+        failure: The score of a failed run over that of the best: about that of guessing.
     """
 
     score: float
@@ -92,14 +93,27 @@ class Prior:
     long_spread: float
     interval: float
     tasks: float
+    failure: float = 2.0
 
-    loss_of_failure = 2.0  # score of a failed run over that of the best: about that of guessing
     real_luck = 0.67  # the share of a kept run's luck that shows on data that did not choose it
 
-    def belief(self, rate: float, steps: int) -> Belief:
-        """Where the best peak lies, from the best constant rate for a few steps."""
+    def belief(self, rate: float, steps: int, *, learned: bool = True) -> Belief:
+        """Where the best peak lies, from the best constant rate for a few steps.
+
+        Where these have learned nothing yet, it lies within thrice the usual range.
+        """
         drift = DRIFT * math.log(steps / SHORT)
-        return Belief(math.log(rate) + self.short_shift + drift, self.short_spread)
+        spread = self.short_spread * (1 if learned else 3)
+        return Belief(math.log(rate) + self.short_shift + drift, spread)
+
+    def in_shares(self, curvature: float, noise: float) -> "Prior":
+        """The same for scores that are shares of the fall: their numbers are the task's own.
+
+        Args:
+            curvature: Rise of the share left per squared unit of the log rate, in short runs.
+            noise: Standard deviation of the share left at the end of a run.
+        """
+        return replace(self, low=curvature, high=curvature, noise=noise, failure=1.0)
 
     def belief_at_horizon(self, rate: float) -> Belief:
         """Where the best peak lies, from the best peak of whole runs of a horizon."""
@@ -110,10 +124,14 @@ class Prior:
         """Standard deviation of one seed's difference in final score to another schedule."""
         return PAIRED * self.noise
 
+    def with_ceiling(self, room: float) -> "Prior":
+        """The same where a score cannot rise further above the best than this; NaN if unknown."""
+        return replace(self, failure=max(room, 4 * self.noise)) if room > 0 else self
+
     def excess(self, distance: Floats) -> Floats:
         """The usual score at this distance (in the log rate) from the best peak, over the best."""
         parabola = np.where(distance < 0, self.low, self.high) * distance**2
-        return np.asarray(np.minimum(parabola, self.loss_of_failure), float)
+        return np.asarray(np.minimum(parabola, self.failure), float)
 
     def divergence(self, distance: Floats) -> Floats:
         """The share of seeds that diverge at this distance from the best peak."""
@@ -154,7 +172,7 @@ def prior(schedule: str, steps: int) -> Prior:
     values = {
         name: [one["schedules"][schedule].get(name, one["all"].get(name)) for one in known]
         for name in Prior.__dataclass_fields__
-        if name != "tasks"
+        if name not in ("tasks", "failure")
     }
     fields = {name: float(np.interp(math.log(steps), logs, some)) for name, some in values.items()}
     nearest = min(known, key=lambda one: abs(math.log(one["steps"] / steps)))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from lrtune.analysis.fitted import fitted
 
-LEVEL_SHARE = fitted("level_share")
 REACHED_SHARE = fitted("reached_share")
 
 NEIGHBOUR = math.sqrt(10)  # by convention: half a decade; nearer rates differ by noise
@@ -75,8 +74,7 @@ def leading_rate(losses: Mapping[float, float], scene: Scene) -> float | None:
     reached = [rate for rate, loss in finite.items() if scene.reached(loss)]
     if reached and min(reached) > min(finite):
         return min(reached)
-    shelf = min(LEVEL_SHARE * abs(scene.start), 2 * scene.error)
-    return max(rate for rate, loss in finite.items() if loss - finite[best] <= shelf)
+    return max(rate for rate, loss in finite.items() if loss - finite[best] <= scene.error / 2)
 
 
 def vertex(losses: Mapping[float, float], best: float, worst: float) -> float:

@@ -5,7 +5,6 @@ and what is known of their errors), the usual rise of the final score beside it,
 seeds that diverge above it. Their numbers come from other tasks: `prior.toml`.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,8 @@ from lrtune.analysis.prior import Belief, Prior
 
 REACH = 4.0  # half the width of the grid of places, in standard deviations of the belief
 PLACES = 321  # places on that grid; more change no digit that is printed
+ANSWER = 1 / 3  # the quantile of the belief that is answered: too high a peak costs more
+SHAPE = 0.5  # by which share a rise may differ from the usual one, far from the best
 FREEDOM = 3.0  # of the t distribution that scores are taken to have: one lucky run decides nothing
 
 
@@ -56,10 +57,11 @@ class Surrogate:
         if finite.sum() > 1:
             expected = prior.excess(x[finite, None] - places[None, :])
             residuals = y[finite, None] - expected
-            # Of a t distribution the median is the safer centre; with two scores both agree.
+            # With few scores one lucky run must not be the level, so the median is.
             residuals = residuals - np.median(residuals, axis=0)
-            terms = np.log1p((residuals / prior.noise) ** 2 / FREEDOM)
-            logs = logs - (FREEDOM + 1) / 2 * terms.sum(axis=0)
+            scale = np.hypot(prior.noise, SHAPE * expected)
+            terms = (FREEDOM + 1) / 2 * np.log1p((residuals / scale) ** 2 / FREEDOM)
+            logs = logs - (terms + np.log(scale)).sum(axis=0)
         weights = np.exp(logs - logs.max())
         return cls(prior, places, weights / weights.sum())
 
@@ -67,19 +69,25 @@ class Surrogate:
         """The expected score at these peaks, over the unknown score of the best one."""
         distance = np.log(np.asarray(rates, float))[:, None] - self.places[None, :]
         risk = self.prior.divergence(distance)
-        cost = (1 - risk) * self.prior.excess(distance) + risk * self.prior.loss_of_failure
+        cost = (1 - risk) * self.prior.excess(distance) + risk * self.prior.failure
         return np.asarray(cost @ self.weights, float)
 
+    def quantile(self, share: float) -> float:
+        """The rate below which the best one lies with this probability."""
+        below = np.cumsum(self.weights)
+        return float(np.exp(np.interp(share, below, self.places)))
+
     def best_rate(self) -> float:
-        """The peak with the lowest expected score."""
-        rates = np.exp(self.places)
-        return float(rates[int(self.expected(list(rates)).argmin())])
+        """The peak to take: the lower third of what is believed, as too high costs more."""
+        return self.quantile(ANSWER)
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
-        """The interval that holds the best rate with this probability."""
-        below = np.cumsum(self.weights)
-        low, high = np.interp([(1 - level) / 2, (1 + level) / 2], below, self.places)
-        return float(np.exp(low)), float(np.exp(high))
+        """The interval that holds the best rate, or one as good, with this probability."""
+        middle, narrower = self.quantile(0.5), self.prior.interval
+        ends = (self.quantile((1 + sign * level) / 2) for sign in (-1, 1))
+        low, high = (middle * (end / middle) ** narrower for end in ends)
+        best = self.best_rate()
+        return min(low, best), max(high, best)
 
     def good_range(self, within: float = 0.05) -> tuple[float, float]:
         """The rates whose expected score is at most this much above that of the best rate."""
@@ -104,4 +112,3 @@ def best_of(count: int) -> float:
     grid = np.linspace(-6, 6, 2001)
     density = count * norm.pdf(grid) * norm.sf(grid) ** (count - 1)
     return float(-np.trapezoid(grid * density, grid))
-

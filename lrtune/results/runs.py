@@ -49,11 +49,12 @@ class Run:
         """Check the rate and the seed, and make a schedule of any function of progress."""
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "lr", positive_number("lr", lr))
-        object.__setattr__(self, "schedule", _as_shape(schedule))
+        object.__setattr__(self, "schedule", as_shape(schedule))
         object.__setattr__(self, "seed", whole_number("seed", seed, least=0))
 
 
-def _as_shape(shape: Shape) -> Schedule | Feedback[Any]:
+def as_shape(shape: Shape) -> Schedule | Feedback[Any]:
+    """A schedule of any function of progress; one that reacts to the loss stays as it is."""
     # Feedback is known by its methods: a user's own needs no class of ours.
     if isinstance(shape, Schedule):
         return shape

@@ -5,7 +5,6 @@ import dis
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import CodeType, FunctionType, MethodType
 from typing import Any, TypeVar
 
@@ -266,16 +265,3 @@ def _global_names(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _global_names(constant)
-
-
-@contextmanager
-def eval_mode(*models: nn.Module) -> Iterator[None]:
-    """Put models into eval mode; on exit each of their parts gets its own mode back."""
-    modes = [(part, part.training) for model in models for part in model.modules()]
-    try:
-        for model in models:
-            model.eval()
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

@@ -5,6 +5,7 @@ weights of batches. So no other constant has a lower loss there, and a model tha
 something lies below it.
 """
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -15,12 +16,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lrtune.task.data import Batch, count_examples
+from lrtune.errors import ArgumentError
+from lrtune.results.schema import PARTS
+from lrtune.task.data import Batch, Data, count_examples
 from lrtune.task.losses import ROWS, SURE, TINY, KnownLoss, exact
 from lrtune.task.random_state import preserve_random_state
+from lrtune.task.validation import ValidationData
 
 MOST_NUMBERS = 2**23  # by convention: of the targets that are kept; no batch is read beyond
 HALVINGS = 30  # by convention: of the range of the targets, to a billionth of it
+TRAIN = "train"  # the name of the training data, beside those of the validation data
+TRAIN_BATCHES = 20  # by convention: of the training data, which are endless
 
 
 class Guess(NamedTuple):
@@ -28,6 +34,32 @@ class Guess(NamedTuple):
 
     loss: float
     stderr: float  # from the scatter over the rows; infinite with a single row
+
+
+def part_guess(
+    known: KnownLoss | None, part: str, train: Data, val: ValidationData | None
+) -> Guess | None:
+    """Return the best guess for a part of a task's data; None without such data or loss.
+
+    Args:
+        known: The task's loss; None for one that is none of torch's.
+        part: `selection` or `test`, the halves of the validation data, or `train`: the first 20
+            training batches of seed 0.
+        train: The training data.
+        val: The validation data.
+
+    Raises:
+        ArgumentError: There is no such part.
+    """
+    if part not in (*PARTS, TRAIN):
+        raise ArgumentError(f"part={part!r}; there are {', '.join((*PARTS, TRAIN))}.")
+    if known is None:
+        return None
+    if part == TRAIN:
+        return best_guess(known, itertools.islice(train.batches(0), TRAIN_BATCHES))
+    if val is None:
+        return None
+    return best_guess(known, (batch for name, batch in val.batches() if name == part))
 
 
 def best_guess(known: KnownLoss, batches: Iterable[Batch]) -> Guess | None:

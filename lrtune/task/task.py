@@ -1,9 +1,7 @@
 """`Task`: the model, data, loss and optimizer of the user, copied and tried once."""
 
 import copy
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,44 +13,23 @@ from lrtune.errors import ArgumentError, TaskError, whole_number
 from lrtune.results.runs import Validation
 from lrtune.results.schema import SELECTION
 from lrtune.task import checks
-from lrtune.task.cloning import MakeModel, deepcopy_module, eval_mode, model_maker
+from lrtune.task.cloning import MakeModel, deepcopy_module, model_maker
 from lrtune.task.data import (
     Batch,
     DigestedBatch,
     TensorData,
     as_data,
     clone_batch,
+    count_examples,
     describe_batch,
-    tensors_of,
     to_device,
 )
-from lrtune.task.guess import Guess, best_guess
-from lrtune.task.losses import known_loss, loss_kind
-from lrtune.task.optimizers import optimizer_maker, sets_own_rate
-from lrtune.task.random_state import (
-    NOISE,
-    WEIGHTS,
-    derive_seed,
-    preserve_random_state,
-    seed_everything,
-)
+from lrtune.task.guess import Guess, part_guess
+from lrtune.task.optimizers import optimizer_maker
+from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
+from lrtune.task.states import Loss, TrainState, copy_state
+from lrtune.task.trial import try_update
 from lrtune.task.validation import eval_mode, measure, no_batch, with_validation
-
-Loss = Callable[..., Tensor]
-
-TRAIN = "train"
-
-GUESS_BATCHES = 20
-"""Training batches whose targets show what a constant prediction is worth."""
-
-
-@dataclass
-class TrainState:
-    """Everything that training changes in one run: model, optimizer, and the loss module."""
-
-    model: nn.Module
-    loss: Loss
-    optimizer: Optimizer
 
 
 class Task:
@@ -123,7 +100,6 @@ class Task:
         self._make_optimizer = optimizer_maker(optimizer)
         data = as_data(train, batch_size, what="train")
         self._train, self._val = with_validation(data, val, batch_size)
-        self._works_in_place, self._floor = False, floor
         self._guesses: dict[str, Guess | None] = {}
         # Who owns what: the task has a copy of the model, and each run a copy of that copy, its
         # own loss and optimizer. The data are shared, as nothing writes into them.
@@ -131,12 +107,17 @@ class Task:
             self._make_model = model_maker(model)
             self._first = next(self.batches(seed=0))
             with checks.guard_model(model):
-                self._try_one_update(model)
+                self._try_one_update(model, floor)
 
     @property
     def uses_loader(self) -> bool:
         """Whether batches come from a loader, which may be slow, and not from tensors."""
         return not isinstance(self._train, TensorData)
+
+    @property
+    def batch_examples(self) -> int:
+        """The number of examples of a training batch: of the first one, where they differ."""
+        return count_examples(self._first)
 
     @property
     def has_validation(self) -> bool:
@@ -166,6 +147,12 @@ class Task:
         """Yield the same batches on the task's device, each with its digest."""
         return self._train.device_batches(seed, self.device)
 
+    def new_model(self) -> nn.Module:
+        """Return a new model as the user made it, to load weights into; its own are of seed 0."""
+        with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
+            seed_everything(derive_seed(0, WEIGHTS))
+            return self._make_model()
+
     def init_state(self, seed: int, lr: float) -> TrainState:
         """Return a new model, its loss and optimizer; call it inside `preserve_random_state()`."""
         seed_everything(derive_seed(seed, WEIGHTS))
@@ -180,14 +167,7 @@ class Task:
 
     def copy_state(self, state: TrainState, lr: float) -> TrainState:
         """Return a copy of a state, with the same optimizer state but the peak rate `lr`."""
-        model, loss = deepcopy_module((state.model, state.loss))
-        optimizer = self._make_optimizer(model, lr)
-        # load_state_dict also overwrites the rates, and takes over the tensors that it is given.
-        rates = [group["lr"] for group in optimizer.param_groups]
-        optimizer.load_state_dict(copy.deepcopy(state.optimizer.state_dict()))
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        return TrainState(model, loss, optimizer)
+        return copy_state(state, self._make_optimizer, lr)
 
     def to_device(self, batch: Batch) -> Batch:
         """Return the batch on the task's device."""
@@ -235,22 +215,13 @@ class Task:
 
         Args:
             part: `selection`, `test` or `train`.
+
+        Raises:
+            ArgumentError: There is no such part.
         """
         if part not in self._guesses:
-            self._guesses[part] = self._fit_guess(part)
+            self._guesses[part] = part_guess(self._known_loss, part, self._train, self._val)
         return self._guesses[part]
-
-    def _fit_guess(self, part: str) -> Guess | None:
-        if self._known_loss is None:
-            return None
-        if part == TRAIN:
-            with preserve_random_state():
-                batches = list(itertools.islice(self.batches(0), GUESS_BATCHES))
-            return best_guess(self._known_loss, batches)
-        if self._val is None:
-            return None
-        some = (batch for name, batch in self._val.batches(None) if name == part)
-        return best_guess(self._known_loss, some)
 
     def describe(self) -> dict[str, str]:
         """Return model, optimizer, loss, batch, device, and what its scores are, in words."""
@@ -270,36 +241,33 @@ class Task:
             return self._loss
         return deepcopy_module(self._loss).to(self.device)
 
-    def _try_one_update(self, users_model: object) -> None:
+    def _try_one_update(self, users_model: object, floor: float | None) -> None:
         """Make one update and one validation on a copy, and describe the task."""
-        first, objective = self._first, self._has_objective
-        if not objective:
+        first = self._first
+        if not self._has_objective:
             checks.check_batch(first)
         with checks.explain_errors("making the model and its optimizer", first):
             model = self.init_state(seed=0, lr=checks.TRIAL_LR).model
             optimizer = checks.check_optimizer(self._make_optimizer, model)
         state = TrainState(model, self._own_loss(), optimizer)
-        # A clone, because a loss or a layer may work in place, and the user's batch is not ours.
-        batch = self.to_device(clone_batch(first))
-        before = [tensor._version for tensor in tensors_of(batch)]  # noqa: SLF001 - counts changes
-        self.adapts_rate = sets_own_rate(optimizer)
-        seed_everything(derive_seed(0, NOISE))
-        given, outputs = self._first_loss(state, batch)
-        loss = checks.check_loss_value(given)
-        self._known_loss = None if objective else known_loss(self._loss, outputs, first[-1])
-        self.loss_kind = loss_kind(self._known_loss, loss, self._floor, has_objective=objective)
-        checks.check_loss_uses_copy(loss, users_model)  # a closure may hold the original
-        with checks.explain_errors("the update", first):
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        self._works_in_place = before != [one._version for one in tensors_of(batch)]  # noqa: SLF001
+        trial = try_update(
+            state,
+            first,
+            self._train,
+            users_model=users_model,
+            device=self.device,
+            floor=floor,
+            has_objective=self._has_objective,
+        )
+        self._known_loss, self.loss_kind = trial.known_loss, trial.loss_kind
+        self.adapts_rate, self._works_in_place = trial.adapts_rate, trial.works_in_place
         self._try_validation(state)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.nbytes = sum(one.nbytes for one in [*model.parameters(), *model.buffers()])
         self._description = {
             "model": f"{type(model).__name__} with {parameters:,} parameters",
             "optimizer": type(optimizer).__name__,
-            "loss": "a custom objective" if objective else checks.name_of(self._loss),
+            "loss": "a custom objective" if self._has_objective else checks.name_of(self._loss),
             "batch": describe_batch(first),
             "device": str(self.device),
         }
@@ -312,17 +280,6 @@ class Task:
                 raise no_batch()
             with checks.explain_errors("validation", first):
                 self._measure([(SELECTION, first)], {"the model": state})
-
-    def _first_loss(self, state: TrainState, batch: Batch) -> tuple[Tensor, object]:
-        """Return the loss of the first batch, and the outputs; an exception names its part."""
-        if self._has_objective:
-            with checks.explain_errors("the objective", self._first):
-                return state.loss(state.model, batch), None
-        with checks.explain_errors("the model", self._first):
-            outputs = state.model(*batch[:-1])
-        checks.check_labels(outputs, self._loss, self._train, batch)
-        with checks.explain_errors("the loss", self._first):
-            return state.loss(outputs, batch[-1]), outputs
 
 
 def checked_task(task: Task) -> Task:

@@ -1,18 +1,18 @@
 """From what a search has measured to its result: verdicts, the kept training, and the words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from lrtune.analysis.short_runs import rounded
 from lrtune.analysis.surrogate import Surrogate
 from lrtune.results import SearchResult
 from lrtune.results.schema import RATES, as_table
 from lrtune.results.trained import BestRun, Retrained, Trained
 from lrtune.schedules.registry import schedule_text
+from lrtune.tuning.coarse import clip
 from lrtune.tuning.history import Measured
 from lrtune.tuning.scoring import Scoring
 
@@ -43,8 +43,8 @@ def assemble(
         best=best,
         retrained=expected(strategy, surrogate, lr),
         because=because(strategy, setting),
-        confidence=confidence(strategy, setting, (low, high)),
-        notes=tuple(strategy.experiment.notes),
+        confidence=confidence(strategy, (low, high)),
+        notes=(*strategy.experiment.notes, *_note_on_current(strategy)),
         stopped=stopped,
         budget=setting.plan.budget,
         cost=strategy.experiment.spent,
@@ -55,11 +55,6 @@ def assemble(
         curves=history.curves(),
         spending=strategy.experiment.spending(setting.plan),
     )
-
-
-def clip(rate: float, limits: tuple[float, float]) -> float:
-    """The nearest rate within the limits, rounded to three digits."""
-    return rounded(min(max(rate, limits[0]), limits[1]))
 
 
 def best_run(whole: Sequence[Measured]) -> BestRun | None:
@@ -99,15 +94,38 @@ def one_more(near: Sequence[Measured], scoring: Scoring, spread: float) -> Retra
     floor = scoring.scale.floor
     # One more run scatters as these do, and as runs do on other tasks.
     if floor is None or (losses <= floor).any():
-        unit = float(losses.std(ddof=1)) if len(losses) > 1 else abs(scoring.start - losses[0]) * spread
+        unit = (
+            float(losses.std(ddof=1))
+            if len(losses) > 1
+            else abs(scoring.start - losses[0]) * spread
+        )
         middle, reach = float(losses.mean()), 1.645 * unit * math.sqrt(1 + 1 / len(losses))
         return Retrained(middle, middle - reach, middle + reach, len(losses))
     logs = np.log(losses - floor)
     free = len(logs) - 1
-    unit = math.sqrt((4 * spread**2 + free * (float(logs.var(ddof=1)) if free else 0.0)) / (4 + free))
+    unit = math.sqrt(
+        (4 * spread**2 + free * (float(logs.var(ddof=1)) if free else 0.0)) / (4 + free)
+    )
     middle, reach = float(logs.mean()), 1.645 * unit * math.sqrt(1 + 1 / len(logs))
     low, high = (floor + math.exp(middle + sign * reach) for sign in (-1, 1))
     return Retrained(floor + math.exp(middle), low, high, len(logs))
+
+
+def _note_on_current(strategy: "RateSearch") -> Iterator[str]:
+    """How the user's present setting compares with the whole trainings of the search."""
+    current = strategy.current
+    others = [one for one in strategy.whole if one is not current and one.finished]
+    if current is None or not others:
+        return
+    mean = float(np.mean([one.loss() for one in others]))
+    setting = f"lr {current.run.lr:.3g} with {schedule_text(current.run.schedule)}"
+    if current.failed:
+        yield f"your present setting, {setting}, diverged"
+    else:
+        yield (
+            f"your present setting, {setting}, ended at {current.loss():.4g}; the "
+            f"{len(others)} trainings of the search at {mean:.4g} on average, on the same data"
+        )
 
 
 def rates_table(runs: list[Measured], good: tuple[float, float]) -> pd.DataFrame:
@@ -115,10 +133,21 @@ def rates_table(runs: list[Measured], good: tuple[float, float]) -> pd.DataFrame
     rows = []
     for lr in sorted({one.run.lr for one in runs if one.stage != "before"}):
         here = [one for one in runs if one.run.lr == lr and one.stage != "before"]
-        longest = max(here, key=lambda one: (one.steps, one.until) if one.stage != "coarse" else (0, one.until))
-        alike = [one for one in here if (one.steps, one.until, one.stage) == (longest.steps, longest.until, longest.stage)]
+        longest = max(
+            here,
+            key=lambda one: (one.steps, one.until) if one.stage != "coarse" else (0, one.until),
+        )
+        alike = [
+            one
+            for one in here
+            if (one.steps, one.until, one.stage) == (longest.steps, longest.until, longest.stage)
+        ]
         failed = sum(one.failed for one in here)
-        loss = float(np.mean([one.loss() for one in alike])) if not any(o.failed for o in alike) else math.nan
+        loss = (
+            float(np.mean([one.loss() for one in alike]))
+            if not any(o.failed for o in alike)
+            else math.nan
+        )
         rows.append({
             "lr": lr,
             "stage": here[0].stage,
@@ -164,7 +193,7 @@ def because(strategy: "RateSearch", setting: "Setting") -> str:
     return "; ".join(parts) + "."
 
 
-def confidence(strategy: "RateSearch", setting: "Setting", interval: tuple[float, float]) -> str:
+def confidence(strategy: "RateSearch", interval: tuple[float, float]) -> str:
     """The interval, and what was trained to the end."""
     said = f"90 % interval of the best peak: {interval[0]:.2g} to {interval[1]:.2g}."
     whole, failed = strategy.whole, sum(one.failed for one in strategy.whole)

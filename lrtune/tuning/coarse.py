@@ -1,11 +1,14 @@
 """The coarse stage: short runs of a few rates, longer ones around the best."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from lrtune.analysis.curves import end_level, end_level_stderr
+import numpy as np
+
+from lrtune.analysis.curves import END, end_level_stderr, noise
 from lrtune.analysis.short_runs import (
+    MIN_FACTOR,
     NEIGHBOUR,
     Scene,
     leading_rate,
@@ -15,12 +18,17 @@ from lrtune.analysis.short_runs import (
 )
 from lrtune.errors import SearchError
 from lrtune.results.runs import Run
-from lrtune.tuning.experiment import Asking, Experiment
+from lrtune.schedules import Schedule
+from lrtune.tuning.experiment import Experiment
+from lrtune.tuning.history import Asking
+from lrtune.tuning.planning import Plan
 
 Limits = tuple[float, float]
 """The lowest and the highest rate to try."""
 
 SLACK = 1e-3  # rates this close are the same rate, as they are rounded to three or four digits
+STRAIGHT = 0.9  # a loss falls straight if its last third falls by so much of its second one's fall
+LONGER_RUNS = 4  # three around the best, and one more where it moves
 SHIFTS = 6  # how often the longer runs may move on to the next rate
 
 
@@ -31,14 +39,25 @@ class Reading:
     Attributes:
         rate: The best constant rate for so few steps.
         steps: How many.
-        learned: Whether a run got below the loss of guessing.
+        learned: Whether its run got below the loss of guessing, and below that of its lower
+            neighbour, by more than noise.
+        curvature: Rise of the loss per squared unit of the log rate, between it and its neighbours.
         at_limit: "low" or "high" where the best rate lies at a limit, else empty.
     """
 
     rate: float
     steps: int
     learned: bool
+    curvature: float
     at_limit: str = ""
+
+
+UNTRAINED = Schedule("untrained()", lambda _progress: 0.0)
+
+
+def untrained_run(seed: int) -> Run:
+    """A run that changes no weight."""
+    return Run(f"untrained/{seed}", 1.0, UNTRAINED, seed)
 
 
 class Coarse:
@@ -49,13 +68,12 @@ class Coarse:
     """
 
     def __init__(
-        self, experiment: Experiment, short: int, long: int, limits: Limits, seed: int, guess: float | None
+        self, experiment: Experiment, plan: Plan, limits: Limits, seed: int, scene: Scene
     ) -> None:
-        self._experiment, self._short, self._long = experiment, short, long
-        self._limits, self._seed, self._guess = limits, seed, guess
+        self._experiment, self._short, self._long = experiment, plan.short, plan.long
+        self._limits, self._seed, self.scene = limits, seed, scene
         self._early: dict[float, float] = {}  # training loss after the short runs, by rate
         self._late: dict[float, float] = {}  # after the longer ones
-        self.scene = Scene(math.nan, math.nan, math.nan)
         self.reading: Reading | None = None
 
     def asking(self, rates: Sequence[float]) -> Asking:
@@ -64,9 +82,13 @@ class Coarse:
         yield from self._grow()
         best = self._leader(self._early)
         yield from self._train(self._around(best), self._short)
+        self._long = self._affordable_length()
         best = self._leader(self._early)
         for _ in range(SHIFTS):
+            count = len(self._late)
             yield from self._train(self._around(best, itself=True), self._long)
+            if len(self._late) == count:
+                break
             leader = leading_rate(self._late, self.scene)
             if leader is None:  # all of them failed over the longer way
                 leader = self._nearest(rounded(min(self._late) / 10, 4))
@@ -76,20 +98,55 @@ class Coarse:
         self.reading = self._read(best)
 
     def _read(self, best: float) -> Reading:
-        losses = mask_unstable(self._late)
-        if math.isinf(losses.get(best, math.inf)):
-            raise self.failure()
+        losses, steps = mask_unstable(self._late), self._long
+        if math.isinf(losses.get(best, math.inf)):  # the budget did not pay for any longer run
+            failed = {rate: loss for rate, loss in self._late.items() if math.isinf(loss)}
+            losses, steps = mask_unstable(self._early | failed), self._short
+            best = self._leader(losses)
         worst = max(self.scene.guess, losses[best])
         rate = vertex(losses, best, worst)
         low, high = self._limits
         edge = "low" if best <= low * (1 + SLACK) else "high" if best >= high * (1 - SLACK) else ""
-        learned = self.scene.learned(losses[best])
-        return Reading(rounded(min(max(rate, low), high), 6), self._long, learned, edge)
+        if edge == "high" and self._falls_straight(best):
+            raise self._unmoved(best)
+        if edge:
+            self._experiment.notes.append(
+                f"the best rate lies at the {edge}est one allowed, {best:.3g}, and may lie beyond: "
+                "widen `limits`"
+            )
+        learned = self.scene.learned(losses[best]) and self._is_clear(best)
+        rises = [
+            (min(loss, worst) - losses[best]) / math.log(one / best) ** 2
+            for one, loss in losses.items()
+            if one != best and MIN_FACTOR <= max(one / best, best / one) <= 2 * NEIGHBOUR
+        ]
+        curvature = max(0.0, min(rises, default=0.0))
+        clipped = rounded(min(max(rate, low), high), 6)
+        return Reading(clipped, steps, learned, curvature, edge)
+
+    def _falls_straight(self, rate: float) -> bool:
+        """Whether the loss still falls in a straight line: the rate has hardly begun to matter."""
+        losses = self._experiment.history.runs[self._run_at(rate).name].losses
+        first, second, third = (float(part.mean()) for part in np.array_split(losses, 3))
+        return second - third > STRAIGHT * (first - second) > 0
+
+    def _unmoved(self, best: float) -> SearchError:
+        """The error to raise where the highest rate allowed is still far too low."""
+        run = self._experiment.history.runs[self._run_at(best).name]
+        return SearchError(
+            f"nothing was learned up to the limit: at lr = {best:.3g}, the highest one allowed, "
+            f"the loss still falls in a straight line, from {run.losses[0]:.6g} to "
+            f"{run.losses[-1]:.6g} in {len(run.losses)} steps. Scale the loss, or widen `limits`."
+        )
 
     def _grow(self) -> Asking:
         """Add decades while the best rate is at the edge of the grid."""
         while True:
-            best, lowest, highest = self._leader(self._early, None), min(self._early), max(self._early)
+            best, lowest, highest = (
+                leading_rate(self._early, self.scene),
+                min(self._early),
+                max(self._early),
+            )
             if best is None:
                 rate, why = lowest / 10, "every coarse rate failed"
             elif best == lowest:
@@ -105,7 +162,9 @@ class Coarse:
                 self._experiment.notes.append(f"{why}, and lies at a limit: widen `limits`")
                 return
             if not self._experiment.pays(self._runs(new), self._short):
-                self._experiment.notes.append(f"{why}, and the budget does not pay for {new[0]:.3g}")
+                self._experiment.notes.append(
+                    f"{why}, and the budget does not pay for {new[0]:.3g}"
+                )
                 return
             self._experiment.notes.append(f"{why}: added {new[0]:.3g}")
             yield from self._train(new, self._short)
@@ -122,28 +181,46 @@ class Coarse:
         if not runs or (self._early and not self._experiment.pays(runs, until)):
             return
         yield from self._experiment.train("coarse", runs, self._experiment.sizes.steps, until)
-        for run in runs:
-            one = self._experiment.history.runs[run.name]
-            known[run.lr] = one.train
-        if math.isnan(self.scene.start):
-            self.scene = self._first_scene(runs)
-
-    def _first_scene(self, runs: Sequence[Run]) -> Scene:
         measured = [self._experiment.history.runs[run.name] for run in runs]
-        start = float(measured[0].losses[0])
-        # The lowest rate has moved least, so its losses scatter as the batches do.
-        error = end_level_stderr(measured[0].losses)
-        guess = start if self._guess is None else self._guess
-        return Scene(start, guess, error)
+        known |= {one.run.lr: one.train for one in measured}
+        if (
+            not self.scene.error
+        ):  # the lowest rate has moved least: its losses scatter as batches do
+            self.scene = replace(self.scene, error=end_level_stderr(measured[0].losses))
 
-    def _leader(self, losses: dict[float, float], default: float | None = math.nan) -> float | None:
+    def _affordable_length(self) -> int:
+        """The length of the longer runs: what is left pays for three, and for a shift of the best.
+
+        Where the grid did not have to grow, they are longer; never beyond what the plan holds.
+        """
+        sizes = self._experiment.sizes
+        left = int(self._experiment.left * sizes.steps / LONGER_RUNS)
+        most = min(self._long, sizes.steps)
+        return max(self._short, min(most, self._short + left))
+
+    def _is_clear(self, rate: float) -> bool:
+        """Whether a run learned more than its lower neighbour on the same batches, beyond noise."""
+        below = [one for one in self._late if one < rate and math.isfinite(self._late[one])]
+        return not below or self._gains(rate, self._run_at(max(below)).name)
+
+    def _gains(self, rate: float, other: str) -> bool:
+        """Whether a run ends below another one, by more than twice the error of the difference."""
+        runs = self._experiment.history.runs
+        losses, held = runs[self._run_at(rate).name].losses, runs[other].losses
+        count = max(1, round(END * len(losses)))
+        gained = (held[: len(losses)] - losses)[-count:]
+        return bool(gained.mean() > 2 * noise(gained) / math.sqrt(count))
+
+    def _run_at(self, rate: float) -> Run:
+        return self._runs([rate])[0]
+
+    def _leader(self, losses: Mapping[float, float]) -> float:
         best = leading_rate(losses, self.scene)
-        if best is None and default is not None:
+        if best is None:
             raise self.failure()
         return best
 
-    def _around(self, best: float | None, *, itself: bool = False) -> list[float]:
-        assert best is not None
+    def _around(self, best: float, *, itself: bool = False) -> list[float]:
         rates = [best / NEIGHBOUR, *([best] if itself else []), best * NEIGHBOUR]
         return [self._nearest(rate) for rate in within(rates, self._limits)]
 
@@ -157,7 +234,9 @@ class Coarse:
 
     def nothing_learned(self) -> SearchError:
         """The error to raise where no short run got below what guessing reaches."""
-        rows = "\n".join(f"  lr {rate:<8.3g} {loss:.4g}" for rate, loss in sorted(self._late.items()))
+        rows = "\n".join(
+            f"  lr {rate:<8.3g} {loss:.4g}" for rate, loss in sorted(self._late.items())
+        )
         return SearchError(
             f"nothing was learned within {self._long} steps at any rate: the training loss is "
             f"{self.scene.start:.4g} before, {self.scene.guess:.4g} for the best constant "
@@ -182,3 +261,8 @@ def within(rates: Iterable[float], limits: Limits, digits: int = 4) -> list[floa
     """
     near = (rounded(rate, digits) for rate in rates)
     return [rate for rate in near if limits[0] * 0.999 <= rate <= limits[1] * 1.001]
+
+
+def clip(rate: float, limits: tuple[float, float]) -> float:
+    """The nearest rate within the limits, rounded to three digits."""
+    return rounded(min(max(rate, limits[0]), limits[1]))

@@ -1,7 +1,7 @@
 """What strategies ask for, and who answers: runs up to a step, within budget and time."""
 
+import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -16,6 +16,7 @@ SHIM = False
 LONG = 1000
 """Runs of so many steps are asked for in parts; shorter ones are trained again after a kill."""
 
+
 class Experiment:
     """What one search may spend, and what it has measured: strategies train through it.
 
@@ -27,13 +28,13 @@ class Experiment:
     def __init__(self, sizes: Sizes, budget: float) -> None:
         self.sizes, self.budget = sizes, budget
         self.history, self.notes = History(), list[str]()
-        self._spent = Counter[str]()
+        self._spent: dict[str, float] = {}
         self._reserved = 0.0
 
     @property
     def spent(self) -> float:
         """What was spent so far, in full trainings."""
-        return self._spent.total()
+        return math.fsum(self._spent.values())
 
     @property
     def left(self) -> float:
@@ -76,7 +77,7 @@ class Experiment:
             cost=self.cost(runs, until, validate), ahead=ahead,
         )  # fmt: skip
         trace = yield question
-        self._spent[stage] += question.cost
+        self._spent[stage] = self._spent.get(stage, 0.0) + question.cost
         self.history.add(question, trace)
 
     def train_whole(self, stage: str, runs: Sequence[Run], steps: int) -> Asking:
@@ -98,7 +99,7 @@ class Experiment:
         """One row per stage: columns `SPENDING`."""
         planned = {stage.name: stage.cost for stage in plan.stages}
         rows = [
-            (stage, planned.get(stage, 0.0), self._spent[stage])
+            (stage, planned.get(stage, 0.0), self._spent.get(stage, 0.0))
             for stage in dict.fromkeys([*planned, *self._spent])
         ]
         return as_table(rows, SPENDING)

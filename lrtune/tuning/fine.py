@@ -1,15 +1,19 @@
 """The fine stage: whole trainings around the best peak, of which the best is kept."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from lrtune.analysis.prior import Prior
-from lrtune.analysis.short_runs import NEIGHBOUR, rounded
-from lrtune.analysis.surrogate import Belief, Surrogate
+from scipy.stats import norm
+
+from lrtune.analysis.prior import Belief, Prior
+from lrtune.analysis.short_runs import NEIGHBOUR
+from lrtune.analysis.surrogate import ANSWER, Surrogate
 from lrtune.errors import SearchError
 from lrtune.results.runs import Run
-from lrtune.schedules import Schedule
-from lrtune.tuning.coarse import Limits, within
+from lrtune.schedules import Feedback, Schedule
+from lrtune.tuning.coarse import Limits, clip, within
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking, Measured
 from lrtune.tuning.scoring import Scoring
@@ -18,6 +22,8 @@ FACTORS = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0)
 """The lecture's fine grid, as factors of the best rate so far."""
 
 WAVE = 2  # runs that are asked for together, whatever the number of workers
+APART = 0.6  # standard deviations of the belief, by which the first two peaks lie off its answer
+WIDTH = 0.75  # a belief in the best of some peaks, in units of the distance to its neighbour
 HOPELESS = 4  # whole runs that have learned nothing, after which the search gives up
 
 
@@ -31,16 +37,14 @@ class Wanted:
         steps: The length of a whole training.
         seed: The first seed; each run takes the next one.
         limits: The lowest and the highest rate to try.
-        prior: What other tasks tell about this schedule.
         min_gain: The search ends when another wave is expected to gain less, in score units.
     """
 
-    schedule: Schedule
+    schedule: Schedule | Feedback[Any]
     name: str
     steps: int
     seed: int
     limits: Limits
-    prior: Prior
     min_gain: float
 
 
@@ -48,9 +52,17 @@ class Fine:
     """Asks for whole trainings, a seed each; the best peak again, until more would gain little."""
 
     def __init__(
-        self, experiment: Experiment, wanted: Wanted, scoring: Scoring, belief: Belief
+        self,
+        experiment: Experiment,
+        wanted: Wanted,
+        scoring: Scoring,
+        belief: Belief,
+        prior: Callable[[], Prior],
+        *,
+        sure: bool = True,
     ) -> None:
-        self._experiment, self._wanted = experiment, wanted
+        self._sure = sure  # whether the belief rests on runs that had learned something
+        self._experiment, self._wanted, self._prior = experiment, wanted, prior
         self._scoring, self.belief = scoring, belief
         self.runs: list[Run] = []
         self.current: Run | None = None
@@ -67,9 +79,19 @@ class Fine:
     def surrogate(self) -> Surrogate:
         """What is believed of the best peak now."""
         measured = self.measured
+        scores = [float(score) for score in self._scoring.scores(measured)]
         rates = [one.run.lr for one in measured]
-        scores = [float(score) for score in self._scoring.scores(measured)] if measured else []
-        return Surrogate.fit(self.belief, self._wanted.prior, rates, scores)
+        # No run is much worse than guessing, so that is as far as a score rises above the best.
+        prior = self._prior().with_ceiling(self._scoring.room(measured))
+        known = dict(zip(rates, scores, strict=True))
+        best = min(known, key=known.__getitem__, default=math.nan)
+        apart = [abs(math.log(rate / best)) for rate in known if rate != best]
+        if not self._sure and apart and math.isfinite(known[best]):
+            # Short runs had learned nothing, so these trainings alone count.
+            spread = WIDTH * min(apart)
+            middle = math.log(best) - spread * norm.ppf(ANSWER)  # so that the best is the answer
+            return Surrogate.fit(Belief(float(middle), spread), prior)
+        return Surrogate.fit(self.belief, prior, rates, scores)
 
     def asking(self, first: Sequence[float] = ()) -> Asking:
         """Waves of two whole trainings; `first` are peaks to begin with."""
@@ -85,7 +107,7 @@ class Fine:
                 self.stopped = "gain"
                 return
 
-    def train_current(self, lr: float, schedule: Schedule) -> Asking:
+    def train_current(self, lr: float, schedule: Schedule | Feedback[Any]) -> Asking:
         """The user's present setting, as the first whole training."""
         wanted = self._wanted
         run = Run(f"current {lr:.6g}/{wanted.seed}", lr, schedule, wanted.seed)
@@ -114,8 +136,8 @@ class Fine:
             self.runs += runs
             yield from self._experiment.train_whole("fine", runs, self._wanted.steps)
 
-    def _beyond(self) -> float | None:
-        """The next peak beyond the grid, where its best run lies at the edge."""
+    def _beyond(self, factor: float = 1.25) -> float | None:
+        """The next peak beyond those tried, where the best of them lies at the edge."""
         good = [one for one in self.measured if not one.failed]
         if not good:
             rates = [one.run.lr for one in self.measured]
@@ -125,9 +147,9 @@ class Fine:
             best = good[int(scores.argmin())].run.lr
             rates = [one.run.lr for one in self.measured]
             if best == max(rates):
-                peak = best * 1.25
+                peak = best * factor
             elif best == min(rates):
-                peak = best / 1.25
+                peak = best / factor
             else:
                 return None
         inside = within([peak], self._wanted.limits, digits=3)
@@ -141,9 +163,20 @@ class Fine:
                 return []
             lowest = min(one.run.lr for one in measured)
             return within([lowest / NEIGHBOUR, lowest / 10], self._wanted.limits, digits=3)
-        best = self.surrogate.best_rate()
-        low, high = self._wanted.limits
-        return [rounded(min(max(best, low), high))] * WAVE
+        if measured:
+            best = self._clipped(self.surrogate.best_rate())
+            edge = None if self._sure else self._beyond(NEIGHBOUR)
+            return [best, best] if edge is None else [edge, best]
+        # The first wave lies on both sides, so far apart as the place of the best is uncertain.
+        return [self._clipped(self.surrogate.best_rate() * self._apart**side) for side in (-1, 1)]
+
+    @property
+    def _apart(self) -> float:
+        """The factor by which the first two peaks lie beside the best one believed of."""
+        return math.exp(APART * self.belief.sd)
+
+    def _clipped(self, peak: float) -> float:
+        return clip(peak, self._wanted.limits)
 
     def _run(self, peak: float, place: int) -> Run:
         seed = self._wanted.seed + len(self.runs) + place
@@ -182,4 +215,3 @@ class Fine:
             "Look at the labels, the loss and the optimizer: is the loss the right way round, do "
             "gradients reach the weights, do inputs and labels belong together?"
         )
-

@@ -76,7 +76,7 @@ class Measured:
         return math.inf if self.failed else end_level(self.losses)
 
     def loss(self, part: str = "selection") -> float:
-        """Its newest validation loss on that part, else its training loss; infinite if it failed."""
+        """Its newest validation loss on that part, else its training loss; inf if it failed."""
         if self.failed:
             return math.inf
         return self.validations[part][0] if part in self.validations else self.train

@@ -4,50 +4,32 @@ import math
 
 from lrtune.analysis.short_runs import NEIGHBOUR, mask_unstable, rounded, vertex
 from lrtune.results.runs import Run
-from lrtune.schedules import Schedule
-from lrtune.tuning.coarse import Limits, within
+from lrtune.tuning.coarse import within
 from lrtune.tuning.experiment import Experiment
+from lrtune.tuning.fine import Wanted
 from lrtune.tuning.history import Asking
 from lrtune.tuning.planning import SAMPLES
-from lrtune.tuning.scoring import Scoring
-
-UNTRAINED = Schedule("untrained()", lambda _progress: 0.0)
-
-
-def untrained_run(seed: int) -> Run:
-    """A run that changes no weight."""
-    return Run(f"untrained/{seed}", 1.0, UNTRAINED, seed)
 
 
 class HorizonReader:
     """Asks for whole runs of a horizon at three peaks, more while the best is at the edge."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        schedule: Schedule,
-        name: str,
-        limits: Limits,
-        seed: int,
-        scoring: Scoring,
-        horizon: int,
-    ) -> None:
-        self._experiment, self._schedule, self._name = experiment, schedule, name
-        self._limits, self._seed = limits, seed
-        self._scoring, self._horizon = scoring, horizon
+    def __init__(self, experiment: Experiment, wanted: Wanted, horizon: int, start: float) -> None:
+        self._experiment, self._wanted = experiment, wanted
+        self._horizon, self._start = horizon, start
         self._scores: dict[float, float] = {}
         self.rate: float | None = None  # the best peak for the horizon
 
     def asking(self, first: float) -> Asking:
         """Three peaks around the first answer; then on, towards the best."""
-        peaks = within([first / NEIGHBOUR, first, first * NEIGHBOUR], self._limits, digits=3)
+        peaks = within([first / NEIGHBOUR, first, first * NEIGHBOUR], self._wanted.limits, digits=3)
         yield from self._train(peaks)
         while self._scores:
             best = min(self._scores, key=self._scores.__getitem__)
             if math.isinf(self._scores[best]) or best == min(self._scores):
-                beyond = within([min(self._scores) / NEIGHBOUR], self._limits, digits=3)
+                beyond = within([min(self._scores) / NEIGHBOUR], self._wanted.limits, digits=3)
             elif best == max(self._scores):
-                beyond = within([best * NEIGHBOUR], self._limits, digits=3)
+                beyond = within([best * NEIGHBOUR], self._wanted.limits, digits=3)
             else:
                 break
             count = len(self._scores)
@@ -57,9 +39,10 @@ class HorizonReader:
         self.rate = self._read()
 
     def _train(self, peaks: list[float]) -> Asking:
+        wanted = self._wanted
         runs = [
-            Run(f"{self._name} {peak:.6g}/{self._seed} of {self._horizon}", peak, self._schedule,
-                self._seed)
+            Run(f"{wanted.name} {peak:.6g}/{wanted.seed} of {self._horizon}", peak,
+                wanted.schedule, wanted.seed)
             for peak in peaks
         ]  # fmt: skip
         sizes = self._experiment.sizes
@@ -77,4 +60,4 @@ class HorizonReader:
         best = min(losses, key=losses.__getitem__, default=None)
         if best is None or math.isinf(losses[best]):
             return None
-        return rounded(vertex(losses, best, worst=max(self._scoring.start, losses[best])), 6)
+        return rounded(vertex(losses, best, worst=max(self._start, losses[best])), 6)

@@ -12,10 +12,12 @@ DEFAULT_STEPS = 500  # the length of the training that an answer is for, in opti
 BUDGET = 4.0  # full trainings that a search may spend by default
 COARSE = 270  # updates of a coarse stage (docs/decisions/0014-the-coarse-stage.md)
 COARSE_SHARE = 1 / 20  # of a long training
+LONG_RUN = 60  # updates of the longer runs, where that can be had
 LENGTHENING = 4  # length of the runs around the best rate, in lengths of the coarse runs
 LEAST_SHORT = 3  # updates of the shortest run; with fewer there is no curve to read
 LEAST_HORIZON = 250  # whole runs of fewer steps are worth less than what other tasks tell
 HORIZON_RUNS = 4  # three rates, and one more where the best lies at the edge
+GROWTH = 1.5  # trainings besides the whole grid, for the coarse stage and a grid that grows
 SAMPLES = 200  # validation samples of a short run, at least
 
 
@@ -140,7 +142,13 @@ def make_plan(
     least = LEAST_SHORT * _weight(coarse) if coarse else 0
     if budget is None:
         short = 1 + least / steps  # of a very short training four are not enough for any answer
-        budget = float(max(BUDGET, math.ceil(short), math.ceil((grid + extra) * sizes.whole)))
+        budget = float(
+            max(
+                BUDGET,
+                math.ceil(short),
+                math.ceil((grid + extra) * sizes.whole + GROWTH * bool(grid)),
+            )
+        )
     most = positive_number("budget", budget) * steps * (1 + 1e-9)
     if most < max(least, 1):
         raise ArgumentError(
@@ -158,17 +166,20 @@ def make_plan(
     if horizon < LEAST_HORIZON:
         horizon = 0
         usual = usual if whole or not coarse else most  # nothing else to spend it on
-    short = int(usual / _weight(coarse)) if coarse else 0
-    short = max(1, min(short, steps // LENGTHENING)) if coarse else 0
+    short = max(1, min(int(usual / _weight(coarse)), steps // LENGTHENING)) if coarse else 0
+    long = min(steps, max(LENGTHENING * short, min(LONG_RUN, int(usual / 4)))) if coarse else 0
     stages = [
-        Stage("coarse", coarse + 5, LENGTHENING * short, sizes.updates(short * _weight(coarse))),
+        Stage("coarse", coarse + 5, long, sizes.updates(usual)),
         Stage("horizons", 3, horizon, 3 * sizes.updates(horizon)),
         Stage("fine", whole, steps, whole * sizes.whole),
     ]
     kept = [one for one in stages if one.steps and one.runs and one.cost]
-    return Plan(sizes, budget, tuple(kept), short, LENGTHENING * short, horizon)
+    return Plan(sizes, budget, tuple(kept), short, long, horizon)
 
 
 def _weight(coarse: int) -> int:
-    """The updates of a coarse stage, in lengths of its short runs: grid, growth, longer runs."""
+    """The updates of a coarse stage, in lengths of its short runs.
+
+    The grid, its growth by one, two between; three longer runs, and a fourth.
+    """
     return coarse + 3 + 4 * (LENGTHENING - 1) + 1

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 
 from lrtune.results.runs import Run
-from lrtune.tuning.answer import clip
 from lrtune.tuning.candidates import Candidate, ParameterSampler
+from lrtune.tuning.coarse import clip
 from lrtune.tuning.contest import Contest
 from lrtune.tuning.contest_plan import ComparisonPlan, short_samples
 from lrtune.tuning.experiment import Experiment

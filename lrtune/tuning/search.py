@@ -3,33 +3,36 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-from lrtune.analysis.prior import Prior, known_schedules, prior
+from lrtune.analysis.curves import end_level_stderr
+from lrtune.analysis.prior import Belief, Prior, known_schedules, prior
 from lrtune.analysis.scores import Scale
-from lrtune.analysis.short_runs import rounded
-from lrtune.analysis.surrogate import Belief, Surrogate
+from lrtune.analysis.short_runs import Scene, rounded
+from lrtune.analysis.surrogate import Surrogate
 from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import SearchResult
-from lrtune.results.runs import Shape
+from lrtune.results.runs import Shape, as_shape
 from lrtune.results.serialization import manifest
-from lrtune.schedules import Schedule, as_schedule, parse
+from lrtune.schedules import FEEDBACK, Feedback, Schedule, parse
 from lrtune.schedules.registry import registered_name, schedule_text
-from lrtune.task.data import count_examples
 from lrtune.task.task import Task, checked_task
 from lrtune.training import Evaluate, Evaluator
 from lrtune.tuning.answer import assemble, attach
-from lrtune.tuning.coarse import Coarse, Limits
+from lrtune.tuning.coarse import Coarse, Limits, untrained_run
 from lrtune.tuning.experiment import Clock, Experiment, ask_all
 from lrtune.tuning.fine import FACTORS, Fine, Wanted
-from lrtune.tuning.horizons import HorizonReader, untrained_run
 from lrtune.tuning.history import Asking, Measured, Question
+from lrtune.tuning.horizons import HorizonReader
 from lrtune.tuning.planning import DEFAULT_STEPS, Plan, Sizes, make_plan
 from lrtune.tuning.scoring import Baseline, Scoring
 
 COARSE = (0.1, 0.01, 0.001, 0.0001)
 LIMITS = (1e-7, 10.0)
+LEAST_START = 8  # losses before training, whose mean is held against those after it
+LEAST_SHARE = 1e-3  # shares of the fall that differ by less are equal
+LEAST_NOISE = 0.01  # two seeds of a run differ by such a share of the fall at least
 AROUND = 2.0  # a rate that the user knows about is believed up to this factor
 
 
@@ -116,18 +119,23 @@ def search(
     >>> 0.1 < found.lr < 0.5, found.schedule, found.stopped
     (True, 'constant()', 'budget')
     """
-    setting = _setting(
-        task, steps, schedule, budget, min_gain, coarse, fine, limits, seed, current, around,
-        evaluate,
+    if task is None and evaluate is None:
+        raise ArgumentError("got neither a task nor evaluate. Pass lrtune.Task(model, train).")
+    setting = make_setting(
+        task, steps=steps, schedule=schedule, budget=budget, min_gain=min_gain, coarse=coarse,
+        fine=fine, limits=limits, seed=seed, current=current, around=around,
     )  # fmt: skip
     strategy = RateSearch(setting, rate_only=rate_only)
-    trained = evaluate if evaluate is not None else Evaluator(checked_task(task))
+    trained = Evaluator(task) if evaluate is None and task is not None else evaluate
+    assert trained is not None, "either a task or an evaluator was given"
 
     def told(question: Question) -> None:
         if progress is not None:
             lr = strategy.surrogate.best_rate() if strategy.has_answer else None
             spent = strategy.experiment.spent
-            progress(Event(question.stage, spent, setting.plan.cost, lr, schedule_text(setting.schedule)))
+            progress(
+                Event(question.stage, spent, setting.plan.cost, lr, schedule_text(setting.schedule))
+            )
 
     clock = Clock(time_limit)
     stopped = ask_all(
@@ -178,7 +186,7 @@ def sizes_of(task: Task | None, steps: int) -> Sizes:
     if task is None or not task.has_validation:
         return Sizes(steps)
     counts = task.val_counts
-    return Sizes(steps, count_examples(task._first), counts["selection"], counts.get("test", 0))
+    return Sizes(steps, task.batch_examples, counts["selection"], counts.get("test", 0))
 
 
 @dataclass(frozen=True)
@@ -186,7 +194,7 @@ class Setting:
     """Everything that a search was asked for, checked."""
 
     plan: Plan
-    schedule: Schedule
+    schedule: Schedule | Feedback[Any]
     name: str
     prior: Prior
     coarse: tuple[float, ...]
@@ -196,7 +204,7 @@ class Setting:
     min_gain: float
     scale: Scale
     kind: str
-    current: tuple[float, Schedule] | None = None
+    current: tuple[float, Schedule | Feedback[Any]] | None = None
     around: float | None = None
     adapts_rate: bool = False
     guess: Callable[[str], Any] = field(default=lambda _part: None)
@@ -207,35 +215,34 @@ class Setting:
         return self.plan.sizes.steps
 
 
-
-def _setting(
+def make_setting(
     task: Task | None,
+    *,
     steps: int,
-    schedule: str | Shape | None,
-    budget: float | None,
-    min_gain: float,
-    coarse: Sequence[float],
-    fine: Sequence[float] | Literal["grid"] | None,
-    limits: Limits,
-    seed: int,
-    current: tuple[float, str] | None,
-    around: float | None,
-    evaluate: Evaluate | None,
+    schedule: str | Shape | None = None,
+    budget: float | None = None,
+    min_gain: float = 0.02,
+    coarse: Sequence[float] = COARSE,
+    fine: Sequence[float] | Literal["grid"] | None = None,
+    limits: Limits = LIMITS,
+    seed: int = 0,
+    current: tuple[float, str] | None = None,
+    around: float | None = None,
 ) -> Setting:
-    """Everything that a search was asked for, after a check."""
-    if task is None and evaluate is None:
-        raise ArgumentError("got neither a task nor evaluate. Pass lrtune.Task(model, train).")
+    """Everything that a search was asked for, after a check; see `search`."""
     if task is not None:
         checked_task(task)
+    whole_number("steps", steps, least=1)
     whole_number("seed", seed, least=0)
     if not 0 <= min_gain < math.inf:
         raise ArgumentError(f"min_gain={min_gain!r}; expected a number >= 0, such as 0.02.")
     coarse, factors, limits = _checked_grids(coarse, fine, limits)
     if around is not None:
         _inside("around", around, limits)
-    shape = parse(first_schedule(steps)) if schedule is None else as_shape(schedule)
+    shape = _shape(first_schedule(steps) if schedule is None else schedule)
+    present = None
     if current is not None:
-        current = (_inside("the current rate", current[0], limits), as_shape(current[1]))
+        present = (_inside("the current rate", current[0], limits), _shape(current[1]))
     name = registered_name(shape) or "schedule"
     adapts = task is not None and task.adapts_rate
     planned = make_plan(
@@ -249,7 +256,7 @@ def _setting(
         fine=factors, limits=limits, seed=seed, min_gain=min_gain,
         scale=Scale(None) if kind is None else kind.scale,
         kind="" if kind is None else kind.words,
-        current=current, around=around, adapts_rate=adapts,
+        current=present, around=around, adapts_rate=adapts,
         guess=(lambda _part: None) if task is None else task.guess,
     )  # fmt: skip
 
@@ -259,9 +266,11 @@ def first_schedule(steps: int) -> str:
     return min(known_schedules(steps), key=lambda name: prior(name, steps).score)
 
 
-def as_shape(schedule: str | Shape) -> Schedule:
+def _shape(schedule: str | Shape) -> Schedule | Feedback[Any]:
     """A schedule from its text, or from a function of progress."""
-    return parse(schedule) if isinstance(schedule, str) else as_schedule(schedule)
+    if isinstance(schedule, str):
+        return FEEDBACK[schedule]() if schedule in FEEDBACK else parse(schedule)
+    return as_shape(schedule)
 
 
 def _grid_runs(fine: Sequence[float] | Literal["grid"] | None) -> int:
@@ -309,6 +318,10 @@ class RateSearch:
         self.coarse: Coarse | None = None
         self.fine: Fine | None = None
         self.stopped = "budget"
+        self._wanted = Wanted(
+            setting.schedule, setting.name, setting.steps, setting.seed, setting.limits,
+            setting.min_gain,
+        )  # fmt: skip
 
     @property
     def has_answer(self) -> bool:
@@ -321,16 +334,42 @@ class RateSearch:
         return [] if self.fine is None else self.fine.measured
 
     @property
+    def current(self) -> Measured | None:
+        """The training of the user's present setting, where it was made."""
+        run = None if self.fine is None else self.fine.current
+        return None if run is None else self.experiment.history.runs.get(run.name)
+
+    @property
     def surrogate(self) -> Surrogate:
         """What is believed of the best peak now."""
         assert self.belief is not None, "there is no answer yet"
         if self.fine is not None:
             return self.fine.surrogate
-        return Surrogate.fit(self.belief, self.setting.prior)
+        return Surrogate.fit(self.belief, self.prior)
+
+    @property
+    def prior(self) -> Prior:
+        """What other tasks tell; where scores are shares, in the numbers of this task."""
+        prior = self.setting.prior
+        if not self._sure:  # the usual interval is that of tasks whose short runs had learned
+            prior = replace(prior, interval=1.0)
+        if self.setting.scale.floor is not None:
+            return prior
+        runs = self.experiment.history.runs.values()
+        fall = self.scoring.start - min((one.train for one in runs), default=math.nan)
+        if not fall > 0:
+            return prior
+        noise = max(
+            (end_level_stderr(one.losses) for one in self.whole if not one.failed), default=0
+        )
+        reading = None if self.coarse is None else self.coarse.reading
+        curvature = 0.0 if reading is None else reading.curvature / fall
+        return prior.in_shares(max(curvature, LEAST_SHARE), max(noise / fall, LEAST_NOISE))
 
     def asking(self) -> Asking:
         """The stages, one after the other."""
         setting = self.setting
+        yield from self._measure_start()
         if setting.adapts_rate:
             self.belief = Belief.around(1.0, 1.01)
             self.experiment.notes.append("the optimizer sets its own rate, so lr stays 1")
@@ -344,21 +383,37 @@ class RateSearch:
         yield from self._train_horizon()
         yield from self._train_whole()
 
+    @property
+    def _sure(self) -> bool:
+        """Whether the first answer rests on runs that had learned something, or on the user."""
+        return self.coarse is None or self.coarse.reading is None or self.coarse.reading.learned
+
+    def _measure_start(self) -> Asking:
+        """A run that changes no weight: what the loss is before training.
+
+        Where guessing is known, one step is enough; else it is what the others are held against.
+        """
+        setting = self.setting
+        known = setting.guess("train")
+        until = min(setting.steps, 1 if known is not None else max(setting.plan.short, LEAST_START))
+        run = untrained_run(setting.seed)
+        yield from self.experiment.train("before", [run], setting.steps, until)
+        losses = self.experiment.history.runs[run.name].losses
+        start = float(losses.mean()) if len(losses) else math.nan
+        self.scoring.start = start
+        guess = start if known is None else known.loss
+        self._scene = Scene(start, guess, end_level_stderr(losses))
+
     def _find_first_answer(self) -> Asking:
         setting, plan = self.setting, self.setting.plan
         whole = plan["fine"]
         self.experiment.set_aside(whole.cost if whole else 0.0)
-        guess = setting.guess("train")
-        self.coarse = Coarse(
-            self.experiment, plan.short, plan.long, setting.limits, setting.seed,
-            None if guess is None else guess.loss,
-        )  # fmt: skip
+        self.coarse = Coarse(self.experiment, plan, setting.limits, setting.seed, self._scene)
         yield from self.coarse.asking(setting.coarse)
         self.experiment.set_aside(0.0)
         reading = self.coarse.reading
         assert reading is not None, "the coarse stage ends with a reading, or raises"
-        self.scoring.start = self.coarse.scene.start
-        self.belief = setting.prior.belief(reading.rate, reading.steps)
+        self.belief = setting.prior.belief(reading.rate, reading.steps, learned=reading.learned)
 
     def _train_horizon(self) -> Asking:
         """Whole runs of the schedule, compressed, at three rates around the first answer."""
@@ -367,10 +422,7 @@ class RateSearch:
             return
         whole = setting.plan["fine"]
         self.experiment.set_aside(whole.cost if whole else 0.0)
-        reader = HorizonReader(
-            self.experiment, setting.schedule, setting.name, setting.limits, setting.seed,
-            self.scoring, horizon,
-        )  # fmt: skip
+        reader = HorizonReader(self.experiment, self._wanted, horizon, self.scoring.start)
         yield from reader.asking(self.surrogate.best_rate())
         self.experiment.set_aside(0.0)
         if reader.rate is not None:
@@ -381,12 +433,15 @@ class RateSearch:
         setting = self.setting
         assert self.belief is not None, "whole trainings follow the first answer"
         yield from self._measure_guess()
-        wanted = Wanted(
-            setting.schedule, setting.name, setting.steps, setting.seed, setting.limits,
-            setting.prior, setting.min_gain,
-        )  # fmt: skip
         eta0 = self.surrogate.best_rate()
-        self.fine = Fine(self.experiment, wanted, self.scoring, self.belief)
+        self.fine = Fine(
+            self.experiment,
+            self._wanted,
+            self.scoring,
+            self.belief,
+            lambda: self.prior,
+            sure=self._sure,
+        )
         if setting.current is not None:
             yield from self.fine.train_current(*setting.current)
         if setting.fine == "grid":
@@ -405,7 +460,8 @@ class RateSearch:
             self.scoring.guess = Baseline(known.loss, known.stderr, known=True)
         else:
             runs = [untrained_run(setting.seed)]
-            yield from self.experiment.train("before", runs, setting.steps, 1, validate=None)
+            until = max(1, self.experiment.history.trained(runs[0]))
+            yield from self.experiment.train("before", runs, setting.steps, until, validate=None)
             one = self.experiment.history.runs[runs[0].name]
             self.scoring.guess = Baseline(one.loss(), one.stderr(), known=False)
 
@@ -414,6 +470,5 @@ class RateSearch:
         if self.fine is not None and self.fine.measured:
             if not any(map(self.scoring.learned, self.fine.measured)):
                 raise self.fine.failure()
-        elif self.coarse is not None and self.coarse.reading is not None:
-            if not self.coarse.reading.learned:
-                raise self.coarse.nothing_learned()
+        elif self.coarse is not None and not self._sure:
+            raise self.coarse.nothing_learned()

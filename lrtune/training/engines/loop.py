@@ -11,7 +11,8 @@ from lrtune.results.runs import Run, Validation
 from lrtune.schedules.torch_schedulers import set_momentum
 from lrtune.task.data import Batch, tensors_of
 from lrtune.task.random_state import seed_everything
-from lrtune.task.task import Task, TrainState
+from lrtune.task.states import TrainState
+from lrtune.task.task import Task
 from lrtune.training.engines import StepSettings
 
 

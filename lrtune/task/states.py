@@ -1,0 +1,40 @@
+"""`TrainState`: everything that training changes in one run."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lrtune.task.cloning import deepcopy_module
+from lrtune.task.optimizers import MakeOptimizer
+
+Loss = Callable[..., Tensor]
+
+
+@dataclass
+class TrainState:
+    """Everything that training changes in one run: model, optimizer, and the loss module."""
+
+    model: nn.Module
+    loss: Loss
+    optimizer: Optimizer
+
+
+def copy_state(state: TrainState, make: MakeOptimizer, lr: float) -> TrainState:
+    """Return a copy of a state, with the same optimizer state but the peak rate `lr`.
+
+    Args:
+        state: What is copied.
+        make: Makes an optimizer of this kind for a model and a rate.
+        lr: The peak rate of the copy.
+    """
+    model, loss = deepcopy_module((state.model, state.loss))
+    optimizer = make(model, lr)
+    # load_state_dict also overwrites the rates, and takes over the tensors that it is given.
+    rates = [group["lr"] for group in optimizer.param_groups]
+    optimizer.load_state_dict(copy.deepcopy(state.optimizer.state_dict()))
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    return TrainState(model, loss, optimizer)
