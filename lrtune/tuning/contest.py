@@ -12,7 +12,7 @@ from lrtune.analysis.scores import Scale
 from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import SearchResult
 from lrtune.results.runs import Run, Shape
-from lrtune.schedules import parse
+from lrtune.schedules import FEEDBACK, parse
 from lrtune.schedules.registry import registered_name
 from lrtune.task.task import Task, checked_task
 from lrtune.tuning.candidates import Candidate, Named, known_of, resolve, same
@@ -146,7 +146,7 @@ def _length(searched: SearchResult | None, steps: int | None) -> int:
 
 def _reference(text: str, named: Sequence[Named]) -> Named:
     """The recommended schedule: one of those that were given, or what its text stands for."""
-    for one in named:
+    for one in [*named, *(Named(name, make()) for name, make in FEEDBACK.items())]:
         if text in (one.name, repr(one.shape)):
             return one
     try:
