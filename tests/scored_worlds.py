@@ -15,6 +15,7 @@ from lrtune.schedules.registry import schedule_text
 from lrtune.testing import Bowl
 
 ROWS = 12  # recorded losses of a run
+BEST = 0.1  # the best peak of the trapezoid
 
 LOGS = Task(
     Bowl(4.0), [None], objective=lambda model, _: model(), floor=0.0, optimizer=SGD, device="cpu"
@@ -29,6 +30,8 @@ SHARES = Task(
 
 class World:
     """Runs end at exp(effect of the schedule + that of the seed + the run's noise) + constant.
+
+    Each schedule has its best peak where other tasks have it, and a parabola around it.
 
     Args:
         effects: Text of a schedule to its effect, or a function of text and steps.
@@ -68,7 +71,8 @@ class World:
         random = np.random.default_rng(zlib.crc32(f"{self.key} {text} {run.seed} {steps}".encode()))
         block = np.random.default_rng([self.key, run.seed]).normal() * self.seeds
         own = random.normal() * self.noise / math.sqrt(2)
-        return self.effects(text, steps) + block + own
+        distance = math.log(run.lr / (BEST * prior(text, steps).peak))
+        return self.effects(text, steps) + block + own + 0.2 * distance**2
 
     def __call__(self, runs, steps, *, stage, validate=None, until=None):
         until = until or steps

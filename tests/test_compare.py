@@ -1,5 +1,6 @@
 """Comparisons in worlds whose truth is known, and on a real task."""
 
+import dataclasses
 import json
 import math
 import warnings
@@ -86,6 +87,10 @@ def test_what_seeds_can_show_is_said_before_anything_trains():
     reach = prior("wsd", 200).paired * 1.943 / math.sqrt(3)
     assert f"a difference of about {amount(reach, LOGS.loss_kind.scale)}" in plan.notes[1]
     assert compare(World(EFFECTS)).notes[:2] == plan.notes
+    shares = plan_comparison(SHARES, 0.1, schedules=["wsd"], steps=200, budget=6)
+    assert shares.notes[1].endswith("depends on the noise of this task")
+    shares = plan_comparison(SHARES, search(World(EFFECTS)), schedules=["wsd"])
+    assert "% of the fall in the final loss; smaller ones will be ties" in shares.notes[1]
 
 
 # --- what is trained ------------------------------------------------------------------------------
@@ -118,6 +123,16 @@ def test_missing_runs_of_the_recommended_schedule_are_trained():
     seeds = {name: {s for n, _, s, _ in world.trained() if n == name} for name in EFFECTS}
     assert len(seeds["wsd"]) == 3
     assert seeds["trapezoid"] < seeds["wsd"]
+
+
+def test_a_training_far_from_the_recommended_peak_is_not_compared_with():
+    world = World(EFFECTS)
+    found = search(world)
+    runs = found.runs.assign(lr=found.runs["lr"].where(found.runs["seed"] != 1, 4 * found.lr))
+    compare(world, dataclasses.replace(found, runs=runs), budget=8)
+    rates = {lr for _, lr, *_ in world.trained()}
+    assert max(rates) < 2 * found.lr
+    assert {seed for name, _, seed, _ in world.trained() if name == "wsd"} == {0, 2, 3}
 
 
 @pytest.mark.parametrize(("budget", "seeds"), [(6, 3), (5.9, 2), (4, 2), (9, 3)])
@@ -411,7 +426,8 @@ def test_a_search_for_a_function_of_ones_own_needs_it_again():
     with pytest.raises(ArgumentError, match="it has to be in schedules"):
         compare(world, found)
     ranked = compare(world, found, schedules=[mine, "wsd"])
-    assert (ranked.schedule, row(ranked, "mine")["cost"]) == ("mine", 0.0)
+    assert (ranked.schedule, row(ranked, "mine")["runs"]) == ("mine", 3)
+    assert row(ranked, "mine")["cost"] < 3, "some are those of the search"
 
 
 @pytest.mark.parametrize(
@@ -532,6 +548,19 @@ def test_on_a_real_task_it_hands_out_code_that_gives_the_rates_it_trained_with()
         scope["scheduler"].step()
     schedule = schedules.parse(ranked.call)
     assert rates == pytest.approx([ranked.lr * m for m in schedules.multipliers(schedule, 48)])
+
+
+def test_a_study_trains_nothing_twice(tmp_path):
+    task, trained, answers = bowl(4.0, noise=0.1), [], []
+    for _ in range(2):
+        study = lrtune.Study(f"sqlite:///{tmp_path}/study.db", task)
+        given = {"evaluate": study.evaluate}
+        found = lrtune.search(task, steps=64, schedule="trapezoid", **given)
+        answers.append(lrtune.compare(task, found, schedules=["wsd"], **given).to_json())
+        trained.append(study.trained)
+    assert trained[0] > 6
+    assert trained[1] == 0
+    assert answers[0] == answers[1]
 
 
 def test_ones_own_training_loop_needs_no_task():

@@ -21,6 +21,7 @@ from lrtune.tuning.history import Measured
 from lrtune.tuning.planning import BUDGET, DEFAULT_STEPS, Sizes
 from lrtune.tuning.search import LIMITS, first_schedule, sizes_of
 
+FAR = 3.0  # further from its peak than this factor, a rival would not show what it can do
 LEAST_SEEDS = 2  # with one nothing shows how much a difference varies
 
 Schedules = Sequence[str | Shape] | Mapping[str, str | Shape]
@@ -160,7 +161,7 @@ def _reference(text: str, named: Sequence[Named]) -> Named:
 
 
 def reusable(found: SearchResult, shape: Shape, seeds: int) -> list[tuple[Measured, float]]:
-    """The whole trainings of a search's schedule, those nearest to its peak first; and their ratio.
+    """The whole trainings of a search's schedule near its peak, the nearest first; and their ratio.
 
     Where the search has no validation data, the training loss is what selects.
     """
@@ -171,7 +172,8 @@ def reusable(found: SearchResult, shape: Shape, seeds: int) -> list[tuple[Measur
         & (found.runs["outcome"] == "FINISHED")
     ]
     distance = np.abs(np.log(rows["lr"] / found.lr))
-    rows = rows.assign(distance=distance).sort_values(["distance", "seed"], kind="stable")
+    rows = rows.assign(distance=distance)[distance <= math.log(FAR)]
+    rows = rows.sort_values(["distance", "seed"], kind="stable")
     rows = rows.drop_duplicates("seed").head(seeds)
     return [(_measured(row, shape), row.lr / found.lr) for row in rows.itertuples()]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrtune.analysis.paired import PRIOR, Paired
+from lrtune.analysis.prior import PAIRED
 from lrtune.analysis.scores import Scale
 from lrtune.tuning.contest import LEAST_SEEDS, Contest
 from lrtune.tuning.planning import LEAST_HORIZON, SAMPLES, Plan, Sizes, Stage
@@ -106,14 +107,29 @@ def _notes(contest: Contest, plan: Plan, seeds: int, rivals: int) -> Iterator[st
 
 def _shown(contest: Contest, seeds: int, rivals: int) -> str:
     """The difference that so many seeds can show."""
-    if contest.scale.floor is None:
+    spread, free = _known_spread(contest, rivals)
+    free += min(PRIOR - free, (rivals - 1) * (seeds - 1))
+    if math.isnan(spread):
         return "what differences so many seeds can show depends on the noise of this task"
-    spread = float(np.mean([one.prior.paired for one in contest.rivals[:rivals]]))
-    reach = Paired(0.0, spread, PRIOR + seeds - 1, seeds).reach(rivals)
+    reach = Paired(0.0, spread, free + seeds - 1, seeds).reach(rivals)
     return (
         f"{seeds} seeds can show a difference of about {amount(reach, contest.scale)} in the final "
         "loss; smaller ones will be ties"
     )
+
+
+def _known_spread(contest: Contest, rivals: int) -> tuple[float, float]:
+    """The spread of one seed's difference, and for how many degrees of freedom it counts."""
+    if contest.scale.floor is not None:
+        return float(np.mean([one.prior.paired for one in contest.rivals[:rivals]])), PRIOR
+    whole = list(contest.trained.values())
+    if len(whole) < LEAST_SEEDS:
+        return math.nan, 0
+    start = float(np.mean([one.losses[0] for one in whole]))
+    shares = contest.scale.scores(
+        [one.loss() for one in whole], start, min(one.loss() for one in whole)
+    )
+    return PAIRED * float(np.std(shares, ddof=1)), 0
 
 
 def amount(difference: float, scale: Scale) -> str:
