@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from torch.optim import SGD
 
+import lrtune
 from lrtune import Task
 from lrtune.analysis.prior import prior
-from lrtune.results import Trace
+from lrtune.results import SearchResult, Trace
 from lrtune.results.schema import RUNS, TRACE, VALIDATIONS, as_table
 from lrtune.schedules.registry import schedule_text
 from lrtune.testing import Bowl
@@ -108,3 +109,34 @@ def drawn_effects(names, steps, key):
     return {name: one.score + one.spread * random.normal() for name, one in known.items()} | {
         "trapezoid": 0.0
     }
+
+
+EFFECTS = {
+    "trapezoid": 0.0,
+    "wsd": 0.05,
+    "constant": 0.3,
+    "linear": 0.1,
+    "cosine": 0.15,
+    "rex": 0.1,
+}
+LONG = 4690
+
+
+def compare(world, found=0.1, *, task=LOGS, **settings):
+    """A comparison in a world: of wsd, with what holds three seeds of it, unless told otherwise."""
+    given = {"schedules": ["wsd"], "budget": 6}
+    given |= {} if isinstance(found, SearchResult) else {"steps": 200}
+    return lrtune.compare(task, found, evaluate=world, **(given | settings))
+
+
+def search(world, **settings):
+    """What a search finds in a world, whose counts begin again after it."""
+    given = {"steps": 200, "schedule": "trapezoid", "min_gain": 0.0} | settings
+    found = lrtune.search(LOGS, evaluate=world, **given)
+    world.calls, world.updates = [], {}
+    return found
+
+
+def row(ranked, name):
+    """What the table says of a schedule."""
+    return ranked.table.set_index("schedule").loc[name]

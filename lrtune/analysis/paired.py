@@ -13,6 +13,7 @@ from lrtune.analysis.fitted import fitted
 
 LEVEL = 0.9  # by convention: every interval of lrtune is a 90 % interval
 NORMAL = float(stats.norm.ppf((1 + LEVEL) / 2))  # by definition: its half width, in standard errors
+LEAST = 2  # by definition: seeds for a statement; with one nothing shows how much they vary
 PRIOR = fitted("paired_prior")
 DRAWS = 500  # by convention: enough for the ends of a 90 % interval
 

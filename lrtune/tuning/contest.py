@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lrtune.analysis.paired import LEAST
 from lrtune.analysis.scores import Scale
 from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import SearchResult
@@ -22,7 +23,6 @@ from lrtune.tuning.planning import BUDGET, DEFAULT_STEPS, Sizes
 from lrtune.tuning.search import LIMITS, first_schedule, sizes_of
 
 FAR = 3.0  # further from its peak than this factor, a rival would not show what it can do
-LEAST_SEEDS = 2  # with one nothing shows how much a difference varies
 
 Schedules = Sequence[str | Shape] | Mapping[str, str | Shape]
 """Names, calls and functions of progress; or names of the user's own to these."""
@@ -127,7 +127,7 @@ def make_contest(
 
 
 def _check_numbers(seeds: int, seed: int | None, samples: int, budget: float) -> None:
-    whole_number("seeds", seeds, least=LEAST_SEEDS)
+    whole_number("seeds", seeds, least=LEAST)
     whole_number("seed", 0 if seed is None else seed, least=0)
     whole_number("samples", samples, least=0)
     if not 0 <= budget < math.inf:
