@@ -7,14 +7,16 @@ import numpy as np
 import pandas as pd
 from torch.optim import SGD
 
+import lrtune
 from lrtune import Task
 from lrtune.analysis.prior import prior
-from lrtune.results import Trace
+from lrtune.results import SearchResult, Trace
 from lrtune.results.schema import RUNS, TRACE, VALIDATIONS, as_table
 from lrtune.schedules.registry import schedule_text
 from lrtune.testing import Bowl
 
 ROWS = 12  # recorded losses of a run
+BEST = 0.1  # the best peak of the trapezoid
 
 LOGS = Task(
     Bowl(4.0), [None], objective=lambda model, _: model(), floor=0.0, optimizer=SGD, device="cpu"
@@ -29,6 +31,8 @@ SHARES = Task(
 
 class World:
     """Runs end at exp(effect of the schedule + that of the seed + the run's noise) + constant.
+
+    Each schedule has its best peak where other tasks have it, and a parabola around it.
 
     Args:
         effects: Text of a schedule to its effect, or a function of text and steps.
@@ -68,7 +72,8 @@ class World:
         random = np.random.default_rng(zlib.crc32(f"{self.key} {text} {run.seed} {steps}".encode()))
         block = np.random.default_rng([self.key, run.seed]).normal() * self.seeds
         own = random.normal() * self.noise / math.sqrt(2)
-        return self.effects(text, steps) + block + own
+        distance = math.log(run.lr / (BEST * prior(text, steps).peak))
+        return self.effects(text, steps) + block + own + 0.2 * distance**2
 
     def __call__(self, runs, steps, *, stage, validate=None, until=None):
         until = until or steps
@@ -104,3 +109,34 @@ def drawn_effects(names, steps, key):
     return {name: one.score + one.spread * random.normal() for name, one in known.items()} | {
         "trapezoid": 0.0
     }
+
+
+EFFECTS = {
+    "trapezoid": 0.0,
+    "wsd": 0.05,
+    "constant": 0.3,
+    "linear": 0.1,
+    "cosine": 0.15,
+    "rex": 0.1,
+}
+LONG = 4690
+
+
+def compare(world, found=0.1, *, task=LOGS, **settings):
+    """A comparison in a world: of wsd, with what holds three seeds of it, unless told otherwise."""
+    given = {"schedules": ["wsd"], "budget": 6}
+    given |= {} if isinstance(found, SearchResult) else {"steps": 200}
+    return lrtune.compare(task, found, evaluate=world, **(given | settings))
+
+
+def search(world, **settings):
+    """What a search finds in a world, whose counts begin again after it."""
+    given = {"steps": 200, "schedule": "trapezoid", "min_gain": 0.0} | settings
+    found = lrtune.search(LOGS, evaluate=world, **given)
+    world.calls, world.updates = [], {}
+    return found
+
+
+def row(ranked, name):
+    """What the table says of a schedule."""
+    return ranked.table.set_index("schedule").loc[name]

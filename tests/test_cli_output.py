@@ -16,8 +16,8 @@ from lrtune.cli import options, progress
 from lrtune.cli.answers import print_results
 from lrtune.reporting.statements import PEAK
 from lrtune.results import ComparisonResult
+from lrtune.tuning.experiment import Event
 from lrtune.tuning.planning import Sizes, make_plan
-from lrtune.tuning.search import Event
 
 
 def printed(capsys, results, **more):

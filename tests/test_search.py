@@ -16,6 +16,7 @@ from lrtune.errors import ArgumentError, SearchError
 from lrtune.results import read
 from lrtune.testing import Bowl, bowl
 from lrtune.tuning.planning import make_plan
+from lrtune.tuning.settings import sizes_of
 from tests.sampling import law
 from tests.worlds import Interrupted, World
 
@@ -307,7 +308,7 @@ def test_a_result_is_the_same_after_json():
 
 @law(few=5, cases=100, steps=st.integers(1, 10**6), budget=st.floats(0.02, 20.0))
 def test_a_plan_stays_within_its_budget_or_says_how_much_it_needs(steps, budget):
-    sizes = lrtune.tuning.search.sizes_of(None, steps)
+    sizes = sizes_of(None, steps)
     try:
         planned = make_plan(sizes, budget)
     except ArgumentError as error:

@@ -4,7 +4,8 @@ from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import Spec
 from lrtune.training import Evaluator
 from lrtune.tuning.experiment import Clock, ask_all
-from lrtune.tuning.search import RateSearch, make_setting
+from lrtune.tuning.rate_search import RateSearch
+from lrtune.tuning.settings import make_setting
 
 READINGS = Store(
     FOLDER / "readings.csv",

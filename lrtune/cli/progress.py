@@ -9,8 +9,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from lrtune.errors import printable
 from lrtune.reporting.statements import setting
+from lrtune.tuning.experiment import Event
 from lrtune.tuning.planning import Plan
-from lrtune.tuning.search import Event
 
 MEASURED = 20
 """Updates after which the time per update is known well enough for an estimate."""

@@ -15,7 +15,8 @@ from lrtune.results import ComparisonResult, SearchResult
 from lrtune.study.contents import open_study
 from lrtune.tuning.compare import compare, plan_comparison
 from lrtune.tuning.planning import Sizes, make_plan
-from lrtune.tuning.search import make_setting, search
+from lrtune.tuning.search import search
+from lrtune.tuning.settings import make_setting
 
 Answer = TypeVar("Answer", SearchResult, ComparisonResult)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,16 +14,15 @@ from lrtune.results.trained import BestRun, Retrained, Trained
 from lrtune.schedules.registry import schedule_text
 from lrtune.tuning.coarse import clip
 from lrtune.tuning.history import Measured
+from lrtune.tuning.rate_search import RateSearch
 from lrtune.tuning.scoring import Scoring
-
-if TYPE_CHECKING:
-    from lrtune.tuning.search import RateSearch, Setting
+from lrtune.tuning.settings import Setting
 
 NEAR = 1.5  # whole trainings at peaks within this factor tell what the recommended one reaches
 
 
 def assemble(
-    strategy: "RateSearch", setting: "Setting", stopped: str, manifest: dict[str, str]
+    strategy: RateSearch, setting: Setting, stopped: str, manifest: dict[str, str]
 ) -> SearchResult:
     """The result of a search that has an answer."""
     surrogate, history = strategy.surrogate, strategy.experiment.history
@@ -79,7 +78,7 @@ def best_run(whole: Sequence[Measured]) -> BestRun | None:
     )
 
 
-def expected(strategy: "RateSearch", surrogate: Surrogate, lr: float) -> Retrained | None:
+def expected(strategy: RateSearch, surrogate: Surrogate, lr: float) -> Retrained | None:
     """What a new training at this peak is expected to end at, from the whole trainings near it."""
     good = [one for one in strategy.whole if one.finished]
     if not good:
@@ -109,7 +108,7 @@ def one_more(near: Sequence[Measured], scoring: Scoring, spread: float) -> Retra
     return Retrained(floor + math.exp(middle), low, high, len(logs))
 
 
-def _note_on_current(strategy: "RateSearch") -> Iterator[str]:
+def _note_on_current(strategy: RateSearch) -> Iterator[str]:
     """How the user's present setting compares with the whole trainings of the search."""
     current = strategy.current
     others = [one for one in strategy.whole if one is not current and one.finished]
@@ -172,7 +171,7 @@ def verdict(rate: float, good: tuple[float, float], *, failed: bool = False) -> 
     return "good" if rate <= good[1] else "high"
 
 
-def because(strategy: "RateSearch", setting: "Setting") -> str:
+def because(strategy: RateSearch, setting: Setting) -> str:
     """Why this rate, in a sentence."""
     parts = []
     if setting.adapts_rate:
@@ -191,7 +190,7 @@ def because(strategy: "RateSearch", setting: "Setting") -> str:
     return "; ".join(parts) + "."
 
 
-def confidence(strategy: "RateSearch", interval: tuple[float, float]) -> str:
+def confidence(strategy: RateSearch, interval: tuple[float, float]) -> str:
     """The interval, and what was trained to the end."""
     said = f"90 % interval of the best peak: {interval[0]:.2g} to {interval[1]:.2g}."
     whole, failed = strategy.whole, sum(one.failed for one in strategy.whole)

@@ -90,11 +90,8 @@ class Candidate:
         The user's own schedules are first, as nothing is known of them; then those that were asked
         for, and in either group those that did better on other tasks.
         """
-        asked = self.named.asked
-        place = (
-            0 if asked and not self.prior.tasks else 1 if asked else 2 if self.prior.tasks else 3
-        )
-        return place, self.prior.score, self.name
+        asked, known = self.named.asked, bool(self.prior.tasks)
+        return not asked, known if asked else not known, self.prior.score, self.name
 
     def run(self, seed: int, lr: float, horizon: int = 0) -> Run:
         """A run at this peak rate; whole, or compressed to a horizon."""

@@ -17,13 +17,13 @@ from lrtune.tuning.answer import attach, best_run, one_more
 from lrtune.tuning.coarse import Limits
 from lrtune.tuning.contest import Contest, Schedules, make_contest
 from lrtune.tuning.contest_plan import ComparisonPlan, plan_contest
-from lrtune.tuning.experiment import Clock, ask_all
+from lrtune.tuning.experiment import Clock, Event, Tell, ask_all
 from lrtune.tuning.history import Question
 from lrtune.tuning.planning import BUDGET
 from lrtune.tuning.ranking import RANK_BY, because, notes, ranking
 from lrtune.tuning.rivals import RivalTrials
 from lrtune.tuning.scoring import Baseline
-from lrtune.tuning.search import LIMITS, Event, Tell
+from lrtune.tuning.settings import LIMITS
 from lrtune.tuning.standing import scored
 
 

@@ -8,20 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from lrtune.analysis.paired import LEAST
 from lrtune.analysis.scores import Scale
 from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results import SearchResult
 from lrtune.results.runs import Run, Shape
-from lrtune.schedules import parse
+from lrtune.schedules import FEEDBACK, parse
 from lrtune.schedules.registry import registered_name
 from lrtune.task.task import Task, checked_task
 from lrtune.tuning.candidates import Candidate, Named, known_of, resolve, same
 from lrtune.tuning.coarse import Limits, clip
 from lrtune.tuning.history import Measured
 from lrtune.tuning.planning import BUDGET, DEFAULT_STEPS, Sizes
-from lrtune.tuning.search import LIMITS, first_schedule, sizes_of
+from lrtune.tuning.settings import LIMITS, first_schedule, sizes_of
 
-LEAST_SEEDS = 2  # with one nothing shows how much a difference varies
+FAR = 3.0  # further from its peak than this factor, a rival would not show what it can do
 
 Schedules = Sequence[str | Shape] | Mapping[str, str | Shape]
 """Names, calls and functions of progress; or names of the user's own to these."""
@@ -126,7 +127,7 @@ def make_contest(
 
 
 def _check_numbers(seeds: int, seed: int | None, samples: int, budget: float) -> None:
-    whole_number("seeds", seeds, least=LEAST_SEEDS)
+    whole_number("seeds", seeds, least=LEAST)
     whole_number("seed", 0 if seed is None else seed, least=0)
     whole_number("samples", samples, least=0)
     if not 0 <= budget < math.inf:
@@ -146,7 +147,7 @@ def _length(searched: SearchResult | None, steps: int | None) -> int:
 
 def _reference(text: str, named: Sequence[Named]) -> Named:
     """The recommended schedule: one of those that were given, or what its text stands for."""
-    for one in named:
+    for one in [*named, *(Named(name, make()) for name, make in FEEDBACK.items())]:
         if text in (one.name, repr(one.shape)):
             return one
     try:
@@ -160,7 +161,7 @@ def _reference(text: str, named: Sequence[Named]) -> Named:
 
 
 def reusable(found: SearchResult, shape: Shape, seeds: int) -> list[tuple[Measured, float]]:
-    """The whole trainings of a search's schedule, those nearest to its peak first; and their ratio.
+    """The whole trainings of a search's schedule near its peak, the nearest first; and their ratio.
 
     Where the search has no validation data, the training loss is what selects.
     """
@@ -171,7 +172,8 @@ def reusable(found: SearchResult, shape: Shape, seeds: int) -> list[tuple[Measur
         & (found.runs["outcome"] == "FINISHED")
     ]
     distance = np.abs(np.log(rows["lr"] / found.lr))
-    rows = rows.assign(distance=distance).sort_values(["distance", "seed"], kind="stable")
+    rows = rows.assign(distance=distance)[distance <= math.log(FAR)]
+    rows = rows.sort_values(["distance", "seed"], kind="stable")
     rows = rows.drop_duplicates("seed").head(seeds)
     return [(_measured(row, shape), row.lr / found.lr) for row in rows.itertuples()]
 

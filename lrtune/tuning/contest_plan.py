@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrtune.analysis.paired import PRIOR, Paired
+from lrtune.analysis.paired import LEAST, PRIOR, Paired
+from lrtune.analysis.prior import PAIRED
 from lrtune.analysis.scores import Scale
-from lrtune.tuning.contest import LEAST_SEEDS, Contest
+from lrtune.tuning.contest import Contest
 from lrtune.tuning.planning import LEAST_HORIZON, SAMPLES, Plan, Sizes, Stage
 
 
@@ -45,18 +46,21 @@ def plan_contest(contest: Contest) -> ComparisonPlan:
     sizes, budget = contest.sizes, contest.budget * (1 + 1e-9)
     sampled = [one for one in contest.rivals if one.named.entry] if contest.samples else []
     short_runs = 1 + len(contest.rivals) + contest.samples * len(sampled)
-    share = budget - contest.cost(1, LEAST_SEEDS)
+    share = budget - contest.cost(1, LEAST)
     share = min(share, budget / 2) if share > 0 else budget  # else there is nothing to save for
     horizon = samples = 0
     if sampled or contest.cost(len(contest.asked), contest.seeds) > budget:
         horizon = _horizon(sizes, share / short_runs)
     if sampled and not horizon and 2 * sizes.whole <= share < budget:  # one alone is no choice
         samples = min(int(share / sizes.whole), (1 + contest.samples) * len(sampled))
-    stages = [Stage("horizons", short_runs, horizon, short_runs * short_cost(sizes, horizon))]
-    stages = [Stage("samples", samples, sizes.steps, samples * sizes.whole)] if samples else stages
-    stages = [one for one in stages if horizon or samples]
+    stages = []
+    if horizon:
+        cost = short_runs * short_cost(sizes, horizon)
+        stages.append(Stage("horizons", short_runs, horizon, cost))
+    if samples:
+        stages.append(Stage("samples", samples, sizes.steps, samples * sizes.whole))
     left = budget - sum(one.cost for one in stages)
-    counts = range(LEAST_SEEDS, contest.seeds + 1) if contest.rivals else ()
+    counts = range(LEAST, contest.seeds + 1) if contest.rivals else ()
     seeds = max((n for n in counts if contest.cost(1, n) <= left), default=0)
     rivals = int((left - contest.cost(0, seeds)) / (seeds * sizes.whole)) if seeds else 0
     rivals = min(rivals, len(contest.rivals))
@@ -90,10 +94,8 @@ def _notes(contest: Contest, plan: Plan, seeds: int, rivals: int) -> Iterator[st
     if not contest.rivals:
         yield f"there is no other schedule than {name}: name some"
     elif not rivals:
-        least = math.ceil(100 * contest.cost(1, LEAST_SEEDS)) / 100
-        yield (
-            f"no rival is trained for {steps}: budget={least:g} holds one, with {LEAST_SEEDS} seeds"
-        )
+        least = math.ceil(100 * contest.cost(1, LEAST)) / 100
+        yield (f"no rival is trained for {steps}: budget={least:g} holds one, with {LEAST} seeds")
     else:
         chosen = ", ".join(one.name for one in contest.rivals[:rivals])
         if plan.horizon:
@@ -106,14 +108,29 @@ def _notes(contest: Contest, plan: Plan, seeds: int, rivals: int) -> Iterator[st
 
 def _shown(contest: Contest, seeds: int, rivals: int) -> str:
     """The difference that so many seeds can show."""
-    if contest.scale.floor is None:
+    spread, free = _known_spread(contest, rivals)
+    free += min(PRIOR - free, (rivals - 1) * (seeds - 1))
+    if math.isnan(spread):
         return "what differences so many seeds can show depends on the noise of this task"
-    spread = float(np.mean([one.prior.paired for one in contest.rivals[:rivals]]))
-    reach = Paired(0.0, spread, PRIOR + seeds - 1, seeds).reach(rivals)
+    reach = Paired(0.0, spread, free + seeds - 1, seeds).reach(rivals)
     return (
         f"{seeds} seeds can show a difference of about {amount(reach, contest.scale)} in the final "
         "loss; smaller ones will be ties"
     )
+
+
+def _known_spread(contest: Contest, rivals: int) -> tuple[float, float]:
+    """The spread of one seed's difference, and for how many degrees of freedom it counts."""
+    if contest.scale.floor is not None:
+        return float(np.mean([one.prior.paired for one in contest.rivals[:rivals]])), PRIOR
+    whole = list(contest.trained.values())
+    if len(whole) < LEAST:
+        return math.nan, 0
+    start = float(np.mean([one.losses[0] for one in whole]))
+    shares = contest.scale.scores(
+        [one.loss() for one in whole], start, min(one.loss() for one in whole)
+    )
+    return PAIRED * float(np.std(shares, ddof=1)), 0
 
 
 def amount(difference: float, scale: Scale) -> str:

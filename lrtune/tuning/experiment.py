@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -115,6 +116,27 @@ def parts_of(steps: int) -> list[int]:
     return [steps // 8, steps // 4, steps // 2, steps]
 
 
+class Event(NamedTuple):
+    """What a search tells while it runs.
+
+    Attributes:
+        stage: coarse, horizons or fine.
+        done: What was spent, in full trainings.
+        total: What the plan holds.
+        lr: The best peak so far; None before the first answer.
+        schedule: Its schedule, as text.
+    """
+
+    stage: str
+    done: float
+    total: float
+    lr: float | None
+    schedule: str
+
+
+Tell = Callable[[Event], None]
+
+
 class Clock:
     """Tells whether what a question costs would still fit into the time limit.
 
@@ -171,13 +193,16 @@ def ask_all(
         question = next(asking)
         while clock.allows(question) or not interruptible():
             told(question)
+            # A plain function, which gives no checkpoints, need not know of them.
+            saves = question.checkpoint and hasattr(evaluate, "checkpoint")
+            more: dict[str, Any] = {"checkpoint": True} if saves else {}
             trace = evaluate(
                 question.runs,
                 question.steps,
                 stage=question.stage,
                 validate=question.validate,
                 until=question.until,
-                checkpoint=question.checkpoint,
+                **more,
             )
             clock.charge(question)
             question = asking.send(trace)

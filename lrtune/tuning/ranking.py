@@ -105,9 +105,10 @@ def because(standing: Standing, table: pd.DataFrame, steps: int) -> str:
             f"{steps:,} steps; the ranking is that of other tasks"
             + (" and of shorter runs." if table["horizon"].notna().sum() > 1 else ".")
         )
-    parts = {"behind": "behind", "tied": "not to be told apart from it"}
+    parts = {"behind": "behind it", "tied": "not to be told apart from it"}
     words = [f"{said[name]} {text}" for name, text in parts.items() if said.get(name)]
-    return f"Of {trained} trained for all {steps:,} steps against {reference}, {', '.join(words)}."
+    rivals = f"{trained} rival{'s' * (trained > 1)}"
+    return f"{reference} stays: of {rivals} trained for all {steps:,} steps, {', '.join(words)}."
 
 
 def _range(pairs: Paired | None, standing: Standing) -> str:

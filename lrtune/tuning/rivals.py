@@ -82,7 +82,7 @@ class RivalTrials:
             for one in candidates
             if one.named.entry and contest.samples and one is not contest.reference
         }
-        best = dict.fromkeys(samplers, math.inf)
+        best: dict[str, float] = {}
         for first in range(0, 1 + contest.samples, BATCH):
             count = min(1 + contest.samples - first, BATCH)
             proposed = {one.name: [(0, one.named.shape)] for one in candidates if not first}
@@ -102,9 +102,8 @@ class RivalTrials:
             yield from self._train(stage, runs, steps)
             losses = [self.experiment.history.runs[run.name].loss() for run in runs]
             for one, run, loss in zip(tried, runs, losses, strict=True):
-                if one.name not in best or loss < best[one.name]:
-                    self.candidates[one.name] = one
-                    best |= {one.name: loss} if one.name in best else {}
+                if not one.number or loss < best[one.name]:
+                    self.candidates[one.name], best[one.name] = one, loss
                     self._short |= {} if whole else {one.name: run.name}
             for name, sampler in samplers.items():
                 scored = zip(tried, losses, strict=True)

@@ -8,15 +8,13 @@ from typing import TypeVar
 import numpy as np
 
 from lrtune.analysis.curves import Floats
-from lrtune.analysis.paired import NORMAL, Paired, combined, paired
+from lrtune.analysis.paired import LEAST, NORMAL, Paired, combined, paired
 from lrtune.analysis.prior import horizon_error
 from lrtune.tuning.candidates import Candidate
 from lrtune.tuning.history import Measured
 from lrtune.tuning.scoring import Scoring
 
 Key = TypeVar("Key")
-
-LEAST = 2  # pairs of whole trainings for a verdict: with one nothing shows how it varies
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ class Standing:
         """Differences to the recommended candidate, with verdicts on all others.
 
         Where it is not the reference, these seeds have chosen it, so that intervals count for all
-        pairs of candidates at once. The reference is behind it, and so is what is behind both.
+        pairs of candidates at once. The reference is behind it, and so is what is behind either.
         """
         best, first = self.recommended(), self.against(self.reference)
         if best == self.reference:

@@ -130,7 +130,7 @@ def test_a_study_is_exported_run_by_run(where):
 def test_every_result_becomes_a_study_and_so_does_its_json(storage):
     swept = range_test(a_task(), steps=20, seeds=2)
     found = search(a_task(), steps=24, seeds=2)
-    ranked = compare(a_task(), found.lr, schedules=["step"], samples=1, steps=16, seeds=2)
+    ranked = compare(a_task(), 0.1, schedules=["step"], steps=16, budget=9)
     for result in (swept, found, ranked):
         study = result.to_optuna()
         assert isinstance(study, optuna.Study)
@@ -144,7 +144,7 @@ def test_every_result_becomes_a_study_and_so_does_its_json(storage):
     for one in short:
         score = scores[one.params["lr"], one.params["seed"]]
         assert one.value == score or (one.state.name == "FAIL" and math.isnan(score))
-    assert len(ranked.to_optuna().trials) == len(ranked.candidates)
+    assert len(ranked.to_optuna().trials) == len(ranked.runs)
     assert [one.params["seed"] for one in swept.to_optuna().trials] == [0, 1]
 
 

@@ -1,0 +1,188 @@
+"""The strategy of a search: its stages, one after the other, and what they say together."""
+
+import math
+from dataclasses import replace
+
+from lrtune.analysis.curves import end_level_stderr
+from lrtune.analysis.prior import Belief, Prior
+from lrtune.analysis.short_runs import Scene, rounded
+from lrtune.analysis.surrogate import Surrogate
+from lrtune.tuning.coarse import Coarse, untrained_run
+from lrtune.tuning.experiment import Experiment
+from lrtune.tuning.fine import Fine, Wanted
+from lrtune.tuning.history import Asking, Measured
+from lrtune.tuning.horizons import HorizonReader
+from lrtune.tuning.scoring import Baseline, Scoring
+from lrtune.tuning.settings import Setting
+
+LEAST_START = 8  # losses before training, whose mean is held against those after it
+LEAST_SHARE = 1e-3  # shares of the fall that differ by less are equal
+LEAST_NOISE = 0.01  # two seeds of a run differ by such a share of the fall at least
+AROUND = 2.0  # a rate that the user knows about is believed up to this factor
+
+
+class RateSearch:
+    """The strategy: its next question depends on the recorded traces alone."""
+
+    def __init__(self, setting: Setting, *, rate_only: bool = False) -> None:
+        self.setting, self._rate_only = setting, rate_only
+        self.experiment = Experiment(setting.plan.sizes, setting.plan.budget)
+        self.scoring = Scoring(setting.scale)
+        self.belief: Belief | None = None  # where the best peak lies, before any whole training
+        self.coarse: Coarse | None = None
+        self.fine: Fine | None = None
+        self.stopped = "budget"
+        self._wanted = Wanted(
+            setting.schedule, setting.name, setting.steps, setting.seed, setting.limits,
+            setting.min_gain,
+        )  # fmt: skip
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the first answer stands."""
+        return self.belief is not None
+
+    @property
+    def whole(self) -> list[Measured]:
+        """The whole trainings that ended, or failed."""
+        return [] if self.fine is None else self.fine.measured
+
+    @property
+    def current(self) -> Measured | None:
+        """The training of the user's present setting, where it was made."""
+        run = None if self.fine is None else self.fine.current
+        return None if run is None else self.experiment.history.runs.get(run.name)
+
+    @property
+    def surrogate(self) -> Surrogate:
+        """What is believed of the best peak now."""
+        assert self.belief is not None, "there is no answer yet"
+        if self.fine is not None:
+            return self.fine.surrogate
+        return Surrogate.fit(self.belief, self.prior)
+
+    @property
+    def prior(self) -> Prior:
+        """What other tasks tell; where scores are shares, in the numbers of this task."""
+        prior = self.setting.prior
+        if not self._sure:  # the usual interval is that of tasks whose short runs had learned
+            prior = replace(prior, interval=1.0)
+        if self.setting.scale.floor is not None:
+            return prior
+        runs = self.experiment.history.runs.values()
+        fall = self.scoring.start - min((one.train for one in runs), default=math.nan)
+        if not fall > 0:
+            return prior
+        noise = max(
+            (end_level_stderr(one.losses) for one in self.whole if not one.failed), default=0
+        )
+        reading = None if self.coarse is None else self.coarse.reading
+        curvature = 0.0 if reading is None else reading.curvature / fall
+        return prior.in_shares(max(curvature, LEAST_SHARE), max(noise / fall, LEAST_NOISE))
+
+    def asking(self) -> Asking:
+        """The stages, one after the other."""
+        setting = self.setting
+        yield from self._measure_start()
+        if setting.adapts_rate:
+            self.belief = Belief.around(1.0, 1.01)
+            self.experiment.notes.append("the optimizer sets its own rate, so lr stays 1")
+        elif setting.around is not None:
+            self.belief = Belief.around(setting.around, AROUND)
+        else:
+            yield from self._find_first_answer()
+        if self._rate_only:
+            self.stopped = "rate only"
+            return
+        yield from self._train_horizon()
+        yield from self._train_whole()
+
+    @property
+    def _sure(self) -> bool:
+        """Whether the first answer rests on runs that had learned something, or on the user."""
+        return self.coarse is None or self.coarse.reading is None or self.coarse.reading.learned
+
+    def _measure_start(self) -> Asking:
+        """A run that changes no weight: what the loss is before training.
+
+        Where guessing is known, one step is enough; else it is what the others are held against.
+        """
+        setting = self.setting
+        known = setting.guess("train")
+        until = min(setting.steps, 1 if known is not None else max(setting.plan.short, LEAST_START))
+        run = untrained_run(setting.seed)
+        yield from self.experiment.train("before", [run], setting.steps, until)
+        losses = self.experiment.history.runs[run.name].losses
+        start = float(losses.mean()) if len(losses) else math.nan
+        self.scoring.start = start
+        guess = start if known is None else known.loss
+        self._scene = Scene(start, guess, end_level_stderr(losses))
+
+    def _find_first_answer(self) -> Asking:
+        setting, plan = self.setting, self.setting.plan
+        whole = plan["fine"]
+        self.experiment.set_aside(whole.cost if whole else 0.0)
+        self.coarse = Coarse(self.experiment, plan, setting.limits, setting.seed, self._scene)
+        yield from self.coarse.asking(setting.coarse)
+        self.experiment.set_aside(0.0)
+        reading = self.coarse.reading
+        assert reading is not None, "the coarse stage ends with a reading, or raises"
+        self.belief = setting.prior.belief(reading.rate, reading.steps, learned=reading.learned)
+
+    def _train_horizon(self) -> Asking:
+        """Whole runs of the schedule, compressed, at three rates around the first answer."""
+        setting, horizon = self.setting, self.setting.plan.horizon
+        if not horizon or setting.adapts_rate:
+            return
+        whole = setting.plan["fine"]
+        self.experiment.set_aside(whole.cost if whole else 0.0)
+        reader = HorizonReader(self.experiment, self._wanted, horizon, self.scoring.start)
+        yield from reader.asking(self.surrogate.best_rate())
+        self.experiment.set_aside(0.0)
+        if reader.rate is not None:
+            assert self.belief is not None, "horizons follow the first answer"
+            self.belief = self.belief.combined(setting.prior.belief_at_horizon(reader.rate))
+
+    def _train_whole(self) -> Asking:
+        setting = self.setting
+        assert self.belief is not None, "whole trainings follow the first answer"
+        yield from self._measure_guess()
+        eta0 = self.surrogate.best_rate()
+        self.fine = Fine(
+            self.experiment,
+            self._wanted,
+            self.scoring,
+            self.belief,
+            lambda: self.prior,
+            sure=self._sure,
+        )
+        if setting.current is not None:
+            yield from self.fine.train_current(*setting.current)
+        if setting.fine == "grid":
+            yield from self.fine.grid(eta0)
+        else:
+            yield from self.fine.asking([rounded(eta0 * factor) for factor in setting.fine])
+        self.stopped = self.fine.stopped
+
+    def _measure_guess(self) -> Asking:
+        """What a model reaches that has learned nothing, on the selection half."""
+        sizes, setting = self.experiment.sizes, self.setting
+        if not sizes.selection:
+            return
+        known = setting.guess("selection")
+        if known is not None:
+            self.scoring.guess = Baseline(known.loss, known.stderr, known=True)
+        else:
+            runs = [untrained_run(setting.seed)]
+            until = max(1, self.experiment.history.trained(runs[0]))
+            yield from self.experiment.train("before", runs, setting.steps, until, validate=None)
+            one = self.experiment.history.runs[runs[0].name]
+            self.scoring.guess = Baseline(one.loss(), one.stderr(), known=False)
+
+    def check_learned(self) -> None:
+        """Raise a SearchError where no rate has learned anything."""
+        if self.fine is not None and self.fine.measured:
+            if not any(map(self.scoring.learned, self.fine.measured)):
+                raise self.fine.failure()
+        elif self.coarse is not None and not self._sure:
+            raise self.coarse.nothing_learned()
