@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import lrtune
 from lrtune.cli.commands import app
 from lrtune.demo import SmallCNN
+from lrtune.reporting import load
 from lrtune.reporting.statements import PEAK
 from lrtune.results import ComparisonResult, SearchResult
 from lrtune.schedules import SCHEDULES, parse
@@ -146,6 +147,8 @@ def test_a_range_test_comes_before_the_search_and_is_printed_after_its_answer(ru
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("lr ")
     assert 0 < result.stdout.index("Certainty") < result.stdout.index("Range test")
+    kinds = [type(one).kind for one in load("report.html")]
+    assert kinds == ["search", "range-test"], "so does the page"
     assert "a range test: 3 sweeps" in result.stderr
 
 

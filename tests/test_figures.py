@@ -190,6 +190,17 @@ def test_every_run_is_drawn_with_the_losses_that_were_measured():
     assert search.best_training(points)["seed"].tolist() == [1]
 
 
+def test_a_present_setting_with_another_schedule_is_told_apart():
+    frame, runs = searched()
+    runs.loc[7, "stage"] = "current"
+    for schedule, part in {"trapezoid": search.WHOLE, "cosine": search.OTHER}.items():
+        runs.loc[7, "schedule"] = schedule
+        points = search.drawn_losses(frame, runs)
+        assert set(points.loc[points["run"] == "run 7", "part"]) - {search.STATED} == {part}
+        best = search.best_training(points)["seed"].tolist()
+        assert best == ([1] if part == search.WHOLE else [0]), "only the schedule that is searched"
+
+
 def test_short_runs_and_whole_trainings_have_panels_of_their_own():
     drawn = figures.rates_figure(*searched(), 0.02, (0.015, 0.03))
     titles = drawn.layout.xaxis.title.text, drawn.layout.xaxis2.title.text

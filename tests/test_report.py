@@ -173,8 +173,9 @@ def test_a_search_is_reported_in_plain_words(tmp_path):
     assert "peak; for a constant rate: --schedule constant" in text
     assert "The best of 4." in text
     assert "0.01 to 0.1" in text
-    assert "loss 0.45 (standard error 0.05) on 90 of 180 validation samples" in text
-    assert "expect a loss of 0.475 (0.4 to 0.55 in nine of ten)" in text
+    assert "Stated loss 0.45 ± 0.05 on 90 of 180 samples" in text
+    assert "The best training: loss 0.45 (standard error 0.05) on 90 of 180 validation" in text
+    assert "Retrained, expect 0.475 (0.4 to 0.55)" in text
     assert "3.50 of 4 full trainings" in text
     call = "lrtune.search(task, schedule='trapezoid', steps=400, coarse=(0.001, 0.01, 0.1, 1))"
     assert call in text
@@ -184,7 +185,8 @@ def test_a_search_without_a_whole_training_says_so_and_states_no_loss(tmp_path):
     text = words(a_search(whole=False), tmp_path)
     assert "Use lr 0.02 with trapezoid" in text
     assert "No rate was trained to its end" in text
-    assert "Best training" not in text
+    assert "Stated loss" not in text
+    assert "The best training" not in text
     assert "Whole trainings follow" not in text
 
 

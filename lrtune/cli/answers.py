@@ -115,7 +115,9 @@ def print_results(results: Sequence[Result], *, saved: Path | None = None) -> No
     answers = [*_of(results, ComparisonResult)[-1:], *_of(results, SearchResult)[-1:]]
     for answer in answers[:1]:
         print_headline(answer, console)
-    for result in [*answers, *_of(results, RangeTestResult)]:
+    for place, result in enumerate([*answers, *_of(results, RangeTestResult)]):
+        if place:
+            console.print()
         print_result(result, console, named=result not in answers[:1])
     if saved is not None:
         text = f"{saved}; torch.load(path, weights_only=True) reads it"

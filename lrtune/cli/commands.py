@@ -225,13 +225,13 @@ def report(
     Example: lrtune report --study digits --out digits.html
     """
     from lrtune.cli.output import exit_on_error
-    from lrtune.reporting import load, report
+    from lrtune.reporting import answers_first, load, report
     from lrtune.study.contents import open_study
 
     with exit_on_error():
         contents = open_study(study) if study else None
         given = [one for path in results or () for one in load(path)]
-        typer.echo(report([*given, *(contents.reported if contents else ())], out))
+        typer.echo(report([*given, *answers_first(contents.reported if contents else [])], out))
         if contents and contents.left_out:
             left_out = f"{contents.left_out} runs are not in the report"
             typer.echo(f"{left_out}; `lrtune studies export` writes all of them", err=True)

@@ -21,7 +21,7 @@ from lrtune.cli.output import print_error
 from lrtune.cli.progress import ProgressDisplay
 from lrtune.cli.task_file import default_study, task_of
 from lrtune.errors import ArgumentError, LrtuneError, ResultsError, SearchError, has_location
-from lrtune.reporting import report
+from lrtune.reporting import answers_first, report
 from lrtune.reporting.statements import setting
 from lrtune.results import Result, Trace
 from lrtune.results.runs import Run
@@ -197,7 +197,7 @@ class Session:
             self.print_status(f"Engine: {sentence}")
         if not self.as_json:
             print_results(self.results, saved=self.saved)
-        results: list[Result] = [*self.results, *self._unfinished]
+        results = answers_first([*self.results, *self._unfinished])
         path = None
         if results:
             try:

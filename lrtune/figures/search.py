@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 # What a loss is of, and the kind of symbol that stands for it.
 SHORT, SHORTER = "training loss", "training loss, fewer steps"
-WHOLE, STATED, COMPRESSED = "chosen by", "stated", "compressed run"
-SYMBOLS = {SHORT: "", SHORTER: "-open", WHOLE: "", STATED: "-open", COMPRESSED: "-open-dot"}
-SIZES = {SHORT: 10, SHORTER: 7, WHOLE: 10, STATED: 10, COMPRESSED: 8}
+WHOLE, STATED, COMPRESSED, OTHER = "chosen by", "stated", "compressed run", "another schedule"
+SYMBOLS = {
+    SHORT: "", SHORTER: "-open", WHOLE: "", STATED: "-open", COMPRESSED: "-open-dot", OTHER: "-dot",
+}  # fmt: skip
+SIZES = {SHORT: 10, SHORTER: 7, WHOLE: 10, STATED: 10, COMPRESSED: 8, OTHER: 10}
 
 
 def drawn_losses(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -40,14 +42,19 @@ def drawn_losses(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     verdicts = frame.drop_duplicates("lr").set_index("lr")["verdict"]
     short, compressed = runs["stage"] == "coarse", runs["stage"] == "horizons"
     fewer = short & (runs["until"] < runs.loc[short, "until"].max())
+    # The user's present setting may be that of another schedule than the one that is searched.
+    searched = runs.loc[runs["stage"] == "fine", "schedule"]
+    other = (runs["stage"] == "current") & ~runs["schedule"].isin(searched)
     losses = runs["loss"].where(~short & runs["loss"].notna(), runs["train"])
     points = runs[["run", "lr", "seed", "until", "outcome", "start"]].assign(
         verdict=runs["lr"].map(verdicts).astype(object).fillna("unknown"),
         short=short,
-        part=np.select([fewer, short, compressed], [SHORTER, SHORT, COMPRESSED], WHOLE),
+        part=np.select(
+            [fewer, short, compressed, other], [SHORTER, SHORT, COMPRESSED, OTHER], WHOLE
+        ),
         loss=losses,
     )
-    stated = points.assign(part=STATED, loss=runs["test"])[~short & runs["test"].notna()]
+    stated = points.assign(part=STATED, loss=runs["test"])[~short & ~other & runs["test"].notna()]
     points = pd.concat([points, stated], ignore_index=True)
     failed = points["outcome"].isin(FAILED_OUTCOMES)
     points["loss"] = clipped_losses(points["loss"].where(~failed))
@@ -81,9 +88,9 @@ def rates_figure(
     The tables have the columns `RATES` and `TRIED` of `lrtune.results.schema`. The short runs of
     the coarse stage, which keep their rate constant, have a panel of their own, with their training
     losses. In the other one every whole training has its own seed: full symbols are the losses
-    that chose, open ones those that are stated, dotted ones those of compressed runs. Colour and
-    symbol: the verdict on the rate. Crosses at the upper edge: failed runs; arrows: losses above
-    the picture. Green: the chosen peak and its interval.
+    that chose, open ones those that are stated, dotted ones those of compressed runs or of another
+    schedule. Colour and symbol: the verdict on the rate. Crosses at the upper edge: failed runs;
+    arrows: losses above the picture. Green: the chosen peak and its interval.
     """
     points = drawn_losses(frame, runs)
     panels = [rows for _, rows in points.groupby("short")][::-1] or [points]  # the short ones first

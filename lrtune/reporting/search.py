@@ -1,6 +1,7 @@
 """The section of a search: the answer on one card, then what it rests on."""
 
 import math
+from collections.abc import Iterator
 
 from lrtune.analysis.curves import FAILED_OUTCOMES
 from lrtune.analysis.prior_table import prior_source, prior_table
@@ -28,7 +29,7 @@ def search_section(found: SearchResult) -> Section:
         kind="Search",
         headline=f"Use {answer}",
         short=answer,
-        lead=f"{as_sentence(found.because)} {statements.certainty(found)}",
+        lead=" ".join(_lead(found)),
         facts=_facts(found),
         notes=[as_sentence(note) for note in found.notes],
         limits=" ".join(_limits(found)),
@@ -42,6 +43,14 @@ def search_section(found: SearchResult) -> Section:
     )
 
 
+def _lead(found: SearchResult) -> Iterator[str]:
+    """The reasons for the answer, and what was reached with it."""
+    yield as_sentence(found.because)
+    yield statements.certainty(found)
+    if found.best is not None:
+        yield f"The best training: {statements.best_training(found)}"
+
+
 def _facts(found: SearchResult) -> list[tuple[str, str]]:
     """The card: terms and their values, the answer first."""
     note = statements.peak_note(found.schedule)
@@ -52,8 +61,15 @@ def _facts(found: SearchResult) -> list[tuple[str, str]]:
         ("About as good", statements.range_of(*found.good_range)),
         ("Training length", quantity(found.steps, "step")),
     ]
-    facts += [("Best training", statements.best_training(found))] if found.best else []
-    facts += [("Retrained", statements.retrained(found))] if found.retrained else []
+    best, told = found.best, found.retrained
+    if best is not None and math.isfinite(best.loss):
+        error = f" ± {best.stderr:.2g}" if math.isfinite(best.stderr) else ""
+        loss, samples = statements.loss_text(best.loss, found), f"{best.samples:,} of {best.of:,}"
+        facts.append(("Stated loss", f"{loss}{error} on {samples} samples"))
+    if told is not None:
+        ends = (told.expected, *sorted((told.low, told.high)))
+        expected, low, high = (statements.loss_text(end, found) for end in ends)
+        facts.append(("Retrained, expect", f"{expected} ({low} to {high})"))
     facts.append(("Cost", f"{found.cost:.2f} of {found.budget:g} full trainings"))
     return facts
 
@@ -105,7 +121,9 @@ def _rates(found: SearchResult) -> Chart:
             "training, which was kept."
         )
     if "horizons" in stages:
-        caption.append("Dotted symbols: whole runs of the schedule, compressed to fewer steps.")
+        caption.append("Open dotted symbols: whole runs of it, compressed to fewer steps.")
+    if "current" in stages:
+        caption.append("Your present setting has a dotted symbol if its schedule is another one.")
     if found.frame["failed"].any():
         caption.append("Crosses at the upper edge: failed runs.")
     caption.append("Colour and symbol: the verdict. Green: the chosen peak, its 90 % interval.")
