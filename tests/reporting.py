@@ -74,7 +74,7 @@ def a_search(text="text", *, whole=True):
         interval=(0.01, 0.1),
         good_range=(0.015, 0.03),
         steps=400,
-        best=BestRun(0.02, 1, 0.4, 0.45, 0.05, 90, 180, text) if whole else None,
+        best=BestRun(0.02, text, 1, 0.4, 0.45, 0.05, 90, 180, text) if whole else None,
         retrained=Retrained(0.475, 0.4, 0.55, 2) if whole else None,
         because=text,
         confidence=text,
