@@ -176,4 +176,4 @@ def prior(schedule: str, steps: int) -> Prior:
     }
     fields = {name: float(np.interp(math.log(steps), logs, some)) for name, some in values.items()}
     nearest = min(known, key=lambda one: abs(math.log(one["steps"] / steps)))
-    return Prior(**fields, tasks=nearest["tasks"])
+    return Prior(**fields, tasks=nearest["schedules"][schedule]["tasks"])
