@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.quality import gather, ranked, shapes
+from benchmarks.quality import shapes
 from benchmarks.quality.gather import fair
 from benchmarks.quality.oracle import CONSTANT, on_grid, rate
 from benchmarks.quality.practice import PRACTICE
@@ -17,8 +17,6 @@ from benchmarks.quality.regret import geometric, markdown, per_task, regret, sum
 from benchmarks.quality.store import Store
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import RUNS, Judge, lost
-from lrtune.schedules import SCHEDULES
-from lrtune.tuning.candidates import BENCHMARK_LOSS_RATIO, DEFAULT
 
 ROOT = Path(__file__).parent.parent
 
@@ -162,45 +160,6 @@ def test_a_task_is_practised_once(tmp_path, monkeypatch):
     more = store.read()
     assert more["schedule"].tolist() == ["constant"] + 3 * ["wsd"] + 3 * ["trapezoid"]
     assert more["lr"].tolist()[4:] == pytest.approx([0.02, 0.03, 0.044])
-
-
-def compared(name, losses, tied):
-    """What a comparison tried, at the rate 0.2 each; found before: 0.1, with a peak of 0.16."""
-    return [
-        {"task": name, "repeat": 0, "schedule": each, "call": each, "lr": 0.2,
-         "tied": int(each in tied), "kept": 0.1, "peak": 0.16, "updates": 9, "seconds": 1.0}
-        for each in losses
-    ]  # fmt: skip
-
-
-def test_a_comparison_is_worth_what_training_with_its_answer_reaches(tmp_path, monkeypatch):
-    spec = PRACTICE["digits CNN, short"]
-    store = Store(tmp_path / "compared.csv", ranked.RANKED.columns, ranked.RANKED.keys)
-    monkeypatch.setattr(gather, "RANKED", store)
-    store.add(compared(spec.name, ["wsd", "linear", "trapezoid"], tied=["linear", "trapezoid"]))
-    losses = {
-        ("constant", 0.1): 0.8, ("trapezoid", 0.16): 0.6, ("wsd", 0.2): 0.2, ("linear", 0.2): 0.4,
-        ("trapezoid", 0.2): math.inf,
-    }  # fmt: skip
-    index = pd.MultiIndex.from_tuples(losses)
-    table = pd.DataFrame({seed: list(losses.values()) for seed in (100, 101, 102)}, index)
-    monkeypatch.setattr(gather, "finals", lambda *_, **__: table)
-    told = gather.worth([spec])["mean"]
-    guessing = spec.guessing()
-    expected = {
-        ranked.KEPT: 0.8, ranked.SEARCHED: 0.6, ranked.RECOMMENDED: guessing, ranked.LOWEST: 0.2,
-        ranked.SIMPLEST: 0.4, "wsd": 0.2, "linear": 0.4, "trapezoid": guessing,
-    }  # fmt: skip
-    assert told.to_dict() == pytest.approx({way: loss / 0.8 for way, loss in expected.items()})
-
-
-def test_ties_go_to_what_did_best_on_the_page():
-    page = (ROOT / "docs/quality.md").read_text()
-    section = page.split("## What a comparison is worth\n")[1].split("\n## ")[0]
-    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
-    told = {row[0]: float(row[-1].split()[0]) for row in rows if row[0] in SCHEDULES}
-    assert told == BENCHMARK_LOSS_RATIO
-    assert set(DEFAULT) == set(told)
 
 
 def test_the_oracle_has_four_rates_per_decade():

@@ -10,9 +10,12 @@ free        optimizers that need no rate
 probes      short linear decays at all rates, of the open tasks only: for tuning
 compressed  the schedules as whole short runs
 rivals      random search and Optuna, with as many updates as lrtune's search
-compare     lrtune's search, then its comparison of schedules; on the tasks for practice, too
 judged      training with every answer, to the full length
 practice    other tasks: shapes and peaks, from the answers of a search; for tuning
+halves      constant rates and trapezoids, short and whole, judged by two halves: for tuning
+readings    what the coarse stage of a search says of these tasks
+kept        the training that a search hands out, judged on data that it did not see
+fashion     two trainings of real length, on Fashion-MNIST
 page        docs/quality.md, from what is measured
 
 Without a stage, all of them; first the open tasks, then those that are held out.
@@ -27,8 +30,10 @@ import torch
 from benchmarks.quality import oracle, page, searches
 from benchmarks.quality.answers import ask, judge_answers
 from benchmarks.quality.finders import FINDERS
+from benchmarks.quality.halves import measure
 from benchmarks.quality.practice import PRACTICE
-from benchmarks.quality.ranked import rank
+from benchmarks.quality.readings import read
+from benchmarks.quality.searched import BUDGETS, search_task
 from benchmarks.quality.shapes import practise
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import Judge
@@ -55,6 +60,12 @@ def free(judge: Judge, _: int) -> None:
     trained(judge)
 
 
+def kept(judge: Judge, repeats: int) -> None:
+    for budget in BUDGETS:
+        search_task(judge.spec, budget, None, repeats)
+    search_task(judge.spec, BUDGETS[-1], "constant", repeats)
+
+
 STAGES: dict[str, Callable[[Judge, int], None]] = {
     "constant": lambda judge, _: oracle.constant(judge),
     "searches": searched,
@@ -64,12 +75,15 @@ STAGES: dict[str, Callable[[Judge, int], None]] = {
     "probes": lambda judge, _: oracle.probes(judge),
     "compressed": lambda judge, _: oracle.compressed(judge),
     "rivals": rivalled,
-    "compare": rank,
     "judged": lambda judge, _: judge_answers(judge, searches.COMBINED),
     "practice": lambda judge, _: practise(judge.spec),
+    "halves": lambda judge, _: measure(judge.spec),
+    "readings": lambda judge, _: read(judge.spec),
+    "kept": kept,
 }
 
-BY_STAGE = {"practice": PRACTICE, "compare": {**TASKS, **PRACTICE}}
+TUNED = {name: spec for name, spec in TASKS.items() if not spec.held_out} | PRACTICE
+BY_STAGE = {"practice": PRACTICE, "halves": TUNED, "readings": TUNED, "kept": TASKS | PRACTICE}
 
 
 def main() -> None:

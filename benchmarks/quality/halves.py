@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.quality import data
+from benchmarks.quality.oracle import place, rate
 from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import lost, shape
@@ -113,3 +114,29 @@ def validated(spec: Spec, which: int, model: nn.Module) -> float:
         total = sum(float(spec.loss(model.eval()(x), y)) * len(y) for x, y in pairs)
     loss = total / len(targets)
     return min(loss, spec.guessing()) if math.isfinite(loss) else spec.guessing()
+
+
+WAY = (10, 15, 20, 30, 40, 60, 80, 100, 120, 150, 200, 300)
+"""Steps at which a constant rate is judged on its way."""
+
+WHOLE = (20, 30, 40, 60, 80, 120)
+"""Lengths of whole, compressed runs."""
+
+FIRST, SECOND = (200, 201, 202), (100, 101, 102, 103)
+"""Seeds of what a search would see, and of what judges it."""
+
+
+def measure(spec: Spec) -> None:
+    """Short runs at all rates, whole trainings around the best: constant rates and trapezoids."""
+    train, steps = Halves(spec), spec.steps
+    grid = [rate(place) for place in range(-20, 5, 2)]
+    train([("constant", lr) for lr in grid], steps, FIRST[:1], WAY)
+    train([("constant", lr) for lr in grid], min(steps, 150), FIRST[1:], WAY)
+    for length in WHOLE:
+        train([("trapezoid", lr) for lr in grid], length, FIRST[:2])
+    table = HALVES.read()
+    some = table[(table["task"] == spec.name) & (table["steps"] == steps)]
+    some = some[(some["at"] == steps) & (some["schedule"] == "constant")]
+    best = place(float(some.set_index("lr")[["val_a", "val_b"]].sum(axis=1).idxmin()))
+    train([("constant", rate(best + k)) for k in range(-3, 4)], steps, SECOND[:3])
+    train([("trapezoid", rate(best + k)) for k in range(-2, 6)], steps, SECOND)

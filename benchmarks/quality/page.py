@@ -10,12 +10,11 @@ from benchmarks.quality import gather, horizons
 from benchmarks.quality.answers import ANSWERS
 from benchmarks.quality.picture import draw
 from benchmarks.quality.practice import PRACTICE
-from benchmarks.quality.ranked import WAYS
 from benchmarks.quality.regret import FAILURE, LEVEL, geometric, markdown, per_task, summary
 from benchmarks.quality.searches import THRIFTY
 from benchmarks.quality.shapes import FACTORS, REPEATS, compared
 from benchmarks.quality.store import FOLDER
-from benchmarks.quality.tasks import TASKS, Spec
+from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import FEWER, RUNS, SEEDS
 
 NEAR = 1.05
@@ -95,22 +94,6 @@ def _shapes() -> str:
         cells.setdefault(name, {})[f"peak {factor:g}"] = told
     columns = [f"peak {factor:g}" for factor in FACTORS]
     return markdown(pd.DataFrame.from_dict(cells, "index", columns=columns), {}, "schedule")
-
-
-def _worth() -> str:
-    kinds: dict[str, list[Spec]] = {"open": [], "practice": list(PRACTICE.values()), "held out": []}
-    for spec in TASKS.values():
-        kinds["held out" if spec.held_out else "open"].append(spec)
-    kinds["open and practice"] = kinds["open"] + kinds["practice"]
-    columns = {}
-    for kind, specs in kinds.items():
-        table = gather.worth(specs)
-        title = f"{kind}, {table['tasks'].max():.0f} tasks" if len(table) else kind
-        columns[title] = table.apply(lambda row: f"{row['mean']:.2f} ({row['worst']:.3g})", axis=1)
-        order = table["mean"].sort_values().index
-    rows = pd.DataFrame(columns)
-    named = [way for way in WAYS if way in rows.index]
-    return markdown(rows.loc[[*named, *(way for way in order if way not in named)]], {}, "trained")
 
 
 def _horizons(table: pd.DataFrame) -> str:
@@ -202,11 +185,6 @@ def write() -> None:
         if len(some):
             parts += [f"### {title}: {some['task'].nunique()}\n", _horizons(some)]
     parts += [
-        "## What a comparison is worth\n",
-        WORTH_TEXT.format(seeds=len(SEEDS), fewer=len(FEWER)),
-        _worth(),
-    ]
-    parts += [
         "## Which shape, and how high?\n",
         SHAPES_TEXT.format(repeats=REPEATS, tasks=len(PRACTICE)),
         _shapes(),
@@ -276,13 +254,6 @@ schedule in a share of T. *cut off*: the first share of its full run, at no deca
 interval over the tasks. *chosen, regret*: the full-length loss of the schedule and rate that would
 have been chosen, over that of the best schedule at its best rate; *at its own rate*: when its rate
 is tuned at T. Only rates that were trained at T are tried, which favours short runs.
-"""
-WORTH_TEXT = """
-`lrtune search`, then `compare` from its rate, once for each task: the final validation loss with
-what they say, over that of the rate that was found, kept constant, on the same seeds ({seeds}, for
-practice {fewer}); geometric mean (worst task). Below: every schedule at the peak that a comparison
-gave it. Of ties it recommends what has the lowest figure in the last column, so only the
-held-out tasks are a test of that.
 """
 SHAPES_TEXT = """
 Other tasks than those above, made to try ideas on: {tasks}. Each is searched with `budget=1`,

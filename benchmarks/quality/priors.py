@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.quality.fashion import FASHION, FASHION_TASKS
+from benchmarks.quality.fashion import FASHION, LENET, RESNET
 from benchmarks.quality.halves import HALVES
 from benchmarks.quality.practice import PRACTICE
 from benchmarks.quality.tasks import TASKS
@@ -21,6 +21,7 @@ from lrtune.analysis.prior import REFERENCE
 
 TARGET = Path(__file__).parents[2] / "lrtune" / "analysis" / "prior.toml"
 
+FASHION_TASKS = {spec.name: spec for spec in (LENET, RESNET)}
 NEAR = 0.15  # rates whose mean log loss is so near to the best belong to the best
 SOFT = 0.05  # the best place is the mean of places, weighted by exp(-excess / SOFT)
 TUNED = {name: spec for name, spec in TASKS.items() if not spec.held_out} | PRACTICE

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.quality.answers import metered
-from benchmarks.quality.halves import HALVES, Halves, halves, validated
-from benchmarks.quality.oracle import rate
+from benchmarks.quality.halves import HALVES, halves, validated
 from benchmarks.quality.regret import geometric
 from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import Spec
@@ -73,19 +72,6 @@ def _searched(
         "stated": best.loss if best else math.nan,
         "cost": found.cost, "updates": counted.updates, "seconds": counted.seconds,
     }  # fmt: skip
-
-
-def oracle(spec: Spec) -> None:
-    """The best constant rate, and trapezoids around the best peak, on both halves."""
-    train = Halves(spec)
-    wide = [("constant", rate(place)) for place in range(-20, 5, 2)]
-    train(wide, spec.steps, [200])
-    table = HALVES.read()
-    some = table[(table["task"] == spec.name) & (table["steps"] == spec.steps)]
-    some = some[(some["at"] == spec.steps) & (some["schedule"] == "constant")]
-    loss = some.groupby("lr")[["val_a", "val_b"]].mean().sum(axis=1)
-    best = round(4 * math.log10(loss.idxmin()))
-    train([("constant", rate(best + k)) for k in range(-3, 4)], spec.steps, FEWER)
 
 
 def best_constant(spec: Spec) -> tuple[float, float]:

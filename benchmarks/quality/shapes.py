@@ -71,7 +71,9 @@ def _answer(spec: Spec, repeat: int) -> float:
     some = table[(table["task"] == spec.name) & (table["repeat"] == repeat)]
     for row in some.itertuples():
         return float(row.lr) / float(row.factor)
-    return search(spec.task(), steps=spec.steps, budget=1.0, seed=10 * repeat).lr
+    return search(
+        spec.task(), steps=spec.steps, budget=1.0, schedule="constant", seed=10 * repeat
+    ).lr
 
 
 def compared(specs: Sequence[Spec]) -> pd.DataFrame:

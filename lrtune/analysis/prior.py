@@ -97,13 +97,13 @@ class Prior:
 
     real_luck = 0.67  # the share of a kept run's luck that shows on data that did not choose it
 
-    def belief(self, rate: float, steps: int, *, learned: bool = True) -> Belief:
+    def belief(self, rate: float, steps: int, *, sure: bool = True) -> Belief:
         """Where the best peak lies, from the best constant rate for a few steps.
 
         Where these have learned nothing yet, it lies within thrice the usual range.
         """
         drift = DRIFT * math.log(steps / SHORT)
-        spread = self.short_spread * (1 if learned else 3)
+        spread = self.short_spread * (1 if sure else 3)
         return Belief(math.log(rate) + self.short_shift + drift, spread)
 
     def in_shares(self, curvature: float, noise: float) -> "Prior":
@@ -176,4 +176,4 @@ def prior(schedule: str, steps: int) -> Prior:
     }
     fields = {name: float(np.interp(math.log(steps), logs, some)) for name, some in values.items()}
     nearest = min(known, key=lambda one: abs(math.log(one["steps"] / steps)))
-    return Prior(**fields, tasks=nearest["tasks"])
+    return Prior(**fields, tasks=nearest["schedules"][schedule]["tasks"])

@@ -38,6 +38,7 @@ def prior_source(table: pd.DataFrame) -> str:
     >>> prior_source(prior_table(4000))
     'It rests on only 2 other tasks, and was not measured on yours.'
     """
-    tasks = int(table["tasks"].max())
-    few = "only " * (tasks <= FEW_TASKS)
-    return f"It rests on {few}{tasks} other tasks, and was not measured on yours."
+    tasks = table.loc[table["schedule"] != REFERENCE, "tasks"]
+    few = "only " * bool(tasks.max() <= FEW_TASKS)
+    number = f"{tasks.min()} to {tasks.max()}" if tasks.min() < tasks.max() else f"{tasks.max()}"
+    return f"It rests on {few}{number} other tasks, and was not measured on yours."

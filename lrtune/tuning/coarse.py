@@ -39,8 +39,8 @@ class Reading:
     Attributes:
         rate: The best constant rate for so few steps.
         steps: How many.
-        learned: Whether its run got below the loss of guessing, and below that of its lower
-            neighbour, by more than noise.
+        learned: Whether its run got below the loss of guessing by more than noise.
+        clear: Whether its run got below that of the lower neighbour by more than noise.
         curvature: Rise of the loss per squared unit of the log rate, between it and its neighbours.
         at_limit: "low" or "high" where the best rate lies at a limit, else empty.
     """
@@ -48,6 +48,7 @@ class Reading:
     rate: float
     steps: int
     learned: bool
+    clear: bool
     curvature: float
     at_limit: str = ""
 
@@ -114,7 +115,7 @@ class Coarse:
                 f"the best rate lies at the {edge}est one allowed, {best:.3g}, and may lie beyond: "
                 "widen `limits`"
             )
-        learned = self.scene.learned(losses[best]) and self._is_clear(best)
+        learned, clear = self.scene.learned(losses[best]), self._is_clear(best)
         rises = [
             (min(loss, worst) - losses[best]) / math.log(one / best) ** 2
             for one, loss in losses.items()
@@ -122,7 +123,7 @@ class Coarse:
         ]
         curvature = max(0.0, min(rises, default=0.0))
         clipped = rounded(min(max(rate, low), high), 6)
-        return Reading(clipped, steps, learned, curvature, edge)
+        return Reading(clipped, steps, learned, clear, curvature, edge)
 
     def _falls_straight(self, rate: float) -> bool:
         """Whether the loss still falls in a straight line: the rate has hardly begun to matter."""
@@ -232,12 +233,14 @@ class Coarse:
     def _runs(self, rates: Sequence[float]) -> list[Run]:
         return [Run(f"short {rate:.6g}", rate, seed=self._seed) for rate in rates]
 
-    def nothing_learned(self) -> SearchError:
-        """The error to raise where no short run got below what guessing reaches."""
+    def check_learned(self) -> None:
+        """Raise a SearchError where no short run got below what guessing reaches."""
+        if self.reading is not None and self.reading.learned:
+            return
         rows = "\n".join(
             f"  lr {rate:<8.3g} {loss:.4g}" for rate, loss in sorted(self._late.items())
         )
-        return SearchError(
+        raise SearchError(
             f"nothing was learned within {self._long} steps at any rate: the training loss is "
             f"{self.scene.start:.4g} before, {self.scene.guess:.4g} for the best constant "
             f"prediction, and after that\n{rows}\nGive a budget that holds whole trainings, to see "

@@ -100,7 +100,8 @@ class RateSearch:
     @property
     def _sure(self) -> bool:
         """Whether the first answer rests on runs that had learned something, or on the user."""
-        return self.coarse is None or self.coarse.reading is None or self.coarse.reading.learned
+        reading = None if self.coarse is None else self.coarse.reading
+        return reading is None or (reading.learned and reading.clear)
 
     def _measure_start(self) -> Asking:
         """A run that changes no weight: what the loss is before training.
@@ -127,7 +128,7 @@ class RateSearch:
         self.experiment.set_aside(0.0)
         reading = self.coarse.reading
         assert reading is not None, "the coarse stage ends with a reading, or raises"
-        self.belief = setting.prior.belief(reading.rate, reading.steps, learned=reading.learned)
+        self.belief = setting.prior.belief(reading.rate, reading.steps, sure=self._sure)
 
     def _train_horizon(self) -> Asking:
         """Whole runs of the schedule, compressed, at three rates around the first answer."""
@@ -184,5 +185,5 @@ class RateSearch:
         if self.fine is not None and self.fine.measured:
             if not any(map(self.scoring.learned, self.fine.measured)):
                 raise self.fine.failure()
-        elif self.coarse is not None and not self._sure:
-            raise self.coarse.nothing_learned()
+        elif self.coarse is not None and self.coarse.reading is not None:
+            self.coarse.check_learned()

@@ -191,7 +191,7 @@ def test_a_folder_that_becomes_read_only_in_the_middle_is_told(public, whole, ta
             from lrtune import search
 
             with pytest.raises(StudyError, match="cannot be written"):
-                search(TASK, steps=16, seeds=2, evaluate=study.evaluate)
+                search(TASK, steps=16, evaluate=study.evaluate)
 
         assert as_nobody(breaks)
         file.chmod(0o666)

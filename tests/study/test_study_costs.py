@@ -36,7 +36,7 @@ def answer(where, at=0, *, after=False, budget=3.0, task=a_task):
     """What a search with this budget ends with; how many calls trained; the study."""
     study, inner = Study(where, task()), Interrupted(task(), at, after=after)
     evaluate = study.evaluator(inner)
-    found = search(task(), steps=40, seeds=1, budget=budget, evaluate=evaluate)
+    found = search(task(), steps=40, budget=budget, evaluate=evaluate)
     ranked = compare(
         task(), found.lr, schedules=["step"], samples=0, steps=16, seeds=2, evaluate=evaluate
     )
@@ -64,7 +64,7 @@ def test_an_interrupted_search_ends_and_spends_like_one_that_was_not(data):
 
 
 def test_a_study_spends_what_no_study_spends(where):
-    plain = search(a_task(), steps=40, seeds=1, budget=3.0)
+    plain = search(a_task(), steps=40, budget=3.0)
     found, _, _, inner = answer(where)
     assert found.spending.equals(plain.spending)
     assert found.to_json() == plain.to_json()

@@ -44,7 +44,7 @@ EVIL = [
 def measured(where, **more):
     study = Study(where, a_task(), **more)
     study.record(range_test(a_task(), steps=20, seeds=1, evaluate=study.evaluate))
-    found = search(a_task(), steps=12, seeds=1, evaluate=study.evaluate)
+    found = search(a_task(), steps=12, evaluate=study.evaluate)
     study.record(found)
     return study, found
 
@@ -79,7 +79,7 @@ def test_what_has_led_to_nothing_yet_is_reported_as_traces(where):
 def test_the_same_conclusion_is_kept_once_and_the_latest_is_told(where):
     study, found = measured(where)
     study.record(found)
-    again = search(a_task(), steps=16, seeds=1, evaluate=study.evaluate)
+    again = search(a_task(), steps=16, evaluate=study.evaluate)
     study.record(again)
     with Database(study_location(where), create=False).read() as link:
         assert len(link.execute(tables.results.select()).all()) == 3

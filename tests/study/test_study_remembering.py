@@ -135,7 +135,7 @@ def test_the_engine_is_part_of_the_identity(where):
 def test_verbs_end_with_the_very_same_results(where):
     def verbs(evaluate):
         sweep = range_test(a_task(), steps=20, seeds=2, evaluate=evaluate)
-        found = search(a_task(), steps=24, seeds=2, evaluate=evaluate)
+        found = search(a_task(), steps=24, evaluate=evaluate)
         schedules = ["one-cycle", "cosine-restarts", "reduce-on-plateau"]
         ranked = compare(
             a_task(), found.lr, schedules=schedules, steps=24, seeds=2, evaluate=evaluate

@@ -112,7 +112,7 @@ def test_an_evaluator_without_one_of_the_parts_is_remembered(where, part):
 def test_a_search_needs_no_test_part(where):
     study = Study(where, a_task())
     evaluate = study.evaluator(one_part("selection", a_task()))
-    found = search(a_task(), steps=24, seeds=1, evaluate=evaluate)
+    found = search(a_task(), steps=24, evaluate=evaluate)
     assert np.isfinite(found.scores["val"]).any()
 
 
@@ -124,7 +124,7 @@ def test_a_task_without_a_test_part_works_throughout(where):
     val = [(x, edges, y % 3) for x, edges, y in val]
     task = Task(model, train_data, val=val, objective=halved.objective, device="cpu")
     study = Study(where, task)
-    found = search(task, steps=24, seeds=1, evaluate=study.evaluate)
+    found = search(task, steps=24, evaluate=study.evaluate)
     assert np.isfinite(found.scores["val"]).any()
     contents = open_study(where)
     assert contents.recorded["val_test"].isna().all()
