@@ -55,6 +55,9 @@ class CheckpointStore(Protocol):
             CheckpointError: It is damaged.
         """
 
+    def place(self, name: str) -> str:
+        """Return the path of a checkpoint's file; empty where there is none."""
+
     def newest(self, until: int) -> dict[str, int]:
         """Return the keys of runs that can be resumed, each with its newest step <= `until`."""
 
@@ -93,6 +96,11 @@ class MemoryStore:
             "best run of each length, and runs that are not trained to their end yet. To keep all, "
             "give it a folder: Evaluator(task, checkpoints=Path('checkpoints'))."
         )
+
+    def place(self, name: str) -> str:
+        """Return nothing, as there is no file."""
+        del name
+        return ""
 
     def newest(self, until: int) -> dict[str, int]:
         """Return nothing: what is in memory is continued, not resumed."""
