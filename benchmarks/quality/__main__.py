@@ -13,9 +13,11 @@ rivals      random search and Optuna, with as many updates as lrtune's search
 compare     lrtune's search, then its comparison of schedules; on the tasks for practice, too
 judged      training with every answer, to the full length
 practice    other tasks: shapes and peaks, from the answers of a search; for tuning
+fashion     two trainings of real length, on all of Fashion-MNIST
 page        docs/quality.md, from what is measured
 
-Without a stage, all of them; first the open tasks, then those that are held out.
+Without a stage, all of them; first the open tasks, then those that are held out. The last two
+stages have no tasks to choose from.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.quality import oracle, page, searches
+from benchmarks.quality import fashion, oracle, page, searches
 from benchmarks.quality.answers import ask, judge_answers
 from benchmarks.quality.finders import FINDERS
 from benchmarks.quality.practice import PRACTICE
@@ -69,6 +71,8 @@ STAGES: dict[str, Callable[[Judge, int], None]] = {
     "practice": lambda judge, _: practise(judge.spec),
 }
 
+WHOLE = {"fashion": fashion.measure, "page": page.write}
+
 BY_STAGE = {"practice": PRACTICE, "compare": {**TASKS, **PRACTICE}}
 
 
@@ -83,9 +87,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="answers of each finder")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    for stage in given.stages or [*STAGES, "page"]:
-        if stage == "page":
-            page.write()
+    for stage in given.stages or [*STAGES, *WHOLE]:
+        if stage in WHOLE:
+            WHOLE[stage]()
             continue
         tasks = BY_STAGE.get(stage, TASKS)
         for name in [name for name in given.task or tasks if name in tasks]:
