@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.quality import shapes
+from benchmarks.quality import data, fashion, shapes
 from benchmarks.quality.gather import fair
 from benchmarks.quality.oracle import CONSTANT, on_grid, rate
 from benchmarks.quality.practice import PRACTICE
