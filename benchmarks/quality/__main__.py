@@ -28,7 +28,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.quality import oracle, searches
+from benchmarks.quality import fashion, oracle, searches
 from benchmarks.quality.answers import ask, judge_answers
 from benchmarks.quality.finders import FINDERS
 from benchmarks.quality.halves import measure
@@ -85,6 +85,9 @@ STAGES: dict[str, Callable[[Judge, int], None]] = {
 
 TUNED = {name: spec for name, spec in TASKS.items() if not spec.held_out} | PRACTICE
 BY_STAGE = {"practice": PRACTICE, "halves": TUNED, "readings": TUNED, "kept": TASKS | PRACTICE}
+
+
+WHOLE: dict[str, Callable[[], None]] = {"page": page.write, "fashion": fashion.measure}
 
 
 def main() -> None:
