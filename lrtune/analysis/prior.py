@@ -11,19 +11,20 @@ import numpy as np
 from scipy.special import expit
 
 from lrtune.analysis.curves import Floats
+from lrtune.analysis.fitted import fitted
 
 _FILE: Mapping[str, Any] = tomllib.loads(
     Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
 )
 _LENGTHS: list[Mapping[str, Any]] = sorted(_FILE["lengths"], key=lambda one: one["steps"])
 
-SHORT = 60
+SHORT = 60  # by convention: where the best constant rate is the best peak of a trapezoid
 """The short runs that `short_shift` is for, in steps."""
 
-DRIFT = 0.15
+DRIFT = fitted("short_drift")
 """The best constant rate falls with the length of a run: by this power of it, near 60 steps."""
 
-PAIRED = 0.8
+PAIRED = fitted("paired_share")
 """Standard deviation of one seed's difference between two schedules, over that of one score."""
 
 REFERENCE = "trapezoid"

@@ -6,8 +6,8 @@ import pandas as pd
 
 from lrtune.analysis.prior import REFERENCE, known_schedules, prior
 
-NORMAL_90 = 1.645  # standard deviations to each side that hold nine of ten normal values
-FEW_TASKS = 3  # up to so many are named as few
+NORMAL_90 = 1.645  # by definition: deviations that hold nine of ten normal values
+FEW_TASKS = 3  # by convention: up to so many are named as few
 
 
 def prior_table(steps: int) -> pd.DataFrame:

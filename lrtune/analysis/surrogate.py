@@ -12,13 +12,14 @@ import numpy as np
 from scipy.stats import norm
 
 from lrtune.analysis.curves import Floats
+from lrtune.analysis.fitted import fitted
 from lrtune.analysis.prior import Belief, Prior
 
-REACH = 4.0  # half the width of the grid of places, in standard deviations of the belief
-PLACES = 321  # places on that grid; more change no digit that is printed
-ANSWER = 1 / 3  # the quantile of the belief that is answered: too high a peak costs more
-SHAPE = 0.5  # by which share a rise may differ from the usual one, far from the best
-FREEDOM = 3.0  # of the t distribution that scores are taken to have: one lucky run decides nothing
+REACH = 4.0  # by convention: half the width of the grid, in standard deviations of the belief
+PLACES = 321  # by convention: places on that grid; more change no digit that is printed
+ANSWER = fitted("answer_quantile")
+SHAPE = fitted("shape_uncertainty")
+FREEDOM = 3.0  # by convention: of a t distribution of scores, so that one lucky run decides nothing
 
 
 @dataclass(frozen=True, eq=False)

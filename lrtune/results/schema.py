@@ -1,6 +1,7 @@
 """The tables in results: their columns, which are contracts, and the check of a table."""
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,6 +32,9 @@ SELECTION, TEST = PARTS = ("selection", "test")
 """The halves of the validation data: one selects among runs, the other gives the stated loss."""
 OPTIONAL = ("checkpoint",)
 """Columns of text that may be missing, as in a table that a plain function makes: then empty."""
+
+CHECKPOINT_NAME = re.compile(r"([0-9a-f]{32})-([0-9]{1,10})")
+"""The name of a checkpoint: the key of its run, and the step. None leads out of a folder."""
 
 VALIDATIONS = {
     "run": "str",

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,8 +16,8 @@ from lrtune.results.serialization import Serializable
 if TYPE_CHECKING:
     from optuna.study import Study
 
-Load = Callable[[str], dict[str, Any]]
-"""Takes the name of a checkpoint, and returns it."""
+Load = Callable[[], dict[str, Any]]
+"""Returns a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,15 @@ class Trained(Serializable):
     runs: pd.DataFrame
     curves: pd.DataFrame
 
-    def attach(self, load: Load, make_model: Callable[[], Any]) -> None:
+    def attach(self, load: Load, make_model: Callable[[], Any] | None) -> None:
         """Let `model` and `state_dict` work; neither is saved in JSON."""
         object.__setattr__(self, "_load", load)
         object.__setattr__(self, "_make_model", make_model)
+
+    def name_file(self, file: str) -> None:
+        """Note the file of the best training's checkpoint."""
+        assert self.best is not None, "there is a checkpoint of a training only"
+        object.__setattr__(self, "best", replace(self.best, checkpoint=file))
 
     def attach_like(self, other: "Trained") -> None:
         """The same, for a best training that is that of another result."""
@@ -108,7 +113,7 @@ class Trained(Serializable):
             )
         name, load = self.best.checkpoint, getattr(self, "_load", None)
         if load is not None and name:
-            found: dict[str, Any] = load(name)
+            found: dict[str, Any] = load()
             return found
         if not name or not Path(name).is_file():
             raise CheckpointError(

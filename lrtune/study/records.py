@@ -1,7 +1,6 @@
 """What a study has recorded: runs, seeds, decisions and results; each call is a transaction."""
 
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
@@ -14,7 +13,15 @@ from sqlalchemy import Connection, delete, func, insert, select
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome, end_level
 from lrtune.results import Trace
 from lrtune.results.runs import Cost, Run, Validation
-from lrtune.results.schema import COSTS, PARTS, RUNS, TRACE, VALIDATIONS, as_table
+from lrtune.results.schema import (
+    CHECKPOINT_NAME,
+    COSTS,
+    PARTS,
+    RUNS,
+    TRACE,
+    VALIDATIONS,
+    as_table,
+)
 from lrtune.schedules.registry import registered_name
 from lrtune.study import tables
 from lrtune.study.database import Database
@@ -25,8 +32,6 @@ MISSING = (math.nan,) * 3
 
 VAL_NUMBERS = len(MISSING) * len(PARTS)
 """How many numbers a validation has."""
-CHECKPOINT = re.compile(r"[0-9a-f]{32}-[0-9]{1,10}")
-"""What names of checkpoints look like in the JSON of a result."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +104,7 @@ def runs_from_trace(trace: Trace, until: int) -> dict[str, RecordedRun]:
         vals.setdefault(name, {})[part] = numbers
     costs = {name: cost for name, *cost in trace.costs[list(COSTS)].itertuples(index=False)}
     recorded = {}
-    columns = trace.runs[["run", "outcome", "checkpoint"]]
+    columns = as_table(trace.runs, RUNS)[["run", "outcome", "checkpoint"]]
     for name, outcome, checkpoint in columns.itertuples(index=False):
         rows = places.get(name, np.empty(0, dtype=np.int64))
         assert (step[rows] == np.arange(len(rows))).all(), "a run records every step from 0 on"
@@ -265,7 +270,7 @@ class StudyRecords:
         with self._database.read() as link:
             over = set(link.scalars(keys))
             texts = link.scalars(select(results.json).where(results.study == self._study))
-            named = {name for text in texts for name in CHECKPOINT.findall(text)}
+            named = {found[0] for text in texts for found in CHECKPOINT_NAME.finditer(text)}
         return {name for name in asked - named if name.partition("-")[0] in over}
 
     def first(

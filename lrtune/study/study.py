@@ -234,6 +234,10 @@ class StudyEvaluator:
         """
         return self.checkpoints.load(name)
 
+    def checkpoint_file(self, name: str) -> str:
+        """The path of the file that holds a checkpoint."""
+        return self.checkpoints.place(name)
+
     def _complete(
         self, wanted: Mapping[Request, Run], steps: int, stage: str, *, checkpoint: bool
     ) -> dict[str, RecordedRun]:

@@ -128,9 +128,15 @@ class Task:
     def val_counts(self) -> dict[str, int]:
         """The validation samples of each part, `selection` and `test`.
 
-        Empty without validation data, and before the first whole validation on an iterable.
+        Empty without validation data. Those of an iterable are counted by reading it once.
         """
-        return {} if self._val is None else self._val.counts
+        if self._val is None:
+            return {}
+        if not self._val.counts:
+            with preserve_random_state():
+                for _ in self._val.batches():
+                    pass
+        return self._val.counts
 
     def on(self, device: str | torch.device) -> "Task":
         """Return the same task on another device; `auto` as in `Task`."""

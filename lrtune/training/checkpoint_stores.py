@@ -5,7 +5,6 @@ The name of a checkpoint is the key of its run and the step, such as `0123...ef-
 
 import math
 import os
-import re
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -17,13 +16,10 @@ import torch
 from lrtune.analysis.curves import end_level
 from lrtune.errors import ArgumentError, CheckpointError, printable
 from lrtune.results import Trace
-from lrtune.results.schema import SELECTION
+from lrtune.results.schema import CHECKPOINT_NAME, SELECTION
 from lrtune.results.serialization import sync
 from lrtune.training.checkpoints import Checkpoint, check_checkpoint
 from lrtune.training.cohort import Cohort
-
-NAME = re.compile(r"([0-9a-f]{32})-([0-9]{1,10})")
-"""The name of a checkpoint. None leads out of a folder."""
 
 SUFFIX, PART = ".pt", ".part"
 """The ending of a checkpoint's file, and of one that is being written."""
@@ -58,6 +54,9 @@ class CheckpointStore(Protocol):
             ArgumentError: It is not there, or no longer.
             CheckpointError: It is damaged.
         """
+
+    def place(self, name: str) -> str:
+        """Return the path of a checkpoint's file; empty where there is none."""
 
     def newest(self, until: int) -> dict[str, int]:
         """Return the keys of runs that can be resumed, each with its newest step <= `until`."""
@@ -97,6 +96,11 @@ class MemoryStore:
             "best run of each length, and runs that are not trained to their end yet. To keep all, "
             "give it a folder: Evaluator(task, checkpoints=Path('checkpoints'))."
         )
+
+    def place(self, name: str) -> str:
+        """Return nothing, as there is no file."""
+        del name
+        return ""
 
     def newest(self, until: int) -> dict[str, int]:
         """Return nothing: what is in memory is continued, not resumed."""
@@ -149,7 +153,7 @@ class FolderStore:
 
     def load(self, name: str) -> Checkpoint:
         """Read a file; see `CheckpointStore`."""
-        known, file = NAME.fullmatch(name), self._file(name)
+        known, file = CHECKPOINT_NAME.fullmatch(name), self._file(name)
         if not known or not file.exists():
             raise ArgumentError(
                 f"there is no checkpoint {printable(name)!r} in {self.path}. One of a later step "
@@ -163,6 +167,10 @@ class FolderStore:
         if (saved.pop("key", None), saved.get("step")) != (known[1], int(known[2])):
             raise CheckpointError(f"the checkpoint {file} is not that of the run in its name.")
         return check_checkpoint(saved)
+
+    def place(self, name: str) -> str:
+        """Return the path of a checkpoint's file."""
+        return str(self._file(name))
 
     def newest(self, until: int) -> dict[str, int]:
         """Return the keys of runs with a file, each with its newest step <= `until`."""
@@ -190,7 +198,7 @@ class FolderStore:
         with suppress(OSError):  # such as a folder that is not there yet
             for entry in os.scandir(self.path):
                 file = Path(entry.name)
-                if file.suffix in endings and NAME.fullmatch(file.stem):
+                if file.suffix in endings and CHECKPOINT_NAME.fullmatch(file.stem):
                     found.add(file.stem)
         return found
 

@@ -155,6 +155,10 @@ class Evaluator:
         """
         return self._keeper.get(name, self._cohorts)
 
+    def checkpoint_file(self, name: str) -> str:
+        """Return the path of the file that holds a checkpoint; empty where it is in memory."""
+        return self._keeper.store.place(name)
+
     def prune(self, keep: Collection[str]) -> None:
         """Delete all checkpoints but those with these names; runs in memory can go on."""
         self._keeper.store.prune(keep)

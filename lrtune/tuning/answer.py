@@ -204,7 +204,10 @@ def confidence(strategy: RateSearch, interval: tuple[float, float]) -> str:
 
 def attach(result: Trained, task: Any, evaluate: Any) -> Trained:
     """Let the result hand out what was trained: its weights, and a model that they fit."""
-    load = getattr(evaluate, "checkpoint", None)
-    if load is not None and result.best is not None and result.best.checkpoint:
-        result.attach(load, (lambda: None) if task is None else task.new_model)
+    load, best = getattr(evaluate, "checkpoint", None), result.best
+    if load is not None and best is not None and best.checkpoint:
+        name, file_of = best.checkpoint, getattr(evaluate, "checkpoint_file", None)
+        result.attach(lambda: load(name), None if task is None else task.new_model)
+        if file_of is not None and (file := file_of(name)):  # so that it is found from JSON, too
+            result.name_file(file)
     return result

@@ -126,10 +126,19 @@ class Coarse:
         return Reading(clipped, steps, learned, clear, curvature, edge)
 
     def _falls_straight(self, rate: float) -> bool:
-        """Whether the loss still falls in a straight line: the rate has hardly begun to matter."""
-        losses = self._experiment.history.runs[self._run_at(rate).name].losses
+        """Whether the loss falls in a straight line, and in proportion to the rate.
+
+        Then the rate has hardly begun to matter, and the best one lies far above.
+        """
+        runs = self._experiment.history.runs
+        below = max((one for one in self._late if one < rate), default=None)
+        if below is None:
+            return False
+        losses, held = runs[self._run_at(rate).name].losses, runs[self._run_at(below).name].losses
         first, second, third = (float(part.mean()) for part in np.array_split(losses, 3))
-        return second - third > STRAIGHT * (first - second) > 0
+        fall, other = losses[0] - third, held[0] - float(np.array_split(held, 3)[2].mean())
+        straight = second - third > STRAIGHT * (first - second) > 0
+        return bool(straight and fall > STRAIGHT * other * rate / below)
 
     def _unmoved(self, best: float) -> SearchError:
         """The error to raise where the highest rate allowed is still far too low."""

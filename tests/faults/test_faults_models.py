@@ -20,12 +20,12 @@ VERBS = {
         task, steps=8, seeds=2, evaluate=evaluate
     ),
     "search": lambda task, evaluate: lrtune.search(
-        task, steps=6, horizon=3, seeds=2, coarse=(0.1, 0.01), fine=(1.0,), limits=(1e-2, 0.1),
+        task, steps=6, coarse=(0.1, 0.01), fine=(1.0,), limits=(1e-2, 0.1), budget=16.0,
         evaluate=evaluate,
     ),
     "compare": lambda task, evaluate: lrtune.compare(
-        task, 0.03, schedules=["constant"], steps=6, horizon=4, seeds=1, samples=0,
-        limits=(0.03, 0.03), evaluate=evaluate,
+        task, 0.03, schedules=["constant"], steps=6, seeds=1, budget=3.0,
+        limits=(0.001, 1.0), evaluate=evaluate,
     ),
 }  # fmt: skip
 
