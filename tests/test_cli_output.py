@@ -60,6 +60,17 @@ def test_no_printed_line_obeys_a_control_character(capsys):
     assert "\x1b" not in printed(capsys, [make("\x1b[31m") for make in SAMPLES.values()])
 
 
+@pytest.mark.parametrize("constant", [0.0, 1e4, -1e6])
+def test_a_constant_on_top_hides_no_digit_of_a_loss(capsys, constant):
+    found = a_search()
+    columns = ["start", "train", "loss", "test"]
+    best = dataclasses.replace(found.best, loss=found.best.loss + constant)
+    moved = {"runs": found.runs.assign(**{name: found.runs[name] + constant for name in columns})}
+    said = printed(capsys, [dataclasses.replace(found, best=best, **moved)])
+    told = float(re.search(r"Best training +loss (\S+)", said)[1])
+    assert told - constant == pytest.approx(0.45, abs=0.005)
+
+
 def test_without_a_whole_training_no_loss_is_stated(capsys):
     said = printed(capsys, [a_search(whole=False)])
     assert "Best training" not in said

@@ -22,7 +22,7 @@ from lrtune.cli.progress import ProgressDisplay
 from lrtune.cli.task_file import default_study, task_of
 from lrtune.errors import ArgumentError, LrtuneError, ResultsError, SearchError, has_location
 from lrtune.reporting import answers_first, report
-from lrtune.reporting.statements import setting
+from lrtune.reporting.statements import schedule_name, setting
 from lrtune.results import Result, Trace
 from lrtune.results.runs import Run
 from lrtune.study.study import Study
@@ -182,10 +182,9 @@ class Session:
         if isinstance(error, SearchError) and self._unfinished:
             runs = self._unfinished[-1].runs
             for run in runs[runs["outcome"].isin(FAILED_OUTCOMES)].head(3).itertuples():
-                error.add_note(
-                    f"run {run.run!r} ({setting(run.lr, run.schedule)}, seed {run.seed}) at step "
-                    f"{run.steps - 1}: {Outcome[run.outcome].value}"
-                )
+                about = f"{setting(run.lr, schedule_name(run.schedule))}, seed {run.seed}"
+                said = f"at step {run.steps - 1}: {Outcome[run.outcome].value}"
+                error.add_note(f"run {run.run!r} ({about}) {said}")
 
     def _how_to_resume(self) -> str:
         again = "go on" if self._study is not None else "start again"

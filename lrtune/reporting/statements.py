@@ -2,9 +2,13 @@
 
 import math
 
+import numpy as np
+
 from lrtune.analysis.scores import digits_that_differ
 from lrtune.errors import LrtuneError
 from lrtune.results import ComparisonResult, SearchResult
+from lrtune.schedules import parse
+from lrtune.schedules.registry import schedule_text
 
 Answer = SearchResult | ComparisonResult
 """The results that recommend a rate with a schedule."""
@@ -29,6 +33,18 @@ def setting(lr: float, schedule: str) -> str:
     'lr 0.123 with trapezoid'
     """
     return f"lr {lr:.3g} with {schedule}"
+
+
+def schedule_name(text: str) -> str:
+    """The shortest text of a schedule; that of a user's own function stays as it is.
+
+    >>> schedule_name("constant()"), schedule_name("cosine(floor=0.1)"), schedule_name("mine")
+    ('constant', 'cosine(floor=0.1)', 'mine')
+    """
+    try:
+        return schedule_text(parse(text))
+    except LrtuneError:
+        return text
 
 
 def peak_note(schedule: str) -> str:
@@ -56,8 +72,12 @@ def certainty(found: SearchResult) -> str:
 
 def loss_text(loss: float, answer: Answer) -> str:
     """A loss with the digits that tell the runs of a result apart, whatever constant is on top."""
-    measured = answer.runs[["start", "train", "loss", "test"]].to_numpy()
-    return f"{loss:.{digits_that_differ(measured, least=3)}g}"
+    runs = answer.runs
+    start = float(runs["start"].max())
+    # Of a run that exploded, only that it ended above the start.
+    fallen = np.minimum(runs[["start", "train", "loss", "test"]].to_numpy(float), start)
+    digits = digits_that_differ(fallen, least=3)
+    return f"{loss:.{digits + (digits > 3)}g}"
 
 
 def stated_loss(answer: Answer) -> str:

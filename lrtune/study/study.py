@@ -66,8 +66,8 @@ class Study:
     >>> from lrtune.testing import bowl
     >>> where = f"sqlite:///{tempfile.mkdtemp()}/bowl.db"
     >>> first, again = (Study(where, bowl(4.0)) for _ in range(2))
-    >>> lr = lrtune.search(bowl(4.0), steps=80, seeds=1, evaluate=first.evaluate).lr
-    >>> lrtune.search(bowl(4.0), steps=80, seeds=1, evaluate=again.evaluate).lr == lr
+    >>> lr = lrtune.search(bowl(4.0), steps=80, evaluate=first.evaluate).lr
+    >>> lrtune.search(bowl(4.0), steps=80, evaluate=again.evaluate).lr == lr
     True
     >>> first.remembered, again.remembered == first.trained, again.trained
     (0, True, 0)
