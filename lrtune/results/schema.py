@@ -95,7 +95,7 @@ CHECKS = {
 SPENDING = {
     "stage": "str",
     "planned": "int64",  # updates set aside before anything trained
-    "spent": "int64",  # updates made
+    "spent": "int64",  # steps of the runs that it asked for
     "val_samples": "int64",  # samples validated
 }
 RANKING = {
