@@ -28,7 +28,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.quality import fashion, oracle, searches
+from benchmarks.quality import fashion, oracle, page, searches
 from benchmarks.quality.answers import ask, judge_answers
 from benchmarks.quality.finders import FINDERS
 from benchmarks.quality.halves import measure
