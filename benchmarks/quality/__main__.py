@@ -11,14 +11,13 @@ probes      short linear decays at all rates, of the open tasks only: for tuning
 compressed  the schedules as whole short runs
 rivals      random search and Optuna, with as many updates as lrtune's search
 judged      training with every answer, to the full length
-practice    other tasks: shapes and peaks, from the answers of a search; for tuning
 halves      constant rates and trapezoids, short and whole, judged by two halves: for tuning
 readings    what the coarse stage of a search says of these tasks
-kept        the training that a search hands out, judged on data that it did not see
 fashion     two trainings of real length, on Fashion-MNIST
+prior       lrtune/analysis/prior.toml, from what is measured
 page        docs/quality.md, from what is measured
 
-Without a stage, all of them; first the open tasks, then those that are held out. The last two
+Without a stage, all of them; first the open tasks, then those that are held out. The last three
 stages have no tasks to choose from.
 """
 
@@ -28,14 +27,12 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.quality import fashion, oracle, page, searches
+from benchmarks.quality import fashion, oracle, page, priors, searches
 from benchmarks.quality.answers import ask, judge_answers
 from benchmarks.quality.finders import FINDERS
 from benchmarks.quality.halves import measure
 from benchmarks.quality.practice import PRACTICE
 from benchmarks.quality.readings import read
-from benchmarks.quality.searched import BUDGETS, search_task
-from benchmarks.quality.shapes import practise
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import Judge
 
@@ -61,12 +58,6 @@ def free(judge: Judge, _: int) -> None:
     trained(judge)
 
 
-def kept(judge: Judge, repeats: int) -> None:
-    for budget in BUDGETS:
-        search_task(judge.spec, budget, None, repeats)
-    search_task(judge.spec, BUDGETS[-1], "constant", repeats)
-
-
 STAGES: dict[str, Callable[[Judge, int], None]] = {
     "constant": lambda judge, _: oracle.constant(judge),
     "searches": searched,
@@ -77,17 +68,17 @@ STAGES: dict[str, Callable[[Judge, int], None]] = {
     "compressed": lambda judge, _: oracle.compressed(judge),
     "rivals": rivalled,
     "judged": lambda judge, _: judge_answers(judge, searches.COMBINED),
-    "practice": lambda judge, _: practise(judge.spec),
     "halves": lambda judge, _: measure(judge.spec),
     "readings": lambda judge, _: read(judge.spec),
-    "kept": kept,
 }
 
-TUNED = {name: spec for name, spec in TASKS.items() if not spec.held_out} | PRACTICE
-BY_STAGE = {"practice": PRACTICE, "halves": TUNED, "readings": TUNED, "kept": TASKS | PRACTICE}
+READ = priors.TUNED | priors.FASHION_TASKS
+BY_STAGE = {"halves": priors.TUNED, "readings": READ, "searches": TASKS | PRACTICE}
 
 
-WHOLE: dict[str, Callable[[], None]] = {"page": page.write, "fashion": fashion.measure}
+WHOLE: dict[str, Callable[[], None]] = {
+    "fashion": fashion.measure, "prior": priors.write, "page": page.write,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -96,7 +87,7 @@ def main() -> None:
     )
     parser.add_argument("stages", nargs="*", help="one or more of the above")
     parser.add_argument(
-        "--task", action="append", choices=[*TASKS, *PRACTICE], help="all when left out"
+        "--task", action="append", choices=[*TASKS, *READ], help="all when left out"
     )
     parser.add_argument("--repeats", type=int, default=1, help="answers of each finder")
     given = parser.parse_args()

@@ -6,13 +6,10 @@ import textwrap
 import numpy as np
 import pandas as pd
 
-from benchmarks.quality import gather, horizons
+from benchmarks.quality import gather, horizons, searched
 from benchmarks.quality.answers import ANSWERS
 from benchmarks.quality.picture import draw
-from benchmarks.quality.practice import PRACTICE
 from benchmarks.quality.regret import FAILURE, LEVEL, geometric, markdown, per_task, summary
-from benchmarks.quality.searches import THRIFTY
-from benchmarks.quality.shapes import FACTORS, REPEATS, compared
 from benchmarks.quality.store import FOLDER
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import FEWER, RUNS, SEEDS
@@ -45,7 +42,7 @@ def _tasks() -> str:
 
 
 def _summary(regrets: pd.DataFrame) -> str:
-    table = summary(regrets, THRIFTY)
+    table = summary(regrets, searched.OURS)
     table.insert(1, "answers", regrets.groupby("method").size())
     table = table.rename(columns={"mean": "geometric mean", "seconds": "CPU s"})
     return markdown(table, FORMATS, "method")
@@ -84,16 +81,6 @@ def _schedules(table: pd.DataFrame, fair: pd.DataFrame) -> str:
     limit = {"tasks": len(ratios), "geometric mean": geometric(ratios.min(axis=1))}
     rows.loc[gather.BEST] = limit | {"worst": ratios.min(axis=1).max()}
     return markdown(rows, FORMATS, "schedule")
-
-
-def _shapes() -> str:
-    table = compared(list(PRACTICE.values())).sort_values("mean")
-    cells: dict[str, dict[str, str]] = {}
-    for (name, factor), row in table.iterrows():
-        told = f"{row['mean']:.2f} ({row['worst']:.2g}, {row['above']:.0%})"
-        cells.setdefault(name, {})[f"peak {factor:g}"] = told
-    columns = [f"peak {factor:g}" for factor in FACTORS]
-    return markdown(pd.DataFrame.from_dict(cells, "index", columns=columns), {}, "schedule")
 
 
 def _horizons(table: pd.DataFrame) -> str:
@@ -184,11 +171,6 @@ def write() -> None:
         some = table[table["held_out"] == held_out]
         if len(some):
             parts += [f"### {title}: {some['task'].nunique()}\n", _horizons(some)]
-    parts += [
-        "## Which shape, and how high?\n",
-        SHAPES_TEXT.format(repeats=REPEATS, tasks=len(PRACTICE)),
-        _shapes(),
-    ]
     text = "\n\n".join(part.strip("\n") for part in parts) + "\n"
     (FOLDER.parent / "quality.md").write_text(text)
 
@@ -254,10 +236,4 @@ schedule in a share of T. *cut off*: the first share of its full run, at no deca
 interval over the tasks. *chosen, regret*: the full-length loss of the schedule and rate that would
 have been chosen, over that of the best schedule at its best rate; *at its own rate*: when its rate
 is tuned at T. Only rates that were trained at T are tried, which favours short runs.
-"""
-SHAPES_TEXT = """
-Other tasks than those above, made to try ideas on: {tasks}. Each is searched with `budget=1`,
-{repeats} times, and trained from every answer, with a peak of so many times the answer: final
-validation loss over that of the same answer kept constant, on the same seed; in brackets that of
-the worst task, and the share of answers that it made worse.
 """

@@ -1,12 +1,14 @@
 """Makes lrtune/analysis/prior.toml: what the tasks tell about schedules before a task is trained.
 
 From the open tasks and those for practice (some hundred steps), and from Fashion-MNIST (thousands).
-The held-out tasks are in none of it.
+The held-out tasks are in none of it. A task that is judged is left out of what its search knows.
 """
 
 import functools
 import math
-from collections.abc import Collection, Iterable
+import tomllib
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,25 @@ import pandas as pd
 from benchmarks.quality.fashion import FASHION, LENET, RESNET
 from benchmarks.quality.halves import HALVES
 from benchmarks.quality.practice import PRACTICE
+from benchmarks.quality.readings import READINGS
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import RUNS
-from lrtune.analysis.prior import REFERENCE
+from lrtune.analysis import prior as known
+from lrtune.analysis.prior import DRIFT, REFERENCE, SHORT
 
 TARGET = Path(__file__).parents[2] / "lrtune" / "analysis" / "prior.toml"
+
+ABOUT = """\
+# What benchmark tasks tell of schedules before a task is trained, by length. Made by
+# `python -m benchmarks.quality prior` from docs/quality/, which `python -m benchmarks.quality
+# halves readings scheduled fashion` measures. `lrtune.analysis.prior` says what each number means.
+# Those for thousands of steps rest on two tasks.
+"""
+INTERVAL = 0.8
+"""Chosen so that nine of ten intervals hold; docs/quality.md says how many do."""
+
+FEW = 4
+"""The spread of fewer tasks than this is taken over all schedules together."""
 
 FASHION_TASKS = {spec.name: spec for spec in (LENET, RESNET)}
 NEAR = 0.15  # rates whose mean log loss is so near to the best belong to the best
@@ -87,13 +103,13 @@ def rises(tasks: Iterable[str], schedule: str) -> dict[str, float]:
     points = []
     table = losses()
     for task in tasks:
-        known = facts(task, schedule)
-        if known is None:
+        best = facts(task, schedule)
+        if best is None:
             continue
         some = table[(table["task"] == task) & (table["schedule"] == schedule)]
         for lr, rows in some.groupby("lr"):
-            distance = math.log(lr) - known["place"]
-            excess = float(rows["log"].mean()) - known["log"]
+            distance = math.log(lr) - best["place"]
+            excess = float(rows["log"].mean()) - best["log"]
             points.append((distance, excess, float(rows["lost"].mean())))
     frame = pd.DataFrame(points, columns=["distance", "excess", "lost"])
     sides = {"low": frame[frame["distance"].between(-1.8, -0.4)],
@@ -114,27 +130,180 @@ def _half_lost(frame: pd.DataFrame) -> float:
 
 
 def group(tasks: Collection[str]) -> dict[str, dict[str, float]]:
-    """The entries of one length, by schedule."""
-    names = [name for name in losses()["schedule"].unique() if "(" not in name]
-    reference = {task: facts(task, REFERENCE) for task in tasks}
+    """The entries of one length, by schedule: the lowest scores first."""
+    reference = {task: found for task in tasks if (found := facts(task, REFERENCE)) is not None}
+    starts = {task: start for task in reference if (start := _start(task)) is not None}
     entries = {}
-    for name in names:
-        both = {
-            task: (found, reference[task])
-            for task in tasks
-            if (found := facts(task, name)) is not None and reference[task] is not None
-        }
-        if not both:
+    for name in losses()["schedule"].unique():
+        mine = {task: found for task in reference if (found := facts(task, name)) is not None}
+        if "(" in name or not mine:
             continue
-        scores = np.array([mine["log"] - theirs["log"] for mine, theirs in both.values()])
-        places = np.array([mine["place"] - theirs["place"] for mine, theirs in both.values()])
-        noises = np.array([mine["noise"] for mine, _ in both.values()])
+        scores = [mine[task]["log"] - reference[task]["log"] for task in mine]
+        places = [mine[task]["place"] - reference[task]["place"] for task in mine]
         entries[name] = {
-            "score": float(scores.mean()),
-            "spread": float(scores.std(ddof=1)) if len(scores) > 1 else math.nan,
+            "score": float(np.mean(scores)),
+            "spread": _spread(scores),
             "peak": math.exp(float(np.median(places))),
-            "peak_factor": math.exp(float(places.std(ddof=1))) if len(places) > 1 else math.nan,
-            "noise": float(np.nanmedian(noises)) if np.isfinite(noises).any() else math.nan,
-            "tasks": len(both),
-        } | rises(both, name)
-    return entries
+            "peak_factor": _spread(places),
+            "tasks": len(mine),
+        }
+    shifts = [reference[task]["place"] - starts[task] for task in starts]
+    shift = float(np.median(shifts))
+    for entry in entries.values():
+        entry["short_shift"] = shift + math.log(entry["peak"])
+    if len(reference) < FEW:
+        for column in ("spread", "peak_factor"):
+            pooled = _root_mean_square(
+                entry[column] for name, entry in entries.items() if name != REFERENCE
+            )
+            entries = {name: entry | {column: pooled} for name, entry in entries.items()}
+    for entry in entries.values():
+        entry["peak_factor"] = math.exp(entry["peak_factor"])
+    entries[REFERENCE] |= {"spread": 0.0, "peak_factor": 1.0}
+    return dict(sorted(entries.items(), key=lambda one: one[1]["score"]))
+
+
+def common(tasks: Collection[str]) -> dict[str, float]:
+    """What holds for all schedules of one length, from the reference."""
+    found = {task: one for task in tasks if (one := facts(task, REFERENCE)) is not None}
+    starts = {task: start for task in found if (start := _start(task)) is not None}
+    shifts = [found[task]["place"] - start for task, start in starts.items()]
+    noises = [one["noise"] for one in found.values() if math.isfinite(one["noise"])]
+    moves = [move for task in found for move in _moves(task)]
+    return {
+        "noise": float(np.median(noises)) if noises else math.nan,
+        **rises(found, REFERENCE),
+        "short_spread": _spread(shifts),
+        "long_spread": _root_mean_square(moves),
+        "interval": INTERVAL,
+    }
+
+
+def _start(task: str) -> float | None:
+    """The log of the best constant rate for 60 steps, as the coarse stage reads it; a median."""
+    table = READINGS.read()
+    some = table[(table["task"] == task) & (table["learned"] == 1)]
+    if some.empty:
+        return None
+    return float((np.log(some["rate"]) + DRIFT * np.log(some["steps"] / SHORT)).median())
+
+
+@functools.cache
+def compressed() -> pd.DataFrame:
+    """Whole runs of horizons: `task`, `schedule`, `steps`, `lr`, `log`; a mean over seeds."""
+    frames = [store.read() for store in (HALVES, FASHION)]
+    table = pd.concat(frames, ignore_index=True)
+    lengths = {name: spec.steps for name, spec in {**TUNED, **FASHION_TASKS}.items()}
+    table = table[(table["at"] == table["steps"]) & (table["steps"] < table["task"].map(lengths))]
+    loss = (table["val_a"].astype(float) + table["val_b"].astype(float)) / 2
+    limit = table["task"].map(guessing)
+    table = table.assign(log=np.log(loss.fillna(math.inf).clip(upper=limit)))
+    keys = ["task", "schedule", "steps", "lr"]
+    return table.groupby(keys, as_index=False)["log"].mean()
+
+
+def _at_horizon(task: str, schedule: str, steps: int) -> pd.Series:
+    table = compressed()
+    some = table[
+        (table["task"] == task) & (table["schedule"] == schedule) & (table["steps"] == steps)
+    ]
+    return some.set_index("lr")["log"]
+
+
+def _moves(task: str) -> list[float]:
+    """By how much the best peaks of T / 8 to T / 2 differ from those of T, in the log rate."""
+    whole = {**TUNED, **FASHION_TASKS}[task].steps
+    table = compressed()
+    table = table[(table["task"] == task) & table["steps"].between(whole / 9, whole / 2)]
+    moves = []
+    for schedule, steps in table.groupby(["schedule", "steps"]).groups:
+        here, there = _at_horizon(task, schedule, steps), facts(task, schedule)
+        if there is not None and len(here) >= FEW:
+            moves.append(best_place(here) - there["place"])
+    return moves
+
+
+def worth() -> dict[str, list[float]]:
+    """How exactly whole runs of a horizon tell the difference of two schedules at T, by its steps.
+
+    From Fashion-MNIST: the root mean square of what is wrong, over pairs of schedules, and never
+    more for longer runs.
+    """
+    wrong: dict[int, list[float]] = {}
+    for task, spec in FASHION_TASKS.items():
+        finals = {name: one["log"] for name in _schedules(task) if (one := facts(task, name))}
+        table = compressed()
+        for steps in sorted(table.loc[table["task"] == task, "steps"].unique()):
+            short = {name: _at_horizon(task, name, steps) for name in finals}
+            lowest = {name: float(some.min()) for name, some in short.items() if len(some)}
+            names = sorted(lowest)
+            if steps > spec.steps / 2 or len(names) < FEW:
+                continue
+            wrong.setdefault(int(steps), []).extend(
+                (lowest[one] - lowest[other]) - (finals[one] - finals[other])
+                for k, one in enumerate(names)
+                for other in names[:k]
+            )
+    steps = sorted(wrong)
+    errors = [_root_mean_square(wrong[one]) for one in steps]
+    return {"steps": steps, "error": list(np.minimum.accumulate(errors))}
+
+
+def _schedules(task: str) -> list[str]:
+    table = losses()
+    return list(table.loc[table["task"] == task, "schedule"].unique())
+
+
+def _spread(values: Iterable[float]) -> float:
+    some = list(values)
+    return float(np.std(some, ddof=1)) if len(some) > 1 else math.nan
+
+
+def _root_mean_square(values: Iterable[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(list(values)))))
+
+
+def _length(tasks: Collection[str]) -> list[str]:
+    """The lines of one length."""
+    lengths = [{**TUNED, **FASHION_TASKS}[task].steps for task in tasks]
+    lines = ["[[lengths]]", f"steps = {round(float(np.exp(np.log(lengths).mean())), -1):g}"]
+    lines += ["", "[lengths.all]"]
+    lines += [f"{name} = {value:.3g}" for name, value in common(tasks).items()]
+    lines += ["", "[lengths.schedules]"]
+    return lines + [
+        f"{name} = {{ {', '.join(f'{k} = {v:.3g}' for k, v in entry.items())} }}"
+        for name, entry in group(tasks).items()
+    ]
+
+
+def text() -> str:
+    """The file."""
+    lines = [ABOUT, "[worth]  # of whole runs of a horizon"]
+    lines += [f"{name} = {_list(values)}" for name, values in worth().items()]
+    for tasks in (TUNED, FASHION_TASKS):
+        lines += ["", *_length(list(tasks))]
+    return "\n".join(lines) + "\n"
+
+
+def _list(values: Iterable[float]) -> str:
+    return f"[{', '.join(f'{value:.3g}' for value in values)}]"
+
+
+def write() -> None:
+    """Write the file."""
+    TARGET.write_text(text())
+
+
+@contextmanager
+def left_out(task: str) -> Iterator[None]:
+    """Within this block a search knows nothing that this task has told."""
+    before, lengths = known.FILE, list(known.FILE["lengths"])
+    for place, tasks in enumerate((TUNED, FASHION_TASKS)):
+        if task in tasks:
+            others = _length([name for name in tasks if name != task])
+            lengths[place] = tomllib.loads("\n".join(others))["lengths"][0]
+    try:
+        known.FILE = {**before, "lengths": lengths}
+        yield
+    finally:
+        known.FILE = before

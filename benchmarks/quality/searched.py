@@ -2,7 +2,10 @@
 
 The search is given one half of the validation data as `val`, which it splits again; what it hands
 out is judged on the other half, and the other way round. Held against the best constant rate of the
-oracle, the mean of three fresh seeds, on that half.
+oracle, the mean of three fresh seeds, on that half. The rate that it says is an answer like that of
+any other finder: trained to the end with other seeds, and judged on all validation data.
+
+What the same task has told about schedules and rates is left out of what its search knows.
 """
 
 import math
@@ -11,8 +14,9 @@ import time
 import numpy as np
 import pandas as pd
 
-from benchmarks.quality.answers import metered
+from benchmarks.quality.answers import Answer, Answers, Setup, metered
 from benchmarks.quality.halves import HALVES, halves, validated
+from benchmarks.quality.priors import left_out
 from benchmarks.quality.regret import geometric
 from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import Spec
@@ -23,55 +27,54 @@ from lrtune.errors import SearchError
 SEARCHED = Store(
     FOLDER / "searched.csv",
     (
-        "task", "budget", "schedule", "half", "repeat", "lr", "low", "high", "best_lr", "kept",
-        "stated", "cost", "updates", "val_samples", "seconds", "said",
+        "task", "method", "repeat", "lr", "schedule", "low", "high", "best_lr", "kept", "stated",
+        "cost", "updates", "seconds", "said",
     ),
-    ("task", "budget", "schedule", "half", "repeat"),
+    ("task", "method", "repeat"),
 )  # fmt: skip
 """One row per search: its rate with the interval; the loss of the training that it hands out, on
 the half that it did not see (`kept`), and on the part of its own half that selected nothing
-(`stated`); what it says it cost, in trainings, and what was counted. `said`: why there is no
-answer."""
+(`stated`); what it says it cost, in trainings, and what was counted; wall seconds. `said`: why
+there is no answer. Even repeats are given the first half, odd ones the second."""
 
-BUDGETS = (1.0, 4.0)
+OURS = "lrtune search"
+BUDGET_1, CONSTANT = f"{OURS}, budget 1", f"{OURS}, constant"
+OPTIONS = {OURS: {}, BUDGET_1: {"budget": 1.0}, CONSTANT: {"schedule": "constant"}}
+
 SEED = 1000
-"""The first seed of the first search; the judging seeds are others."""
+"""The seeds of searches begin here; the judging seeds are others."""
 
 
-def search_task(spec: Spec, budget: float, schedule: str | None, repeats: int) -> None:
-    """Search where it was not done yet, once for each half and repeat."""
-    name = schedule or "default"
-    for repeat in range(repeats):
-        for half in (0, 1):
-            if (spec.name, budget, name, half, repeat) not in SEARCHED.known():
-                about = {"task": spec.name, "budget": budget, "schedule": name}
-                row = _searched(spec, budget, schedule, half, SEED + 100 * repeat)
-                SEARCHED.add([about | {"half": half, "repeat": repeat} | row])
-
-
-def _searched(
-    spec: Spec, budget: float, schedule: str | None, half: int, seed: int
-) -> dict[str, object]:
+def lrtune_search(setup: Setup, *, method: str) -> Answers:
+    """What one search says, and a row of what it hands out."""
+    spec, half = setup.spec, setup.repeat % 2
     train, _ = spec.data
     task = Task(
         spec.model, train, val=halves(spec)[half], loss=spec.loss, optimizer=spec.optimizer,
         batch_size=spec.batch, device="cpu",
     )  # fmt: skip
+    about = {"task": spec.name, "method": method, "repeat": setup.repeat}
     begin = time.perf_counter()
-    with metered() as counted:
+    with left_out(spec.name), metered() as counted:
         try:
-            found = search(task, steps=spec.steps, budget=budget, schedule=schedule, seed=seed)
+            found = search(
+                task, steps=spec.steps, seed=SEED + 100 * setup.repeat, **OPTIONS[method]
+            )
         except SearchError as error:
+            seconds = time.perf_counter() - begin
             said = str(error).splitlines()[0][:200]
-            return {"said": said, "seconds": time.perf_counter() - begin}
-    best = found.best
-    return {
-        "lr": found.lr, "low": found.interval[0], "high": found.interval[1],
+            SEARCHED.add([about | {"said": said, "seconds": seconds}])
+            return {method: said}
+        seconds = time.perf_counter() - begin
+    best, (low, high) = found.best, found.interval
+    SEARCHED.add([about | {
+        "lr": found.lr, "schedule": found.schedule, "low": low, "high": high,
         "best_lr": best.lr if best else math.nan,
         "kept": validated(spec, 1 - half, found.model()) if best else math.nan,
         "stated": best.loss if best else math.nan,
-        "cost": found.cost, "updates": counted.updates, "seconds": counted.seconds,
-    }  # fmt: skip
+        "cost": found.cost, "updates": counted.updates, "seconds": seconds,
+    }])  # fmt: skip
+    return {method: Answer(found.lr, found.schedule, low, high)}
 
 
 def best_constant(spec: Spec) -> tuple[float, float]:
@@ -85,16 +88,17 @@ def best_constant(spec: Spec) -> tuple[float, float]:
     return float(best["val_a"]), float(best["val_b"])
 
 
-def kept(specs: list[Spec], budget: float) -> pd.DataFrame:
+def kept(specs: list[Spec], method: str) -> pd.DataFrame:
     """One row per task: `ratio`, the training handed out over the best constant rate; `worst`."""
     table, rows = SEARCHED.read(), []
     for spec in specs:
+        some = table[(table["task"] == spec.name) & (table["method"] == method)]
+        if some.empty:
+            continue
         constant = best_constant(spec)
-        some = table[(table["task"] == spec.name) & (table["budget"] == budget)]
         ratios = [
-            (spec.guessing() if math.isnan(row.kept) else row.kept) / constant[1 - row.half]
-            for row in some[some["schedule"] == "default"].itertuples()
+            (spec.guessing() if math.isnan(row.kept) else row.kept) / constant[1 - row.repeat % 2]
+            for row in some.itertuples()
         ]
-        if ratios:
-            rows.append((spec.name, geometric(ratios), max(ratios), float(np.mean(some["cost"]))))
+        rows.append((spec.name, geometric(ratios), max(ratios), float(np.mean(some["cost"]))))
     return pd.DataFrame(rows, columns=["task", "ratio", "worst", "cost"])

@@ -1,4 +1,4 @@
-"""Searches by trial: lrtune's, and others that may spend as many updates."""
+"""Searches by trial of others; some may spend as many updates as lrtune's."""
 
 import functools
 import math
@@ -11,19 +11,13 @@ import torch
 from torch import nn
 
 from benchmarks.quality.answers import Answer, Answers, Setup
+from benchmarks.quality.searched import OPTIONS, OURS, lrtune_search
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import lost
-from lrtune import Cohort, Run, Trace, search
+from lrtune import Cohort, Run, Trace
 from lrtune.results.runs import validation_losses
 from lrtune.task.random_state import preserve_random_state
 from lrtune.training.engines.fastest import Fastest
-
-OURS = "lrtune search"
-
-THRIFTY, WHOLE = f"{OURS}, budget 1", f"{OURS}, whole grid"
-"""Ours with a quarter of the default budget, and with the lecture's grid instead of one."""
-
-OURS_WITHIN = {THRIFTY: {"budget": 1.0}, OURS: {}, WHOLE: {"fine": "grid"}}
 
 SPAN = (1e-5, 10.0)
 """Where others look for a rate: as wide as the oracle."""
@@ -33,17 +27,6 @@ COARSE = (0.1, 0.01, 0.001, 0.0001)
 
 RUNGS = 8
 """Optuna's pruners are told the validation loss so often."""
-
-
-def lrtune_search(setup: Setup, *, method: str, **options: object) -> Answers:
-    """Ours: the peak with its schedule; and the best rate to be kept constant."""
-    spec, seed = setup.spec, 10 * setup.repeat
-    found = search(spec.task(), steps=spec.steps, seed=seed, **options)
-    kept = search(spec.task(), steps=spec.steps, seed=seed, schedule="constant", **options)
-    return {
-        method: Answer(kept.lr, "constant", *kept.interval),
-        f"{method} + schedule": Answer(found.lr, found.schedule, *found.interval),
-    }
 
 
 def cohort(spec: Spec, rates: list[float], seed: int, steps: int) -> Trace:
@@ -159,10 +142,7 @@ def _validated(model: nn.Module, spec: Spec, val: tuple[torch.Tensor, torch.Tens
 
 
 SEARCHES = (
-    *(
-        (functools.partial(lrtune_search, method=one, **budget), (one, f"{one} + schedule"), "")
-        for one, budget in OURS_WITHIN.items()
-    ),
+    *((functools.partial(lrtune_search, method=one), (one,), "") for one in OPTIONS),
     (one_epoch, ("best after one epoch",), ""),
     (coarse, ("coarse, one epoch",), ""),
 )

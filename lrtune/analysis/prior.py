@@ -13,10 +13,10 @@ from scipy.special import expit
 from lrtune.analysis.curves import Floats
 from lrtune.analysis.fitted import fitted
 
-_FILE: Mapping[str, Any] = tomllib.loads(
+FILE: Mapping[str, Any] = tomllib.loads(
     Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
 )
-_LENGTHS: list[Mapping[str, Any]] = sorted(_FILE["lengths"], key=lambda one: one["steps"])
+"""What `prior.toml` says."""
 
 SHORT = 60  # by convention: where the best constant rate is the best peak of a trapezoid
 """The short runs that `short_shift` is for, in steps."""
@@ -141,7 +141,7 @@ class Prior:
 
 def known_schedules(steps: int) -> list[str]:
     """The schedules of which something is known for the measured length nearest to this one."""
-    nearest = min(_LENGTHS, key=lambda one: abs(math.log(one["steps"] / steps)))
+    nearest = min(FILE["lengths"], key=lambda one: abs(math.log(one["steps"] / steps)))
     return list(nearest["schedules"])
 
 
@@ -153,7 +153,7 @@ def horizon_error(steps: int) -> float:
     >>> horizon_error(293), horizon_error(10**6)
     (0.03, 0.01)
     """
-    worth = _FILE["worth"]
+    worth = FILE["worth"]
     return float(np.interp(math.log(steps), np.log(worth["steps"]), worth["error"]))
 
 
@@ -165,7 +165,7 @@ def prior(schedule: str, steps: int) -> Prior:
     Between the lengths that were measured it is interpolated in the log of the length; beyond
     them the nearest holds.
     """
-    known = [one for one in _LENGTHS if schedule in one["schedules"]]
+    known = [one for one in FILE["lengths"] if schedule in one["schedules"]]
     if not known:
         like = prior(REFERENCE, steps)
         return replace(like, spread=2 * like.spread, short_spread=1.2 * like.short_spread, tasks=0)
