@@ -157,12 +157,21 @@ BROKEN: dict[str, dict[str, object]] = {
 }  # fmt: skip
 
 
+WAYS = [
+    {"steps": STEPS},
+    pytest.param({"steps": 250, "budget": 1.0}, marks=pytest.mark.slow),
+    pytest.param({"steps": 5000, "budget": 0.1}, marks=pytest.mark.slow),
+]
+"""Whole trainings; and short runs alone, which go through the data a few times."""
+
+
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("way", WAYS, ids=["whole", "budget 1", "long"])
 @pytest.mark.parametrize("kind", BROKEN)
-def test_nothing_is_answered_where_nothing_can_be_learned(kind):
+def test_nothing_is_answered_where_nothing_can_be_learned(kind, way):
     given = {"model": mlp, "train": TRAIN, "val": VAL} | BROKEN[kind]
     model, train = given.pop("model"), given.pop("train")
     task = Task(model, train, device="cpu", **given)
     with pytest.raises(SearchError) as caught:
-        search(task, steps=STEPS)
+        search(task, **way)
     assert "nothing was learned" in str(caught.value) or "diverging" in str(caught.value)

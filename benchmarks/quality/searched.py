@@ -11,16 +11,11 @@ What the same task has told about schedules and rates is left out of what its se
 import math
 import time
 
-import numpy as np
-import pandas as pd
-
 from benchmarks.quality.answers import Answer, Answers, Setup, metered
-from benchmarks.quality.halves import HALVES, halves, validated
+from benchmarks.quality.halves import halves, validated
 from benchmarks.quality.priors import left_out
-from benchmarks.quality.regret import geometric
 from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import Spec
-from benchmarks.quality.training import FEWER
 from lrtune import Task, search
 from lrtune.errors import SearchError
 
@@ -75,30 +70,3 @@ def lrtune_search(setup: Setup, *, method: str) -> Answers:
         "cost": found.cost, "updates": counted.updates, "seconds": seconds,
     }])  # fmt: skip
     return {method: Answer(found.lr, found.schedule, low, high)}
-
-
-def best_constant(spec: Spec) -> tuple[float, float]:
-    """The mean loss of the best constant rate on each half, over three seeds."""
-    table = HALVES.read()
-    some = table[(table["task"] == spec.name) & (table["at"] == spec.steps)]
-    some = some[(some["schedule"] == "constant") & some["seed"].isin(FEWER)]
-    vals = some[["val_a", "val_b"]].astype(float).clip(upper=spec.guessing())
-    means = vals.groupby(some["lr"]).mean()
-    best = means.loc[means.sum(axis=1).idxmin()]
-    return float(best["val_a"]), float(best["val_b"])
-
-
-def kept(specs: list[Spec], method: str) -> pd.DataFrame:
-    """One row per task: `ratio`, the training handed out over the best constant rate; `worst`."""
-    table, rows = SEARCHED.read(), []
-    for spec in specs:
-        some = table[(table["task"] == spec.name) & (table["method"] == method)]
-        if some.empty:
-            continue
-        constant = best_constant(spec)
-        ratios = [
-            (spec.guessing() if math.isnan(row.kept) else row.kept) / constant[1 - row.repeat % 2]
-            for row in some.itertuples()
-        ]
-        rows.append((spec.name, geometric(ratios), max(ratios), float(np.mean(some["cost"]))))
-    return pd.DataFrame(rows, columns=["task", "ratio", "worst", "cost"])

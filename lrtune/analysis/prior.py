@@ -101,10 +101,10 @@ class Prior:
     def belief(self, rate: float, steps: int, *, sure: bool = True) -> Belief:
         """Where the best peak lies, from the best constant rate for a few steps.
 
-        Where these have learned nothing yet, it lies within thrice the usual range.
+        Where these have learned nothing yet, it lies within twice the usual range.
         """
         drift = DRIFT * math.log(steps / SHORT)
-        spread = self.short_spread * (1 if sure else 3)
+        spread = self.short_spread * (1 if sure else 2)
         return Belief(math.log(rate) + self.short_shift + drift, spread)
 
     def in_shares(self, curvature: float, noise: float) -> "Prior":

@@ -22,6 +22,7 @@ from lrtune.schedules import Schedule
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking
 from lrtune.tuning.planning import Plan
+from lrtune.tuning.scoring import Scoring
 
 Limits = tuple[float, float]
 """The lowest and the highest rate to try."""
@@ -193,10 +194,10 @@ class Coarse:
         yield from self._experiment.train("coarse", runs, self._experiment.sizes.steps, until)
         measured = [self._experiment.history.runs[run.name] for run in runs]
         known |= {one.run.lr: one.train for one in measured}
-        if (
-            not self.scene.error
-        ):  # the lowest rate has moved least: its losses scatter as batches do
-            self.scene = replace(self.scene, error=end_level_stderr(measured[0].losses))
+        # Before it learns, a loss may scatter more than that of guessing ever does.
+        lowest = min(measured, key=lambda one: one.train)
+        errors = [end_level_stderr(one.losses) for one in (measured[0], lowest)]
+        self.scene = replace(self.scene, error=min([self.scene.error or math.inf, *errors]))
 
     def _affordable_length(self) -> int:
         """The length of the longer runs: what is left pays for three, and for a shift of the best.
@@ -242,18 +243,32 @@ class Coarse:
     def _runs(self, rates: Sequence[float]) -> list[Run]:
         return [Run(f"short {rate:.6g}", rate, seed=self._seed) for rate in rates]
 
-    def check_learned(self) -> None:
-        """Raise a SearchError where no short run got below what guessing reaches."""
-        if self.reading is not None and self.reading.learned:
+    def live(self) -> list[Run]:
+        """The runs that the reading rests on, without those that failed."""
+        known = self._late if self.reading and self.reading.steps == self._long else self._early
+        return [self._run_at(rate) for rate, loss in known.items() if math.isfinite(loss)]
+
+    def check_learned(self, scoring: Scoring) -> None:
+        """Raise a SearchError where no short run got below what guessing reaches.
+
+        On validation data, where they were validated: training data can be learned by heart.
+        """
+        assert self.reading is not None, "a coarse stage that ends has a reading"
+        runs = [self._experiment.history.runs[run.name] for run in self.live()]
+        tested = [one for one in runs if one.validations]
+        if self.reading.learned and (not tested or any(map(scoring.learned, tested))):
             return
-        rows = "\n".join(
-            f"  lr {rate:<8.3g} {loss:.4g}" for rate, loss in sorted(self._late.items())
-        )
+        what, guess = "training", self.scene.guess
+        losses = {one.run.lr: one.train for one in runs}
+        if self.reading.learned and scoring.guess is not None:
+            what, guess = "validation", scoring.guess.loss
+            losses = {one.run.lr: one.loss() for one in tested}
+        rows = "\n".join(f"  lr {lr:<8.3g} {loss:.4g}" for lr, loss in sorted(losses.items()))
         raise SearchError(
-            f"nothing was learned within {self._long} steps at any rate: the training loss is "
-            f"{self.scene.start:.4g} before, {self.scene.guess:.4g} for the best constant "
-            f"prediction, and after that\n{rows}\nGive a budget that holds whole trainings, to see "
-            "whether they learn; and look at labels, loss and optimizer."
+            f"nothing was learned within {self.reading.steps} steps at any rate: the {what} loss "
+            f"is {self.scene.start:.4g} before, {guess:.4g} for the best constant prediction, and "
+            f"after that\n{rows}\nGive a budget that holds whole trainings, to see whether they "
+            "learn; and look at labels, loss and optimizer."
         )
 
     def failure(self) -> SearchError:

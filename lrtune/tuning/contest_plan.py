@@ -10,7 +10,7 @@ from lrtune.analysis.paired import LEAST, PRIOR, Paired
 from lrtune.analysis.prior import PAIRED
 from lrtune.analysis.scores import Scale
 from lrtune.tuning.contest import Contest
-from lrtune.tuning.planning import LEAST_HORIZON, SAMPLES, Plan, Sizes, Stage
+from lrtune.tuning.planning import LEAST_HORIZON, Plan, Sizes, Stage
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +81,7 @@ def _horizon(sizes: Sizes, each: float) -> int:
 
 def short_cost(sizes: Sizes, horizon: int) -> float:
     """What a whole run of a horizon costs, with its validation."""
-    return sizes.updates(horizon) + sizes.validation(short_samples(sizes, horizon))
-
-
-def short_samples(sizes: Sizes, horizon: int) -> int:
-    """On how many validation samples a run of a horizon is measured."""
-    return min(sizes.selection, max(SAMPLES, int(0.3 * sizes.batch * horizon)))
+    return sizes.updates(horizon) + sizes.validation(sizes.short_samples(horizon))
 
 
 def _notes(contest: Contest, plan: Plan, seeds: int, rivals: int) -> Iterator[str]:

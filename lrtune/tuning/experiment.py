@@ -52,7 +52,11 @@ class Experiment:
         """
         both = self.sizes.selection + self.sizes.test
         samples = both if validate is None else min(validate, self.sizes.selection)
-        new = [run for run in runs if self.history.trained(run) < until]
+        new = [
+            run
+            for run in runs
+            if self.history.trained(run) < until or (samples and not self.history.validated(run))
+        ]
         updates = self.history.missing(runs, until)
         return self.sizes.updates(updates) + len(new) * self.sizes.validation(samples)
 

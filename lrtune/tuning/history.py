@@ -128,6 +128,10 @@ class History:
         """The step up to which a run was asked for; 0 for a new one."""
         return self.runs[run.name].until if run.name in self.runs else 0
 
+    def validated(self, run: Run) -> bool:
+        """Whether a run was validated where it stands."""
+        return run.name in self.runs and bool(self.runs[run.name].validations)
+
     def table(self) -> pd.DataFrame:
         """One row per run: columns `TRIED`."""
         rows = [

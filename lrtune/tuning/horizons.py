@@ -8,7 +8,6 @@ from lrtune.tuning.coarse import within
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.fine import Wanted
 from lrtune.tuning.history import Asking
-from lrtune.tuning.planning import SAMPLES
 
 
 class HorizonReader:
@@ -45,8 +44,7 @@ class HorizonReader:
                 wanted.schedule, wanted.seed)
             for peak in peaks
         ]  # fmt: skip
-        sizes = self._experiment.sizes
-        samples = max(SAMPLES, int(0.3 * sizes.batch * self._horizon))
+        samples = self._experiment.sizes.short_samples(self._horizon)
         if not runs or not self._experiment.pays(runs, self._horizon, samples):
             return
         yield from self._experiment.train(

@@ -45,6 +45,10 @@ class Sizes:
         """The cost of validating on so many samples: three of them cost as much as one update's."""
         return samples / (3 * self.batch) / self.steps
 
+    def short_samples(self, steps: int) -> int:
+        """On how many validation samples a run of so many updates is measured."""
+        return min(self.selection, max(SAMPLES, int(0.3 * self.batch * steps)))
+
     @property
     def whole(self) -> float:
         """The cost of a whole training with its validation at the end."""

@@ -7,7 +7,7 @@ from lrtune.analysis.curves import end_level_stderr
 from lrtune.analysis.prior import Belief, Prior
 from lrtune.analysis.short_runs import Scene, rounded
 from lrtune.analysis.surrogate import Surrogate
-from lrtune.tuning.coarse import Coarse, untrained_run
+from lrtune.tuning.coarse import LONGER_RUNS, Coarse, untrained_run
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.fine import Fine, Wanted
 from lrtune.tuning.history import Asking, Measured
@@ -93,9 +93,11 @@ class RateSearch:
             yield from self._find_first_answer()
         if self._rate_only:
             self.stopped = "rate only"
-            return
-        yield from self._train_horizon()
-        yield from self._train_whole()
+        else:
+            yield from self._train_horizon()
+            yield from self._train_whole()
+        if not self.whole:
+            yield from self._test_first_answer()
 
     @property
     def _sure(self) -> bool:
@@ -165,6 +167,24 @@ class RateSearch:
             yield from self.fine.asking([rounded(eta0 * factor) for factor in setting.fine])
         self.stopped = self.fine.stopped
 
+    def _test_first_answer(self) -> Asking:
+        """Validate the short runs, where no whole training tells whether anything was learned."""
+        sizes = self.experiment.sizes
+        if self.coarse is None or self.coarse.reading is None or not sizes.selection:
+            return
+        yield from self._measure_guess()
+        steps = self.coarse.reading.steps
+        yield from self.experiment.train(
+            "coarse", self.coarse.live(), self.setting.steps, steps,
+            validate=sizes.short_samples(steps),
+        )  # fmt: skip
+
+    def _test_cost(self) -> float:
+        """What that costs, in full trainings."""
+        sizes, plan = self.experiment.sizes, self.setting.plan
+        whole = 0 if self.setting.guess("selection") is not None else sizes.selection + sizes.test
+        return sizes.validation(LONGER_RUNS * sizes.short_samples(plan.long) + whole)
+
     def _measure_guess(self) -> Asking:
         """What a model reaches that has learned nothing, on the selection half."""
         sizes, setting = self.experiment.sizes, self.setting
@@ -186,4 +206,4 @@ class RateSearch:
             if not any(map(self.scoring.learned, self.fine.measured)):
                 raise self.fine.failure()
         elif self.coarse is not None and self.coarse.reading is not None:
-            self.coarse.check_learned()
+            self.coarse.check_learned(self.scoring)

@@ -7,7 +7,7 @@ from lrtune.results.runs import Run
 from lrtune.tuning.candidates import Candidate, ParameterSampler
 from lrtune.tuning.coarse import clip
 from lrtune.tuning.contest import Contest
-from lrtune.tuning.contest_plan import ComparisonPlan, short_samples
+from lrtune.tuning.contest_plan import ComparisonPlan
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking
 from lrtune.tuning.scoring import Scoring
@@ -55,7 +55,7 @@ class RivalTrials:
         sizes, costs = self.contest.sizes, dict.fromkeys(self.candidates, 0.0)
         for name, one in self.experiment.history.runs.items():
             whole = one.steps == sizes.steps
-            samples = sizes.selection + sizes.test if whole else short_samples(sizes, one.steps)
+            samples = sizes.selection + sizes.test if whole else sizes.short_samples(one.steps)
             validated = sizes.validation(samples) if one.until == one.steps else 0.0
             costs[self._owners[name]] += sizes.updates(one.until) + validated
         return costs
@@ -114,7 +114,7 @@ class RivalTrials:
         if steps == self.contest.sizes.steps:
             yield from self.experiment.train_whole(stage, runs, steps)
         else:
-            samples = short_samples(self.contest.sizes, steps)
+            samples = self.contest.sizes.short_samples(steps)
             yield from self.experiment.train(stage, runs, steps, steps, validate=samples)
 
     def _train_rivals(self) -> Asking:
