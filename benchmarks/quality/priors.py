@@ -7,9 +7,10 @@ The held-out tasks are in none of it. A task that is judged is left out of what 
 import functools
 import math
 import tomllib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -294,6 +295,22 @@ def write() -> None:
     TARGET.write_text(text())
 
 
+def _filled(some: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The same numbers; where one is NaN, as a single task has no spread, the other's.
+
+    >>> _filled({"all": {"noise": math.nan, "low": 1.0}}, {"all": {"noise": 2.0, "low": 3.0}})
+    {'all': {'noise': 2.0, 'low': 1.0}}
+    """
+    return {
+        name: _filled(value, other[name])
+        if isinstance(value, Mapping)
+        else other[name]
+        if math.isnan(value)
+        else value
+        for name, value in some.items()
+    }
+
+
 @contextmanager
 def left_out(task: str) -> Iterator[None]:
     """Within this block a search knows nothing that this task has told."""
@@ -301,7 +318,8 @@ def left_out(task: str) -> Iterator[None]:
     for place, tasks in enumerate((TUNED, FASHION_TASKS)):
         if task in tasks:
             others = _length([name for name in tasks if name != task])
-            lengths[place] = tomllib.loads("\n".join(others))["lengths"][0]
+            mine = tomllib.loads("\n".join(others))["lengths"][0]
+            lengths[place] = _filled(mine, lengths[place])
     try:
         known.FILE = {**before, "lengths": lengths}
         yield

@@ -15,7 +15,6 @@ from benchmarks.quality.answers import Answer, Answers, Setup, metered
 from benchmarks.quality.halves import halves, validated
 from benchmarks.quality.priors import left_out
 from benchmarks.quality.store import FOLDER, Store
-from benchmarks.quality.tasks import Spec
 from lrtune import Task, search
 from lrtune.errors import SearchError
 
