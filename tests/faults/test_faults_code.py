@@ -91,10 +91,10 @@ FAULT = {
     "loss": "a loss that raises at step k",
     "worker": "a loader worker that dies",
 }
-WITHIN = {"loader": (8, 200), "memory": (8, 420), "loss": (8, 420), "worker": (400, 2500)}
+WITHIN = {"loader": (8, 90), "memory": (8, 120), "loss": (8, 120), "worker": (300, 1400)}
 """After how many batches, losses or examples it breaks: within what the search takes."""
 
-LINE = ["search", "train.py", "--steps", "12", "--range-test", "--rate-only", "--json"]
+LINE = ["search", "train.py", "--steps", "40", "--json"]
 
 
 @pytest.fixture
@@ -135,10 +135,11 @@ def test_the_error_says_where_and_the_search_resumes_once_it_is_mended(run, tall
         assert re.search(SAYS[kind], message), message
         at_once = re.search(r"after \d+ of \d+ updates of the stage", message)
         if kind != "worker" or not at_once:  # a death comes as a signal, wherever we are
-            assert re.search(r"run '[^']+' \(peak rate [\d.e+-]+, seed 0\)", message), message
+            assert re.search(r"run '[^']+' \(peak rate [\d.e+-]+, seed \d\)", message), message
             assert re.search(r"at step \d+ of \d+", message), message
         before = recorded(Path(".lrtune") / f"{kind}-{n}.db")
-        assert len(results_of(broken)) == (len(before) >= 2)  # a sweep and its twin: a result
+        assert before, "what was finished before it broke"
+        assert results_of(broken) == []
         again = run(*study)
         assert again.exit_code == 0, again.output
         lost = len(before - recorded(Path(".lrtune") / f"{kind}-{n}.db"))

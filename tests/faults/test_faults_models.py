@@ -24,7 +24,7 @@ VERBS = {
         evaluate=evaluate,
     ),
     "compare": lambda task, evaluate: lrtune.compare(
-        task, 0.03, schedules=["constant"], steps=6, seeds=1, budget=3.0,
+        task, 0.03, schedules=["constant"], steps=6, seeds=2, budget=6.0,
         limits=(0.001, 1.0), evaluate=evaluate,
     ),
 }  # fmt: skip
