@@ -124,7 +124,7 @@ AFTER = [
 
 @pytest.fixture
 def stages(monkeypatch):
-    """The stages that were trained; and a function that names the one in which Ctrl-C comes."""
+    """The stages that were trained; and a list of those in which Ctrl-C comes."""
     real, seen, strikes = StudyEvaluator._train_and_record, [], []
 
     def train(evaluator, runs, steps, now, **more):
@@ -134,7 +134,7 @@ def stages(monkeypatch):
         real(evaluator, runs, steps, now, **more)
 
     monkeypatch.setattr(StudyEvaluator, "_train_and_record", train)
-    return seen, strikes.append
+    return seen, strikes
 
 
 def test_no_stage_is_forgotten_here(tmp_path, stages):
@@ -143,19 +143,18 @@ def test_no_stage_is_forgotten_here(tmp_path, stages):
 
 
 @pytest.mark.parametrize("stage", [*BEFORE, *AFTER])
-def test_ctrl_c_in_each_stage_gives_everything_back(
-    tmp_path, plain, tally, monkeypatch, stages, stage
-):
+def test_ctrl_c_in_each_stage_gives_everything_back(tmp_path, plain, tally, stages, stage):
     """Before the first answer it passes through; after it, one warning comes with the answer."""
-    stages[1](stage)
-    with warnings.catch_warnings(record=True) as told, pytest.raises(KeyboardInterrupt):
+    stages[1].append(stage)
+    with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        answer(f"sqlite:///{tmp_path}/x.db")
+        with pytest.raises(KeyboardInterrupt):
+            answer(f"sqlite:///{tmp_path}/x.db")
     assert stages[0][-1] == stage
     assert ["was interrupted after" in str(one.message) for one in told] == [True] * (
         stage in AFTER
     )
-    monkeypatch.undo()
+    stages[1].clear()
     lost, changed = resumed(f"sqlite:///{tmp_path}/x.db", tmp_path / "x.db", plain)
     tally("Ctrl-C in each stage", 1, lost, changed)
 
