@@ -172,7 +172,7 @@ def test_a_loss_that_becomes_nan_is_a_result_that_names_run_rate_and_step(run, t
             )
             assert where, seen
             assert "NaN or infinite" in seen
-            told.append(seen.partition("Study")[0].strip())
+            told.append(seen.partition("Error:")[2].partition("Study")[0].strip())
         assert "trained 0" in seen
 
         tally("a loss that becomes NaN at step k", 1, 0, told[0] != told[1])
