@@ -2,16 +2,14 @@
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from benchmarks.quality import data, fashion, shapes
+from benchmarks.quality import data, fashion, priors
 from benchmarks.quality.gather import fair
 from benchmarks.quality.oracle import CONSTANT, on_grid, rate
 from benchmarks.quality.practice import PRACTICE
@@ -19,6 +17,7 @@ from benchmarks.quality.regret import geometric, markdown, per_task, regret, sum
 from benchmarks.quality.store import Store
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import RUNS, Judge, lost
+from lrtune.analysis import prior as known
 
 ROOT = Path(__file__).parent.parent
 
@@ -163,37 +162,19 @@ def test_the_fair_choice_does_not_see_the_seed_that_judges():
     assert fair(luck * 10, guessing=5.0) == pytest.approx(5.0)
 
 
-def test_shapes_are_held_against_the_same_answer_kept_constant(tmp_path, monkeypatch):
-    store = Store(tmp_path / "practice.csv", shapes.PRACTISED.columns, shapes.PRACTISED.keys)
-    monkeypatch.setattr(shapes, "PRACTISED", store)
-    specs = [PRACTICE["digits CNN, short"], PRACTICE["digits CNN, AdamW"]]
-    losses = {"constant": (1.0, 0.5), "linear": (0.5, 1.0), "wsd": (0.5, math.nan)}
-    store.add(
-        {"task": spec.name, "schedule": name, "factor": 1.0, "repeat": 0, "lr": 0.1, "val": loss}
-        for name, pair in losses.items() for spec, loss in zip(specs, pair, strict=True)
-    )  # fmt: skip
-    table = shapes.compared(specs).droplevel("factor")
-    assert table.loc["linear", ["mean", "worst", "above"]].tolist() == pytest.approx([1, 2, 0.5])
-    assert table.loc["wsd", "worst"] == pytest.approx(specs[1].guessing() / 0.5), "it was lost"
-
-
-def test_a_task_is_practised_once(tmp_path, monkeypatch):
-    store = Store(tmp_path / "practice.csv", shapes.PRACTISED.columns, shapes.PRACTISED.keys)
-    monkeypatch.setattr(shapes, "PRACTISED", store)
-    monkeypatch.setattr(shapes, "TRIED", ("wsd",))
-    monkeypatch.setattr(shapes, "REPEATS", 1)
-    spec = replace(PRACTICE["digits CNN, short"], steps=24)
-    monkeypatch.setattr(shapes, "search", lambda *_, **__: SimpleNamespace(lr=0.02))
-    shapes.practise(spec)
-    rows = store.read()
-    assert rows["lr"].tolist() == pytest.approx([0.02, 0.02, 0.03, 0.044])
-    assert rows["val"].notna().all()
-    monkeypatch.setattr(shapes, "search", None)
-    monkeypatch.setattr(shapes, "TRIED", ("wsd", "trapezoid"))
-    shapes.practise(spec)
-    more = store.read()
-    assert more["schedule"].tolist() == ["constant"] + 3 * ["wsd"] + 3 * ["trapezoid"]
-    assert more["lr"].tolist()[4:] == pytest.approx([0.02, 0.03, 0.044])
+def test_what_is_left_out_is_one_task_and_comes_back(monkeypatch):
+    monkeypatch.setattr(priors, "_length", lambda tasks: ["[[lengths]]", f"steps = {len(tasks)}"])
+    before = known.FILE
+    for place, tasks in enumerate((priors.TUNED, priors.FASHION_TASKS)):
+        with pytest.raises(RuntimeError), priors.left_out(next(iter(tasks))):
+            lengths = known.FILE["lengths"]
+            assert lengths[place] == {"steps": len(tasks) - 1}
+            assert lengths[1 - place] == before["lengths"][1 - place]
+            assert known.FILE["worth"] == before["worth"]
+            raise RuntimeError
+        assert known.FILE is before
+    with priors.left_out("no task of these"):
+        assert before == known.FILE
 
 
 def test_the_oracle_has_four_rates_per_decade():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -114,32 +115,46 @@ def test_a_real_command_that_is_killed_goes_on(tmp_path, tally, times):
         tally("kill -9 of `lrtune search` on the digits", 1, lost, not same)
 
 
-@pytest.mark.parametrize(
-    "stage",
-    [
-        "range test",
-        "longer",
-        "compare: fresh seeds",
-        *(
-            pytest.param(stage, marks=pytest.mark.slow)
-            for stage in (
-                "coarse", "between", "answer", "verify", "compare: pilot", "compare: horizon 1"
-            )
-        ),
-    ],
-)  # fmt: skip
-def test_ctrl_c_in_each_stage_gives_everything_back(tmp_path, plain, tally, monkeypatch, stage):
-    real = StudyEvaluator._train_and_record
+BEFORE = ["range test", "before", "coarse"]
+"""The stages in which there is no answer yet."""
+AFTER = [
+    "horizons", "current", "fine", "compare: horizons", "compare: rivals", "compare: samples"
+]  # fmt: skip
 
-    def train(evaluator, runs, steps, now):
-        if now == stage:
+
+@pytest.fixture
+def stages(monkeypatch):
+    """The stages that were trained; and a list of those in which Ctrl-C comes."""
+    real, seen, strikes = StudyEvaluator._train_and_record, [], []
+
+    def train(evaluator, runs, steps, now, **more):
+        seen.append(f"compare: {now}" if now != "fine" and "fine" in seen else now)
+        if seen[-1] in strikes:
             raise KeyboardInterrupt
-        return real(evaluator, runs, steps, now)
+        real(evaluator, runs, steps, now, **more)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(StudyEvaluator, "_train_and_record", train)
+    monkeypatch.setattr(StudyEvaluator, "_train_and_record", train)
+    return seen, strikes
+
+
+def test_no_stage_is_forgotten_here(tmp_path, stages):
+    answer(f"sqlite:///{tmp_path}/x.db")
+    assert set(stages[0]) == {*BEFORE, *AFTER}
+
+
+@pytest.mark.parametrize("stage", [*BEFORE, *AFTER])
+def test_ctrl_c_in_each_stage_gives_everything_back(tmp_path, plain, tally, stages, stage):
+    """Before the first answer it passes through; after it, one warning comes with the answer."""
+    stages[1].append(stage)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         with pytest.raises(KeyboardInterrupt):
             answer(f"sqlite:///{tmp_path}/x.db")
+    assert stages[0][-1] == stage
+    assert ["was interrupted after" in str(one.message) for one in told] == [True] * (
+        stage in AFTER
+    )
+    stages[1].clear()
     lost, changed = resumed(f"sqlite:///{tmp_path}/x.db", tmp_path / "x.db", plain)
     tally("Ctrl-C in each stage", 1, lost, changed)
 

@@ -147,7 +147,7 @@ def test_whatever_was_asked_before_and_lost_the_answer_is_that_of_a_fresh_evalua
             if lost or evaluate is None:
                 evaluate = Evaluator(TASK, checkpoints=Path(folder))
             runs = [RUNS[place] for place in sorted(chosen)]
-            wish = {"stage": "s", "until": until, "validate": validate}
+            wish = {"stage": "s", "until": until, "validate": None if validate else 0}
             ours = evaluate(runs, STEPS, **wish, checkpoint=checkpoint)
             same(ours, Evaluator(TASK)(runs, STEPS, **wish), names=False)
             for name in filter(None, names_of(ours).values()):
