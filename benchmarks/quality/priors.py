@@ -287,7 +287,7 @@ def text() -> str:
 
 
 def _list(values: Iterable[float]) -> str:
-    return f"[{', '.join(f'{value:.3g}' for value in values)}]"
+    return f"[{', '.join(f'{value:.4g}' for value in values)}]"
 
 
 def write() -> None:

@@ -244,9 +244,10 @@ class Coarse:
         return [Run(f"short {rate:.6g}", rate, seed=self._seed) for rate in rates]
 
     def live(self) -> list[Run]:
-        """The runs that the reading rests on, without those that failed."""
+        """The runs that the reading rests on, without those that failed; the lowest loss first."""
         known = self._late if self.reading and self.reading.steps == self._long else self._early
-        return [self._run_at(rate) for rate, loss in known.items() if math.isfinite(loss)]
+        live = [rate for rate, loss in known.items() if math.isfinite(loss)]
+        return [self._run_at(rate) for rate in sorted(live, key=known.__getitem__)]
 
     def check_learned(self, scoring: Scoring) -> None:
         """Raise a SearchError where no short run got below what guessing reaches.

@@ -78,7 +78,7 @@ class Plan:
 
     >>> print(make_plan(Sizes(steps=500, batch=64, selection=180, test=180)))
     At most 4 full trainings of 500 updates:
-      coarse    about 8 runs of up to 59 updates    0.54
+      coarse    about 9 runs of up to 60 updates    0.54
       fine      3 runs of 500 updates               3.01
       together                                      3.55
     """

@@ -174,10 +174,11 @@ class RateSearch:
             return
         yield from self._measure_guess()
         steps = self.coarse.reading.steps
-        yield from self.experiment.train(
-            "coarse", self.coarse.live(), self.setting.steps, steps,
-            validate=sizes.short_samples(steps),
-        )  # fmt: skip
+        runs, samples = self.coarse.live()[:LONGER_RUNS], sizes.short_samples(steps)
+        if self.experiment.pays(runs, steps, samples):
+            yield from self.experiment.train(
+                "coarse", runs, self.setting.steps, steps, validate=samples
+            )
 
     def _test_cost(self) -> float:
         """What that costs, in full trainings."""
