@@ -166,13 +166,15 @@ def test_what_is_left_out_is_one_task_and_comes_back(monkeypatch):
     monkeypatch.setattr(priors, "_length", lambda tasks: ["[[lengths]]", f"steps = {len(tasks)}"])
     before = known.FILE
     for place, tasks in enumerate((priors.TUNED, priors.FASHION_TASKS)):
-        with pytest.raises(RuntimeError), priors.left_out(next(iter(tasks))):
-            lengths = known.FILE["lengths"]
-            assert lengths[place] == {"steps": len(tasks) - 1}
-            assert lengths[1 - place] == before["lengths"][1 - place]
-            assert known.FILE["worth"] == before["worth"]
-            raise RuntimeError
+        with priors.left_out(next(iter(tasks))):
+            within = known.FILE
+        assert within["lengths"][place] == {"steps": len(tasks) - 1}
+        assert within["lengths"][1 - place] == before["lengths"][1 - place]
+        assert within["worth"] == before["worth"]
         assert known.FILE is before
+    with pytest.raises(RuntimeError), priors.left_out(next(iter(priors.TUNED))):
+        raise RuntimeError
+    assert known.FILE is before
     with priors.left_out("no task of these"):
         assert before == known.FILE
 

@@ -16,7 +16,7 @@ from lrtune.analysis.fitted import fitted
 Floats = NDArray[np.float64]
 
 WINDOW = 5  # by convention: a median of five ignores two spikes
-FEW = 16  # by convention: the noise of fewer losses may be far too low
+FEW = 8  # by convention: fewer losses often seem calm by chance
 END = 0.2  # by convention: a run ends at the mean of its last fifth
 
 LEARNED = fitted("divergence_learned")
@@ -74,8 +74,8 @@ def diverged_at(losses: ArrayLike, resolution: float = 0.0) -> int | None:
     the `noise` so far, at least the `resolution` of the losses, that is where
 
     - s - b > 5 n (it had learned) and m > s + 3 n: all that it had learned is lost; or
-    - s - b <= 5 n (it never learned) and m > s + 20 n. Fewer than 16 losses often seem calm by
-      chance, so there n is also at least what the upper quarter of their differences tells.
+    - s - b <= 5 n (it never learned) and m > s + 20 n. Fewer than 8 losses often seem calm by
+      chance: there n is at least what the upper quartile of their differences tells.
 
     Losses from the first that is not finite on are left out: that is an outcome of its own.
 
@@ -95,7 +95,7 @@ def diverged_at(losses: ArrayLike, resolution: float = 0.0) -> int | None:
     for index in np.flatnonzero(level > losses[0]):
         seen = int(index) + WINDOW
         # The noise of the first 8, 16, 32 ... losses: that of every prefix would be too slow.
-        unit = noise_of_first(seen if seen < 8 else 1 << (seen.bit_length() - 1))
+        unit = noise_of_first(seen if seen < FEW else 1 << (seen.bit_length() - 1))
         unit = max(unit, resolution)  # losses in coarse steps mostly repeat, and seem to be calm
         if gained[index] > LEARNED * unit:
             limit = LOST * unit
