@@ -36,6 +36,6 @@ def read(spec: Spec, schedule: str = "trapezoid") -> None:
         assert reading is not None, "a coarse stage that ends has a reading"
         READINGS.add([{
             "task": spec.name, "schedule": schedule, "seed": seed, "rate": reading.rate,
-            "steps": reading.steps, "learned": int(reading.learned),
+            "steps": reading.steps, "learned": int(reading.learned), "clear": int(reading.clear),
             "updates": round(strategy.experiment.spent * spec.steps),
         }])  # fmt: skip

@@ -194,6 +194,8 @@ class Fine:
         finished = sum(not one.failed for one in self.measured)
         if not any(map(self._scoring.learned, self.measured)):
             return False
+        if not self._sure and self._beyond(NEIGHBOUR) is not None:
+            return False
         return self.surrogate.gain(finished, WAVE) < self._wanted.min_gain
 
     def failure(self) -> SearchError:

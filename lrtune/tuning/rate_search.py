@@ -130,7 +130,7 @@ class RateSearch:
         self.experiment.set_aside(0.0)
         reading = self.coarse.reading
         assert reading is not None, "the coarse stage ends with a reading, or raises"
-        self.belief = setting.prior.belief(reading.rate, reading.steps, sure=self._sure)
+        self.belief = setting.prior.belief(reading.rate, reading.steps, sure=reading.learned)
 
     def _train_horizon(self) -> Asking:
         """Whole runs of the schedule, compressed, at three rates around the first answer."""

@@ -5,7 +5,7 @@ import signal
 import sqlite3
 import time
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -33,9 +33,7 @@ def answer(where=None, task=None, **more):
     study = Study(where, task, **more) if where else None
     evaluate = study.evaluate if study else None
     rivals = {"schedules": ["step"], "samples": 1, "seeds": 2, "budget": 6, "evaluate": evaluate}
-    with ExitStack() as patches:
-        for name, value in SHORT.items():
-            patches.enter_context(patch(name, value))
+    with in_short():
         sweep = range_test(task, steps=12, seeds=1, evaluate=evaluate)
         found = whole(search(task, **SETTINGS, evaluate=evaluate))
         with patch("lrtune.tuning.contest_plan.LEAST_HORIZON", 8):
@@ -45,6 +43,15 @@ def answer(where=None, task=None, **more):
     for one in told if study else ():
         study.record(one)
     return [without_checkpoints(one) for one in told], study
+
+
+@contextmanager
+def in_short():
+    """Within this block a short training is searched as a long one is."""
+    with ExitStack() as patches:
+        for name, value in SHORT.items():
+            patches.enter_context(patch(name, value))
+        yield
 
 
 def whole(result):

@@ -14,7 +14,7 @@ from lrtune.errors import LrtuneError, StudyError
 from lrtune.study import database
 from lrtune.study.contents import open_study
 from lrtune.study.study import Study
-from tests.faults.searching import answer, recorded
+from tests.faults.searching import SETTINGS, answer, in_short, recorded
 from tests.planted import without_checkpoints
 from tests.study.tasks import a_task
 
@@ -193,8 +193,8 @@ def test_a_folder_that_becomes_read_only_in_the_middle_is_told(public, whole, ta
             study._records.record = record
             from lrtune import search
 
-            with pytest.raises(StudyError, match="cannot be written"):
-                search(TASK, steps=16, evaluate=study.evaluate)
+            with in_short(), pytest.raises(StudyError, match="cannot be written"):
+                search(TASK, **SETTINGS, evaluate=study.evaluate)
 
         assert as_nobody(breaks)
         file.chmod(0o666)
