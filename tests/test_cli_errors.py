@@ -12,6 +12,7 @@ import pytest
 from commanding import BROKEN, QUICK, SLOW, SWALLOWS, SWEEP, interrupt_at
 
 import lrtune
+from lrtune.cli import session
 from lrtune.demo import digits
 
 
@@ -91,6 +92,28 @@ def test_a_task_that_fails_says_what_and_where(run):
     assert "broken.py:14, in moody" in seen
     assert re.search("in the stage '(before|coarse)'", seen)
     assert "_cohort" not in seen
+
+
+def test_a_worker_that_dies_while_results_are_printed_costs_none_of_them(run, monkeypatch):
+    """Of dead workers torch tells in a signal handler, which raises wherever the program is."""
+    real = session.answer_object
+
+    def told(*_):
+        raise RuntimeError("DataLoader worker is killed by signal: Killed.")
+
+    def answer_object(*results, **more):
+        signal.raise_signal(signal.SIGCHLD)
+        return real(*results, **more)
+
+    monkeypatch.setattr(session, "answer_object", answer_object)
+    Path("broken.py").write_text(BROKEN)
+    before = signal.signal(signal.SIGCHLD, told)
+    try:
+        result = run("search", "broken.py:task", "--steps", "40", "--json")
+        assert signal.getsignal(signal.SIGCHLD) is told
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert "the loss has had enough" in json.loads(result.stdout)["error"]
 
 
 def test_a_file_that_does_not_parse_names_the_line(run):

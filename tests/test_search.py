@@ -222,6 +222,19 @@ def test_an_interrupted_search_gives_what_it_has_or_passes_the_interrupt_on(at, 
         assert set(found.runs["run"]) <= set(whole.runs["run"])
 
 
+def test_an_interrupt_passes_through_where_the_first_answer_had_learned_nothing():
+    """What was trained so far is no evidence that nothing can be learned, nor is it an answer."""
+    whole = World(learns=False)
+    with pytest.raises(SearchError, match="nothing was learned"):
+        found_in(whole)
+    first = [stage for stage, *_ in whole.calls].index("fine")  # the first answer stands by then
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(KeyboardInterrupt) as caught:
+            found_in(Interrupted(World(learns=False), first))
+    assert isinstance(caught.value.__cause__, SearchError)
+
+
 def test_a_time_limit_begins_nothing_that_would_not_finish():
     found = found_in(World(), time_limit=0.0)
     assert found.stopped == "time"

@@ -5,10 +5,11 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any, Self, TypeVar
 
 from rich.console import Console
@@ -33,6 +34,25 @@ Answer = TypeVar("Answer", bound=Result)
 
 # Exit codes, besides those of errors; 130 is what a shell reports after Ctrl-C.
 ANSWER, INTERRUPTED = 0, 130
+
+
+@contextlib.contextmanager
+def _deaths_ignored() -> Iterator[None]:
+    """Let no death of a child process raise here.
+
+    torch raises an error in a signal handler when a loader's worker dies. Where one has died, the
+    others often follow; then the results of the command would be lost for the second error.
+    """
+    number = getattr(signal, "SIGCHLD", None)  # there is none on Windows
+    before = None if number is None else signal.getsignal(number)
+    if number is None or not callable(before) or current_thread() is not main_thread():
+        yield
+        return
+    signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -80,6 +100,10 @@ class Session:
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         """Print the error, if any, and all results; True, as the error is handled."""
+        with _deaths_ignored():
+            return self._end(error)
+
+    def _end(self, error: BaseException | None) -> bool:
         self.display.stop()
         if signal.getsignal(signal.SIGINT) == self._interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -122,7 +122,7 @@ def results_of(result):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a dead worker
 @pytest.mark.parametrize("kind", SAYS)
 def test_the_error_says_where_and_the_search_resumes_once_it_is_mended(run, tally, times, kind):
     draw = random.Random(kind)
@@ -134,7 +134,6 @@ def test_the_error_says_where_and_the_search_resumes_once_it_is_mended(run, tall
         Path("broken").touch()
         study = ["--study", f"{kind}-{n}"]
         broken = run(*study)
-        gc.collect()  # what a worker's death has left open is not told in the next test
         Path("broken").unlink()
         Path("fetched").unlink(missing_ok=True)
         message = " ".join(broken.stderr.split())
@@ -157,6 +156,8 @@ def test_the_error_says_where_and_the_search_resumes_once_it_is_mended(run, tall
             lost + abs(count - len({key for _, key, *_ in before})),
             results_of(again) != results_of(plain),
         )
+    del broken, again, plain
+    gc.collect()  # the loaders of dead workers complain here, and not in the next test
 
 
 def test_a_loss_that_becomes_nan_is_a_result_that_names_run_rate_and_step(run, tally, times):
