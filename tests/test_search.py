@@ -203,6 +203,15 @@ def test_a_loss_too_small_for_any_rate_is_no_answer():
 # --- interruptions
 
 
+def test_an_interrupted_search_that_has_learned_nothing_passes_the_interrupt_on():
+    whole = World(learns=False)
+    with pytest.raises(SearchError, match="nothing was learned"):
+        found_in(whole)
+    for at in range(len(whole.calls)):
+        with pytest.raises(KeyboardInterrupt):
+            search(steps=STEPS, evaluate=Interrupted(World(learns=False), at))
+
+
 @law(few=5, cases=100, at=st.integers(0, 30), noise=st.floats(0.0, 0.3))
 def test_an_interrupted_search_gives_what_it_has_or_passes_the_interrupt_on(at, noise):
     whole = found_in(World(noise=noise))

@@ -252,7 +252,7 @@ class Coarse:
         raise SearchError(
             f"nothing was learned within {self._long} steps at any rate: the training loss is "
             f"{self.scene.start:.4g} before, {self.scene.guess:.4g} for the best constant "
-            f"prediction, and after that\n{rows}\nGive a budget that holds whole trainings, to see "
+            f"prediction, and after that\n{rows}\nGive budget and time for whole trainings, to see "
             "whether they learn; and look at labels, loss and optimizer."
         )
 

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Literal
 
-from lrtune.errors import ArgumentError
+from lrtune.errors import ArgumentError, SearchError
 from lrtune.results import SearchResult
 from lrtune.results.runs import Shape
 from lrtune.results.serialization import manifest
@@ -75,7 +75,7 @@ def search(
         SearchError: No rate trains, or nothing was learned at any rate; it shows the evidence.
 
     Ctrl-C after the first answer ends the search with the best so far: `stopped` is "interrupted",
-    and a warning says so. Before, KeyboardInterrupt passes through.
+    and a warning says so. Before, or while nothing has learned, KeyboardInterrupt passes through.
 
     >>> from lrtune.testing import bowl
     >>> found = search(bowl(curvature=4.0), steps=100, schedule="constant")  # diverges above 0.5
@@ -104,7 +104,12 @@ def search(
     stopped = ask_all(
         strategy.asking(), trained, clock, told, interruptible=lambda: strategy.has_answer
     )
-    strategy.check_learned()
+    try:
+        strategy.check_learned()
+    except SearchError:
+        if stopped == "interrupted":  # what has learned nothing so far might still have
+            raise KeyboardInterrupt from None
+        raise
     described = {} if task is None else task.describe()
     asked = {"min_gain": min_gain, "coarse": setting.coarse, "fine": setting.fine}
     asked |= {"limits": setting.limits, "around": around, "current": setting.current}
