@@ -70,4 +70,9 @@ def planted(level, *, best=0.1, noise=0.01, start=2.0, fails=lambda run, steps: 
 
 def without_checkpoints(result):
     """A result as JSON, without the places of its checkpoints, which depend on the study."""
-    return re.sub(r'"checkpoint": ("[^"]*"|\[[^]]*\])', "", result.to_json())
+    return without_places(result.to_json())
+
+
+def without_places(text):
+    """A text with JSON in it, such as a page, without the places of checkpoints."""
+    return re.sub(r'"checkpoint": ?("[^"]*"|\[[^]]*\])', "", text)
