@@ -78,7 +78,7 @@ def test_a_disk_that_fills_up_stops_a_search_and_nothing_else(disk, whole, tally
     draw = random.Random(0)
     for n in range(times(20, 2)):
         file = folder / f"{n}.db"
-        size(kib := draw.randint(100, 1500))
+        size(kib := draw.randint(60, 600))
         with warnings.catch_warnings(record=True, action="always") as told:
             try:
                 changed = answer(f"sqlite:///{file}").texts != whole.texts
@@ -99,7 +99,7 @@ def test_sqlite_that_says_the_disk_is_full_stops_a_search_and_nothing_else(
     real, draw = database.connect_file, random.Random(1)
 
     for n in range(times(20, 2)):
-        file, pages = tmp_path / f"{n}.db", draw.randint(1, 220)
+        file, pages = tmp_path / f"{n}.db", draw.randint(1, 45)
 
         def small(path, mode, pages=pages):
             link = real(path, mode)

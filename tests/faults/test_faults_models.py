@@ -1,5 +1,6 @@
 """Law 7 on models that hypothesis makes up: what the user has stays as it is, whatever happens."""
 
+import warnings
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ VERBS = {
         evaluate=evaluate,
     ),
     "compare": lambda task, evaluate: lrtune.compare(
-        task, 0.03, schedules=["constant"], steps=6, seeds=1, budget=3.0,
+        task, 0.03, schedules=["step"], steps=6, seeds=2, budget=6.0,
         limits=(0.001, 1.0), evaluate=evaluate,
     ),
 }  # fmt: skip
@@ -88,8 +89,11 @@ def ended(verb, plan, handed, engine, fault):
         return "broken off" if "Stop" in told else "refused"
     assert not plan.refused
     try:
-        with suppress(SearchError):  # that no rate is good for it is an answer
-            VERBS[verb](task, Evaluator(task, engine=engine))
+        with suppress(SearchError), warnings.catch_warnings():  # that no rate is good is an answer
+            warnings.filterwarnings("ignore", message=".*was interrupted after")
+            found = VERBS[verb](task, Evaluator(task, engine=engine))
+            if getattr(found, "stopped", "") == "interrupted":
+                return "broken off"
     except (Stop, KeyboardInterrupt):
         return "broken off"
     except EngineError:
