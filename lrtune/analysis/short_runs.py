@@ -62,7 +62,7 @@ def leading_rate(losses: Mapping[float, float], scene: Scene) -> float | None:
     >>> scene = Scene(start=9.0, guess=2.3, error=0.01)
     >>> leading_rate({0.001: 3.7, 0.01: 2.304, 0.1: 2.303, 1.0: 2.305}, scene)
     0.01
-    >>> leading_rate({0.001: 2.301, 0.01: 2.3, 0.1: 2.305, 1.0: 2.5}, Scene(2.3, 2.3, 0.01))
+    >>> leading_rate({0.001: 2.301, 0.01: 2.3, 0.1: 2.304, 1.0: 2.5}, Scene(2.3, 2.3, 0.01))
     0.1
     """
     finite = {rate: loss for rate, loss in mask_unstable(losses).items() if math.isfinite(loss)}

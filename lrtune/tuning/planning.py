@@ -10,7 +10,7 @@ from lrtune.results.schema import PLAN, as_table
 
 DEFAULT_STEPS = 500  # the length of the training that an answer is for, in optimizer updates
 BUDGET = 4.0  # full trainings that a search may spend by default
-COARSE = 270  # updates of a coarse stage (docs/decisions/0014-the-coarse-stage.md)
+COARSE = 270  # updates of a coarse stage (docs/decisions/0015-coarse-then-fine.md)
 COARSE_SHARE = 1 / 20  # of a long training
 LONG_RUN = 60  # updates of the longer runs, where that can be had
 LENGTHENING = 4  # length of the runs around the best rate, in lengths of the coarse runs
@@ -74,7 +74,7 @@ class Plan:
 
     >>> print(make_plan(Sizes(steps=500, batch=64, selection=180, test=180)))
     At most 4 full trainings of 500 updates:
-      coarse    about 8 runs of up to 59 updates    0.54
+      coarse    about 9 runs of up to 60 updates    0.54
       fine      3 runs of 500 updates               3.01
       together                                      3.55
     """

@@ -79,8 +79,8 @@ def search(
 
     >>> from lrtune.testing import bowl
     >>> found = search(bowl(curvature=4.0), steps=100, schedule="constant")  # diverges above 0.5
-    >>> 0.1 < found.lr < 0.5, found.schedule, found.stopped
-    (True, 'constant()', 'budget')
+    >>> 0.05 < found.lr < 0.5, found.schedule, found.stopped
+    (True, 'constant', 'gain')
     """
     if task is None and evaluate is None:
         raise ArgumentError("got neither a task nor evaluate. Pass lrtune.Task(model, train).")
