@@ -259,7 +259,7 @@ def _search(chosen: Setting, task: Task, data: Iterable, val: tuple[Tensor, Tens
         "lrtune, budget 1": lambda: search(task, steps=T, budget=1.0).lr,
         "lrtune, budget 2": lambda: search(task, steps=T, budget=2.0).lr,
         "lrtune": lambda: search(task, steps=T).lr,
-        "lrtune, whole grid": lambda: search(task, steps=T, budget=math.inf).lr,
+        "lrtune, whole grid": lambda: search(task, steps=T, fine="grid").lr,
     }
     times = timed(
         {name: functools.partial(_kept, answers, name, run) for name, run in functions.items()}

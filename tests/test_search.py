@@ -200,6 +200,15 @@ def test_a_loss_too_small_for_any_rate_is_no_answer():
         search(task, steps=100, schedule="constant")
 
 
+def test_a_constant_schedule_has_a_rate_and_a_single_training_is_told_as_one():
+    found = found_in(World(), schedule="constant", budget=3.0, current=(0.02, "cosine"))
+    assert (found.runs["stage"] == "fine").sum() == 1
+    assert "1 whole training followed at the best rate so far" in found.because
+    assert found.confidence.startswith("90 % interval of the best rate: ")
+    assert "1 whole training, a seed each" in found.confidence
+    assert "; the training of the search at " in found.notes[-1]
+
+
 # --- interruptions
 
 
