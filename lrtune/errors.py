@@ -1,4 +1,4 @@
-"""The exceptions of lrtune, and the checks of numbers that all rooms share.
+"""The exceptions of lrtune, and what messages and checks of numbers share everywhere.
 
 Exceptions of the user's own code pass through, with a note.
 
@@ -112,6 +112,15 @@ def printable(value: object, most: int = 60) -> str:
     """
     text = "".join(letter if letter.isprintable() else "?" for letter in str(value)[: most + 1])
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def quantity(number: int, noun: str) -> str:
+    """Return a number with its noun, in the singular or the plural.
+
+    >>> quantity(1, "seed"), quantity(3000, "step")
+    ('1 seed', '3,000 steps')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def positive_number(name: str, value: float) -> float:

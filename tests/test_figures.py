@@ -206,7 +206,7 @@ def test_short_runs_and_whole_trainings_have_panels_of_their_own():
     titles = drawn.layout.xaxis.title.text, drawn.layout.xaxis2.title.text
     assert titles == ("constant rate", "peak rate")
     assert {shape.xref for shape in drawn.layout.shapes} == {"x2"}, "the answer is a peak"
-    assert [label.text for label in drawn.layout.annotations] == ["peak 0.02"]
+    assert [label.text for label in drawn.layout.annotations] == ["lr 0.02"]
     best = next(one for one in drawn.data if one.name == "best training")
     assert (best.x, best.y, best.xaxis) == ((0.02,), (0.3,), "x2")
 

@@ -200,7 +200,25 @@ def test_a_loss_too_small_for_any_rate_is_no_answer():
         search(task, steps=100, schedule="constant")
 
 
+def test_a_constant_schedule_has_a_rate_and_a_single_training_is_told_as_one():
+    found = found_in(World(), schedule="constant", budget=3.0, current=(0.02, "cosine"))
+    assert (found.runs["stage"] == "fine").sum() == 1
+    assert "1 whole training followed at the best rate so far" in found.because
+    assert found.confidence.startswith("90 % interval of the best rate: ")
+    assert "1 whole training, a seed each" in found.confidence
+    assert "; the training of the search at " in found.notes[-1]
+
+
 # --- interruptions
+
+
+def test_an_interrupted_search_that_has_learned_nothing_passes_the_interrupt_on():
+    whole = World(learns=False)
+    with pytest.raises(SearchError, match="nothing was learned"):
+        found_in(whole)
+    for at in range(len(whole.calls)):
+        with pytest.raises(KeyboardInterrupt):
+            search(steps=STEPS, evaluate=Interrupted(World(learns=False), at))
 
 
 @law(few=5, cases=100, at=st.integers(0, 30), noise=st.floats(0.0, 0.3))

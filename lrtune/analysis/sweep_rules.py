@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from lrtune.analysis.curves import Floats, diverged_at, leading, noise, smooth
 from lrtune.analysis.fitted import fitted
-from lrtune.errors import ArgumentError
+from lrtune.errors import ArgumentError, quantity
 
 WIDTH = fitted("sweep_width")
 RISEN = fitted("sweep_risen")
@@ -197,7 +197,7 @@ def ensemble(suggestions: Mapping[str, list[Suggestion]]) -> Suggestion:
     apart = max(middles) - min(middles)
     seeds = max(len(each) for each in decades.values())
     agree = apart <= AGREEMENT
-    rules = f"{len(decades)} rules over {seeds} seed{'s' * (seeds > 1)}"
+    rules = f"{len(decades)} rules over {quantity(seeds, 'seed')}"
     because = f"the mean of {rules}, in log space; they "
     because += f"{'agree within' if agree else 'disagree by'} {apart:.1f} decades"
     because += "" if agree else ", so look at the curve"

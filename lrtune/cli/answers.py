@@ -200,7 +200,7 @@ def _print_prior(found: SearchResult, console: Console) -> None:
     known = known[(known.index < PRIORS) | known["schedule"].isin(wanted)]
     told = (
         f"What other tasks tell of schedules of {found.steps:,} updates: the final loss over that "
-        f"of trapezoid, each at its own best peak. {prior_source(known)}"
+        f"of trapezoid, each at its own best rate. {prior_source(known)}"
     )
     rows = [told]
     width = max(map(len, known["schedule"]))

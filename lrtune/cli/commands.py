@@ -225,6 +225,7 @@ def report(
     Example: lrtune report --study digits --out digits.html
     """
     from lrtune.cli.output import exit_on_error
+    from lrtune.errors import quantity
     from lrtune.reporting import answers_first, load, report
     from lrtune.study.contents import open_study
 
@@ -233,7 +234,7 @@ def report(
         given = [one for path in results or () for one in load(path)]
         typer.echo(report([*given, *answers_first(contents.reported if contents else [])], out))
         if contents and contents.left_out:
-            left_out = f"{contents.left_out} runs are not in the report"
+            left_out = f"not in the report: {quantity(contents.left_out, 'run')}"
             typer.echo(f"{left_out}; `lrtune studies export` writes all of them", err=True)
 
 

@@ -57,7 +57,7 @@ RateOnly = Annotated[
 ]
 Fine = Annotated[
     Literal["grid"] | None,
-    typer.Option(help="Train the whole fine grid.", show_default="train the best peak again"),
+    typer.Option(help="Train the whole fine grid.", show_default="train the best rate again"),
 ]
 Current = Annotated[
     float | None, typer.Option(**LIMITS, help="The rate that you use now: train it first.")

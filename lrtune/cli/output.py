@@ -20,6 +20,7 @@ from lrtune.errors import (
     StudyError,
     TargetError,
     printable,
+    quantity,
 )  # fmt: skip
 from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, multipliers
 
@@ -67,7 +68,7 @@ def print_studies(entries: "Sequence[StudySummary]") -> None:
         console.print("There is no study here. `lrtune search` starts one.")
     for entry in entries:
         results = ", ".join(entry.results) or "no result yet"
-        content = entry.fault or f"{entry.runs:>6} runs  {entry.created}  {results}"
+        content = entry.fault or f"{quantity(entry.runs, 'run'):>11}  {entry.created}  {results}"
         console.print(f"{entry.study:<24} {content}", markup=False)
 
 
@@ -80,7 +81,7 @@ def print_contents(contents: "StudyContents") -> None:
             console.print(f"  {printable(name):<12} {printable(value, 200)}", markup=False)
     outcomes = Counter(contents.outcomes.values()).most_common()
     counted = ", ".join(f"{count} {name.lower()}" for name, count in outcomes)
-    console.print(f"\n{len(contents.outcomes)} runs recorded: {counted or 'none'}")
+    console.print(f"\n{quantity(len(contents.outcomes), 'run')} recorded: {counted or 'none'}")
     for session in contents.sessions:
         parts = [printable(session.get(name, ""), 200) for name in ("begun", "command", "commit")]
         console.print("  " + "  ".join(parts).rstrip(), markup=False)

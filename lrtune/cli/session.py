@@ -21,7 +21,14 @@ from lrtune.cli.options import check_folder
 from lrtune.cli.output import print_error
 from lrtune.cli.progress import ProgressDisplay
 from lrtune.cli.task_file import default_study, task_of
-from lrtune.errors import ArgumentError, LrtuneError, ResultsError, SearchError, has_location
+from lrtune.errors import (
+    ArgumentError,
+    LrtuneError,
+    ResultsError,
+    SearchError,
+    has_location,
+    quantity,
+)
 from lrtune.reporting import answers_first, report
 from lrtune.reporting.statements import schedule_name, setting
 from lrtune.results import Result, Trace
@@ -119,7 +126,7 @@ class Session:
             return False
         study = self._study
         if study is not None and study.known and study.remembered + study.trained:
-            runs = f"remembered {study.remembered} runs, trained {study.trained}"
+            runs = f"remembered {quantity(study.remembered, 'run')}, trained {study.trained}"
             self.print_status(f"Study {study.location}: {runs}")
         with contextlib.suppress(BrokenPipeError):  # such as `lrtune search | head -1`
             self._deliver()

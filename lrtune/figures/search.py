@@ -101,18 +101,19 @@ def rates_figure(
         where = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
         traces += [{**trace, **where} for trace in _panel(rows, shown)]
         short = bool(rows["short"].any())
-        layout[f"xaxis{number}"] = theme.rate_axis("constant rate" if short else "peak rate")
+        kept = short or set(runs.loc[runs["stage"] == "fine", "schedule"]) == {"constant"}
+        layout[f"xaxis{number}"] = theme.rate_axis("constant rate" if kept else "peak rate")
         layout[f"yaxis{number}"] = theme.value_axis(_title(rows), shown)
     if len(panels) == 2:
         layout["xaxis"] |= {"domain": [0.0, 0.45], "anchor": "y"}
         layout["xaxis2"] |= {"domain": [0.57, 1.0], "anchor": "y2"}
         layout["yaxis"] |= {"anchor": "x"}
         layout["yaxis2"] |= {"anchor": "x2"}
-    axis = f"x{number}"  # of the last panel: the answer is a peak
+    axis = f"x{number}"  # of the last panel, which has the whole trainings
     marks = theme.chosen_rate(lr, interval, axis=axis)
     labels = []
     if 0 < lr < math.inf:
-        labels = [theme.label(math.log10(lr), f"peak {lr:.3g}", axis=axis)]
+        labels = [theme.label(math.log10(lr), f"lr {lr:.3g}", axis=axis)]
     return theme.make_figure(_one_legend(traces), shapes=marks, annotations=labels, **layout)
 
 

@@ -1,16 +1,17 @@
 """The section of a comparison: the recommended schedule, and how the others stand against it."""
 
 from lrtune.analysis.paired import LEVEL
+from lrtune.errors import quantity
 from lrtune.figures.comparison import mean_losses, schedule_rates
 from lrtune.reporting.sections import (
     Chart,
     Section,
     as_sentence,
     python_call,
-    quantity,
     text_table,
     values_by_step,
 )
+from lrtune.reporting.statements import peak_note
 from lrtune.results.comparison import ComparisonResult, snippet_or_none
 
 # What is read first comes first.
@@ -20,17 +21,18 @@ NEXT = ("early", "onset", "level", "noise", "slope", "released")
 
 def comparison_section(result: ComparisonResult) -> Section:
     """The recommended schedule with its peak rate, the reason, the code, and three charts."""
-    name, peak = result.schedule, f"{result.lr:.3g}"
+    name, rate = result.schedule, f"{result.lr:.3g}"
+    kind = "peak rate" if peak_note(result.call) else "rate"
     said = result.table["verdict"].value_counts()
-    headline = f"Keep the schedule {name} with a peak rate of {peak}"
+    headline = f"Keep the schedule {name} with a {kind} of {rate}"
     if result.winner:
-        headline = f"Use the schedule {name} with a peak rate of {peak}"
+        headline = f"Use the schedule {name} with a {kind} of {rate}"
     elif said.get("tied"):
-        headline = f"A tie: use {name} with a peak rate of {peak}"
+        headline = f"A tie: use {name} with a {kind} of {rate}"
     trained = int(said.reindex(["behind", "tied", "ahead"]).sum())
     facts = [
         ("Schedule", name),
-        ("Peak rate", peak),
+        (kind.capitalize(), rate),
         ("Training length", quantity(result.steps, "step")),
         ("Trained for all steps", f"{trained} of {quantity(len(result.table) - 1, 'rival')}"),
         ("Tied", str(said.get("tied", 0))),
@@ -45,7 +47,7 @@ def comparison_section(result: ComparisonResult) -> Section:
     return Section(
         kind="Comparison",
         headline=headline,
-        short=f"{name} at {peak}" if result.winner else f"no winner, use {name} at {peak}",
+        short=f"{name} at {rate}" if result.winner else f"no winner, use {name} at {rate}",
         lead=as_sentence(result.because),
         facts=facts,
         notes=[as_sentence(note) for note in result.notes],

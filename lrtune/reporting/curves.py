@@ -5,6 +5,7 @@ import pandas as pd
 
 from lrtune.analysis.curves import end_level
 from lrtune.analysis.scores import digits_that_differ
+from lrtune.errors import quantity
 from lrtune.figures.axes import clipped_losses
 from lrtune.figures.range_test import rise_rate, rule_medians
 from lrtune.reporting.sections import (
@@ -14,7 +15,6 @@ from lrtune.reporting.sections import (
     as_sentence,
     outcome_counts,
     python_call,
-    quantity,
     spread_indices,
     text_table,
     values_by_step,

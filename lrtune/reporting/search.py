@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from lrtune.analysis.curves import FAILED_OUTCOMES
 from lrtune.analysis.prior_table import prior_source, prior_table
+from lrtune.errors import quantity
 from lrtune.reporting import statements
 from lrtune.reporting.sections import (
     Chart,
@@ -12,7 +13,6 @@ from lrtune.reporting.sections import (
     Table,
     as_sentence,
     python_call,
-    quantity,
     text_table,
     values_by_step,
 )
@@ -77,7 +77,7 @@ def _facts(found: SearchResult) -> list[tuple[str, str]]:
 def _limits(found: SearchResult) -> list[str]:
     """What the result does not show."""
     length = f"{quantity(found.steps, 'step')} of this schedule"
-    limits = [f"The answer is for {length}. Another length or schedule has another best peak."]
+    limits = [f"The answer is for {length}. Another length or schedule has another best rate."]
     whole = found.runs[found.runs["stage"] == "fine"]
     if found.best is None:
         limits.append(
@@ -126,7 +126,7 @@ def _rates(found: SearchResult) -> Chart:
         caption.append("Your present setting has a dotted symbol if its schedule is another one.")
     if found.frame["failed"].any():
         caption.append("Crosses at the upper edge: failed runs.")
-    caption.append("Colour and symbol: the verdict. Green: the chosen peak, its 90 % interval.")
+    caption.append("Colour and symbol: the verdict. Green: the answer, and its 90 % interval.")
     runs = found.runs.drop(columns="checkpoint").rename(columns={"loss": "loss that chose"})
     return Chart(
         title="Loss over learning rate",

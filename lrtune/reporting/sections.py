@@ -95,15 +95,6 @@ def outcome_counts(outcomes: pd.Series) -> str:
     return ", ".join(f"{number} {outcome}" for outcome, number in counts.items()) or "none"
 
 
-def quantity(number: int, noun: str) -> str:
-    """A number with its noun, in the singular or the plural.
-
-    >>> quantity(1, "seed"), quantity(3000, "step")
-    ('1 seed', '3,000 steps')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def as_sentence(text: str) -> str:
     """The text with a capital at the beginning and a full stop at the end.
 

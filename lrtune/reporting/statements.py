@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from lrtune.analysis.scores import digits_that_differ
-from lrtune.errors import LrtuneError
+from lrtune.errors import LrtuneError, quantity
 from lrtune.results import ComparisonResult, SearchResult
 from lrtune.schedules import parse
 from lrtune.schedules.registry import schedule_text
@@ -112,7 +112,7 @@ def retrained(answer: Answer) -> str:
     low, high = (loss_text(end, answer) for end in sorted((told.low, told.high)))
     return (
         f"expect a loss of {loss_text(told.expected, answer)} ({low} to {high} in nine of ten), "
-        f"going by {told.runs} training{'s' * (told.runs != 1)}."
+        f"going by {quantity(told.runs, 'training')}."
     )
 
 

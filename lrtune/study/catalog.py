@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, delete, distinct, func, insert, select, 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError as UrlError
 
-from lrtune.errors import ArgumentError, LrtuneError, StudyError, printable
+from lrtune.errors import ArgumentError, LrtuneError, StudyError, printable, quantity
 from lrtune.study import tables
 from lrtune.study.database import FOLDER, SUFFIX, Database, StudyLocation, remove_file
 from lrtune.study.leases import LivenessMonitor
@@ -163,7 +163,7 @@ def delete_study(study: str) -> str:
         remove_file(location.file)
     with suppress(OSError):  # other studies of this database may have some
         folder.parent.rmdir()
-    return f"{location} with {runs} runs"
+    return f"{location} with {quantity(runs, 'run')}"
 
 
 def _row_of(link: Connection, name: str) -> Mapping[Any, Any] | None:

@@ -58,8 +58,8 @@ class StreamedHalves:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of samples of each part; empty before all of it was read once."""
-        if not self._counts and isinstance(self._data.source, list):  # it is in memory
+        """The number of samples of each part; where nothing has counted them, all is read once."""
+        if not self._counts:
             with preserve_random_state():
                 for _ in self.batches():
                     pass

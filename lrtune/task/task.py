@@ -130,13 +130,7 @@ class Task:
 
         Empty without validation data. Those of an iterable are counted by reading it once.
         """
-        if self._val is None:
-            return {}
-        if not self._val.counts:
-            with preserve_random_state():
-                for _ in self._val.batches():
-                    pass
-        return self._val.counts
+        return {} if self._val is None else self._val.counts
 
     def on(self, device: str | torch.device) -> "Task":
         """Return the same task on another device; `auto` as in `Task`."""

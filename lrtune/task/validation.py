@@ -31,7 +31,7 @@ class ValidationData(Protocol):
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of samples of each part; empty where it is not known yet."""
+        """The number of samples of each part."""
 
     def batches(self, samples: int | None = None) -> Iterator[tuple[str, Batch]]:
         """Yield batches with the names of their parts.

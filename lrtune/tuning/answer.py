@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lrtune.analysis.surrogate import Surrogate
+from lrtune.errors import quantity
 from lrtune.results import SearchResult
 from lrtune.results.schema import RATES, as_table
 from lrtune.results.trained import BestRun, Retrained, Trained
@@ -42,7 +43,7 @@ def assemble(
         best=best,
         retrained=expected(strategy, surrogate, lr),
         because=because(strategy, setting),
-        confidence=confidence(strategy, (low, high)),
+        confidence=confidence(strategy, setting, (low, high)),
         notes=(*strategy.experiment.notes, *_note_on_current(strategy)),
         stopped=stopped,
         budget=setting.plan.budget,
@@ -115,13 +116,15 @@ def _note_on_current(strategy: RateSearch) -> Iterator[str]:
     if current is None or not others:
         return
     mean = float(np.mean([one.loss() for one in others]))
+    which = f"the {len(others)} trainings" if len(others) > 1 else "the training"
+    average = " on average" * (len(others) > 1)
     setting = f"lr {current.run.lr:.3g} with {schedule_text(current.run.schedule)}"
     if current.failed:
         yield f"your present setting, {setting}, diverged"
     else:
         yield (
-            f"your present setting, {setting}, ended at {current.loss():.4g}; the "
-            f"{len(others)} trainings of the search at {mean:.4g} on average, on the same data"
+            f"your present setting, {setting}, ended at {current.loss():.4g}; {which} of the "
+            f"search at {mean:.4g}{average}, on the same data"
         )
 
 
@@ -186,17 +189,24 @@ def because(strategy: RateSearch, setting: Setting) -> str:
             "lowered the training loss most"
         )
     if strategy.whole:
-        parts.append(f"{len(strategy.whole)} whole trainings followed at the best peak so far")
+        whole = quantity(len(strategy.whole), "whole training")
+        parts.append(f"{whole} followed at the best {kind_of_rate(setting)} so far")
     return "; ".join(parts) + "."
 
 
-def confidence(strategy: RateSearch, interval: tuple[float, float]) -> str:
+def kind_of_rate(setting: Setting) -> str:
+    """What the rate of a search is, in a word: that of a constant schedule has no peak."""
+    return "rate" if setting.name == "constant" else "peak"
+
+
+def confidence(strategy: RateSearch, setting: Setting, interval: tuple[float, float]) -> str:
     """The interval, and what was trained to the end."""
-    said = f"90 % interval of the best peak: {interval[0]:.2g} to {interval[1]:.2g}."
+    best = f"the best {kind_of_rate(setting)}"
+    said = f"90 % interval of {best}: {interval[0]:.2g} to {interval[1]:.2g}."
     whole, failed = strategy.whole, sum(one.failed for one in strategy.whole)
     if not whole:
         return f"{said} No whole training was made to verify it: give a larger budget."
-    runs = f"{len(whole)} whole training{'s' * (len(whole) > 1)}"
+    runs = quantity(len(whole), "whole training")
     if failed:
         return f"{said} {failed} of {runs} diverged."
     return f"{said} {runs}, a seed each; none diverged."

@@ -268,7 +268,7 @@ class Coarse:
         raise SearchError(
             f"nothing was learned within {self.reading.steps} steps at any rate: the {what} loss "
             f"is {self.scene.start:.4g} before, {guess:.4g} for the best constant prediction, and "
-            f"after that\n{rows}\nGive a budget that holds whole trainings, to see whether they "
+            f"after that\n{rows}\nGive budget and time for whole trainings, to see whether they "
             "learn; and look at labels, loss and optimizer."
         )
 

@@ -184,16 +184,15 @@ def _check_learned(trials: RivalTrials, task: Task | None) -> None:
     if all(one.failed for one in whole):
         rates = [one.run.lr for one in whole]
         raise SearchError(
-            f"each of {len(whole)} whole trainings diverged, at rates from {min(rates):.2g} to "
-            f"{max(rates):.2g}. Search for a rate first, or give a lower one."
+            f"every whole training diverged, at rates from {min(rates):.2g} to {max(rates):.2g}. "
+            "Search for a rate first, or give a lower one."
         )
     if not any(map(scoring.learned, whole)):
-        losses = [one.loss() for one in whole]
+        lowest = min(one.loss() for one in whole)
         below = scoring.start if scoring.guess is None else scoring.guess.loss
         raise SearchError(
-            f"nothing was learned: {len(whole)} whole trainings end at {min(losses):.4g} or above, "
-            f"which is not clearly below {below:.4g}. Look at the labels, the loss and the "
-            "optimizer."
+            f"nothing was learned: the best whole training ends at {lowest:.4g}, which is not "
+            f"clearly below {below:.4g}. Look at the labels, the loss and the optimizer."
         )
 
 

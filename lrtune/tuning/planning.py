@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lrtune.errors import ArgumentError, positive_number, whole_number
+from lrtune.errors import ArgumentError, positive_number, quantity, whole_number
 from lrtune.results.schema import PLAN, as_table
 
 DEFAULT_STEPS = 500  # the length of the training that an answer is for, in optimizer updates
@@ -120,8 +120,7 @@ class Plan:
 def _words(stage: Stage) -> str:
     about = "about " * (stage.name != "fine")
     upto = "up to " * (stage.name == "coarse")
-    runs = f"{stage.runs} run{'s' * (stage.runs != 1)}"
-    return f"{about}{runs} of {upto}{stage.steps:,} updates"
+    return f"{about}{quantity(stage.runs, 'run')} of {upto}{quantity(stage.steps, 'update')}"
 
 
 def make_plan(

@@ -8,6 +8,7 @@ import pandas as pd
 
 from lrtune.analysis.paired import Paired, seeds_needed
 from lrtune.analysis.scores import COARSE, Scale
+from lrtune.errors import quantity
 from lrtune.results.schema import RANKING, as_table
 from lrtune.schedules.registry import schedule_text
 from lrtune.tuning.contest_plan import amount
@@ -107,7 +108,7 @@ def because(standing: Standing, table: pd.DataFrame, steps: int) -> str:
         )
     parts = {"behind": "behind it", "tied": "not to be told apart from it"}
     words = [f"{said[name]} {text}" for name, text in parts.items() if said.get(name)]
-    rivals = f"{trained} rival{'s' * (trained > 1)}"
+    rivals = quantity(trained, "rival")
     return f"{reference} stays: of {rivals} trained for all {steps:,} steps, {', '.join(words)}."
 
 

@@ -127,9 +127,9 @@ def test_a_kill_while_checkpoints_are_written_leaves_the_earlier_ones(
 
 def test_a_checkpoint_that_breaks_after_a_kill_costs_its_run(tmp_path, whole, tally, times):
     """Cut off at a random byte, or with noise in a random place."""
-    draw, broken = random.Random(23), 0
-    for n in range(times(60, 5)):
-        folder = tmp_path / str(n)
+    draw, broken, tried, often = random.Random(23), 0, 0, times(60, 5)
+    while broken < often:  # on a busy machine some are killed before their first file
+        folder, tried = tmp_path / str(tried), tried + 1
         ended(begun(folder), draw.uniform(0.3, 0.9) * whole[2])
         left = [file for file in files(folder) if not file.stem.endswith(f"-{HORIZON}")]
         for file in left[:1]:
@@ -137,13 +137,13 @@ def test_a_checkpoint_that_breaks_after_a_kill_costs_its_run(tmp_path, whole, ta
             with file.open("r+b") as opened:
                 opened.seek(draw.randrange(size - 64))
                 opened.write(draw.randbytes(64))
-                if n % 2:
+                if broken % 2:
                     opened.truncate(draw.randrange(size))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*from the start")
             lost, changed = resumed(folder, whole, exact=False)
         tally("a checkpoint that is cut off, or has 64 bytes of noise", 1, lost, changed)
-    assert broken
+        assert tried < 5 * often, "something has to break, or it shows nothing"
 
 
 # --- a full disk

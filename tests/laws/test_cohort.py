@@ -402,7 +402,7 @@ def test_an_error_of_the_users_is_no_outcome():
     brought = Task(zoo.model("linear"), zoo.vectors(), loss=picky, batch_size=8)
     with pytest.raises(ValueError, match="too large for me") as caught:
         train(brought, [Run("a", 0.01), Run("b", 200.0)], STEPS)
-    assert "training run 'b' (peak rate 200, seed 0)" in caught.value.__notes__[0]
+    assert "training run 'b' (lr 200, seed 0)" in caught.value.__notes__[0]
 
 
 # --- 9. same noise --------------------------------------------------------------------------------

@@ -227,7 +227,7 @@ def test_a_note_says_which_batch_was_torn():
         train(Task(zoo.model("linear"), Torn(4, Stop())), [Run("a", 0.1, seed=3)], 6)
     assert caught.value.__notes__ == [
         "while loading batch 2 of seed 3",
-        "at step 2 of 6, in the stage 'training', with run 'a' (peak rate 0.1, seed 3)",
+        "at step 2 of 6, in the stage 'training', with run 'a' (lr 0.1, seed 3)",
     ]
 
 

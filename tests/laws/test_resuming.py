@@ -135,7 +135,7 @@ def test_an_evaluator_for_each_segment_answers_like_one_for_all(folder, kind):
     calls=st.lists(
         st.tuples(
             st.sets(st.sampled_from(range(5)), min_size=1), st.integers(1, STEPS), st.booleans(),
-            st.booleans(), st.booleans(),
+            st.sampled_from([0, 5, None]), st.booleans(),
         ),
         min_size=1, max_size=6,
     ),

@@ -177,9 +177,21 @@ COUNTED = sorted(set(FORMS) - {"objects"})
 @pytest.mark.parametrize("name", COUNTED)
 def test_the_counts_are_those_of_the_parts(name):
     task = brought(name)
-    counts = task.val_counts
-    assert counts == {part.part: part.samples for part in measured(task)}
-    assert counts == {part: len(flat(rows)) for part, rows in read(task).items()}
+    before = task.val_counts
+    parts = {part.part: part.samples for part in measured(task)}
+    assert before == task.val_counts == parts
+    assert parts == {part: len(flat(rows)) for part, rows in read(task).items()}
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_stream_is_read_once_to_be_counted_and_not_at_all_if_it_was_validated(validated):
+    source = halved.Iterated(halved.a_list())
+    task = brought("iterable", source)
+    if validated:
+        measured(task)
+    counts, passes = task.val_counts, source.passes
+    assert passes == 2, "for its first batch, and as a whole"
+    assert (task.val_counts, source.passes) == (counts, passes)
 
 
 def test_counts_without_validation_data_are_empty():

@@ -144,7 +144,7 @@ def test_parquet_without_its_library_says_what_to_do(where, tmp_path, monkeypatc
 def test_deleting_takes_one_study_and_leaves_the_others(where, server):
     for n in range(2):
         Study(where, bowl(4.0 + n), fresh=True).evaluate([Run("a", 0.1)], 5, stage="s")
-    assert "#study~1 with 1 runs" in delete_study(f"{where}#study~1")
+    assert "#study~1 with 1 run" in delete_study(f"{where}#study~1")
     assert [one.runs for one in list_studies(where)] == [1]
     with pytest.raises(StudyError, match="holds no study 'study~1'; it holds study"):
         open_study(f"{where}#study~1")

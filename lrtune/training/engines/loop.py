@@ -132,8 +132,8 @@ def name_run_in_errors(doing: str, run: Run) -> Iterator[None]:
 
 
 def describe_run(run: Run) -> str:
-    """Return name, peak rate and seed of a run, for messages."""
-    return f"run {run.name!r} (peak rate {run.lr:g}, seed {run.seed})"
+    """Return name, rate and seed of a run, for messages."""
+    return f"run {run.name!r} (lr {run.lr:g}, seed {run.seed})"
 
 
 def describe_runs(runs: Sequence[Run]) -> str:
