@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrtune.errors import TaskError
-from lrtune.task.loaders import copy_loader
+from lrtune.task.loaders import copy_loader, goes_by_index
 from lrtune.task.memory import fits_beside_training
 from lrtune.task.random_state import ORDER, derive_seed, seed_everything
 
@@ -135,6 +135,11 @@ class Data(ABC):
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
 
+    @property
+    @abstractmethod
+    def epoch_steps(self) -> int | None:
+        """How many batches come before any example comes again; None where that is not known."""
+
     def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
         """Yield the batches of one epoch on the device, with their digests."""
         for batch in self.epoch(seed, epoch):
@@ -234,6 +239,11 @@ class TensorData(Data):
         for rows, known in zip(torch.split(order, self.size), digests, strict=True):
             yield to_device(tuple(tensor[rows] for tensor in tensors), device), known
 
+    @property
+    def epoch_steps(self) -> int | None:
+        """How many batches come before any example comes again."""
+        return max(1, len(self.rows) // self.size)
+
     def _order(self, seed: int, epoch: int) -> Tensor:
         """Return the row numbers of one epoch, one batch after the other."""
         # A generator of its own, so that the order does not depend on what else draws numbers.
@@ -270,6 +280,11 @@ class IterableData(Data):
                 "object whose __iter__ starts again."
             )
         self.source, self.what, self.own_loader = source, what, own_loader
+
+    @property
+    def epoch_steps(self) -> int | None:
+        """How many batches come before any example comes again; None where that is not known."""
+        return len(cast("Any", self.source)) if goes_by_index(self.source) else None
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""

@@ -120,6 +120,11 @@ class Task:
         return count_examples(self._first)
 
     @property
+    def epoch_steps(self) -> int | None:
+        """The updates before any training example comes again; None where that is not known."""
+        return self._train.epoch_steps
+
+    @property
     def has_validation(self) -> bool:
         """Whether the task has validation data."""
         return self._val is not None

@@ -74,6 +74,7 @@ class Coarse:
     ) -> None:
         self._experiment, self._short, self._long = experiment, plan.short, plan.long
         self._limits, self._seed, self.scene = limits, seed, scene
+        self._alone = plan["fine"] is None  # no whole training will follow
         self._early: dict[float, float] = {}  # training loss after the short runs, by rate
         self._late: dict[float, float] = {}  # after the longer ones
         self.reading: Reading | None = None
@@ -98,6 +99,18 @@ class Coarse:
                 break
             best = leader
         self.reading = self._read(best)
+        if self._alone and not self.reading.learned:
+            yield from self._go_on(best)
+
+    def _go_on(self, rate: float) -> Asking:
+        """Spend what is left on one run: it may learn later, and nothing else would show it."""
+        run, sizes = self._run_at(rate), self._experiment.sizes
+        trained = self._experiment.history.trained(run)
+        until = min(sizes.steps, trained + self._experiment.updates_left)
+        if trained <= sizes.epoch:  # as long as it needs no validation
+            until = min(until, sizes.epoch)
+        if until > trained:
+            yield from self._experiment.train("coarse", [run], sizes.steps, until)
 
     def _read(self, best: float) -> Reading:
         losses, steps = mask_unstable(self._late), self._long
@@ -205,7 +218,7 @@ class Coarse:
         Where the grid did not have to grow, they are longer; never beyond what the plan holds.
         """
         sizes = self._experiment.sizes
-        left = int(self._experiment.left * sizes.steps / LONGER_RUNS)
+        left = self._experiment.updates_left // LONGER_RUNS
         most = min(self._long, sizes.steps)
         return max(self._short, min(most, self._short + left))
 
@@ -257,17 +270,19 @@ class Coarse:
         assert self.reading is not None, "a coarse stage that ends has a reading"
         runs = [self._experiment.history.runs[run.name] for run in self.live()]
         tested = [one for one in runs if one.validations]
-        if self.reading.learned and (not tested or any(map(scoring.learned, tested))):
+        learned = any(self.scene.learned(one.train) for one in runs)
+        if learned and (not tested or any(map(scoring.learned, tested))):
             return
         what, guess = "training", self.scene.guess
         losses = {one.run.lr: one.train for one in runs}
-        if self.reading.learned and scoring.guess is not None:
+        if learned and scoring.guess is not None:
             what, guess = "validation", scoring.guess.loss
             losses = {one.run.lr: one.loss() for one in tested}
         rows = "\n".join(f"  lr {lr:<8.3g} {loss:.4g}" for lr, loss in sorted(losses.items()))
+        steps = max(one.until for one in runs)
         raise SearchError(
-            f"nothing was learned within {self.reading.steps} steps at any rate: the {what} loss "
-            f"is {self.scene.start:.4g} before, {guess:.4g} for the best constant prediction, and "
+            f"nothing was learned within {steps} steps at any rate: the {what} loss is "
+            f"{self.scene.start:.4g} before, {guess:.4g} for the best constant prediction, and "
             f"after that\n{rows}\nGive budget and time for whole trainings, to see whether they "
             "learn; and look at labels, loss and optimizer."
         )

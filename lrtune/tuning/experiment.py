@@ -41,6 +41,11 @@ class Experiment:
         """What may still be spent, without what is set aside for later stages."""
         return self.budget * (1 + 1e-9) - self.spent - self._reserved
 
+    @property
+    def updates_left(self) -> int:
+        """The updates that this holds."""
+        return max(0, int(self.left * self.sizes.steps))
+
     def set_aside(self, cost: float) -> None:
         """Keep so much for later stages; it replaces what was kept before."""
         self._reserved = cost

@@ -30,12 +30,14 @@ class Sizes:
         batch: Samples of a batch.
         selection: Validation samples that select.
         test: Validation samples that give the stated loss.
+        epoch: The updates before any training example comes again; 0 where that is not known.
     """
 
     steps: int
     batch: int = 1
     selection: int = 0
     test: int = 0
+    epoch: int = 0
 
     def updates(self, count: float) -> float:
         """The cost of so many updates, in full trainings."""

@@ -124,7 +124,7 @@ class RateSearch:
     def _find_first_answer(self) -> Asking:
         setting, plan = self.setting, self.setting.plan
         whole = plan["fine"]
-        self.experiment.set_aside(whole.cost if whole else 0.0)
+        self.experiment.set_aside(whole.cost if whole else self._test_cost())
         self.coarse = Coarse(self.experiment, plan, setting.limits, setting.seed, self._scene)
         yield from self.coarse.asking(setting.coarse)
         self.experiment.set_aside(0.0)
@@ -168,21 +168,30 @@ class RateSearch:
         self.stopped = self.fine.stopped
 
     def _test_first_answer(self) -> Asking:
-        """Validate the short runs, where no whole training tells whether anything was learned."""
-        sizes = self.experiment.sizes
-        if self.coarse is None or self.coarse.reading is None or not sizes.selection:
+        """Validate the short runs, where no whole training tells whether anything was learned.
+
+        Within an epoch they need not be: each batch is new to the run that trains on it.
+        """
+        sizes, coarse, history = self.experiment.sizes, self.coarse, self.experiment.history
+        if coarse is None or coarse.reading is None or not sizes.selection:
+            return
+        runs, steps = coarse.live()[:LONGER_RUNS], coarse.reading.steps
+        if steps <= sizes.epoch:
             return
         yield from self._measure_guess()
-        steps = self.coarse.reading.steps
-        runs, samples = self.coarse.live()[:LONGER_RUNS], sizes.short_samples(steps)
-        if self.experiment.pays(runs, steps, samples):
-            yield from self.experiment.train(
-                "coarse", runs, self.setting.steps, steps, validate=samples
-            )
+        samples = sizes.short_samples(steps)
+        for until in sorted(set(map(history.trained, runs))):
+            some = [run for run in runs if history.trained(run) == until]
+            if self.experiment.pays(some, until, samples):
+                yield from self.experiment.train(
+                    "coarse", some, sizes.steps, until, validate=samples
+                )
 
     def _test_cost(self) -> float:
         """What that costs, in full trainings."""
         sizes, plan = self.experiment.sizes, self.setting.plan
+        if plan.long <= sizes.epoch:
+            return 0.0
         whole = 0 if self.setting.guess("selection") is not None else sizes.selection + sizes.test
         return sizes.validation(LONGER_RUNS * sizes.short_samples(plan.long) + whole)
 

@@ -25,8 +25,8 @@ def sizes_of(task: Task | None, steps: int) -> Sizes:
     whole_number("steps", steps, least=1)
     if task is None or not task.has_validation:
         return Sizes(steps)
-    counts = task.val_counts
-    return Sizes(steps, task.batch_examples, counts["selection"], counts.get("test", 0))
+    counts, epoch = task.val_counts, task.epoch_steps or 0
+    return Sizes(steps, task.batch_examples, counts["selection"], counts.get("test", 0), epoch)
 
 
 @dataclass(frozen=True)

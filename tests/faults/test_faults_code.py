@@ -141,7 +141,7 @@ def test_the_error_says_where_and_the_search_resumes_once_it_is_mended(run, tall
         assert re.search(SAYS[kind], message), message
         at_once = re.search(r"after \d+ of \d+ updates of the stage", message)
         if kind != "worker" or not at_once:  # a death comes as a signal, wherever we are
-            assert re.search(r"run '[^']+' \(peak rate [\d.e+-]+, seed \d\)", message), message
+            assert re.search(r"run '[^']+' \(lr [\d.e+-]+, seed \d\)", message), message
             assert re.search(r"at step \d+ of \d+", message), message
         before = recorded(Path(".lrtune") / f"{kind}-{n}.db")
         assert before, "what was finished before it broke"
