@@ -71,7 +71,7 @@ ANSWERS = {
 }
 RATES = {
     "lr": "float64",
-    "stage": "str",  # where it was first trained: coarse, horizons, fine
+    "stage": "str",  # where it was first trained: coarse, horizons, current, fine
     "verdict": "str",  # too low, good, high, diverged
     "schedule": "str",  # of its longest run
     "steps": "int64",  # how far that was trained

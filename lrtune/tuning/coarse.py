@@ -74,7 +74,7 @@ class Coarse:
     ) -> None:
         self._experiment, self._short, self._long = experiment, plan.short, plan.long
         self._limits, self._seed, self.scene = limits, seed, scene
-        self._alone = plan["fine"] is None  # no whole training will follow
+        self._alone = not plan.whole_cost  # no whole training will follow
         self._early: dict[float, float] = {}  # training loss after the short runs, by rate
         self._late: dict[float, float] = {}  # after the longer ones
         self.reading: Reading | None = None

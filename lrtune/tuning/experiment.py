@@ -129,7 +129,7 @@ class Event(NamedTuple):
     """What a search tells while it runs.
 
     Attributes:
-        stage: coarse, horizons or fine.
+        stage: before, coarse, horizons, current or fine.
         done: What was spent, in full trainings.
         total: What the plan holds.
         lr: The best peak so far; None before the first answer.

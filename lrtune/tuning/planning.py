@@ -62,7 +62,7 @@ class Stage:
     """One stage of a plan.
 
     Attributes:
-        name: Its word: coarse, horizons, fine.
+        name: Its word: coarse, horizons, current, fine.
         runs: How many runs it trains, about.
         steps: The length of its longest run, in updates.
         cost: In full trainings, at most.
@@ -78,10 +78,11 @@ class Stage:
 class Plan:
     """What a search will spend, stage by stage, in full trainings.
 
-    >>> print(make_plan(Sizes(steps=500, batch=64, selection=180, test=180)))
+    >>> print(make_plan(Sizes(steps=500, batch=64, selection=180, test=180), extra=1))
     At most 4 full trainings of 500 updates:
       coarse    about 9 runs of up to 60 updates    0.54
-      fine      3 runs of 500 updates               3.01
+      current   1 run of 500 updates                1.00
+      fine      2 runs of 500 updates               2.01
       together                                      3.55
     """
 
@@ -96,6 +97,11 @@ class Plan:
     def cost(self) -> float:
         """What all stages cost together, at most."""
         return sum(stage.cost for stage in self.stages)
+
+    @property
+    def whole_cost(self) -> float:
+        """What whole trainings cost."""
+        return sum(stage.cost for stage in self.stages if stage.name in ("current", "fine"))
 
     def __getitem__(self, name: str) -> Stage | None:
         """The stage of this name; None where the budget does not hold it."""
@@ -120,7 +126,7 @@ class Plan:
 
 
 def _words(stage: Stage) -> str:
-    about = "about " * (stage.name != "fine")
+    about = "about " * (stage.name not in ("current", "fine"))
     upto = "up to " * (stage.name == "coarse")
     return f"{about}{quantity(stage.runs, 'run')} of {upto}{quantity(stage.steps, 'update')}"
 
@@ -176,9 +182,10 @@ def make_plan(
     stages = [
         Stage("coarse", coarse + 5, long, sizes.updates(usual)),
         Stage("horizons", 3, horizon, 3 * sizes.updates(horizon)),
-        Stage("fine", whole, steps, whole * sizes.whole),
+        Stage("current", min(extra, whole), steps, min(extra, whole) * sizes.whole),
+        Stage("fine", whole - extra, steps, (whole - extra) * sizes.whole),
     ]
-    kept = [one for one in stages if one.steps and one.runs and one.cost]
+    kept = [one for one in stages if one.steps and one.runs > 0 and one.cost]
     return Plan(sizes, budget, tuple(kept), short, long, horizon)
 
 

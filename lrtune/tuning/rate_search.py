@@ -123,8 +123,7 @@ class RateSearch:
 
     def _find_first_answer(self) -> Asking:
         setting, plan = self.setting, self.setting.plan
-        whole = plan["fine"]
-        self.experiment.set_aside(whole.cost if whole else self._test_cost())
+        self.experiment.set_aside(plan.whole_cost or self._test_cost())
         self.coarse = Coarse(self.experiment, plan, setting.limits, setting.seed, self._scene)
         yield from self.coarse.asking(setting.coarse)
         self.experiment.set_aside(0.0)
@@ -137,8 +136,7 @@ class RateSearch:
         setting, horizon = self.setting, self.setting.plan.horizon
         if not horizon or setting.adapts_rate:
             return
-        whole = setting.plan["fine"]
-        self.experiment.set_aside(whole.cost if whole else 0.0)
+        self.experiment.set_aside(setting.plan.whole_cost)
         reader = HorizonReader(self.experiment, self._wanted, horizon, self.scoring.start)
         yield from reader.asking(self.surrogate.best_rate())
         self.experiment.set_aside(0.0)
