@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 WINDOW = 5  # by convention: a median of five ignores two spikes
 FEW = 8  # by convention: fewer losses often seem calm by chance
 END = 0.2  # by convention: a run ends at the mean of its last fifth
+LEAST_END = 3  # by convention: of three losses at least, as that of one batch is luck
 
 LEARNED = fitted("divergence_learned")
 LOST = fitted("divergence_lost")
@@ -182,14 +183,23 @@ def _local_lines(
 
 
 @np.errstate(over="ignore", invalid="ignore")
+def end_count(count: int, share: float = END) -> int:
+    """How many of so many losses are the end of a run: a share of them, but not of very few.
+
+    >>> [end_count(count) for count in (1, 4, 10, 100)]
+    [1, 2, 3, 20]
+    """
+    return max(1, min(LEAST_END, count // 2), round(share * count))
+
+
 def end_level(losses: ArrayLike, share: float = END) -> float:
-    """Mean of the last `share` of the losses (at least one); NaN without losses.
+    """Mean of the last `share` of the losses (of `end_count`); NaN without losses.
 
     >>> end_level([3.0, 2.0, 1.0, 1.0, 2.0], share=0.4)
     1.5
     """
     losses = np.asarray(losses, float)
-    return float(losses[-max(1, round(share * len(losses))) :].mean()) if len(losses) else np.nan
+    return float(losses[-end_count(len(losses), share) :].mean()) if len(losses) else np.nan
 
 
 def end_level_stderr(losses: ArrayLike) -> float:
@@ -198,4 +208,4 @@ def end_level_stderr(losses: ArrayLike) -> float:
     >>> round(end_level_stderr([0.0, 1.0] * 10), 3)
     0.524
     """
-    return noise(losses) / float(np.sqrt(max(1, round(END * np.size(losses)))))
+    return noise(losses) / float(np.sqrt(end_count(np.size(losses))))

@@ -9,6 +9,7 @@ from lrtune.analysis.fitted import fitted
 REACHED_SHARE = fitted("reached_share")
 
 NEIGHBOUR = math.sqrt(10)  # by convention: half a decade; nearer rates differ by noise
+UNSETTLED = 0.02  # by convention: a loss that starts nearer to that of guessing has begun there
 MIN_FACTOR = 2  # by convention: on a finer grid, nearer rates are no neighbours
 
 
@@ -42,9 +43,14 @@ class Scene:
     guess: float
     error: float
 
-    def learned(self, loss: float) -> bool:
-        """Whether a loss lies below that of guessing by more than its error."""
-        return loss < self.guess - 2 * self.error
+    def learned(self, loss: float, errors: float = 2) -> bool:
+        """Whether a loss lies below that of guessing by more than so many times its error."""
+        return loss < self.guess - errors * self.error
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the loss before training lies clearly above that of guessing."""
+        return self.start - self.guess > UNSETTLED * abs(self.guess)
 
     def reached(self, loss: float) -> bool:
         """Whether a loss has come down to that of guessing, or never was above it."""
@@ -72,7 +78,7 @@ def leading_rate(losses: Mapping[float, float], scene: Scene) -> float | None:
     if scene.learned(finite[best]):
         return best
     reached = [rate for rate, loss in finite.items() if scene.reached(loss)]
-    if reached and min(reached) > min(finite):
+    if scene.unsettled and reached and min(reached) > min(finite):
         return min(reached)
     return max(rate for rate, loss in finite.items() if loss - finite[best] <= scene.error / 2)
 

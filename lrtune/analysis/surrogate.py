@@ -19,6 +19,8 @@ REACH = 4.0  # by convention: half the width of the grid, in standard deviations
 PLACES = 321  # by convention: places on that grid; more change no digit that is printed
 ANSWER = fitted("answer_quantile")
 SHAPE = fitted("shape_uncertainty")
+NOISE = fitted("noise_factor")
+NARROWEST = 1.2  # by convention: an interval reaches at least this factor beyond its middle
 FREEDOM = 3.0  # by convention: of a t distribution of scores, so that one lucky run decides nothing
 
 
@@ -60,7 +62,7 @@ class Surrogate:
             residuals = y[finite, None] - expected
             # With few scores one lucky run must not be the level, so the median is.
             residuals = residuals - np.median(residuals, axis=0)
-            scale = np.hypot(prior.noise, SHAPE * expected)
+            scale = np.hypot(NOISE * prior.noise, SHAPE * expected)
             terms = (FREEDOM + 1) / 2 * np.log1p((residuals / scale) ** 2 / FREEDOM)
             logs = logs - (terms + np.log(scale)).sum(axis=0)
         weights = np.exp(logs - logs.max())
@@ -79,7 +81,7 @@ class Surrogate:
         return float(np.exp(np.interp(share, below, self.places)))
 
     def best_rate(self) -> float:
-        """The peak to take: the lower third of what is believed, as too high costs more."""
+        """The peak to take: a little below the middle, as too high a peak costs more."""
         return self.quantile(ANSWER)
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
@@ -88,7 +90,7 @@ class Surrogate:
         ends = (self.quantile((1 + sign * level) / 2) for sign in (-1, 1))
         low, high = (middle * (end / middle) ** narrower for end in ends)
         best = self.best_rate()
-        return min(low, best), max(high, best)
+        return min(low, best, middle / NARROWEST), max(high, best, middle * NARROWEST)
 
     def good_range(self, within: float = 0.05) -> tuple[float, float]:
         """The rates whose expected score is at most this much above that of the best rate."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lrtune.analysis.curves import END, end_level_stderr, noise
+from lrtune.analysis.curves import end_count, end_level_stderr, noise
 from lrtune.analysis.short_runs import (
     MIN_FACTOR,
     NEIGHBOUR,
@@ -22,7 +22,7 @@ from lrtune.schedules import Schedule
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking
 from lrtune.tuning.planning import Plan
-from lrtune.tuning.scoring import Scoring
+from lrtune.tuning.scoring import ERRORS, Scoring
 
 Limits = tuple[float, float]
 """The lowest and the highest rate to try."""
@@ -231,7 +231,7 @@ class Coarse:
         """Whether a run ends below another one, by more than twice the error of the difference."""
         runs = self._experiment.history.runs
         losses, held = runs[self._run_at(rate).name].losses, runs[other].losses
-        count = max(1, round(END * len(losses)))
+        count = end_count(len(losses))
         gained = (held[: len(losses)] - losses)[-count:]
         return bool(gained.mean() > 2 * noise(gained) / math.sqrt(count))
 
@@ -270,7 +270,7 @@ class Coarse:
         assert self.reading is not None, "a coarse stage that ends has a reading"
         runs = [self._experiment.history.runs[run.name] for run in self.live()]
         tested = [one for one in runs if one.validations]
-        learned = any(self.scene.learned(one.train) for one in runs)
+        learned = any(self.scene.learned(one.train, ERRORS) for one in runs)
         if learned and (not tested or any(map(scoring.learned, tested))):
             return
         what, guess = "training", self.scene.guess

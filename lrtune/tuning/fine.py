@@ -60,8 +60,10 @@ class Fine:
         prior: Callable[[], Prior],
         *,
         sure: bool = True,
+        unsettled: bool = True,
     ) -> None:
         self._sure = sure  # whether the belief rests on runs that had learned something
+        self._unsettled = unsettled  # whether a loss starts far above that of guessing
         self._experiment, self._wanted, self._prior = experiment, wanted, prior
         self._scoring, self.belief = scoring, belief
         self.runs: list[Run] = []
@@ -161,14 +163,25 @@ class Fine:
         if measured and not any(map(self._scoring.learned, measured)):
             if len(measured) >= HOPELESS:
                 return []
-            lowest = min(one.run.lr for one in measured)
-            return within([lowest / NEIGHBOUR, lowest / 10], self._wanted.limits, digits=3)
+            rates = [one.run.lr for one in measured]
+            further = [max(rates) * NEIGHBOUR, max(rates) * 10]
+            if self._too_high:  # the lower the safer, and the budget may hold one alone
+                further = [min(rates) / 10, min(rates) / NEIGHBOUR]
+            return within(further, self._wanted.limits, digits=3)
         if measured:
             best = self._clipped(self.surrogate.best_rate())
             edge = None if self._sure else self._beyond(NEIGHBOUR)
             return [best, best] if edge is None else [edge, best]
         # The first wave lies on both sides, so far apart as the place of the best is uncertain.
         return [self._clipped(self.surrogate.best_rate() * self._apart**side) for side in (-1, 1)]
+
+    @property
+    def _too_high(self) -> bool:
+        """Whether runs have learned nothing as their rates are too high, and not too low.
+
+        Then they fail, or fall from far above to the loss of guessing and stay there.
+        """
+        return self._unsettled or any(one.failed for one in self.measured)
 
     @property
     def _apart(self) -> float:

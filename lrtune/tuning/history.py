@@ -93,12 +93,14 @@ class History:
 
     def __init__(self) -> None:
         self.runs: dict[str, Measured] = {}
+        self._together: list[set[str]] = []  # the runs that can still go on, as they were asked for
 
     def add(self, question: Question, trace: Trace) -> None:
         """Add what a question's trace says."""
         rows = trace.runs.set_index("run")
         losses = dict(iter(trace.frame.groupby("run", sort=False)["loss"]))
         validations = dict(iter(trace.validations.groupby("run", sort=False)))
+        self._regroup({run.name for run in question.runs})
         for run in question.runs:
             one = self.runs.setdefault(run.name, Measured(run, question.stage, question.steps))
             one.until, one.outcome = question.until, str(rows.loc[run.name, "outcome"])
@@ -106,6 +108,11 @@ class History:
             one.checkpoint = str(rows.loc[run.name, "checkpoint"])
             for row in validations[run.name].itertuples() if run.name in validations else ():
                 one.validations[row.part] = (row.loss, row.stderr, row.samples)
+
+    def _regroup(self, asked: set[str]) -> None:
+        """Runs train in lockstep: where some of them go on, the others are left behind."""
+        going = [group & asked or group for group in self._together]
+        self._together = [*going, asked - set().union(*going)]
 
     def of(self, stages: Iterable[str]) -> list[Measured]:
         """The runs of these stages."""
@@ -121,8 +128,9 @@ class History:
         return min((one.run.lr for one in self.runs.values() if one.failed), default=math.inf)
 
     def missing(self, runs: Sequence[Run], until: int) -> int:
-        """The updates that lie between what was trained of these runs and step `until`."""
-        return sum(max(0, until - self.trained(run)) for run in runs)
+        """The updates that it takes to train these runs up to step `until`."""
+        going = set().union(*self._together)
+        return sum(max(0, until - self.trained(run) * (run.name in going)) for run in runs)
 
     def trained(self, run: Run) -> int:
         """The step up to which a run was asked for; 0 for a new one."""

@@ -172,6 +172,12 @@ def make_plan(
     each = steps * sizes.whole
     whole = int((most - max(3 / 4 * usual, least)) / each)
     usual = min(enough, most - whole * each)  # what they leave over costs no training
+    if not coarse and not whole:
+        raise ArgumentError(
+            f"budget={budget:g} holds no whole training of steps={steps}, and without a coarse "
+            f"stage nothing else is trained. Give budget={math.ceil(1000 * sizes.whole) / 1000:g} "
+            "or more."
+        )
     rest = most - usual - whole * each
     horizon = int(min(steps / 4, rest / HORIZON_RUNS))
     if horizon < LEAST_HORIZON:

@@ -156,6 +156,7 @@ class RateSearch:
             self.belief,
             lambda: self.prior,
             sure=self._sure,
+            unsettled=self._scene.unsettled,
         )
         if setting.current is not None:
             yield from self.fine.train_current(*setting.current)
@@ -194,19 +195,29 @@ class RateSearch:
         return sizes.validation(LONGER_RUNS * sizes.short_samples(plan.long) + whole)
 
     def _measure_guess(self) -> Asking:
-        """What a model reaches that has learned nothing, on the selection half."""
+        """What a model reaches that has learned nothing, on the data that score the runs."""
         sizes, setting = self.experiment.sizes, self.setting
         if not sizes.selection:
+            known, scene = setting.guess("train"), self._scene
+            self.scoring.guess = Baseline(scene.start, scene.error, known=False)
+            if known is not None:
+                self.scoring.guess = Baseline(known.loss, known.stderr, known=True)
             return
-        known = setting.guess("selection")
-        if known is not None:
-            self.scoring.guess = Baseline(known.loss, known.stderr, known=True)
-        else:
-            runs = [untrained_run(setting.seed)]
-            until = max(1, self.experiment.history.trained(runs[0]))
-            yield from self.experiment.train("before", runs, setting.steps, until, validate=None)
-            one = self.experiment.history.runs[runs[0].name]
-            self.scoring.guess = Baseline(one.loss(), one.stderr(), known=False)
+        known, floor, trained = (
+            setting.guess("selection"),
+            setting.scale.floor,
+            setting.guess("train"),
+        )
+        # Nothing lies below the guess for samples of one class, though there is more to learn.
+        alike = known is not None and known.loss == floor and trained and trained.loss > floor
+        if known is not None and not alike:
+            self.scoring.guess = Baseline(known.loss, 0.0, known=True)
+            return
+        runs = [untrained_run(setting.seed)]
+        until = max(1, self.experiment.history.trained(runs[0]))
+        yield from self.experiment.train("before", runs, setting.steps, until, validate=None)
+        one = self.experiment.history.runs[runs[0].name]
+        self.scoring.guess = Baseline(one.loss(), 0.0, known=False)
 
     def check_learned(self) -> None:
         """Raise a SearchError where no rate has learned anything."""

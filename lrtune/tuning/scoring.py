@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrtune.analysis.curves import Floats
+from lrtune.analysis.curves import Floats, end_level_stderr
 from lrtune.analysis.scores import Scale
 from lrtune.tuning.history import Measured
 
+ERRORS = 3  # standard errors that a loss has to lie below; one in a thousand does by chance
 LEAST_LEARNED = 0.01  # a share of what guessing leaves; a model that gains less has learned nothing
 ROUNDING = 1e-12  # a share of a loss that means of equal losses may differ by
 
@@ -20,7 +21,7 @@ class Baseline:
 
     Attributes:
         loss: Of the best prediction that does not look at the input; else before training.
-        stderr: The error of that loss, of the data it was measured on.
+        stderr: The error of that loss, where runs are measured on other data; else 0.
         known: Whether it is the former.
     """
 
@@ -36,7 +37,7 @@ class Scoring:
     Attributes:
         scale: Where the zero of the loss is.
         start: The loss before training.
-        guess: For the selection half; None without validation data.
+        guess: On the data that runs are scored on; `start` where it is None.
     """
 
     scale: Scale
@@ -61,15 +62,15 @@ class Scoring:
         return float(both[1] - both[0])
 
     def learned(self, one: Measured) -> bool:
-        """Whether a run is below what a model that has learned nothing reaches, and no accident.
-
-        Without validation data that is the training loss at the start.
-        """
+        """Whether a run is below what a model that has learned nothing reaches, and no accident."""
         if one.failed or not len(one.losses):
             return False
-        below = self.start if self.guess is None else self.guess.loss
+        guess = self.guess or Baseline(self.start, 0.0, known=False)
+        loss, below = one.loss(), guess.loss
         error = one.stderr()
-        least = ROUNDING * (abs(below) + abs(one.loss()))
-        if self.scale.floor is not None and self.guess is not None and self.guess.known:
+        if math.isnan(error):  # of a single batch; that of the training loss is of its size
+            error = end_level_stderr(one.losses)
+        least = ROUNDING * (abs(below) + abs(loss))
+        if self.scale.floor is not None and guess.known:
             least = max(least, LEAST_LEARNED * (below - self.scale.floor))
-        return one.loss() + 2 * (0.0 if math.isnan(error) else error) < below - least
+        return loss + ERRORS * math.hypot(error, guess.stderr) < below - least

@@ -89,6 +89,12 @@ def search(
         task, steps=steps, schedule=schedule, budget=budget, min_gain=min_gain, coarse=coarse,
         fine=fine, limits=limits, seed=seed, current=current, around=around,
     )  # fmt: skip
+    if rate_only and (setting.adapts_rate or around is not None):
+        raise ArgumentError(
+            "rate_only=True ends before the whole trainings, and nothing is trained before them: "
+            + ("the rate is given." if around is not None else "the optimizer sets its own rate.")
+            + " Leave rate_only out."
+        )
     strategy = RateSearch(setting, rate_only=rate_only)
     trained = Evaluator(task) if evaluate is None and task is not None else evaluate
     assert trained is not None, "either a task or an evaluator was given"
