@@ -219,7 +219,9 @@ def test_a_few_points_are_enough(count, constant):
     [
         ([3.0, 2.0, 1.0], 0.2, 1.0),
         ([3.0, 2.0, 1.0, 2.0, 4.0], 0.4, 3.0),
-        (range(10), 0.2, 8.5),
+        (range(20), 0.2, 17.5),
+        (range(10), 0.2, 8.0),  # of three losses at least, but of no more than half
+        ([4.0, 3.0, 2.0, 1.0], 0.2, 1.5),
         ([7.0], 0.2, 7.0),
         ([7.0, 1.0], 1.0, 4.0),
         ([1.0, np.nan], 1.0, np.nan),

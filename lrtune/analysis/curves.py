@@ -192,6 +192,7 @@ def end_count(count: int, share: float = END) -> int:
     return max(1, min(LEAST_END, count // 2), round(share * count))
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def end_level(losses: ArrayLike, share: float = END) -> float:
     """Mean of the last `share` of the losses (of `end_count`); NaN without losses.
 

@@ -22,7 +22,7 @@ from lrtune.schedules import Schedule
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking
 from lrtune.tuning.planning import Plan
-from lrtune.tuning.scoring import ERRORS, Scoring
+from lrtune.tuning.scoring import ERRORS_OF_TRAINING, Scoring
 
 Limits = tuple[float, float]
 """The lowest and the highest rate to try."""
@@ -270,7 +270,7 @@ class Coarse:
         assert self.reading is not None, "a coarse stage that ends has a reading"
         runs = [self._experiment.history.runs[run.name] for run in self.live()]
         tested = [one for one in runs if one.validations]
-        learned = any(self.scene.learned(one.train, ERRORS) for one in runs)
+        learned = any(self.scene.learned(one.train, ERRORS_OF_TRAINING) for one in runs)
         if learned and (not tested or any(map(scoring.learned, tested))):
             return
         what, guess = "training", self.scene.guess

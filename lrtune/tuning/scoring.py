@@ -10,7 +10,8 @@ from lrtune.analysis.curves import Floats, end_level_stderr
 from lrtune.analysis.scores import Scale
 from lrtune.tuning.history import Measured
 
-ERRORS = 3  # standard errors that a loss has to lie below; one in a thousand does by chance
+ERRORS = 2  # standard errors by which a validation loss has to lie below that of guessing
+ERRORS_OF_TRAINING = 3  # the same for a training loss, whose noise is less well known
 LEAST_LEARNED = 0.01  # a share of what guessing leaves; a model that gains less has learned nothing
 ROUNDING = 1e-12  # a share of a loss that means of equal losses may differ by
 
@@ -67,10 +68,10 @@ class Scoring:
             return False
         guess = self.guess or Baseline(self.start, 0.0, known=False)
         loss, below = one.loss(), guess.loss
-        error = one.stderr()
-        if math.isnan(error):  # of a single batch; that of the training loss is of its size
-            error = end_level_stderr(one.losses)
+        error, errors = one.stderr(), ERRORS
+        if not one.validations or math.isnan(error):  # one of a single batch is of the same size
+            error, errors = end_level_stderr(one.losses), ERRORS_OF_TRAINING
         least = ROUNDING * (abs(below) + abs(loss))
         if self.scale.floor is not None and guess.known:
             least = max(least, LEAST_LEARNED * (below - self.scale.floor))
-        return loss + ERRORS * math.hypot(error, guess.stderr) < below - least
+        return loss + errors * math.hypot(error, guess.stderr) < below - least
