@@ -54,7 +54,7 @@ def test_trainings_at_other_rates_are_told_as_such_and_promise_less():
     (whole,) = found.runs.loc[found.runs["stage"] == "fine", "lr"]
     assert abs(math.log(whole / found.lr)) > math.log(NEAR)
     assert not found.retrained.near
-    assert f"at other rates, as none was near lr {found.lr:.3g}." in statements.retrained(found)
+    assert "at other rates, as none was near" in statements.retrained(found)
     again = search(steps=400, evaluate=World(best=0.1, noise=0.02), around=0.1, budget=4)
     assert again.retrained.near
     assert "other rates" not in statements.retrained(again)

@@ -42,8 +42,9 @@ class ComparisonResult(Trained):
         manifest: The task, the settings and the versions, as text.
         table: One row per schedule: `rank`, `schedule`, `call`, `lr`, `verdict`, `estimate` with
             `low` and `high` (its score at `steps` less that of the recommended one), what that
-            rests on: `prior` with its `tasks`, `final` with its `runs`, `horizon`; then `early`,
-            the plateau (`onset`, `level`, `noise`, `slope`, `released`), `failed`, `cost`.
+            rests on: `prior` with its `tasks`; `final`, the loss whose score is the mean score of
+            its `runs`, on the data that select; `horizon`; then `early`, the plateau (`onset`,
+            `level`, `noise`, `slope`, `released`), `failed`, `cost`.
         runs: One row per run, those of the search that were compared with included: `run`, `stage`,
             `lr`, `schedule`, `seed`, `steps`, `until`, `outcome`, `start`, `train`, `loss`, `test`,
             `checkpoint`.

@@ -43,7 +43,7 @@ def assemble(
         good_range=(good[0], good[1]),
         steps=setting.steps,
         best=best,
-        retrained=expected(strategy, surrogate, lr),
+        retrained=expected(strategy.whole, strategy.scoring, surrogate, lr),
         because=because(strategy, setting),
         confidence=confidence(strategy, setting, (low, high)),
         notes=(*strategy.experiment.notes, *_note_on_current(strategy)),
@@ -81,15 +81,17 @@ def best_run(whole: Sequence[Measured]) -> BestRun | None:
     )
 
 
-def expected(strategy: RateSearch, surrogate: Surrogate, lr: float) -> Retrained | None:
+def expected(
+    whole: Sequence[Measured], scoring: Scoring, surrogate: Surrogate, lr: float
+) -> Retrained | None:
     """What a new training at this peak is expected to end at, from the whole trainings near it.
 
     Where none is near, from all of them, with what is believed of the way from their peaks to it.
     """
-    good = [one for one in strategy.whole if one.finished]
+    good = [one for one in whole if one.finished]
     if not good:
         return None
-    noise, scoring = surrogate.prior.noise, strategy.scoring
+    noise = surrogate.prior.noise
     near = [one for one in good if 1 / NEAR <= one.run.lr / lr <= NEAR]
     if near:
         return one_more(near, scoring, noise)

@@ -96,6 +96,25 @@ class Standing:
         """How many candidates were trained in pairs with the reference."""
         return sum(len(self._pairs(name, self.reference)) >= LEAST for name in self.candidates) - 1
 
+    def compared(self, name: str) -> dict[int, Measured]:
+        """The whole trainings of a candidate on seeds that another one has; all without these."""
+        runs, whole = self.evidence.whole.get(name, {}), self.evidence.whole
+        shared = {seed for other, some in whole.items() if other != name for seed in some}
+        return {seed: runs[seed] for seed in runs if seed in shared} or dict(runs)
+
+    def final_loss(self, name: str) -> float:
+        """The loss whose score is the mean score of these trainings, so that its order is theirs.
+
+        A geometric mean above the floor, or where that is unknown, the mean; NaN without any, or
+        where one failed.
+        """
+        runs, floor = self.compared(name), self.scale.floor
+        if not runs or any(one.failed for one in runs.values()):
+            return math.nan
+        if floor is None:
+            return float(np.mean([one.loss() for one in runs.values()]))
+        return floor + math.exp(np.mean([self._whole[name, seed] for seed in runs]))
+
     def recommended(self) -> str:
         """The reference; or of those that are ahead of it by whole trainings the lowest."""
         estimates = self.against(self.reference)
