@@ -40,7 +40,7 @@ class Estimate:
         pairs: The differences of whole trainings; None without them, or where one failed.
         runs: How many pairs there are.
         failed: In how many of them it failed.
-        mean: What all of it says together; NaN where nothing does.
+        mean: What the pairs say; without two of them what all else says; NaN where nothing does.
         low: Where its 90 % interval begins.
         high: Where it ends.
         verdict: recommended; behind, ahead or tied by whole trainings; or not trained. Behind and
@@ -174,11 +174,13 @@ class Standing:
             parts.append((short, horizon_error(self._horizon) if self._horizon else math.inf))
         mean, error = combined([part for part in parts if math.isfinite(part[0])])
         reach = NORMAL * error
-        estimate = replace(estimate, mean=mean, low=mean - reach, high=mean + reach)
         if pairs is None or pairs.count < LEAST:
-            return estimate
+            return replace(estimate, mean=mean, low=mean - reach, high=mean + reach)
         shown = abs(pairs.mean) > pairs.reach(others) and abs(mean) > reach
-        return replace(estimate, verdict=_verdict(pairs.mean if shown else 0.0))
+        # What is shown is what was measured, so that it agrees with the losses.
+        low, high = (pairs.mean + sign * pairs.reach() for sign in (-1, 1))
+        verdict = _verdict(pairs.mean if shown else 0.0)
+        return replace(estimate, mean=pairs.mean, low=low, high=high, verdict=verdict)
 
     def _short_difference(self, name: str, base: str) -> float:
         """The difference at the horizon; infinite where the candidate failed, NaN if unknown."""
