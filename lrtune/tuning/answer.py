@@ -9,6 +9,7 @@ import pandas as pd
 
 from lrtune.analysis.curves import Floats
 from lrtune.analysis.next_run import next_score, usual_spread
+from lrtune.analysis.scores import Scale
 from lrtune.analysis.surrogate import SHAPE, Surrogate
 from lrtune.errors import quantity
 from lrtune.results import SearchResult
@@ -131,22 +132,20 @@ def one_more(
     part = "test" if all("test" in one.validations for one in runs) else "selection"
     losses = np.array([one.loss(part) for one in runs])
     errors = np.array([one.stderr(part) for one in runs])
-    floor = scoring.scale.floor
-    logs = floor is not None and bool((losses > floor).all())
-    # Scores are logs above the floor, or losses in units of the fall.
-    zero = floor if logs and floor is not None else 0.0
-    fall = abs(scoring.start - float(losses.min())) or 1.0
-    scores = np.log(losses - zero) if logs else losses / fall
-    sampling = errors / (losses - zero if logs else fall)
+    scale, best = scoring.scale, float(losses.min())
+    if scale.floor is not None and best <= scale.floor:
+        scale = Scale(None)  # the log of no loss says nothing of the next one
+    start = scoring.start if scoring.start > best else best + (abs(best) or 1.0)
+    sampling = scale.stderr(errors, losses, start, best)
     sampling = sampling[np.isfinite(sampling)]
     spread = usual_spread(noise, float(np.median(sampling)) if len(sampling) else 0.0)
     shifts, shared = (0.0, 0.0) if shift is None else shift
-    middle, reach = next_score((scores + shifts).tolist(), spread, shared)
-    ends = np.array([middle, middle - reach, middle + reach])
-    values = zero + np.exp(ends) if logs else ends * fall
-    if floor is not None:
-        values = np.maximum(values, floor)
-    expect, low, high = map(float, values)
+    scores = scale.scores(losses, start, best) + shifts
+    middle, reach = next_score(scores.tolist(), spread, shared)
+    ends = scale.losses([middle, middle - reach, middle + reach], start, best)
+    if scoring.scale.floor is not None:
+        ends = np.maximum(ends, scoring.scale.floor)
+    expect, low, high = map(float, ends)
     return Retrained(expect, low, high, len(runs), shift is None)
 
 

@@ -108,12 +108,13 @@ class Standing:
         A geometric mean above the floor, or where that is unknown, the mean; NaN without any, or
         where one failed.
         """
-        runs, floor = self.compared(name), self.scale.floor
+        runs = self.compared(name)
         if not runs or any(one.failed for one in runs.values()):
             return math.nan
-        if floor is None:
+        if self.scale.floor is None:
             return float(np.mean([one.loss() for one in runs.values()]))
-        return floor + math.exp(np.mean([self._whole[name, seed] for seed in runs]))
+        mean = float(np.mean([self._whole[name, seed] for seed in runs]))
+        return float(self.scale.losses(mean, math.nan, math.nan))
 
     def recommended(self) -> str:
         """The reference; or of those that are ahead of it by whole trainings the lowest."""
