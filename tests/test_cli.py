@@ -253,7 +253,7 @@ def test_a_comparison_begins_with_the_last_search_of_the_study(run, compared):
     ((begin, settings),) = compared
     assert begin.to_dict() == found
     assert settings["steps"] is None, "the search knows the length"
-    assert (settings["seeds"], settings["budget"], settings["rank_by"]) == (3, 4, "early")
+    assert (settings["seeds"], settings["budget"], settings["rank_by"]) == (3, None, "early")
 
 
 def test_a_comparison_begins_with_a_file_or_a_rate(run, compared):

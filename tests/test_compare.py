@@ -5,6 +5,7 @@ import json
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch.optim import SGD
@@ -36,7 +37,9 @@ def test_runs_of_the_search_are_not_trained_again_and_rivals_have_their_seeds_an
     reused = ranked.runs[ranked.runs["schedule"] == "trapezoid"]
     assert sorted(reused["loss"]) == sorted(whole["loss"])
     assert row(ranked, "trapezoid")["cost"] == 0
-    assert row(ranked, "trapezoid")["final"] == pytest.approx(whole["loss"].mean())
+    assert row(ranked, "trapezoid")["final"] == pytest.approx(
+        math.exp(np.log(whole["loss"]).mean())
+    )
     peak, rates = row(ranked, "wsd")["lr"], whole.set_index("seed")["lr"] / found.lr
     for schedule, lr, seed, _ in world.trained():
         assert schedule == "wsd"
@@ -85,6 +88,50 @@ def test_the_budget_is_never_exceeded_and_every_update_is_counted(task, samples,
     plan = plan_comparison(task, 0.1, schedules=names, samples=samples, steps=steps, budget=budget)
     assert plan.plan.cost <= budget * (1 + 1e-6)
     assert ranked.cost == pytest.approx(plan.plan.cost, abs=1e-6)
+
+
+@pytest.mark.parametrize(("seeds", "budget"), [(2, 4), (3, 6), (5, 10)])
+def test_by_default_the_budget_holds_one_rival_with_its_seeds(seeds, budget):
+    plan = plan_comparison(LOGS, 0.1, schedules=["wsd", "rex"], steps=200, seeds=seeds)
+    assert (plan.plan.budget, plan.rivals, plan.seeds) == (budget, 1, seeds)
+    found = search(World(EFFECTS))
+    assert plan_comparison(LOGS, found, schedules=["wsd"]).plan.budget == 4
+
+
+@pytest.mark.parametrize("searched", [False, True])
+@pytest.mark.parametrize(
+    ("less", "said"),
+    [(0, "1 of 2 rivals;"), (1, "1 of 2 rivals, with 2 of 3 seeds;")],
+)
+def test_the_budget_that_a_note_names_holds_all_that_was_asked_for(searched, less, said):
+    found = search(World(EFFECTS)) if searched else 0.1
+    given = {"schedules": ["wsd", "rex"], "steps": 200}
+    one = 3 if searched else 6
+    plan = plan_comparison(LOGS, found, budget=one - less, **given)
+    (note,) = [note for note in plan.notes if note.startswith("the budget holds")]
+    assert note.startswith(f"the budget holds {said}")
+    enough = float(note.split("budget=")[1].split()[0])
+    assert enough == one + 3
+    more = plan_comparison(LOGS, found, budget=enough, **given)
+    assert (more.rivals, more.seeds) == (2, 3)
+    assert not any("budget" in note for note in more.notes)
+
+
+@pytest.mark.parametrize("task", [LOGS, SHARES])
+def test_of_two_schedules_the_one_whose_pairs_are_lower_shows_the_lower_loss(task):
+    for key in range(12):
+        world = World(dict.fromkeys(EFFECTS, 0.0), noise=0.5, seeds=1.0, key=key)
+        ranked = compare(world, task=task, budget=6)
+        scores = np.log(ranked.runs["loss"]) if task is LOGS else ranked.runs["loss"]
+        means = scores.groupby(ranked.runs["schedule"]).mean()
+        trained = ranked.table[ranked.table["runs"] > 0].set_index("schedule")
+        shown, told = trained["final"], trained["estimate"]
+        assert sorted(shown.index) == ["trapezoid", "wsd"]
+        assert means.idxmin() == shown.idxmin() == told.idxmin() == trained["rank"].idxmin()
+        if task is LOGS:
+            ratio = np.log(shown["wsd"] / shown["trapezoid"])
+            assert ratio == pytest.approx(means["wsd"] - means["trapezoid"])
+            assert ratio == pytest.approx(told["wsd"] - told["trapezoid"])
 
 
 def test_what_was_asked_for_is_trained_before_what_is_always_in_the_table_and_own_ones_first():

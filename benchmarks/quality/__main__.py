@@ -13,6 +13,7 @@ rivals      random search and Optuna, with as many updates as lrtune's search
 judged      training with every answer, to the full length
 halves      constant rates and trapezoids, short and whole, judged by two halves: for tuning
 readings    what the coarse stage of a search says of these tasks
+errors      the standard error of a loss on one of the halves
 fashion     two trainings of real length, on Fashion-MNIST
 prior       lrtune/analysis/prior.toml, from what is measured
 page        docs/quality.md, from what is measured
@@ -33,6 +34,7 @@ from benchmarks.quality.finders import FINDERS
 from benchmarks.quality.halves import measure
 from benchmarks.quality.practice import PRACTICE
 from benchmarks.quality.readings import read
+from benchmarks.quality.retrained import measure_error
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import Judge
 
@@ -70,10 +72,16 @@ STAGES: dict[str, Callable[[Judge, int], None]] = {
     "judged": lambda judge, _: judge_answers(judge, searches.COMBINED),
     "halves": lambda judge, _: measure(judge.spec),
     "readings": lambda judge, _: read(judge.spec),
+    "errors": lambda judge, _: measure_error(judge.spec),
 }
 
 READ = priors.TUNED | priors.FASHION_TASKS
-BY_STAGE = {"halves": priors.TUNED, "readings": READ, "searches": TASKS | PRACTICE}
+BY_STAGE = {
+    "halves": priors.TUNED,
+    "readings": READ,
+    "errors": priors.TUNED,
+    "searches": TASKS | PRACTICE,
+}
 
 
 WHOLE: dict[str, Callable[[], None]] = {

@@ -38,7 +38,17 @@ def prior_source(table: pd.DataFrame) -> str:
     >>> prior_source(prior_table(4000))
     'It rests on only 2 other tasks, and was not measured on yours.'
     """
+    return f"It rests on {known_tasks(table)} other tasks, and was not measured on yours."
+
+
+def known_tasks(table: pd.DataFrame) -> str:
+    """On how many tasks the rows of a table rest, those of the reference aside.
+
+    >>> known_tasks(pd.DataFrame({"schedule": ["wsd", "linear"], "tasks": [12, 35]}))
+    '12 to 35'
+    """
     tasks = table.loc[table["schedule"] != REFERENCE, "tasks"]
     few = "only " * bool(tasks.max() <= FEW_TASKS)
-    number = f"{tasks.min()} to {tasks.max()}" if tasks.min() < tasks.max() else f"{tasks.max()}"
-    return f"It rests on {few}{number} other tasks, and was not measured on yours."
+    return few + (
+        f"{tasks.min()} to {tasks.max()}" if tasks.min() < tasks.max() else f"{tasks.max()}"
+    )

@@ -65,6 +65,31 @@ class Scale:
             values = np.ones_like(finite)
         return np.where(np.isfinite(losses), values, np.inf)
 
+    def losses(self, scores: ArrayLike, start: float, best: float) -> Floats:
+        """The loss of each score: what `scores` gives these for.
+
+        >>> Scale(floor=0.0).losses([0.0], start=2.0, best=0.1).tolist()
+        [1.0]
+        >>> Scale(floor=None).losses([0.5, 0.25], start=8.0, best=6.0).tolist()
+        [7.0, 6.5]
+        """
+        scores = np.asarray(scores, float)
+        if self.floor is not None:
+            with np.errstate(over="ignore"):
+                return np.asarray(self.floor + np.exp(scores), float)
+        return np.asarray(best + scores * (start - best), float)
+
+    def stderr(self, errors: ArrayLike, losses: ArrayLike, start: float, best: float) -> Floats:
+        """The standard errors of scores, from those of their losses.
+
+        >>> Scale(floor=1.0).stderr([0.1], [1.5], start=9.0, best=1.5).tolist()
+        [0.2]
+        >>> Scale(floor=None).stderr([0.1], [1.5], start=2.5, best=1.5).tolist()
+        [0.1]
+        """
+        unit = start - best if self.floor is None else np.asarray(losses, float) - self.floor
+        return np.asarray(np.asarray(errors, float) / unit, float)
+
     def decrease(self, losses: ArrayLike, start: float, best: float) -> Floats:
         """How far each loss has come down from the start, as a share of the fall.
 

@@ -232,8 +232,9 @@ def _print_ranking(ranking: pd.DataFrame, console: Console) -> None:
         heads.pop()
     console.print(table)
     console.print(
-        "difference: of the final score to the recommended one, with its 90 % interval; elsewhere: "
-        "that on other tasks, not measured here",
+        "loss: of so many runs, on the data that select, a mean by score; difference: of the score "
+        "to the recommended one, with its 90 % interval, by these runs, or without them by what is "
+        "known; elsewhere: that on other tasks, not measured here",
         style="dim",
     )
 

@@ -11,7 +11,7 @@ import typer
 
 from lrtune.cli import declared, options
 from lrtune.cli.studies import studies
-from lrtune.tuning.planning import BUDGET, DEFAULT_STEPS
+from lrtune.tuning.planning import DEFAULT_STEPS
 
 if TYPE_CHECKING:
     from lrtune.cli.session import Session
@@ -179,7 +179,7 @@ def compare(
     steps: declared.PeakSteps = None,
     schedules: declared.Rivals = None,
     seeds: declared.PairedSeeds = 3,
-    budget: declared.MostTrainings = BUDGET,
+    budget: declared.MostTrainings = None,
     time: declared.Time = None,
     samples: declared.Samples = 0,
     rank_by: declared.RankBy = "final",

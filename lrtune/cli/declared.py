@@ -115,7 +115,13 @@ Rivals = Annotated[
 PairedSeeds = Annotated[
     int, typer.Option(min=2, help="Seeds by which a rival is compared at full length.")
 ]
-MostTrainings = Annotated[float, typer.Option(help="The most to spend, in full trainings.")]
+MostTrainings = Annotated[
+    float | None,
+    typer.Option(
+        help="The most to spend, in full trainings.",
+        show_default="4, or what one rival takes with its seeds",
+    ),
+]
 Samples = Annotated[int, typer.Option(min=0, help="Samples of each schedule's own parameters.")]
 RankBy = Annotated[
     Literal["final", "early", "plateau"],

@@ -110,9 +110,10 @@ def retrained(answer: Answer) -> str:
     if told is None:
         return ""
     low, high = (loss_text(end, answer) for end in sorted((told.low, told.high)))
+    other = "" if told.near else " at other rates, as none was near the recommended one"
     return (
         f"expect a loss of {loss_text(told.expected, answer)} ({low} to {high} in nine of ten), "
-        f"going by {quantity(told.runs, 'training')}."
+        f"going by {quantity(told.runs, 'training')}{other}."
     )
 
 

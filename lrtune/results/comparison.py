@@ -41,9 +41,10 @@ class ComparisonResult(Trained):
         retrained: What to expect of a new training with the recommended settings.
         manifest: The task, the settings and the versions, as text.
         table: One row per schedule: `rank`, `schedule`, `call`, `lr`, `verdict`, `estimate` with
-            `low` and `high` (its score at `steps` less that of the recommended one), what that
-            rests on: `prior` with its `tasks`, `final` with its `runs`, `horizon`; then `early`,
-            the plateau (`onset`, `level`, `noise`, `slope`, `released`), `failed`, `cost`.
+            `low` and `high` (its score at `steps` less that of the recommended one, by whole
+            trainings, or without them by the rest); `prior` with its `tasks`; `final`, the loss
+            whose score is the mean score of its `runs`, on the data that select; `horizon`; then
+            `early`, the plateau (`onset`, `level`, `noise`, `slope`, `released`), `failed`, `cost`.
         runs: One row per run, those of the search that were compared with included: `run`, `stage`,
             `lr`, `schedule`, `seed`, `steps`, `until`, `outcome`, `start`, `train`, `loss`, `test`,
             `checkpoint`.

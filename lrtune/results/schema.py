@@ -117,7 +117,7 @@ RANKING = {
     "high": "float64",
     "prior": "float64",  # that difference on other tasks; NaN if unknown
     "tasks": "int64",  # how many other tasks that rests on
-    "final": "float64",  # mean stated loss of its whole trainings; NaN if none, or one failed
+    "final": "float64",  # loss of its whole trainings, a mean by score; NaN if none, or one failed
     "runs": "int64",  # how many those are
     "horizon": "float64",  # difference in score at the horizon; NaN if not measured
     "early": "float64",  # early decrease, a share of the fall

@@ -52,17 +52,22 @@ class BestRun:
 class Retrained:
     """What a new training with the recommended settings and another seed ends at.
 
+    Its loss is meant on the part of the data on which those of the search are stated: on other
+    data the error of that part comes on top.
+
     Attributes:
-        expected: Its expected loss, the mean of the whole trainings at nearly that peak.
+        expected: Its loss, the middle of what is expected.
         low: Where the 90 % interval of one such training begins.
         high: Where it ends.
         runs: The number of trainings that this rests on.
+        near: Whether they were at nearly the recommended peak; else the way there is estimated.
     """
 
     expected: float
     low: float
     high: float
     runs: int
+    near: bool = True
 
 
 class Trained(Serializable):

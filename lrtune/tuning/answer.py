@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lrtune.analysis.surrogate import Surrogate
+from lrtune.analysis.curves import Floats
+from lrtune.analysis.next_run import next_score, usual_spread
+from lrtune.analysis.scores import Scale
+from lrtune.analysis.surrogate import SHAPE, Surrogate
 from lrtune.errors import quantity
 from lrtune.results import SearchResult
 from lrtune.results.schema import RATES, as_table
@@ -41,7 +44,7 @@ def assemble(
         good_range=(good[0], good[1]),
         steps=setting.steps,
         best=best,
-        retrained=expected(strategy, surrogate, lr),
+        retrained=expected(strategy.whole, strategy.scoring, surrogate, lr),
         because=because(strategy, setting),
         confidence=confidence(strategy, setting, (low, high)),
         notes=(*strategy.experiment.notes, *_note_on_current(strategy)),
@@ -79,34 +82,71 @@ def best_run(whole: Sequence[Measured]) -> BestRun | None:
     )
 
 
-def expected(strategy: RateSearch, surrogate: Surrogate, lr: float) -> Retrained | None:
-    """What a new training at this peak is expected to end at, from the whole trainings near it."""
-    good = [one for one in strategy.whole if one.finished]
+def expected(
+    whole: Sequence[Measured], scoring: Scoring, surrogate: Surrogate, lr: float
+) -> Retrained | None:
+    """What a new training at this peak is expected to end at, from the whole trainings near it.
+
+    Where none is near, from all of them, with what is believed of the way from their peaks to it.
+    """
+    good = [one for one in whole if one.finished]
     if not good:
         return None
-    near = [one for one in good if 1 / NEAR <= one.run.lr / lr <= NEAR] or good
-    return one_more(near, strategy.scoring, surrogate.prior.noise)
+    noise = surrogate.prior.noise
+    near = [one for one in good if 1 / NEAR <= one.run.lr / lr <= NEAR]
+    if near:
+        return one_more(near, scoring, noise)
+    rates = [one.run.lr for one in good]
+    return one_more(good, scoring, noise, moved(surrogate, rates, lr))
 
 
-def one_more(near: Sequence[Measured], scoring: Scoring, spread: float) -> Retrained:
-    """What one more run like these is expected to end at; `spread` is known of the scores."""
-    part = "test" if all("test" in one.validations for one in near) else "selection"
-    losses = np.array([one.loss(part) for one in near])
-    floor = scoring.scale.floor
-    # One more run scatters as these do, and as runs do on other tasks.
-    if floor is None or (losses <= floor).any():
-        alone = abs(scoring.start - losses[0]) * spread
-        unit = float(losses.std(ddof=1)) if len(losses) > 1 else alone
-        middle, reach = float(losses.mean()), 1.645 * unit * math.sqrt(1 + 1 / len(losses))
-        return Retrained(middle, middle - reach, middle + reach, len(losses))
-    logs = np.log(losses - floor)
-    free = len(logs) - 1
-    unit = math.sqrt(
-        (4 * spread**2 + free * (float(logs.var(ddof=1)) if free else 0.0)) / (4 + free)
-    )
-    middle, reach = float(logs.mean()), 1.645 * unit * math.sqrt(1 + 1 / len(logs))
-    low, high = (floor + math.exp(middle + sign * reach) for sign in (-1, 1))
-    return Retrained(floor + math.exp(middle), low, high, len(logs))
+def moved(surrogate: Surrogate, rates: Sequence[float], lr: float) -> tuple[Floats, float]:
+    """The expected score at this peak less that at each of these, and the error of their mean."""
+    excess = surrogate.prior.excess
+    logs = np.log([lr, *rates])[:, None] - surrogate.places
+    rise = excess(logs[:1]) - excess(logs[1:])  # a row for each of the rates
+    shifts = rise @ surrogate.weights
+    mean = rise.mean(axis=0)
+    place = float((mean - shifts.mean()) ** 2 @ surrogate.weights)
+    shape = float((SHAPE * mean) ** 2 @ surrogate.weights)
+    return shifts, math.sqrt(place + shape)
+
+
+def one_more(
+    runs: Sequence[Measured],
+    scoring: Scoring,
+    noise: float,
+    shift: tuple[Floats, float] | None = None,
+) -> Retrained:
+    """What one more run like these is expected to end at, judged by the same data as they were.
+
+    So the error of these data counts only as far as it differs between runs.
+
+    Args:
+        runs: They ended, and differ by their seeds.
+        scoring: How losses become scores.
+        noise: The usual standard deviation of a score between seeds.
+        shift: What a run at the peak in question scores more than each of these, and the error of
+            their mean; None where they are at that peak.
+    """
+    part = "test" if all("test" in one.validations for one in runs) else "selection"
+    losses = np.array([one.loss(part) for one in runs])
+    errors = np.array([one.stderr(part) for one in runs])
+    scale, best = scoring.scale, float(losses.min())
+    if scale.floor is not None and best <= scale.floor:
+        scale = Scale(None)  # the log of no loss says nothing of the next one
+    start = scoring.start if scoring.start > best else best + (abs(best) or 1.0)
+    sampling = scale.stderr(errors, losses, start, best)
+    sampling = sampling[np.isfinite(sampling)]
+    spread = usual_spread(noise, float(np.median(sampling)) if len(sampling) else 0.0)
+    shifts, shared = (0.0, 0.0) if shift is None else shift
+    scores = scale.scores(losses, start, best) + shifts
+    middle, reach = next_score(scores.tolist(), spread, shared)
+    ends = scale.losses([middle, middle - reach, middle + reach], start, best)
+    if scoring.scale.floor is not None:
+        ends = np.maximum(ends, scoring.scale.floor)
+    expect, low, high = map(float, ends)
+    return Retrained(expect, low, high, len(runs), shift is None)
 
 
 def _note_on_current(strategy: RateSearch) -> Iterator[str]:

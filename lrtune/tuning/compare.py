@@ -1,10 +1,13 @@
 """compare(): how other schedules stand against the recommended one, each at its own peak rate."""
 
+import math
 import warnings
 from dataclasses import replace
 
 import pandas as pd
 
+from lrtune.analysis.prior import Belief
+from lrtune.analysis.surrogate import Surrogate
 from lrtune.errors import ArgumentError, SearchError
 from lrtune.results import ComparisonResult, SearchResult
 from lrtune.results.schema import CURVES, TRIED, as_table
@@ -13,14 +16,13 @@ from lrtune.results.trained import BestRun
 from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Evaluator
-from lrtune.tuning.answer import attach, best_run, one_more
+from lrtune.tuning.answer import attach, best_run, expected
 from lrtune.tuning.coarse import Limits
 from lrtune.tuning.contest import Contest, Schedules, make_contest
 from lrtune.tuning.contest_plan import ComparisonPlan, plan_contest
 from lrtune.tuning.experiment import Clock, Event, Tell, ask_all
 from lrtune.tuning.history import Question
-from lrtune.tuning.planning import BUDGET
-from lrtune.tuning.ranking import RANK_BY, because, notes, ranking
+from lrtune.tuning.ranking import RANK_BY, because, notes, ranking, trained
 from lrtune.tuning.rivals import RivalTrials
 from lrtune.tuning.scoring import Baseline
 from lrtune.tuning.settings import LIMITS
@@ -36,7 +38,7 @@ def compare(
     seeds: int = 3,
     seed: int | None = None,
     samples: int = 0,
-    budget: float = BUDGET,
+    budget: float | None = None,
     time_limit: float | None = None,
     limits: Limits = LIMITS,
     rank_by: str = "final",
@@ -64,8 +66,9 @@ def compare(
             would not hold a single rival else.
         seed: The first of the seeds that are new; when None the one after those of the search.
         samples: Samples of each rival's parameters, besides its defaults.
-        budget: The most to spend, in full trainings of `steps` updates, validation included.
-            `plan_comparison` shows what it buys.
+        budget: The most to spend, in full trainings of `steps` updates, validation included; when
+            None 4, or what one rival takes with its seeds and the missing trainings of the
+            recommended schedule. `plan_comparison` shows what it buys.
         time_limit: Seconds after which nothing is begun that would not finish; None for no limit.
         limits: The lowest and the highest rate.
         rank_by: What sorts the table: "final" (the estimate for `steps`), "early" (decrease of the
@@ -134,7 +137,7 @@ def plan_comparison(
     steps: int | None = None,
     seeds: int = 3,
     samples: int = 0,
-    budget: float = BUDGET,
+    budget: float | None = None,
     limits: Limits = LIMITS,
 ) -> ComparisonPlan:
     """What `compare` with these arguments would train, and what it can show; nothing is trained.
@@ -143,11 +146,11 @@ def plan_comparison(
         ArgumentError: A number or a name is out of its range.
 
     >>> from lrtune.testing import bowl
-    >>> print(plan_comparison(bowl(4.0), 0.25, schedules=["step"], steps=64, budget=6))
+    >>> print(plan_comparison(bowl(4.0), 0.25, schedules=["step"], steps=64))
     At most 6 full trainings of 64 updates:
       rivals    about 6 runs of 64 updates    6.00
       together                                6.00
-    trained for all 64 steps, 3 seeds each, against trapezoid: step
+    to be trained for all 64 steps, 3 seeds each, against trapezoid: step
     what differences so many seeds can show depends on the noise of this task
     """
     return plan_contest(
@@ -209,15 +212,15 @@ def _result(
     table = ranking(standing, runs, curves, trials.costs, steps=steps, rank_by=rank_by)
     best = standing.candidates[standing.recommended()]
     others = table.loc[table["verdict"] != "recommended", "verdict"]
-    whole = [one for one in standing.evidence.whole.get(best.name, {}).values() if one.finished]
-    expected = one_more(whole, scored(whole, trials.scoring), best.prior.noise) if whole else None
+    whole = list(standing.evidence.whole.get(best.name, {}).values())
+    around = Surrogate.fit(Belief(math.log(best.lr), best.prior.short_spread), best.prior)
     return ComparisonResult(
         winner=best.name if len(others) and (others == "behind").all() else "",
         schedule=best.name,
         call=schedule_text(best.named.shape),
         lr=best.lr,
         because=because(standing, table, steps),
-        notes=(*plan.notes, *notes(standing, table, runs)),
+        notes=(*trained(standing, steps), *plan.notes, *notes(standing, table, runs)),
         stopped=stopped,
         steps=steps,
         horizon=plan.horizon,
@@ -226,7 +229,7 @@ def _result(
         cost=float(trials.experiment.spent),
         scores=contest.kind,
         best=_best(trials, found),
-        retrained=expected,
+        retrained=expected(whole, scored(whole, trials.scoring), around, best.lr),
         manifest=made,
         table=table,
         runs=runs,

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,10 @@ class Contest:
         """What so many rivals cost at full length, with the reference's missing trainings."""
         return (rivals * seeds + self.missing(seeds)) * self.sizes.whole
 
+    def enough_for(self, rivals: int, seeds: int | None = None) -> float:
+        """A budget in hundredths that holds so many rivals; with all seeds when None."""
+        return math.ceil(100 * self.cost(rivals, seeds or self.seeds) - 1e-6) / 100
+
 
 def make_contest(
     task: Task | None,
@@ -89,7 +93,7 @@ def make_contest(
     seeds: int = 3,
     seed: int | None = None,
     samples: int = 0,
-    budget: float = BUDGET,
+    budget: float | None = None,
     limits: Limits = LIMITS,
 ) -> Contest:
     """Everything that a comparison was asked for, after a check; see `compare`."""
@@ -114,8 +118,12 @@ def make_contest(
             rivals.append(Candidate(one, clip(lr * ratio, limits), known))
     reused = [] if searched is None else reusable(searched, first.shape, seeds)
     known_seeds = [] if searched is None else searched.runs["seed"].tolist()
-    return Contest(
-        sizes, float(budget), reference, tuple(sorted(rivals, key=lambda one: one.order)), seeds,
+    contest = Contest(
+        sizes,
+        BUDGET if budget is None else float(budget),
+        reference,
+        tuple(sorted(rivals, key=lambda one: one.order)),
+        seeds,
         fresh=max([-1, *known_seeds]) + 1 if seed is None else seed,
         samples=samples,
         limits=limits,
@@ -124,13 +132,16 @@ def make_contest(
         trained={one.run.seed: one for one, _ in reused},
         ratios={one.run.seed: ratio for one, ratio in reused},
     )  # fmt: skip
+    if budget is None and rivals:
+        return replace(contest, budget=max(BUDGET, contest.enough_for(1)))
+    return contest
 
 
-def _check_numbers(seeds: int, seed: int | None, samples: int, budget: float) -> None:
+def _check_numbers(seeds: int, seed: int | None, samples: int, budget: float | None) -> None:
     whole_number("seeds", seeds, least=LEAST)
     whole_number("seed", 0 if seed is None else seed, least=0)
     whole_number("samples", samples, least=0)
-    if not 0 <= budget < math.inf:
+    if budget is not None and not 0 <= budget < math.inf:
         raise ArgumentError(f"budget={budget!r}; expected a number of full trainings, such as 4.")
 
 
@@ -175,14 +186,16 @@ def reusable(found: SearchResult, shape: Shape, seeds: int) -> list[tuple[Measur
     rows = rows.assign(distance=distance)[distance <= math.log(FAR)]
     rows = rows.sort_values(["distance", "seed"], kind="stable")
     rows = rows.drop_duplicates("seed").head(seeds)
-    return [(_measured(row, shape), row.lr / found.lr) for row in rows.itertuples()]
+    # The table holds no errors; the trainings of one task are alike in them.
+    stderr = math.nan if found.best is None else found.best.stderr
+    return [(_measured(row, shape, stderr), row.lr / found.lr) for row in rows.itertuples()]
 
 
-def _measured(row: Any, shape: Shape) -> Measured:
+def _measured(row: Any, shape: Shape, stderr: float) -> Measured:
     selected = row.train if math.isnan(row.loss) else row.loss
     parts = {"selection": (selected, math.nan, 0)}
     if not math.isnan(row.test):
-        parts["test"] = (row.test, math.nan, 0)
+        parts["test"] = (row.test, stderr, 0)
     run = Run(row.run, row.lr, shape, row.seed)
     first = np.array([row.start])
     return Measured(run, row.stage, row.steps, row.until, row.outcome, first, parts, row.checkpoint)

@@ -9,6 +9,7 @@ import numpy as np
 from lrtune.analysis.paired import LEAST, PRIOR, Paired
 from lrtune.analysis.prior import PAIRED
 from lrtune.analysis.scores import Scale
+from lrtune.errors import quantity
 from lrtune.tuning.contest import Contest
 from lrtune.tuning.planning import LEAST_HORIZON, Plan, Sizes, Stage
 
@@ -22,13 +23,15 @@ class ComparisonPlan:
         seeds: How many seeds each rival gets at full length; 0 where the budget holds none.
         rivals: How many rivals get that far.
         samples: Samples that are trained at full length, as no horizon is worth it.
-        notes: The same in words: which rivals, and what difference so many seeds can show.
+        planned: Which rivals it will train to the end, in words; empty without any.
+        notes: What so many seeds can show, and which budget holds what this one does not.
     """
 
     plan: Plan
     seeds: int
     rivals: int
     samples: int
+    planned: str
     notes: tuple[str, ...]
 
     @property
@@ -37,8 +40,8 @@ class ComparisonPlan:
         return self.plan.horizon
 
     def __str__(self) -> str:
-        """The stages, and the notes."""
-        return "\n".join([str(self.plan), *self.notes])
+        """The stages, what they train, and the notes."""
+        return "\n".join([str(self.plan), *filter(None, [self.planned]), *self.notes])
 
 
 def plan_contest(contest: Contest) -> ComparisonPlan:
@@ -68,7 +71,9 @@ def plan_contest(contest: Contest) -> ComparisonPlan:
         runs = rivals * seeds + contest.missing(seeds)
         stages.append(Stage("rivals", runs, sizes.steps, contest.cost(rivals, seeds)))
     plan = Plan(sizes, contest.budget, tuple(stages), 0, 0, horizon)
-    return ComparisonPlan(plan, seeds, rivals, samples, tuple(_notes(contest, plan, seeds, rivals)))
+    planned = _planned(contest, plan, seeds, rivals) if rivals else ""
+    notes = tuple(_notes(contest, seeds, rivals))
+    return ComparisonPlan(plan, seeds, rivals, samples, planned, notes)
 
 
 def _horizon(sizes: Sizes, each: float) -> int:
@@ -84,21 +89,46 @@ def short_cost(sizes: Sizes, horizon: int) -> float:
     return sizes.updates(horizon) + sizes.validation(sizes.short_samples(horizon))
 
 
-def _notes(contest: Contest, plan: Plan, seeds: int, rivals: int) -> Iterator[str]:
-    name, steps = contest.reference.name, f"all {contest.sizes.steps:,} steps"
+def _planned(contest: Contest, plan: Plan, seeds: int, rivals: int) -> str:
+    """Which rivals will be trained to the end."""
+    chosen = ", ".join(one.name for one in contest.rivals[:rivals])
+    if plan.horizon:
+        chosen = f"the best {rivals} at the horizon" if rivals > 1 else "the best at the horizon"
+    return (
+        f"to be trained for all {contest.sizes.steps:,} steps, {seeds} seeds each, against "
+        f"{contest.reference.name}: {chosen}"
+    )
+
+
+def _notes(contest: Contest, seeds: int, rivals: int) -> Iterator[str]:
     if not contest.rivals:
-        yield f"there is no other schedule than {name}: name some"
+        yield f"there is no other schedule than {contest.reference.name}: name some"
     elif not rivals:
-        least = math.ceil(100 * contest.cost(1, LEAST)) / 100
-        yield (f"no rival is trained for {steps}: budget={least:g} holds one, with {LEAST} seeds")
+        yield (
+            f"the budget holds no rival for all {contest.sizes.steps:,} steps: "
+            f"{_budget(contest.enough_for(1, LEAST))} holds one, with {LEAST} seeds"
+        )
     else:
-        chosen = ", ".join(one.name for one in contest.rivals[:rivals])
-        if plan.horizon:
-            chosen = (
-                f"the best {rivals} at the horizon" if rivals > 1 else "the best at the horizon"
-            )
-        yield f"trained for {steps}, {seeds} seeds each, against {name}: {chosen}"
         yield _shown(contest, seeds, rivals)
+        yield from _left_out(contest, seeds, rivals)
+
+
+def _left_out(contest: Contest, seeds: int, rivals: int) -> Iterator[str]:
+    """Which budget holds all that was asked for, where this one does not."""
+    asked = len(contest.asked)
+    parts = [f"{rivals} of {quantity(asked, 'rival')}"] * (rivals < asked)
+    parts += [f"{seeds} of {contest.seeds} seeds"] * (seeds < contest.seeds)
+    if not parts:
+        return
+    every = ("both" if asked == 2 else "all") if rivals < asked else "all seeds"
+    enough = f"; {_budget(contest.enough_for(max(rivals, asked)))} holds {every}"
+    # Samples of parameters take a part of any budget.
+    yield f"the budget holds {', with '.join(parts)}" + enough * (not contest.samples)
+
+
+def _budget(most: float) -> str:
+    """A budget as it is given in Python, and on the command line."""
+    return f"budget={most:g} (--budget {most:g})"
 
 
 def _shown(contest: Contest, seeds: int, rivals: int) -> str:

@@ -1,18 +1,19 @@
 """The table of a comparison, and what its notes say."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
 from lrtune.analysis.paired import Paired, seeds_needed
+from lrtune.analysis.prior import REFERENCE
+from lrtune.analysis.prior_table import known_tasks
 from lrtune.analysis.scores import COARSE, Scale
 from lrtune.errors import quantity
 from lrtune.results.schema import RANKING, as_table
 from lrtune.schedules.registry import schedule_text
 from lrtune.tuning.contest_plan import amount
-from lrtune.tuning.history import Measured
 from lrtune.tuning.phases import phases, runs_of
 from lrtune.tuning.standing import Standing
 
@@ -53,8 +54,8 @@ def ranking(
             "high": estimate.high,
             "prior": estimate.prior,
             "tasks": int(one.prior.tasks),
-            "final": final_loss(whole),
-            "runs": len(whole),
+            "final": standing.final_loss(name),
+            "runs": len(standing.compared(name)),
             "horizon": estimate.horizon,
             **phases(one, runs_of(one, runs, steps), curves),
             "failed": sum(run.failed for run in whole),
@@ -78,14 +79,6 @@ def fall(frame: pd.DataFrame, runs: pd.DataFrame) -> tuple[float, float]:
     lowest = levels[np.isfinite(levels)]
     starts = runs["start"][np.isfinite(runs["start"])]
     return float(starts.mean()), float(lowest.min()) if len(lowest) else math.nan
-
-
-def final_loss(whole: Sequence[Measured]) -> float:
-    """The mean stated loss of whole trainings, or without one the loss that selects; else NaN."""
-    if not whole or any(one.failed for one in whole):
-        return math.nan
-    part = "test" if all("test" in one.validations for one in whole) else "selection"
-    return float(np.mean([one.loss(part) for one in whole]))
 
 
 # --- in words
@@ -119,14 +112,26 @@ def _range(pairs: Paired | None, standing: Standing) -> str:
     return f"by {amount(-pairs.mean, standing.scale)} (90 % interval {low} to {high})"
 
 
+def trained(standing: Standing, steps: int) -> Iterator[str]:
+    """Which rivals were trained to the end."""
+    reference, whole = standing.reference, standing.evidence.whole
+    rivals = [name for name in standing.candidates if name != reference and name in whole]
+    if rivals:
+        seeds = max(len(whole[name]) for name in rivals)
+        yield (
+            f"trained for all {steps:,} steps, {quantity(seeds, 'seed')} each, against "
+            f"{reference}: {', '.join(rivals)}"
+        )
+
+
 def notes(standing: Standing, table: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
     """What would settle the ties, what failed, and what the table rests on."""
     yield from _ties(standing)
     if failed := table.loc[table["failed"] > 0, "schedule"].tolist():
         yield f"diverged in a whole training: {', '.join(failed)}"
-    known = table.loc[table["tasks"] > 0, "tasks"]
+    known = table[(table["tasks"] > 0) & (table["schedule"] != REFERENCE)]
     if len(known):
-        yield f"what was known before rests on {known.max()} other tasks"
+        yield f"what was known before rests on {known_tasks(known)} other tasks"
     starts = runs["start"][np.isfinite(runs["start"])]
     if len(starts) and table["early"].notna().any():
         yield from _coarse(standing.scale, float(starts.mean()), float(runs["train"].min()))

@@ -40,7 +40,7 @@ class Estimate:
         pairs: The differences of whole trainings; None without them, or where one failed.
         runs: How many pairs there are.
         failed: In how many of them it failed.
-        mean: What all of it says together; NaN where nothing does.
+        mean: What the pairs say; without two of them what all else says; NaN where nothing does.
         low: Where its 90 % interval begins.
         high: Where it ends.
         verdict: recommended; behind, ahead or tied by whole trainings; or not trained. Behind and
@@ -95,6 +95,26 @@ class Standing:
     def rivals(self) -> int:
         """How many candidates were trained in pairs with the reference."""
         return sum(len(self._pairs(name, self.reference)) >= LEAST for name in self.candidates) - 1
+
+    def compared(self, name: str) -> dict[int, Measured]:
+        """The whole trainings of a candidate on seeds that another one has; all without these."""
+        runs, whole = self.evidence.whole.get(name, {}), self.evidence.whole
+        shared = {seed for other, some in whole.items() if other != name for seed in some}
+        return {seed: runs[seed] for seed in runs if seed in shared} or dict(runs)
+
+    def final_loss(self, name: str) -> float:
+        """The loss whose score is the mean score of these trainings, so that its order is theirs.
+
+        A geometric mean above the floor, or where that is unknown, the mean; NaN without any, or
+        where one failed.
+        """
+        runs = self.compared(name)
+        if not runs or any(one.failed for one in runs.values()):
+            return math.nan
+        if self.scale.floor is None:
+            return float(np.mean([one.loss() for one in runs.values()]))
+        mean = float(np.mean([self._whole[name, seed] for seed in runs]))
+        return float(self.scale.losses(mean, math.nan, math.nan))
 
     def recommended(self) -> str:
         """The reference; or of those that are ahead of it by whole trainings the lowest."""
@@ -155,11 +175,13 @@ class Standing:
             parts.append((short, horizon_error(self._horizon) if self._horizon else math.inf))
         mean, error = combined([part for part in parts if math.isfinite(part[0])])
         reach = NORMAL * error
-        estimate = replace(estimate, mean=mean, low=mean - reach, high=mean + reach)
         if pairs is None or pairs.count < LEAST:
-            return estimate
+            return replace(estimate, mean=mean, low=mean - reach, high=mean + reach)
         shown = abs(pairs.mean) > pairs.reach(others) and abs(mean) > reach
-        return replace(estimate, verdict=_verdict(pairs.mean if shown else 0.0))
+        # What is shown is what was measured, so that it agrees with the losses.
+        low, high = (pairs.mean + sign * pairs.reach() for sign in (-1, 1))
+        verdict = _verdict(pairs.mean if shown else 0.0)
+        return replace(estimate, mean=pairs.mean, low=low, high=high, verdict=verdict)
 
     def _short_difference(self, name: str, base: str) -> float:
         """The difference at the horizon; infinite where the candidate failed, NaN if unknown."""
