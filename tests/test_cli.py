@@ -82,7 +82,7 @@ def test_every_rate_that_is_printed_has_its_schedule_beside_it(run, searched):
 
 def test_the_plan_comes_before_anything_trains_and_the_time_soon_after(searched):
     plan, *later = [line for line in searched[0].stderr.splitlines() if line[:1] != " "]
-    assert plan == "At most 4 full trainings of 40 updates:"
+    assert plan == "At most 4 full trainings of 40 updates, usually:"
     assert [line.split()[0] for line in searched[0].stderr.splitlines()[1:4]] == [
         "coarse", "fine", "together"
     ]  # fmt: skip
