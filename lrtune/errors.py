@@ -126,7 +126,8 @@ def quantity(number: int, noun: str) -> str:
 def positive_number(name: str, value: float) -> float:
     """Return the value as a finite float > 0, or raise an `ArgumentError` that names it."""
     try:
-        number = float(value)
+        # Python counts with True; given as a rate or a budget, it is a mistake, and so is text.
+        number = math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and number > 0):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import lrtune
-from lrtune import SearchResult, Task, search
+from lrtune import Run, SearchResult, Task, Trace, search
 from lrtune.errors import ArgumentError, SearchError
 from lrtune.results import read
 from lrtune.testing import Bowl, bowl
@@ -254,7 +254,7 @@ def test_an_interrupt_passes_through_where_the_first_answer_had_learned_nothing(
 
 
 def test_a_time_limit_begins_nothing_that_would_not_finish():
-    found = found_in(World(), time_limit=0.0)
+    found = found_in(World(), time_limit=1e-9)
     assert found.stopped == "time"
     assert found.best is None
 
@@ -276,6 +276,22 @@ def test_a_time_limit_begins_nothing_that_would_not_finish():
         ({"schedule": "cosinus"}, "cosinus"),
         ({"min_gain": -1.0}, "min_gain"),
         ({"seed": -1}, "seed"),
+        ({"steps": 1, "rate_only": True}, "steps=1 leaves no short runs"),
+        ({"current": 0.05}, r"current=0.05; expected your present setting, \(lr, schedule\)"),
+        ({"current": (0.05, "cosine", 3)}, "current="),
+        ({"current": ("0.05", "cosine")}, "the current rate must be a finite number"),
+        ({"time_limit": "20m"}, "time_limit must be a finite number > 0, got '20m'"),
+        ({"time_limit": 0}, "time_limit must be a finite number > 0, got 0"),
+        ({"budget": "4"}, "budget must be a finite number > 0, got '4'"),
+        ({"budget": True}, "budget must be a finite number > 0, got True"),
+        ({"min_gain": "0.1"}, "min_gain='0.1'; expected a number"),
+        ({"limits": 0.1}, "limits=0.1; expected the lowest and the highest rate"),
+        ({"limits": (1e-7, 1.0, 10.0)}, "limits="),
+        ({"coarse": 0.1}, "coarse=0.1; expected rates such as"),
+        ({"coarse": "0.1"}, "coarse='0.1'; expected rates such as"),
+        ({"fine": 0.5}, "fine=0.5; expected factors such as"),
+        ({"progress": 3}, "progress=3; expected a function that takes an Event"),
+        ({"evaluate": 3}, "evaluate=3; expected a function that trains runs"),
     ],
 )
 def test_numbers_out_of_range_are_refused_before_anything_trains(options, words):
@@ -283,6 +299,35 @@ def test_numbers_out_of_range_are_refused_before_anything_trains(options, words)
     with pytest.raises(ArgumentError, match=words):
         search(**{"steps": STEPS, "evaluate": world} | options)
     assert not world.calls
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (
+            lambda runs, steps: {run.name: [1.0] for run in runs},
+            "returned {'untrained/0'.*Trace.of",
+        ),
+        (lambda runs, steps: None, "returned None; expected an lrtune.Trace"),
+        (
+            lambda runs, steps: Trace.of([Run("a", 0.1)], steps, {"a": [1.0] * steps}),
+            "without the runs untrained/0; expected every run",
+        ),
+    ],
+)
+def test_an_evaluator_that_returns_something_else_is_told_what_was_expected(made, words):
+    with pytest.raises(ArgumentError, match=words):
+        search(steps=STEPS, evaluate=lambda runs, steps, **_: made(runs, steps))
+
+
+def test_a_plan_refuses_what_the_search_would_refuse():
+    for wrong in ({"coarse": 0.1}, {"fine": 0.5}, {"budget": "4"}, {"fine": "all"}):
+        with pytest.raises(ArgumentError):
+            lrtune.plan(steps=STEPS, **wrong)
+
+
+def test_a_budget_is_a_float():
+    assert isinstance(found_in(World(), budget=2).budget, float)
 
 
 def test_a_search_needs_a_task_or_an_evaluator():

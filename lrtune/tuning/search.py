@@ -4,20 +4,30 @@ import warnings
 from collections.abc import Sequence
 from typing import Literal
 
-from lrtune.errors import ArgumentError, SearchError
+from lrtune.errors import ArgumentError, SearchError, positive_number
 from lrtune.results import SearchResult
 from lrtune.results.runs import Shape
 from lrtune.results.serialization import manifest
 from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
-from lrtune.training import Evaluate, Evaluator
+from lrtune.training import CheckedEvaluate, Evaluate, Evaluator
 from lrtune.tuning.answer import assemble, attach
 from lrtune.tuning.coarse import Limits
 from lrtune.tuning.experiment import Clock, Event, Tell, ask_all
 from lrtune.tuning.history import Question
 from lrtune.tuning.planning import DEFAULT_STEPS, Plan, make_plan
 from lrtune.tuning.rate_search import RateSearch
-from lrtune.tuning.settings import COARSE, LIMITS, grid_runs, make_setting, sizes_of
+from lrtune.tuning.settings import (
+    COARSE,
+    LIMITS,
+    Setting,
+    checked_budget,
+    coarse_rates,
+    fine_factors,
+    grid_runs,
+    make_setting,
+    sizes_of,
+)
 
 
 def search(
@@ -51,9 +61,10 @@ def search(
         schedule: The schedule whose peak is sought: a name, a call such as `cosine(floor=0.1)`, or
             a function of progress; `constant` for a rate that is kept. When None, the one that had
             the lowest losses on other tasks of such a length.
-        budget: The most to spend, in full trainings of `steps` updates, validation included; 4 when
-            None. `lrtune.plan` shows what it buys.
-        time_limit: Seconds after which nothing is begun that would not finish; None for no limit.
+        budget: The most to spend, in full trainings of `steps` updates, validation included; when
+            None 4, or what `fine="grid"` takes. `lrtune.plan` shows what it buys.
+        time_limit: Seconds, > 0, after which nothing is begun that would not finish; the short runs
+            of the first answer are made in any case. None for no limit.
         min_gain: The search ends when two more trainings are expected to lower the score by less.
         coarse: The coarse grid.
         fine: Factors of the first answer to train at full length, or `"grid"` for the lecture's
@@ -71,7 +82,8 @@ def search(
         training, with its stated loss, `model()` and `state_dict()`; `snippet()`; tables.
 
     Raises:
-        ArgumentError: A number is out of its range; nothing has trained.
+        ArgumentError: A number is out of its range, and nothing has trained; or `evaluate` did not
+            return a trace of its runs.
         SearchError: No rate trains, or nothing was learned at any rate; it shows the evidence.
 
     Ctrl-C after the first answer ends the search with the best so far: `stopped` is "interrupted",
@@ -83,15 +95,13 @@ def search(
     >>> 0.05 < found.lr < 0.5, found.schedule, found.stopped
     (True, 'constant', 'gain')
     """
-    if task is None and evaluate is None:
-        raise ArgumentError("got neither a task nor evaluate. Pass lrtune.Task(model, train).")
+    trained = _evaluator(task, evaluate)
     setting = make_setting(
         task, steps=steps, schedule=schedule, budget=budget, min_gain=min_gain, coarse=coarse,
         fine=fine, limits=limits, seed=seed, current=current, around=around,
     )  # fmt: skip
+    _check_ways_to_run(setting, time_limit, progress, rate_only=rate_only)
     strategy = RateSearch(setting, rate_only=rate_only)
-    trained = Evaluator(task) if evaluate is None and task is not None else evaluate
-    assert trained is not None, "either a task or an evaluator was given"
 
     def told(question: Question) -> None:
         if progress is not None:
@@ -126,6 +136,31 @@ def search(
     return found
 
 
+def _evaluator(task: Task | None, evaluate: Evaluate | None) -> Evaluate:
+    """What trains runs: a function of the user's own, else an evaluator of the task."""
+    if evaluate is not None:
+        return CheckedEvaluate(evaluate)
+    if task is None:
+        raise ArgumentError("got neither a task nor evaluate. Pass lrtune.Task(model, train).")
+    return Evaluator(task)
+
+
+def _check_ways_to_run(
+    setting: Setting, time_limit: float | None, progress: Tell | None, *, rate_only: bool
+) -> None:
+    """Refuse what a setting does not hold, and an answer for which nothing would be trained."""
+    if time_limit is not None:
+        positive_number("time_limit", time_limit)
+    if progress is not None and not callable(progress):
+        raise ArgumentError(f"progress={progress!r}; expected a function that takes an Event.")
+    whole_trainings = setting.plan["fine"] is not None and not rate_only
+    if setting.plan["coarse"] is not None and setting.steps == 1 and not whole_trainings:
+        raise ArgumentError(
+            "steps=1 leaves no short runs to read a rate from; expected 2 or more where no whole "
+            "training is made. Give more steps, or whole trainings."
+        )
+
+
 def plan(
     task: Task | None = None,
     *,
@@ -144,8 +179,8 @@ def plan(
     """
     return make_plan(
         sizes_of(task, steps),
-        budget,
-        coarse=0 if around is not None else len(tuple(coarse)),
-        grid=grid_runs(fine),
+        checked_budget(budget),
+        coarse=0 if around is not None else len(coarse_rates(coarse)),
+        grid=grid_runs(fine_factors(fine)),
         extra=current is not None,
     )
