@@ -190,8 +190,8 @@ def test_checkpoints_can_be_had_through_the_session():
     from lrtune.testing import bowl
 
     traces, runs = [], [Run("a", 0.1)]
-    evaluate = _TraceKeeper(Evaluator(bowl(4.0)), traces)
+    evaluate = _TraceKeeper(Evaluator(bowl(4.0)), traces, lambda: None)
     name = evaluate(runs, 10, stage="s", checkpoint=True).runs["checkpoint"].item()
     assert evaluate.checkpoint(name)["step"] == 10
     assert [trace.cost.updates for trace in traces] == [10]
-    assert not hasattr(_TraceKeeper(lambda *_, **__: None, []), "checkpoint")
+    assert not hasattr(_TraceKeeper(lambda *_, **__: None, [], lambda: None), "checkpoint")

@@ -236,8 +236,3 @@ def report(
         if contents and contents.left_out:
             left_out = f"not in the report: {quantity(contents.left_out, 'run')}"
             typer.echo(f"{left_out}; `lrtune studies export` writes all of them", err=True)
-
-
-def main() -> None:
-    """Run the command line; exits with 0 for an answer, 1 for a failed task, 2 for wrong usage."""
-    app()
