@@ -14,6 +14,7 @@ Exceptions of the user's own code pass through, with a note.
     ├── TargetError             (also a ValueError)
     ├── ResultsError
     └── StudyError
+        ├── UnknownStudyError   (also a ValueError)
         └── OtherTaskError      (also a ValueError)
 
 Each message names the value, what was expected, and what to do.
@@ -33,6 +34,7 @@ __all__ = [
     "StudyError",
     "TargetError",
     "TaskError",
+    "UnknownStudyError",
     "add_location",
     "has_location",
     "positive_number",
@@ -79,6 +81,10 @@ class ResultsError(LrtuneError):
 
 class StudyError(LrtuneError):
     """A study cannot be opened, read or written; its records are unchanged."""
+
+
+class UnknownStudyError(StudyError, ValueError):
+    """There is no study of this name."""
 
 
 class OtherTaskError(StudyError, ValueError):

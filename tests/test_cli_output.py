@@ -31,7 +31,8 @@ def test_a_rate_and_its_schedule_stand_on_one_line(capsys, monkeypatch, width, s
     monkeypatch.setenv("COLUMNS", str(width))
     lines = printed(capsys, [dataclasses.replace(a_search(), schedule=schedule)]).splitlines()
     assert lines[0].startswith(f"lr 0.02 with {schedule}")
-    assert f"({PEAK})" in (lines[0][-len(PEAK) - 2 :], lines[1])
+    note = f"({options.as_options(PEAK)})"
+    assert note in (lines[0][-len(note) :], lines[1])
     assert all(len(line) <= max(width, 36) for line in lines[2:12])
 
 

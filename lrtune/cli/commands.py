@@ -131,6 +131,12 @@ def search(
 ) -> None:
     """Find the best learning rate of a schedule, and keep the best model trained on the way.
 
+    Every run is recorded in a study in .lrtune/. Ctrl-C ends the search with
+    the best answer so far, and the same command goes on from there.
+
+    Exit codes: 0 for an answer, 1 for a task that failed or learned nothing,
+    2 for wrong usage, 130 after Ctrl-C.
+
     Example: lrtune search train.py:task --steps 2000 --save best.pt
     """
     from lrtune import range_test

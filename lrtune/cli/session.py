@@ -19,7 +19,7 @@ from rich.markup import escape
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome
 from lrtune.cli import INTERRUPTED
 from lrtune.cli.answers import INDENT, answer_object, print_results
-from lrtune.cli.options import check_folder
+from lrtune.cli.options import as_options, check_folder
 from lrtune.cli.output import print_error
 from lrtune.cli.progress import ProgressDisplay
 from lrtune.cli.task_file import default_study, task_of
@@ -202,7 +202,7 @@ class Session:
 
     def print_status(self, text: str) -> None:
         """Print a line on standard error, apart from the answers."""
-        self._console.print(escape(text), soft_wrap=True)
+        self._console.print(escape(as_options(text)), soft_wrap=True)
 
     # --- how a command begins and ends
 
