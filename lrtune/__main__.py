@@ -8,14 +8,17 @@ from lrtune.cli import INTERRUPTED
 def main() -> None:
     """Run the command line; exits with 0 for an answer, 1 for a failed task, 2 for wrong usage."""
     try:
-        from lrtune.cli.commands import app  # noqa: PLC0415 - takes a second, in which Ctrl-C comes
+        try:
+            from lrtune.cli.commands import app  # noqa: PLC0415 - it takes a while
 
-        app()
+            app()
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do takes no time
+            # Python remembers a KeyboardInterrupt that left the code of an `exec`, such as that of
+            # a dataclass, and would end itself by a signal in the end; another `exec` resets that.
+            exec("pass")  # noqa: S102
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
-    finally:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do takes no time
 
 
 if __name__ == "__main__":

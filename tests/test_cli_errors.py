@@ -258,7 +258,7 @@ class Interrupts:
     def find_spec(self, name, path=None, target=None):
         if name == {module!r}:
             sys.meta_path.remove(self)
-            signal.raise_signal(signal.SIGINT)
+            exec("signal.raise_signal(signal.SIGINT)", globals())  # as dataclasses run their code
 
 sys.meta_path.insert(0, Interrupts())
 sys.argv = ["lrtune", "search", "--steps", "40", "--device", "cpu"]
