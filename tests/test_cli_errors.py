@@ -1,6 +1,7 @@
 """The command line when something goes wrong: wrong usage, failing tasks, Ctrl-C."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -249,9 +250,7 @@ def test_ctrl_c_in_a_destructor_is_not_dropped_and_a_second_one_waits_for_nothin
     assert not session.must_not_stop(sys._getframe())
 
 
-@pytest.mark.parametrize("module", ["typer", "torch", "sqlalchemy"])
-def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback(tmp_path, module):
-    code = f"""
+INTERRUPTS = """
 import signal, sys
 
 class Interrupts:
@@ -261,13 +260,18 @@ class Interrupts:
             exec("signal.raise_signal(signal.SIGINT)", globals())  # as dataclasses run their code
 
 sys.meta_path.insert(0, Interrupts())
-sys.argv = ["lrtune", "search", "--steps", "40", "--device", "cpu"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from lrtune.__main__ import main
-main()
 """
+
+
+@pytest.mark.parametrize("module", ["typer", "torch", "sqlalchemy"])
+def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback(tmp_path, module):
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTS.format(module=module))
+    found = [str(tmp_path), *filter(None, sys.path)]
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-m", "lrtune", "search", "--steps", "40", "--device", "cpu"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(found)}, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (130, "")
     assert "Traceback" not in done.stderr
