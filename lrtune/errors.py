@@ -14,6 +14,7 @@ Exceptions of the user's own code pass through, with a note.
     ├── TargetError             (also a ValueError)
     ├── ResultsError
     └── StudyError
+        ├── UnknownStudyError   (also a ValueError)
         └── OtherTaskError      (also a ValueError)
 
 Each message names the value, what was expected, and what to do.
@@ -33,6 +34,7 @@ __all__ = [
     "StudyError",
     "TargetError",
     "TaskError",
+    "UnknownStudyError",
     "add_location",
     "has_location",
     "positive_number",
@@ -81,6 +83,10 @@ class StudyError(LrtuneError):
     """A study cannot be opened, read or written; its records are unchanged."""
 
 
+class UnknownStudyError(StudyError, ValueError):
+    """There is no study of this name."""
+
+
 class OtherTaskError(StudyError, ValueError):
     """A study belongs to another task; it is unchanged."""
 
@@ -126,7 +132,8 @@ def quantity(number: int, noun: str) -> str:
 def positive_number(name: str, value: float) -> float:
     """Return the value as a finite float > 0, or raise an `ArgumentError` that names it."""
     try:
-        number = float(value)
+        # Python counts with True; given as a rate or a budget, it is a mistake, and so is text.
+        number = math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and number > 0):

@@ -1,6 +1,7 @@
 """The command line when something goes wrong: wrong usage, failing tasks, Ctrl-C."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from commanding import BROKEN, QUICK, SLOW, SWALLOWS, SWEEP, interrupt_at
 import lrtune
 from lrtune.cli import session
 from lrtune.demo import digits
+from lrtune.study import database
 
 
 @pytest.mark.parametrize(
@@ -23,13 +25,13 @@ from lrtune.demo import digits
         (["search", "--steps", "0"], 2, "'--steps'"),
         (["search", "--seeds", "3"], 2, "No such option"),
         (["search", "--no-compare"], 2, "No such option"),
-        (["search", "--device", "abacus"], 1, "device='abacus' is no torch device"),
+        (["search", "--device", "abacus"], 2, "--device abacus is no torch device"),
         (["search", "--out", "no/such/folder/report.html"], 2, "there is no folder"),
         (["search", "--out", "."], 2, "--out . is a folder"),
         (["search", "--save", "no/such/folder/best.pt"], 2, "--save no/such/folder/best.pt"),
         (["search", "--study", "mine", "--no-study"], 2, "--study mine and --no-study"),
-        (["search", "--steps", "100", "--budget", "0.1"], 2, "Give budget="),
-        (["search", "--time", "soon"], 2, "such as 20m, 90s or 2h"),
+        (["search", "--steps", "100", "--budget", "0.1"], 2, "Give --budget 0.6 or more"),
+        (["search", "--time", "soon"], 2, "such as 20m, 90s or 2h; without one it counts seconds"),
         (["search", "--schedule", "cosin"], 2, "Closest: cosine"),
         (["search", "--schedules", "cosine,cosin"], 2, "Closest: cosine"),
         (["search", "--schedules", ","], 2, "names no schedule"),
@@ -168,7 +170,7 @@ def test_a_range_test_that_was_finished_is_printed_after_ctrl_c(run, monkeypatch
     result = run("search", *QUICK, "--range-test", "--no-study", "--json")
     assert result.exit_code == 130
     said = " ".join(result.stderr.split())
-    assert said.endswith("Run the same command again to start again."), "nothing was recorded"
+    assert said.endswith("Nothing was recorded: the same command starts from the beginning.")
     assert [one["kind"] for one in json.loads(result.stdout)["results"]] == ["range-test"]
 
 
@@ -208,3 +210,68 @@ def test_ctrl_c_ends_the_command_even_if_something_catches_it(run):
         signal.signal(signal.SIGINT, before)
     assert result.exit_code == 130
     assert "Interrupted." in result.stderr
+
+
+@pytest.mark.parametrize("connection", [1, 4, 7, 10])
+def test_ctrl_c_while_a_study_is_open_waits_until_it_is_closed(run, monkeypatch, connection):
+    """An exception in there would break a connection, and SQLAlchemy would print a traceback."""
+    real, calls = database.connect_file, []
+
+    def connect_file(file, mode):
+        calls.append(mode)
+        link = real(file, mode)
+        if len(calls) == connection:
+            signal.raise_signal(signal.SIGINT)
+        return link
+
+    monkeypatch.setattr(database, "connect_file", connect_file)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = run("search", *QUICK)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(calls) >= connection
+    assert result.exit_code == 130
+    assert "Interrupted." in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Exception" not in result.stderr
+    monkeypatch.undo()
+    assert run("search", *QUICK).exit_code == 0, "the study is whole"
+
+
+def test_ctrl_c_in_a_destructor_is_not_dropped_and_a_second_one_waits_for_nothing():
+    class Falls:
+        def __del__(self):
+            seen.append(session.must_not_stop(sys._getframe()))
+
+    seen = []
+    Falls()
+    assert seen == [True]
+    assert not session.must_not_stop(sys._getframe())
+
+
+INTERRUPTS = """
+import signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            exec("signal.raise_signal(signal.SIGINT)", globals())  # as dataclasses run their code
+
+sys.meta_path.insert(0, Interrupts())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "torch", "sqlalchemy"])
+def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback(tmp_path, module):
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTS.format(module=module))
+    found = [str(tmp_path), *filter(None, sys.path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "lrtune", "search", "--steps", "40", "--device", "cpu"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(found)}, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (130, "")
+    assert "Traceback" not in done.stderr

@@ -31,7 +31,8 @@ def test_a_rate_and_its_schedule_stand_on_one_line(capsys, monkeypatch, width, s
     monkeypatch.setenv("COLUMNS", str(width))
     lines = printed(capsys, [dataclasses.replace(a_search(), schedule=schedule)]).splitlines()
     assert lines[0].startswith(f"lr 0.02 with {schedule}")
-    assert f"({PEAK})" in (lines[0][-len(PEAK) - 2 :], lines[1])
+    note = f"({options.as_options(PEAK)})"
+    assert note in (lines[0][-len(note) :], lines[1])
     assert all(len(line) <= max(width, 36) for line in lines[2:12])
 
 
@@ -190,8 +191,8 @@ def test_checkpoints_can_be_had_through_the_session():
     from lrtune.testing import bowl
 
     traces, runs = [], [Run("a", 0.1)]
-    evaluate = _TraceKeeper(Evaluator(bowl(4.0)), traces)
+    evaluate = _TraceKeeper(Evaluator(bowl(4.0)), traces, lambda: None)
     name = evaluate(runs, 10, stage="s", checkpoint=True).runs["checkpoint"].item()
     assert evaluate.checkpoint(name)["step"] == 10
     assert [trace.cost.updates for trace in traces] == [10]
-    assert not hasattr(_TraceKeeper(lambda *_, **__: None, []), "checkpoint")
+    assert not hasattr(_TraceKeeper(lambda *_, **__: None, [], lambda: None), "checkpoint")

@@ -111,7 +111,7 @@ def test_another_task_is_refused_with_three_ways_on_and_each_works(run):
     for name in ("mine~1", "sqlite:///.lrtune/mine.db#mine~1"):
         assert "momentum=0.9" in run("studies", "show", name).stdout
     assert run("studies", "delete", "mine~1", "--yes").exit_code == 0
-    assert run("studies", "show", "mine~1").exit_code == 1
+    assert run("studies", "show", "mine~1").exit_code == 2
     assert run("studies", "show", "mine").exit_code == 0
 
 
@@ -181,10 +181,10 @@ def test_exports_and_deletes(run):
         (["search", "--study", "../up"], 2, "is no name of a study"),
         (["search", "--study", "mysql://h/d"], 2, "not in mysql"),
         (["range-test", "--fresh", "--force"], 2, "got fresh and force"),
-        (["studies", "show", "nothing"], 1, "there is no study 'nothing'"),
-        (["studies", "export", "nothing", "--out", "x.csv"], 1, "there is no study"),
-        (["studies", "delete", "nothing", "--yes"], 1, "there is no study"),
-        (["report", "--study", "nothing"], 1, "there is no study"),
+        (["studies", "show", "nothing"], 2, "there is no study 'nothing'"),
+        (["studies", "export", "nothing", "--out", "x.csv"], 2, "there is no study"),
+        (["studies", "delete", "nothing", "--yes"], 2, "there is no study"),
+        (["report", "--study", "nothing"], 2, "there is no study"),
         (["report"], 2, "a report needs at least one result"),
     ],
 )

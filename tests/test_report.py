@@ -20,9 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reporting import SAMPLES, Reader, a_search
 
+from lrtune import search
 from lrtune.reporting import page, report
+from lrtune.reporting.search import search_section
 from lrtune.reporting.sections import format_cell, python_call, text_table, values_by_step
+from lrtune.reporting.statements import PEAK
 from lrtune.results import KINDS, schema
+from lrtune.testing import bowl
 
 NAN = math.nan
 
@@ -170,7 +174,7 @@ def words(result, tmp_path):
 def test_a_search_is_reported_in_plain_words(tmp_path):
     text = words(a_search("the best of 4"), tmp_path)
     assert "Use lr 0.02 with trapezoid" in text
-    assert "peak; for a constant rate: --schedule constant" in text
+    assert PEAK in text
     assert "The best of 4." in text
     assert "0.01 to 0.1" in text
     assert "Stated loss 0.45 ± 0.05 on 90 of 180 samples" in text
@@ -204,7 +208,7 @@ def test_every_rate_of_an_answer_has_its_schedule_beside_it(tmp_path):
         assert len(told) >= 3
         beside = (f" with {schedule}", " with trapezoid, seed 1")  # the latter of the best training
         assert all(after.startswith(beside) for after in told), told
-        assert ("--schedule constant" in text) == (schedule != "constant")
+        assert (PEAK in text) == (schedule != "constant")
 
 
 def test_a_range_test_and_a_trace_are_reported_in_plain_words(read):
@@ -296,3 +300,12 @@ def test_hostile_names_are_shown_as_they_are(tmp_path):
     seen = pages(HOSTILE[0], tmp_path)
     assert any(HOSTILE[0] in text for text in seen.text)
     assert not any("alert" in text for attrs, text in seen.scripts if "type" not in attrs)
+
+
+def test_tables_for_people_leave_out_the_run_that_changes_no_weight():
+    found = search(bowl(4.0), steps=60, rate_only=True)
+    assert "before" in set(found.runs["stage"])
+    tables = [table for chart in search_section(found).charts for table in chart.tables]
+    texts = [cell for table in tables for row in table.rows for cell in row]
+    assert any(text.startswith("short ") for text in texts)
+    assert not any(text.startswith("untrained") for text in texts)

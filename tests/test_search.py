@@ -1,6 +1,7 @@
 """search(): laws that hold in worlds which train nothing, and on bowls whose answer is known."""
 
 import math
+import re
 import warnings
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import lrtune
-from lrtune import SearchResult, Task, search
+from lrtune import Run, SearchResult, Task, Trace, search
 from lrtune.errors import ArgumentError, SearchError
 from lrtune.results import read
 from lrtune.testing import Bowl, bowl
@@ -203,10 +204,107 @@ def test_a_loss_too_small_for_any_rate_is_no_answer():
 def test_a_constant_schedule_has_a_rate_and_a_single_training_is_told_as_one():
     found = found_in(World(), schedule="constant", budget=3.0, current=(0.02, "cosine"))
     assert (found.runs["stage"] == "fine").sum() == 1
-    assert "1 whole training followed at the best rate so far" in found.because
+    assert "1 whole training followed at the rate " in found.because
     assert found.confidence.startswith("90 % interval of the best rate: ")
-    assert "1 whole training, a seed each" in found.confidence
-    assert "; the training of the search at " in found.notes[-1]
+    assert (
+        "1 whole training besides that of your present setting, which did not" in found.confidence
+    )
+    assert re.search("; the training at the peak [0-9.]+ ended at [0-9.]+: yours", found.notes[-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"rate_only": True}, "as only the rate was asked for"),
+        ({"time_limit": 1e-9}, "as the time limit left no room for one"),
+        ({"budget": 0.9}, "as the budget held none: give a larger one"),
+    ],
+)
+def test_without_a_whole_training_it_says_why(options, why):
+    assert (
+        f"No whole training was made to verify it, {why}."
+        in found_in(World(), **options).confidence
+    )
+
+
+def test_an_answer_that_was_not_trained_itself_says_so():
+    found = found_in(World(noise=0.2))
+    whole = found.runs.query("stage == 'fine'")["lr"]
+    trained = any(abs(lr / found.lr - 1) < 0.02 for lr in whole)
+    assert ("itself was not trained" in found.confidence) == (not trained)
+    grid = found_in(World(), fine=[1.0], budget=2)
+    assert f"The peak {grid.lr:.3g} itself was not trained" not in grid.confidence
+
+
+@law(few=10, cases=100, factor=st.floats(0.1, 5.0))
+def test_a_best_training_at_the_edge_of_several_peaks_is_told(factor):
+    world = World(best=0.01, noise=0.1)
+    found = found_in(world, around=0.01 * factor, budget=5, min_gain=0)
+    whole = found.runs.query("stage == 'fine' and outcome == 'FINISHED'")
+    best = whole.loc[whole["loss"].fillna(whole["train"]).idxmin(), "lr"]
+    said = [note for note in found.notes if "peak that was tried" in note]
+    edges = {"lowest": whole["lr"].min(), "highest": whole["lr"].max()}
+    at = [edge for edge, rate in edges.items() if rate == best and whole["lr"].nunique() > 2]
+    assert len(said) == len(at)
+    assert all(f"had the {edge} peak that was tried" in said[0] for edge in at)
+
+
+@pytest.mark.parametrize(("lr", "word"), [(0.03, "best"), (1e-5, "worst")])
+def test_the_present_setting_is_held_against_the_whole_trainings(lr, word):
+    found = found_in(World(curvature=0.3, best=0.03), current=(lr, "cosine"), around=0.3)
+    assert found.notes[-1].endswith(f"yours is the {word}")
+    assert "on the validation data that choose" in found.notes[-1]
+
+
+@law(few=5, cases=50, high=st.floats(0.1, 1.0))
+def test_no_answer_leaves_the_limits_by_rounding(high):
+    found = found_in(World(best=3.0), limits=(1e-4, high))
+    assert max(found.lr, *found.interval, *found.good_range) <= high
+
+
+# --- a schedule of the user's own
+
+
+def cosine(progress: float) -> float:
+    """A function of the user's own; it has the name of a schedule that lrtune knows."""
+    return (1 - progress) ** 3
+
+
+@pytest.mark.parametrize("mine", [cosine, lambda progress: (1 - progress) ** 3])
+def test_a_function_of_the_users_own_is_handed_out_where_it_is_at_hand(mine):
+    found = found_in(World(), schedule=mine)
+    names = {"optimizer": torch.optim.SGD([torch.zeros(1)], lr=found.lr)}
+    exec(found.snippet(), names)  # noqa: S102 - as a script that it was pasted into
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=found.lr)
+    both = (names["optimizer"], names["scheduler"]), (optimizer, found.scheduler(optimizer))
+    for step in range(5):
+        for one, scheduler in both:
+            assert one.param_groups[0]["lr"] == pytest.approx(found.lr * mine(step / STEPS))
+            one.step()
+            scheduler.step()
+
+
+def test_a_file_does_not_hold_a_function_of_the_users_own_and_says_what_to_do():
+    (found,) = read(found_in(World(), schedule=lambda progress: 1 - progress).to_json())
+    for use in (found.snippet, lambda: found.scheduler(torch.optim.SGD([torch.zeros(1)], lr=1.0))):
+        with pytest.raises(ArgumentError, match=r"'<lambda>' is a function of your own.*LambdaLR"):
+            use()
+    assert "cosine" in found.snippet("cosine"), "another schedule can be had"
+
+
+def test_a_schedule_that_reacts_to_the_loss_has_no_code():
+    found = search(bowl(4.0), steps=60, schedule="reduce-on-plateau")
+    for one in (found, *read(found.to_json())):
+        with pytest.raises(ArgumentError, match="reacts to the loss"):
+            one.snippet()
+
+
+def test_what_was_kept_is_printed_in_a_line():
+    found = found_in(World(noise=0.1))
+    for one in (found.best, found.retrained):
+        assert re.fullmatch(r"[ -~]{30,100}", str(one))
+        assert not re.search(r"\d\.\d{6}", str(one)), "rounded"
+    assert "np." not in repr(search(bowl(4.0), steps=60).retrained)
 
 
 # --- interruptions
@@ -254,7 +352,7 @@ def test_an_interrupt_passes_through_where_the_first_answer_had_learned_nothing(
 
 
 def test_a_time_limit_begins_nothing_that_would_not_finish():
-    found = found_in(World(), time_limit=0.0)
+    found = found_in(World(), time_limit=1e-9)
     assert found.stopped == "time"
     assert found.best is None
 
@@ -276,6 +374,22 @@ def test_a_time_limit_begins_nothing_that_would_not_finish():
         ({"schedule": "cosinus"}, "cosinus"),
         ({"min_gain": -1.0}, "min_gain"),
         ({"seed": -1}, "seed"),
+        ({"steps": 1, "rate_only": True}, "steps=1 leaves no short runs"),
+        ({"current": 0.05}, r"current=0.05; expected your present setting, \(lr, schedule\)"),
+        ({"current": (0.05, "cosine", 3)}, "current="),
+        ({"current": ("0.05", "cosine")}, "the current rate must be a finite number"),
+        ({"time_limit": "20m"}, "time_limit must be a finite number > 0, got '20m'"),
+        ({"time_limit": 0}, "time_limit must be a finite number > 0, got 0"),
+        ({"budget": "4"}, "budget must be a finite number > 0, got '4'"),
+        ({"budget": True}, "budget must be a finite number > 0, got True"),
+        ({"min_gain": "0.1"}, "min_gain='0.1'; expected a number"),
+        ({"limits": 0.1}, "limits=0.1; expected the lowest and the highest rate"),
+        ({"limits": (1e-7, 1.0, 10.0)}, "limits="),
+        ({"coarse": 0.1}, "coarse=0.1; expected rates such as"),
+        ({"coarse": "0.1"}, "coarse='0.1'; expected rates such as"),
+        ({"fine": 0.5}, "fine=0.5; expected factors such as"),
+        ({"progress": 3}, "progress=3; expected a function that takes an Event"),
+        ({"evaluate": 3}, "evaluate=3; expected a function that trains runs"),
     ],
 )
 def test_numbers_out_of_range_are_refused_before_anything_trains(options, words):
@@ -283,6 +397,35 @@ def test_numbers_out_of_range_are_refused_before_anything_trains(options, words)
     with pytest.raises(ArgumentError, match=words):
         search(**{"steps": STEPS, "evaluate": world} | options)
     assert not world.calls
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (
+            lambda runs, steps: {run.name: [1.0] for run in runs},
+            "returned {'untrained/0'.*Trace.of",
+        ),
+        (lambda runs, steps: None, "returned None; expected an lrtune.Trace"),
+        (
+            lambda runs, steps: Trace.of([Run("a", 0.1)], steps, {"a": [1.0] * steps}),
+            "without the runs untrained/0; expected every run",
+        ),
+    ],
+)
+def test_an_evaluator_that_returns_something_else_is_told_what_was_expected(made, words):
+    with pytest.raises(ArgumentError, match=words):
+        search(steps=STEPS, evaluate=lambda runs, steps, **_: made(runs, steps))
+
+
+def test_a_plan_refuses_what_the_search_would_refuse():
+    for wrong in ({"coarse": 0.1}, {"fine": 0.5}, {"budget": "4"}, {"fine": "all"}):
+        with pytest.raises(ArgumentError):
+            lrtune.plan(steps=STEPS, **wrong)
+
+
+def test_a_budget_is_a_float():
+    assert isinstance(found_in(World(), budget=2).budget, float)
 
 
 def test_a_search_needs_a_task_or_an_evaluator():

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lrtune.analysis.prior_table import prior_source, prior_table
 from lrtune.analysis.scores import digits_that_differ
+from lrtune.cli.options import as_options
 from lrtune.errors import LrtuneError, printable
 from lrtune.reporting import statements
 from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
@@ -67,7 +68,7 @@ def _shared_object(answer: statements.Answer, schedule: str) -> dict[str, Any]:
     return {
         "lr": answer.lr,
         "schedule": schedule,
-        "rate": statements.peak_note(schedule) or "constant",
+        "rate": "peak" if statements.peak_note(schedule) else "constant",
         "steps": answer.steps,
         "best": None if best is None else _without_nan(vars(best)),
         "retrained": None if told is None else _without_nan(vars(told)),
@@ -108,21 +109,21 @@ def print_results(results: Sequence[Result], *, saved: Path | None = None) -> No
 
     Args:
         results: What a command found. The answer is that of the last comparison, else of the last
-            search.
+            search; the search comes first, and the comparison that follows from it.
         saved: The file with the best model, if it was written.
     """
     console = Console(highlight=False)
-    answers = [*_of(results, ComparisonResult)[-1:], *_of(results, SearchResult)[-1:]]
-    for answer in answers[:1]:
+    answers = [*_of(results, SearchResult)[-1:], *_of(results, ComparisonResult)[-1:]]
+    for answer in answers[-1:]:
         print_headline(answer, console)
     for place, result in enumerate([*answers, *_of(results, RangeTestResult)]):
         if place:
             console.print()
-        print_result(result, console, named=result not in answers[:1])
+        print_result(result, console, named=len(answers) > 1)
     if saved is not None:
         text = f"{saved}; torch.load(path, weights_only=True) reads it"
         _print_rows(console, "Saved", [_safe(text)])
-    for answer in answers[:1]:
+    for answer in answers[-1:]:
         code = statements.code(answer)
         if code:
             console.print()
@@ -134,7 +135,7 @@ def print_results(results: Sequence[Result], *, saved: Path | None = None) -> No
 def print_headline(answer: statements.Answer, console: Console) -> None:
     """Print the answer: the rate, its schedule, and that the rate is a peak."""
     rate = printable(statements.setting(answer.lr, answer.schedule), 300)
-    note = statements.peak_note(answer.schedule)
+    note = as_options(statements.peak_note(answer.schedule))
     console.print(f"[bold]{escape(rate)}[/]", end="", soft_wrap=True)
     if note:
         # On one line with the rate where it fits; whole in any case.
@@ -251,7 +252,7 @@ def _number(digits: int) -> Callable[[float], str]:
 
 def _safe(text: object) -> str:
     """Text of a result, which may come from a stranger's file, without markup or control codes."""
-    return escape(printable(text, 1000))
+    return escape(as_options(printable(text, 1000)))
 
 
 RANKING: Mapping[str, tuple[str, Callable[[Any], str]]] = {

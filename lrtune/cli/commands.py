@@ -131,6 +131,12 @@ def search(
 ) -> None:
     """Find the best learning rate of a schedule, and keep the best model trained on the way.
 
+    Every run is recorded in a study in .lrtune/. Ctrl-C ends the search with
+    the best answer so far, and the same command goes on from there.
+
+    Exit codes: 0 for an answer, 1 for a task that failed or learned nothing,
+    2 for wrong usage, 130 after Ctrl-C.
+
     Example: lrtune search train.py:task --steps 2000 --save best.pt
     """
     from lrtune import range_test
@@ -236,8 +242,3 @@ def report(
         if contents and contents.left_out:
             left_out = f"not in the report: {quantity(contents.left_out, 'run')}"
             typer.echo(f"{left_out}; `lrtune studies export` writes all of them", err=True)
-
-
-def main() -> None:
-    """Run the command line; exits with 0 for an answer, 1 for a failed task, 2 for wrong usage."""
-    app()

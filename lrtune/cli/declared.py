@@ -13,13 +13,14 @@ _DURATION: Any = {"parser": options.duration, "metavar": "TIME"}
 _SCHEDULE: Any = {"parser": options.schedule, "metavar": "SCHEDULE"}
 _SCHEDULES: Any = {"parser": options.schedules, "metavar": "NAMES"}
 
-Out = Annotated[Path, typer.Option(help="The HTML report to write.")]
+Out = Annotated[Path, typer.Option(help="The HTML report to write; it replaces an earlier one.")]
 Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
 Time = Annotated[
     float | None,
     typer.Option(
         **_DURATION,
-        help="Begin nothing that would not finish in this time: 20m, 90s, 2h.",
+        help="Begin nothing that would not finish in this time: 20m, 90s, 2h; a bare number counts "
+        "seconds.",
         show_default="no limit",
     ),
 ]
@@ -30,14 +31,17 @@ Steps = Annotated[
     int, typer.Option(min=1, help="The length of training that the answer is for, in updates.")
 ]
 Budget = Annotated[
-    float | None, typer.Option(help="The most to spend, in full trainings.", show_default="4")
+    float | None,
+    typer.Option(
+        help="The most to spend, in full trainings.", show_default="4; more for --fine grid"
+    ),
 ]
 Schedule = Annotated[
     str | None,
     typer.Option(
         **_SCHEDULE,
         help="The schedule whose peak rate is sought, such as cosine; constant for a rate that is "
-        "kept.",
+        "kept. `lrtune schedules` lists them.",
         show_default="the best one on other tasks",
     ),
 ]
@@ -108,7 +112,7 @@ Rivals = Annotated[
     options.Names | None,
     typer.Option(
         **_SCHEDULES,
-        help="Names, separated by commas, or `all`.",
+        help="Names, separated by commas, or `all`; `lrtune schedules` lists them.",
         show_default="the usual ones",
     ),
 ]

@@ -10,6 +10,21 @@ from lrtune.errors import ArgumentError, LrtuneError
 from lrtune.schedules import FEEDBACK, parse
 from lrtune.schedules.registry import look_up
 
+_ARGUMENTS = re.compile(
+    r"(?<![(\w])(?<!, )(budget|device|steps|seeds|samples|schedule)="
+    r"(?:'([^']*)'|(\d+(?:\.\d+)?(?:e[-+]?\d+)?))"
+)
+
+
+def as_options(text: str) -> str:
+    """A text in which arguments have the names that they have on the command line.
+
+    >>> as_options("Give budget=0.4 or more; use device='cpu', or widen `limits`.")
+    'Give --budget 0.4 or more; use --device cpu, or widen `limits` (in Python).'
+    """
+    text = _ARGUMENTS.sub(lambda found: f"--{found[1]} {found[2] or found[3]}", text)
+    return text.replace("`limits`", "`limits` (in Python)")
+
 
 class Names(list[str]):
     """Names of schedules; a class of its own, as typer takes a list for a repeated option."""
@@ -28,7 +43,8 @@ def duration(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
     if found is None or not float(found[1]):
         raise typer.BadParameter(
-            f"{text!r} is no duration. Expected a number with a unit, such as 20m, 90s or 2h."
+            f"{text!r} is no duration. Expected a number with a unit, such as 20m, 90s or 2h; "
+            "without one it counts seconds."
         )
     return float(found[1]) * SECONDS[found[2]]
 

@@ -13,12 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from lrtune.cli.answers import print_result
+from lrtune.cli.options import as_options
 from lrtune.errors import (
     ArgumentError,
     LrtuneError,
     OtherTaskError,
     StudyError,
     TargetError,
+    UnknownStudyError,
     printable,
     quantity,
 )  # fmt: skip
@@ -83,8 +85,12 @@ def print_contents(contents: "StudyContents") -> None:
     counted = ", ".join(f"{count} {name.lower()}" for name, count in outcomes)
     console.print(f"\n{quantity(len(contents.outcomes), 'run')} recorded: {counted or 'none'}")
     for session in contents.sessions:
-        parts = [printable(session.get(name, ""), 200) for name in ("begun", "command", "commit")]
-        console.print("  " + "  ".join(parts).rstrip(), markup=False)
+        begun, command, commit = (
+            printable(session.get(name, ""), 200) for name in ("begun", "command", "commit")
+        )
+        console.print(f"  {begun}  {command}".rstrip(), markup=False)
+        if commit:
+            console.print(f"    in a git folder at commit {commit[:10]}", markup=False)
     for name, value in contents.decisions.items():
         console.print(f"decided: {printable(name)} is {printable(value)}", markup=False)
     console.print()
@@ -98,7 +104,7 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except LrtuneError as error:
-        plain = printable(error, 2000)  # the message may quote a stranger's file
+        plain = printable(as_options(str(error)), 2000)  # the message may quote a stranger's file
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {plain}", markup=False)
         # A StudyError is a fault of the file; its subclasses, as all others, are wrong usage.
         raise SystemExit(FAILED if type(error) is StudyError else USAGE) from None
@@ -110,12 +116,14 @@ def print_error(error: Exception, console: Console) -> int:
     Returns:
         The exit code.
     """
-    usage_error = isinstance(error, ArgumentError | TargetError | OtherTaskError)
-    what = str(error) if isinstance(error, LrtuneError) else f"{type(error).__name__}: {error}"
+    usage = ArgumentError | TargetError | OtherTaskError | UnknownStudyError
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, LrtuneError):
+        what = as_options(str(error))
     console.print(f"[bold red]Error:[/] {escape(what)}", soft_wrap=True)
     for line in [*_user_lines(error), *getattr(error, "__notes__", [])]:
         console.print(f"  {escape(line)}", soft_wrap=True)
-    return USAGE if usage_error else FAILED
+    return USAGE if isinstance(error, usage) else FAILED
 
 
 def _user_lines(error: BaseException) -> Iterator[str]:

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import current_thread, main_thread
+from types import FrameType
 from typing import Any, Self, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome
+from lrtune.cli import INTERRUPTED
 from lrtune.cli.answers import INDENT, answer_object, print_results
-from lrtune.cli.options import check_folder
+from lrtune.cli.options import as_options, check_folder
 from lrtune.cli.output import print_error
 from lrtune.cli.progress import ProgressDisplay
 from lrtune.cli.task_file import default_study, task_of
@@ -39,8 +41,22 @@ from lrtune.training import Evaluate, Evaluator
 
 Answer = TypeVar("Answer", bound=Result)
 
-# Exit codes, besides those of errors; 130 is what a shell reports after Ctrl-C.
-ANSWER, INTERRUPTED = 0, 130
+ANSWER = 0  # the exit code, unless there is an error or Ctrl-C
+
+
+def must_not_stop(frame: FrameType | None) -> bool:
+    """Whether an exception in this frame would be printed or dropped, instead of ending a command.
+
+    So it is within a database, which would report that a connection broke, and in destructors.
+    """
+    while frame is not None:
+        module = f"{frame.f_globals.get('__name__', '')}."
+        if module.startswith(("sqlalchemy.", "lrtune.study.database.")):
+            return True
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextlib.contextmanager
@@ -114,6 +130,8 @@ class Session:
         self.display.stop()
         if signal.getsignal(signal.SIGINT) == self._interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if error is None and self._interrupted:  # while the last result was recorded
+            error = KeyboardInterrupt()
         if isinstance(error, KeyboardInterrupt):
             self.exit_code = INTERRUPTED
             self._unfinished.clear()
@@ -160,7 +178,7 @@ class Session:
         inner: Evaluate = self._evaluator
         if study is not None:
             inner = study.evaluator(self._evaluator, self.engine)
-        return _TraceKeeper(inner, self._unfinished)
+        return _TraceKeeper(inner, self._unfinished, self.stop_if_interrupted)
 
     @property
     def study_name(self) -> str:
@@ -184,7 +202,7 @@ class Session:
 
     def print_status(self, text: str) -> None:
         """Print a line on standard error, apart from the answers."""
-        self._console.print(escape(text), soft_wrap=True)
+        self._console.print(escape(as_options(text)), soft_wrap=True)
 
     # --- how a command begins and ends
 
@@ -194,15 +212,20 @@ class Session:
         if self.study and self.no_study:
             raise ArgumentError(f"got --study {self.study} and --no-study. Leave one of them out.")
 
-    def _interrupt(self, _signal: int, _frame: object) -> None:
-        # Python drops an exception in a destructor, and a library may catch it: then the next
-        # update raises it again.
-        self._interrupted = True
-        raise KeyboardInterrupt
+    def _interrupt(self, _signal: int, frame: FrameType | None) -> None:
+        # A library may catch the exception: then the next update raises it again. A second Ctrl-C
+        # waits for nothing.
+        again, self._interrupted = self._interrupted, True
+        if again or not must_not_stop(frame):
+            raise KeyboardInterrupt
 
-    def _show_progress(self, stage: str, done: int, total: int) -> None:
+    def stop_if_interrupted(self) -> None:
+        """Raise KeyboardInterrupt where Ctrl-C came before, at a place that must not stop."""
         if self._interrupted:
             raise KeyboardInterrupt
+
+    def _show_progress(self, stage: str, done: int, total: int) -> None:
+        self.stop_if_interrupted()
         self.display.updates(stage, done, total)
 
     def _add_notes(self, error: Exception) -> None:
@@ -218,9 +241,10 @@ class Session:
                 error.add_note(f"run {run.run!r} ({about}) {said}")
 
     def _how_to_resume(self) -> str:
-        again = "go on" if self._study is not None else "start again"
         below = "What was finished is printed below. " if self.results else ""
-        return f"{below}Run the same command again to {again}."
+        if self._study is None:
+            return f"{below}Nothing was recorded: the same command starts from the beginning."
+        return f"{below}Run the same command again to go on."
 
     def _deliver(self) -> None:
         for sentence in self._evaluator.engine_notes if self._evaluator is not None else []:
@@ -243,16 +267,21 @@ class Session:
 
 
 class _TraceKeeper:
-    """An evaluator that appends every trace to a list, so that an error loses none."""
+    """An evaluator that appends every trace to a list, so that an error loses none.
 
-    def __init__(self, inner: Evaluate, traces: list[Trace]) -> None:
-        self._inner, self._traces = inner, traces
+    It calls `check` before and after each call: Ctrl-C may have come while a study was written.
+    """
+
+    def __init__(self, inner: Evaluate, traces: list[Trace], check: Callable[[], None]) -> None:
+        self._inner, self._traces, self._check = inner, traces, check
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else the inner evaluator offers, such as `checkpoint`."""
         return getattr(self._inner, name)
 
     def __call__(self, runs: Sequence[Run], steps: int, **settings: Any) -> Trace:
+        self._check()
         trace = self._inner(runs, steps, **settings)
         self._traces.append(trace)
+        self._check()
         return trace

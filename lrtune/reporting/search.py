@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator
 
+import pandas as pd
+
 from lrtune.analysis.curves import FAILED_OUTCOMES
 from lrtune.analysis.prior_table import prior_source, prior_table
 from lrtune.errors import quantity
@@ -81,8 +83,8 @@ def _limits(found: SearchResult) -> list[str]:
     whole = found.runs[found.runs["stage"] == "fine"]
     if found.best is None:
         limits.append(
-            f"No rate was trained to its end, so nothing verifies the answer. A training of "
-            f"{found.steps:,} updates costs a budget of 1."
+            "No rate was trained to its end, so nothing verifies the answer: whole trainings cost "
+            "a budget of about 1 each, and time."
         )
     elif len(whole) > 1:
         limits.append(
@@ -102,6 +104,11 @@ def prior_rows(steps: int) -> Table:
     }
     caption = f"What other tasks tell of schedules of {quantity(steps, 'step')}"
     return text_table(f"{caption}. {prior_source(known)}", known.rename(columns=heads))
+
+
+def _trained(found: SearchResult) -> pd.DataFrame:
+    """The runs, without the one that changes no weight: it only measures the loss before."""
+    return found.runs[found.runs["stage"] != "before"]
 
 
 def _rates(found: SearchResult) -> Chart:
@@ -127,7 +134,7 @@ def _rates(found: SearchResult) -> Chart:
     if found.frame["failed"].any():
         caption.append("Crosses at the upper edge: failed runs.")
     caption.append("Colour and symbol: the verdict. Green: the answer, and its 90 % interval.")
-    runs = found.runs.drop(columns="checkpoint").rename(columns={"loss": "loss that chose"})
+    runs = _trained(found).drop(columns="checkpoint").rename(columns={"loss": "loss that chose"})
     return Chart(
         title="Loss over learning rate",
         draw=found.figure,
@@ -143,8 +150,10 @@ def _rates(found: SearchResult) -> Chart:
 
 
 def _curves(found: SearchResult) -> Chart:
-    few_steps = values_by_step(found.curves, "run", "loss")
-    rates = dict(zip(found.runs["run"], found.runs["lr"], strict=True))
+    runs = _trained(found)
+    curves = found.curves[found.curves["run"].isin(runs["run"])]
+    few_steps = values_by_step(curves, "run", "loss")
+    rates = dict(zip(runs["run"], runs["lr"], strict=True))
     few_steps.insert(1, "lr", [rates.get(run, math.nan) for run in few_steps["run"]])
     caption = (
         "Bold lines: the smoothed loss. Thin lines: the loss of each step. Colour, dash and "
@@ -155,7 +164,7 @@ def _curves(found: SearchResult) -> Chart:
     return Chart(
         title="Loss over steps",
         draw=found.curves_figure,
-        alt=f"The training loss of {quantity(len(found.runs), 'run')} over their steps, grouped "
+        alt=f"The training loss of {quantity(len(runs), 'run')} over their steps, grouped "
         "by the verdict on their rate: too low, good, high, diverged.",
         caption=caption,
         tables=[text_table("Training loss at some steps", few_steps)],

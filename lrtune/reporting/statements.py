@@ -13,7 +13,7 @@ from lrtune.schedules.registry import schedule_text
 Answer = SearchResult | ComparisonResult
 """The results that recommend a rate with a schedule."""
 
-PEAK = "peak; for a constant rate: --schedule constant"
+PEAK = "peak; for a constant rate: schedule='constant'"
 """What a reader of a rate should know, unless it is that of the schedule `constant`."""
 
 STOPPED = {
@@ -51,7 +51,7 @@ def peak_note(schedule: str) -> str:
     """What kind of rate it is; empty for a constant one.
 
     >>> peak_note("trapezoid"), peak_note("constant")
-    ('peak; for a constant rate: --schedule constant', '')
+    ("peak; for a constant rate: schedule='constant'", '')
     """
     return "" if schedule in ("constant", "constant()") else PEAK
 
@@ -125,7 +125,7 @@ def cost(answer: Answer) -> str:
 
 
 def code(answer: Answer) -> str:
-    """The snippet; empty for a schedule of the user's own, as only they have its code."""
+    """The snippet; empty where a result from a file has a schedule of the user's own."""
     try:
         return answer.snippet()
     except LrtuneError:

@@ -92,7 +92,7 @@ class ComparisonResult(Trained):
                 to the loss: only you have its code.
         """
         if schedule is None:
-            return snippet(parse(self.call), self.lr, self.steps)
+            return snippet(self._recommended(self.call), self.lr, self.steps)
         rows = self.table[self.table["schedule"] == schedule]
         if rows.empty:
             known = ", ".join(self.table["schedule"])

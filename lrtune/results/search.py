@@ -76,15 +76,22 @@ class SearchResult(Trained):
             schedule: Another schedule, at the same peak; `self.schedule` when None.
 
         Raises:
-            ArgumentError: There is no such schedule, or it does not take these arguments.
+            ArgumentError: There is no such schedule, or it does not take these arguments; or the
+                recommended one reacts to the loss, or is a function of your own and this result
+                was read from a file, which keeps its name only.
         """
-        return snippet(parse(schedule or self.schedule), self.lr, self.steps)
+        wanted = parse(schedule) if schedule else self._recommended(self.schedule)
+        return snippet(wanted, self.lr, self.steps)
 
     def scheduler(self, optimizer: Any) -> Any:
-        """The recommended schedule as a scheduler of torch; give the optimizer `lr` before."""
+        """The recommended schedule as a scheduler of torch; give the optimizer `lr` before.
+
+        Raises:
+            ArgumentError: As of `snippet`.
+        """
         from lrtune.schedules.torch_schedulers import to_torch  # noqa: PLC0415
 
-        return to_torch(parse(self.schedule), optimizer, self.steps)
+        return to_torch(self._recommended(self.schedule), optimizer, self.steps)
 
     def figure(self) -> "Figure":
         """Loss over peak rate, one panel of it for each length; verdicts in colour."""

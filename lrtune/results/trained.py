@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from lrtune.errors import ArgumentError, CheckpointError
+from lrtune.errors import ArgumentError, CheckpointError, LrtuneError, quantity
 from lrtune.results.optuna_export import ExportedTrial, add_to_optuna, run_id
 from lrtune.results.serialization import Serializable
+from lrtune.schedules import FEEDBACK, Schedule, parse
+from lrtune.schedules.registry import schedule_text
 
 if TYPE_CHECKING:
     from optuna.study import Study
+
+_FEEDBACK_CLASSES = {type(make()).__name__ for make in FEEDBACK.values()}
 
 Load = Callable[[], dict[str, Any]]
 """Returns a checkpoint."""
@@ -47,6 +51,15 @@ class BestRun:
     of: int
     checkpoint: str
 
+    def __str__(self) -> str:
+        """Its setting and its loss, rounded."""
+        setting = f"lr {self.lr:.3g} with {self.schedule}, seed {self.seed}"
+        if not math.isfinite(self.loss):
+            return f"{setting}: chosen by a loss of {self.selected:.3g}; none is stated"
+        error = f" (standard error {self.stderr:.2g})" if math.isfinite(self.stderr) else ""
+        samples = f"{self.samples:,} of {self.of:,} validation samples"
+        return f"{setting}: loss {self.loss:.3g}{error} on {samples}"
+
 
 @dataclass(frozen=True)
 class Retrained:
@@ -69,6 +82,16 @@ class Retrained:
     runs: int
     near: bool = True
 
+    def __post_init__(self) -> None:
+        """Turn numbers of numpy into Python's."""
+        for name in ("expected", "low", "high"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+
+    def __str__(self) -> str:
+        """The loss to expect, rounded, with its interval."""
+        between = f"{self.low:.3g} to {self.high:.3g} in nine of ten"
+        return f"a loss of {self.expected:.3g} ({between}), from {quantity(self.runs, 'training')}"
+
 
 class Trained(Serializable):
     """A result that holds trained runs, and hands out the best of them.
@@ -76,6 +99,8 @@ class Trained(Serializable):
     Attributes:
         optuna_study: The name of the Optuna study that `to_optuna` adds to.
         best: The best whole training; None where none was trained to its end.
+        lr: The recommended peak rate.
+        steps: The length of training that it is for.
         manifest: The task, the settings and the versions, as text.
         runs: One row per run: columns `TRIED`.
         curves: Their training losses, thinned: columns `CURVES`.
@@ -84,6 +109,8 @@ class Trained(Serializable):
     optuna_study: ClassVar[str]
 
     best: BestRun | None
+    lr: float
+    steps: int
     manifest: dict[str, str]
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -103,6 +130,39 @@ class Trained(Serializable):
         held = vars(other)
         if "_load" in held:
             self.attach(held["_load"], held["_make_model"])
+        if "_schedule" in held:
+            self.keep_schedule(held["_schedule"])
+
+    def keep_schedule(self, schedule: object) -> None:
+        """Keep the schedule itself, which may be a function of the user's own; not in JSON."""
+        object.__setattr__(self, "_schedule", schedule)
+
+    def _recommended(self, text: str) -> Schedule:
+        """The schedule of this text, the recommended one.
+
+        Raises:
+            ArgumentError: It reacts to the loss; or it is a function of the user's own, and this
+                result was read from a file.
+        """
+        shape: object = vars(self).get("_schedule")
+        if shape is None or schedule_text(shape) != text:
+            try:
+                shape = parse(text)
+            except LrtuneError:
+                shape = None
+        if isinstance(shape, Schedule):
+            return shape
+        if shape is not None or text.partition("(")[0] in _FEEDBACK_CLASSES:
+            raise ArgumentError(
+                f"the schedule {text} reacts to the loss, so its rates are not known beforehand. "
+                "Call its `start(steps)` and `next(state, loss)` in your training loop."
+            )
+        raise ArgumentError(
+            f"the schedule {text!r} is a function of your own, and a file keeps its name only. "
+            "Give torch the function, LambdaLR(optimizer, lambda step: mine(min(step, "
+            f"{self.steps - 1}) / {self.steps})) with lr={self.lr:g}, or print "
+            f"lrtune.schedules.snippet(mine, lr={self.lr:g}, steps={self.steps})."
+        )
 
     def checkpoint(self) -> dict[str, Any]:
         """The best training's checkpoint: {model, optimizer, scheduler, ema, lr, schedule, step}.

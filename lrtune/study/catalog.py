@@ -14,7 +14,14 @@ from sqlalchemy import URL, Connection, delete, distinct, func, insert, select, 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError as UrlError
 
-from lrtune.errors import ArgumentError, LrtuneError, StudyError, printable, quantity
+from lrtune.errors import (
+    ArgumentError,
+    LrtuneError,
+    StudyError,
+    UnknownStudyError,
+    printable,
+    quantity,
+)
 from lrtune.study import tables
 from lrtune.study.database import FOLDER, SUFFIX, Database, StudyLocation, remove_file
 from lrtune.study.leases import LivenessMonitor
@@ -130,12 +137,14 @@ def _summaries(location: StudyLocation) -> Iterator[StudySummary]:
 
 
 def study_row(link: Connection, location: StudyLocation) -> Mapping[Any, Any]:
-    """The row of a study in `lrtune_studies`; StudyError if there is none of that name."""
+    """The row of a study in `lrtune_studies`; UnknownStudyError if there is none of that name."""
     row = _row_of(link, location.name)
     if row is None:
         some = link.scalars(select(tables.studies.c.name).limit(5))
         names = ", ".join(map(printable, some)) or "none"
-        raise StudyError(f"{location.database} holds no study {location.name!r}; it holds {names}.")
+        raise UnknownStudyError(
+            f"{location.database} holds no study {location.name!r}; it holds {names}."
+        )
     return row
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from lrtune.errors import StudyError
+from lrtune.errors import StudyError, UnknownStudyError
 from lrtune.results.serialization import sync
 from lrtune.study import tables
 
@@ -95,7 +95,7 @@ class Database:
                 if create and not file.exists():
                     _create_file(location, file)
                 if not file.exists():
-                    raise StudyError(
+                    raise UnknownStudyError(
                         f"there is no study {str(location)!r}. `lrtune studies list` shows those "
                         "that exist."
                     )

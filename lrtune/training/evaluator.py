@@ -4,11 +4,11 @@ import dataclasses
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
-from lrtune.errors import ArgumentError, CheckpointError, whole_number
+from lrtune.errors import ArgumentError, CheckpointError, printable, whole_number
 from lrtune.results import Trace, concat_traces
 from lrtune.results.runs import Run, checked_runs
 from lrtune.results.schema import COSTS, as_table
@@ -48,6 +48,43 @@ class Evaluate(Protocol):
         a method `checkpoint(name)` returns it. A plain function may leave the names empty. It may
         also leave out `Trace.costs`.
         """
+
+
+class CheckedEvaluate:
+    """Trains runs by a function of the user's own, and checks what it returns.
+
+    Raises:
+        ArgumentError: It is no function; or, when it is called, it returned something other than a
+            trace of the runs that were asked for.
+    """
+
+    def __init__(self, evaluate: Evaluate) -> None:
+        if not callable(evaluate):
+            raise ArgumentError(
+                f"evaluate={evaluate!r}; expected a function that trains runs: it takes (runs, "
+                "steps, *, until, **_) and returns lrtune.Trace.of(runs, steps, losses)."
+            )
+        self._evaluate = evaluate
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else it offers, such as `checkpoint`."""
+        return getattr(self._evaluate, name)
+
+    def __call__(self, runs: Sequence[Run], steps: int, **settings: Any) -> Trace:
+        """Train the runs; see `Evaluate`."""
+        trace = self._evaluate(runs, steps, **settings)
+        if not isinstance(trace, Trace):
+            raise ArgumentError(
+                f"evaluate returned {printable(repr(trace))}; expected an lrtune.Trace. "
+                "lrtune.Trace.of(runs, steps, {run.name: losses}) makes one."
+            )
+        missing = {run.name for run in runs} - set(trace.runs["run"])
+        if missing:
+            raise ArgumentError(
+                f"evaluate returned a trace without the runs {', '.join(sorted(missing))}; "
+                "expected every run that it was asked for. Train all of `runs`."
+            )
+        return trace
 
 
 class _Call(NamedTuple):
@@ -233,6 +270,15 @@ class Evaluator:
         last = trace.validations[asked].reset_index(drop=True)
         trace = dataclasses.replace(trace, validations=last, costs=as_table(costs, COSTS))
         return self._keeper.save(cohort, trace) if call.checkpoint else trace
+
+
+def as_evaluate(task: Task | None, evaluate: Evaluate | None) -> Evaluate:
+    """What trains runs: a function of the user's own, else an evaluator of the task."""
+    if evaluate is not None:
+        return CheckedEvaluate(evaluate)
+    if task is None:
+        raise ArgumentError("got neither a task nor evaluate. Pass lrtune.Task(model, train).")
+    return Evaluator(task)
 
 
 def train(

@@ -174,9 +174,15 @@ class Coarse:
             if best is None:
                 rate, why = lowest / 10, "every coarse rate failed"
             elif best == lowest:
-                rate, why = lowest / 10, f"the lowest coarse rate, {lowest:.3g}, was the best"
+                rate, why = (
+                    lowest / 10,
+                    f"the lowest rate of the coarse grid, {lowest:.3g}, was the best",
+                )
             elif best == highest:
-                rate, why = highest * 10, f"the highest coarse rate, {highest:.3g}, was the best"
+                rate, why = (
+                    highest * 10,
+                    f"the highest rate of the coarse grid, {highest:.3g}, was the best",
+                )
             else:
                 return
             new = within([rate], self._limits)
@@ -190,7 +196,7 @@ class Coarse:
                     f"{why}, and the budget does not pay for {new[0]:.3g}"
                 )
                 return
-            self._experiment.notes.append(f"{why}: added {new[0]:.3g}")
+            self._experiment.notes.append(f"{why}, so {new[0]:.3g} was tried as well")
             yield from self._train(new, self._short)
 
     def _train(self, rates: Sequence[float], until: int) -> Asking:
@@ -258,7 +264,8 @@ class Coarse:
 
     def live(self) -> list[Run]:
         """The runs that the reading rests on, without those that failed; the lowest loss first."""
-        known = self._late if self.reading and self.reading.steps == self._long else self._early
+        assert self.reading is not None, "a coarse stage that ends has a reading"
+        known = self._early if self.reading.steps == self._short else self._late
         live = [rate for rate, loss in known.items() if math.isfinite(loss)]
         return [self._run_at(rate) for rate in sorted(live, key=known.__getitem__)]
 
@@ -267,7 +274,6 @@ class Coarse:
 
         On validation data, where they were validated: training data can be learned by heart.
         """
-        assert self.reading is not None, "a coarse stage that ends has a reading"
         runs = [self._experiment.history.runs[run.name] for run in self.live()]
         tested = [one for one in runs if one.validations]
         learned = any(self.scene.learned(one.train, ERRORS_OF_TRAINING) for one in runs)
@@ -302,10 +308,15 @@ def within(rates: Iterable[float], limits: Limits, digits: int = 4) -> list[floa
     >>> within([0.001, 0.0316228, 10.0], (0.01, 1.0))
     [0.03162]
     """
-    near = (rounded(rate, digits) for rate in rates)
-    return [rate for rate in near if limits[0] * 0.999 <= rate <= limits[1] * 1.001]
+    near = ((rate, rounded(rate, digits)) for rate in rates)
+    inside = [
+        one
+        for rate, one in near
+        if limits[0] <= rate * (1 + SLACK) and rate <= limits[1] * (1 + SLACK)
+    ]
+    return [min(max(rate, limits[0]), limits[1]) for rate in inside]
 
 
 def clip(rate: float, limits: tuple[float, float]) -> float:
-    """The nearest rate within the limits, rounded to three digits."""
-    return rounded(min(max(rate, limits[0]), limits[1]))
+    """The nearest rate within the limits, rounded to three digits if they allow it."""
+    return min(max(rounded(rate), limits[0]), limits[1])

@@ -15,12 +15,12 @@ from lrtune.results.serialization import manifest
 from lrtune.results.trained import BestRun
 from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
-from lrtune.training import Evaluate, Evaluator
+from lrtune.training import Evaluate, as_evaluate
 from lrtune.tuning.answer import attach, best_run, expected
 from lrtune.tuning.coarse import Limits
 from lrtune.tuning.contest import Contest, Schedules, make_contest
 from lrtune.tuning.contest_plan import ComparisonPlan, plan_contest
-from lrtune.tuning.experiment import Clock, Event, Tell, ask_all
+from lrtune.tuning.experiment import Clock, Event, Tell, ask_all, checked_tell
 from lrtune.tuning.history import Question
 from lrtune.tuning.ranking import RANK_BY, because, notes, ranking, trained
 from lrtune.tuning.rivals import RivalTrials
@@ -99,26 +99,22 @@ def compare(
         budget=budget, limits=limits,
     )  # fmt: skip
     trials = RivalTrials(contest, plan_contest(contest))
-    if evaluate is None:
-        if task is None:
-            raise ArgumentError("got neither a task nor evaluate. Pass lrtune.Task(model, train).")
-        evaluate = Evaluator(task)
+    trained, clock, tell = as_evaluate(task, evaluate), Clock(time_limit), checked_tell(progress)
 
     def told(question: Question) -> None:
-        if progress is not None:
+        if tell is not None:
             one = trials.candidates[trials.standing.recommended()]
             total, text = trials.plan.plan.cost, schedule_text(one.named.shape)
-            progress(Event(question.stage, trials.experiment.spent, total, one.lr, text))
+            tell(Event(question.stage, trials.experiment.spent, total, one.lr, text))
 
-    clock = Clock(time_limit)
-    stopped = ask_all(trials.asking(), evaluate, clock, told, interruptible=lambda: True)
+    stopped = ask_all(trials.asking(), trained, clock, told, interruptible=lambda: True)
     _check_learned(trials, task)
     made = _manifest(contest, task, found)
     ranked = _result(trials, found, stopped or "budget", made, rank_by)
     if isinstance(found, SearchResult) and ranked.best is found.best:
         ranked.attach_like(found)
     else:
-        attach(ranked, task, evaluate)
+        attach(ranked, task, trained)
     if stopped == "interrupted":
         warnings.warn(
             f"the comparison was interrupted after {ranked.cost:.2f} of "

@@ -65,7 +65,7 @@ class Stage:
         name: Its word: coarse, horizons, current, fine.
         runs: How many runs it trains, about.
         steps: The length of its longest run, in updates.
-        cost: In full trainings, at most.
+        cost: In full trainings. The coarse stage may take more, if its grid has to grow.
     """
 
     name: str
@@ -76,10 +76,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search will spend, stage by stage, in full trainings.
+    """What a search usually spends, stage by stage, in full trainings.
 
     >>> print(make_plan(Sizes(steps=500, batch=64, selection=180, test=180), extra=1))
-    At most 4 full trainings of 500 updates:
+    At most 4 full trainings of 500 updates, usually:
       coarse    about 9 runs of up to 60 updates    0.54
       current   1 run of 500 updates                1.00
       fine      2 runs of 500 updates               2.01
@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def cost(self) -> float:
-        """What all stages cost together, at most."""
+        """What all stages usually cost together; a coarse grid that grows may cost more."""
         return sum(stage.cost for stage in self.stages)
 
     @property
@@ -114,9 +114,10 @@ class Plan:
         return as_table(rows, PLAN)
 
     def __str__(self) -> str:
-        """The limit, and one line per stage."""
+        """The limit, and one line per stage: what it usually costs."""
         trainings = f"{self.budget:g} full training{'s' * (self.budget != 1)}"
-        lines = [f"At most {trainings} of {self.sizes.steps:,} updates:"]
+        usually = ", usually" * (self["coarse"] is not None)  # its grid may have to grow
+        lines = [f"At most {trainings} of {self.sizes.steps:,} updates{usually}:"]
         texts = [_words(stage) for stage in self.stages]
         width = max(map(len, [*texts, ""]))
         for stage, text in zip(self.stages, texts, strict=True):

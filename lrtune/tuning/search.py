@@ -10,14 +10,23 @@ from lrtune.results.runs import Shape
 from lrtune.results.serialization import manifest
 from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
-from lrtune.training import Evaluate, Evaluator
+from lrtune.training import Evaluate, as_evaluate
 from lrtune.tuning.answer import assemble, attach
 from lrtune.tuning.coarse import Limits
-from lrtune.tuning.experiment import Clock, Event, Tell, ask_all
+from lrtune.tuning.experiment import Clock, Event, Tell, ask_all, checked_tell
 from lrtune.tuning.history import Question
 from lrtune.tuning.planning import DEFAULT_STEPS, Plan, make_plan
 from lrtune.tuning.rate_search import RateSearch
-from lrtune.tuning.settings import COARSE, LIMITS, grid_runs, make_setting, sizes_of
+from lrtune.tuning.settings import (
+    COARSE,
+    LIMITS,
+    checked_budget,
+    coarse_rates,
+    fine_factors,
+    grid_runs,
+    make_setting,
+    sizes_of,
+)
 
 
 def search(
@@ -51,9 +60,10 @@ def search(
         schedule: The schedule whose peak is sought: a name, a call such as `cosine(floor=0.1)`, or
             a function of progress; `constant` for a rate that is kept. When None, the one that had
             the lowest losses on other tasks of such a length.
-        budget: The most to spend, in full trainings of `steps` updates, validation included; 4 when
-            None. `lrtune.plan` shows what it buys.
-        time_limit: Seconds after which nothing is begun that would not finish; None for no limit.
+        budget: The most to spend, in full trainings of `steps` updates, validation included; when
+            None 4, or what `fine="grid"` takes. `lrtune.plan` shows what it buys.
+        time_limit: Seconds, > 0, after which nothing is begun that would not finish; the short runs
+            of the first answer are made in any case. None for no limit.
         min_gain: The search ends when two more trainings are expected to lower the score by less.
         coarse: The coarse grid.
         fine: Factors of the first answer to train at full length, or `"grid"` for the lecture's
@@ -71,7 +81,8 @@ def search(
         training, with its stated loss, `model()` and `state_dict()`; `snippet()`; tables.
 
     Raises:
-        ArgumentError: A number is out of its range; nothing has trained.
+        ArgumentError: A number is out of its range, and nothing has trained; or `evaluate` did not
+            return a trace of its runs.
         SearchError: No rate trains, or nothing was learned at any rate; it shows the evidence.
 
     Ctrl-C after the first answer ends the search with the best so far: `stopped` is "interrupted",
@@ -83,31 +94,28 @@ def search(
     >>> 0.05 < found.lr < 0.5, found.schedule, found.stopped
     (True, 'constant', 'gain')
     """
-    if task is None and evaluate is None:
-        raise ArgumentError("got neither a task nor evaluate. Pass lrtune.Task(model, train).")
+    trained = as_evaluate(task, evaluate)
     setting = make_setting(
         task, steps=steps, schedule=schedule, budget=budget, min_gain=min_gain, coarse=coarse,
         fine=fine, limits=limits, seed=seed, current=current, around=around,
     )  # fmt: skip
-    if rate_only and (setting.adapts_rate or around is not None):
+    if rate_only and setting.plan["coarse"] is None:
+        given = "the optimizer sets its own rate" if setting.adapts_rate else "the rate is given"
         raise ArgumentError(
-            "rate_only=True ends before the whole trainings, and nothing is trained before them: "
-            + ("the rate is given." if around is not None else "the optimizer sets its own rate.")
-            + " Leave rate_only out."
+            f"rate_only=True ends before the whole trainings, and as {given}, nothing is trained "
+            "before them. Leave rate_only out."
         )
+    clock, tell = Clock(time_limit), checked_tell(progress)
     strategy = RateSearch(setting, rate_only=rate_only)
-    trained = Evaluator(task) if evaluate is None and task is not None else evaluate
-    assert trained is not None, "either a task or an evaluator was given"
 
     def told(question: Question) -> None:
-        if progress is not None:
+        if tell is not None:
             lr = strategy.surrogate.best_rate() if strategy.has_answer else None
             spent = strategy.experiment.spent
-            progress(
+            tell(
                 Event(question.stage, spent, setting.plan.cost, lr, schedule_text(setting.schedule))
             )
 
-    clock = Clock(time_limit)
     stopped = ask_all(
         strategy.asking(), trained, clock, told, interruptible=lambda: strategy.has_answer
     )
@@ -150,8 +158,8 @@ def plan(
     """
     return make_plan(
         sizes_of(task, steps),
-        budget,
-        coarse=0 if around is not None else len(tuple(coarse)),
-        grid=grid_runs(fine),
+        checked_budget(budget),
+        coarse=0 if around is not None else len(coarse_rates(coarse)),
+        grid=grid_runs(fine_factors(fine)),
         extra=current is not None,
     )

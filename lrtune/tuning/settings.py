@@ -1,7 +1,7 @@
 """What a search was asked for, checked before anything trains."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -74,25 +74,28 @@ def make_setting(
         checked_task(task)
     whole_number("steps", steps, least=1)
     whole_number("seed", seed, least=0)
-    if not 0 <= min_gain < math.inf:
+    if not (isinstance(min_gain, int | float) and 0 <= min_gain < math.inf):
         raise ArgumentError(f"min_gain={min_gain!r}; expected a number >= 0, such as 0.02.")
-    coarse, factors, limits = _checked_grids(coarse, fine, limits)
+    rates, factors = coarse_rates(coarse), fine_factors(fine)
+    limits = _checked_limits(limits, rates)
     if around is not None:
         _inside("around", around, limits)
     shape = _shape(first_schedule(steps) if schedule is None else schedule)
     present = None
     if current is not None:
-        present = (_inside("the current rate", current[0], limits), _shape(current[1]))
+        what = "your present setting, (lr, schedule), such as (0.05, 'cosine')"
+        rate, its_schedule = _pair("current", current, what)
+        present = (_inside("the current rate", rate, limits), _shape(its_schedule))
     name = registered_name(shape) or "schedule"
     adapts = task is not None and task.adapts_rate
     planned = make_plan(
-        sizes_of(task, steps), budget,
-        coarse=0 if around is not None or adapts else len(coarse),
-        grid=grid_runs(fine), extra=current is not None,
+        sizes_of(task, steps), checked_budget(budget),
+        coarse=0 if around is not None or adapts else len(rates),
+        grid=grid_runs(factors), extra=current is not None,
     )  # fmt: skip
     kind = None if task is None else task.loss_kind
     return Setting(
-        plan=planned, schedule=shape, name=name, prior=prior(name, steps), coarse=coarse,
+        plan=planned, schedule=shape, name=name, prior=prior(name, steps), coarse=rates,
         fine=factors, limits=limits, seed=seed, min_gain=min_gain,
         scale=Scale(None) if kind is None else kind.scale,
         kind="" if kind is None else kind.words,
@@ -117,30 +120,61 @@ def _shape(schedule: str | Shape) -> Schedule | Feedback[Any]:
     return as_shape(schedule)
 
 
-def grid_runs(fine: Sequence[float] | Literal["grid"] | None) -> int:
+def checked_budget(budget: float | None) -> float | None:
+    """A budget as a float; None for the default."""
+    return None if budget is None else positive_number("budget", budget)
+
+
+def grid_runs(fine: Sequence[float] | Literal["grid"]) -> int:
     """How many whole trainings were asked for in so many words."""
-    return 0 if fine is None else len(FACTORS) if fine == "grid" else len(fine)
+    return len(FACTORS) if fine == "grid" else len(fine)
 
 
-def _checked_grids(
-    coarse: Sequence[float], fine: Sequence[float] | Literal["grid"] | None, limits: Limits
-) -> tuple[tuple[float, ...], tuple[float, ...] | Literal["grid"], Limits]:
-    """The grids in order, and the limits; raises where the coarse grid leaves them."""
-    coarse = tuple(sorted({positive_number("a coarse rate", rate) for rate in coarse}))
-    if isinstance(fine, str) and fine != "grid":
-        raise ArgumentError(f"fine={fine!r}; expected factors such as [0.8, 1.0, 1.6], or 'grid'.")
-    factors: tuple[float, ...] | Literal["grid"] = "grid"
-    if fine != "grid":
-        factors = tuple(positive_number("a fine factor", factor) for factor in fine or ())
-    low, high = (positive_number("a limit", limit) for limit in limits)
-    if not coarse:
+def coarse_rates(coarse: Sequence[float]) -> tuple[float, ...]:
+    """The coarse grid in order, after a check."""
+    several = _several("coarse", coarse, "rates such as (0.1, 0.01, 0.001)")
+    rates = tuple(sorted({positive_number("a coarse rate", rate) for rate in several}))
+    if not rates:
         raise ArgumentError("the coarse grid is empty. Give at least one rate, such as 0.01.")
+    return rates
+
+
+def fine_factors(
+    fine: Sequence[float] | Literal["grid"] | None,
+) -> tuple[float, ...] | Literal["grid"]:
+    """The factors to train at full length, after a check; none for None."""
+    if fine == "grid":
+        return "grid"
+    expected = "factors such as [0.8, 1.0, 1.6], or 'grid'"
+    several = () if fine is None else _several("fine", fine, expected)
+    return tuple(positive_number("a fine factor", factor) for factor in several)
+
+
+def _checked_limits(limits: Limits, coarse: tuple[float, ...]) -> Limits:
+    """The limits, after a check; raises where the coarse grid leaves them."""
+    ends = _pair("limits", limits, "the lowest and the highest rate, such as (1e-7, 10.0)")
+    low, high = (positive_number("a limit", limit) for limit in ends)
     if not low <= coarse[0] <= coarse[-1] <= high:
         raise ArgumentError(
             f"the coarse grid {coarse[0]:g} ... {coarse[-1]:g} leaves the limits {low:g} ... "
             f"{high:g}. Widen the limits, or narrow the grid."
         )
-    return coarse, factors, (low, high)
+    return low, high
+
+
+def _several(name: str, values: Any, expected: str) -> list[Any]:
+    """The values of a sequence; raises for anything else, such as a single number or a text."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ArgumentError(f"{name}={values!r}; expected {expected}.")
+    return list(values)
+
+
+def _pair(name: str, values: Any, expected: str) -> list[Any]:
+    """The two values of a pair."""
+    pair = _several(name, values, expected)
+    if len(pair) != 2:
+        raise ArgumentError(f"{name}={values!r}; expected {expected}.")
+    return pair
 
 
 def _inside(name: str, rate: float, limits: Limits) -> float:
