@@ -110,7 +110,28 @@ def test_a_rate_that_fails_is_not_answered_and_has_its_verdict():
 def test_the_grid_grows_while_its_best_is_at_the_edge():
     found = found_in(World(best=5e-6))
     assert found.frame["lr"].min() < 1e-5
-    assert any("added 1e-05" in note for note in found.notes)
+    assert any("so 1e-05 was tried as well" in note for note in found.notes)
+
+
+def test_one_step_shows_nothing():
+    with pytest.raises(SearchError, match="nothing was learned within 1 step at any rate"):
+        search(bowl(4.0), steps=1, rate_only=True)
+
+
+def test_a_rate_that_is_given_leaves_nothing_to_find_before_whole_trainings():
+    with pytest.raises(ArgumentError, match="nothing is trained before them"):
+        found_in(World(), around=0.1, rate_only=True)
+    with pytest.raises(ArgumentError, match=r"Give budget=1 or more"):
+        found_in(World(), around=0.1, budget=0.9)
+
+
+@law(few=5, cases=100, low=st.floats(1e-5, 1e-3), width=st.floats(1.01, 300))
+def test_no_rate_leaves_the_limits(low, width):
+    limits = (low, low * width)
+    found = found_in(World(best=low * width), limits=limits, coarse=[low * width**0.5])
+    told = [*found.runs.query("stage != 'before'")["lr"], found.lr, *found.interval]
+    assert min(told) >= limits[0]
+    assert max(told) <= limits[1]
 
 
 def test_a_best_rate_at_a_limit_ends_the_interval_there_with_a_word():
@@ -374,7 +395,6 @@ def test_a_time_limit_begins_nothing_that_would_not_finish():
         ({"schedule": "cosinus"}, "cosinus"),
         ({"min_gain": -1.0}, "min_gain"),
         ({"seed": -1}, "seed"),
-        ({"steps": 1, "rate_only": True}, "steps=1 leaves no short runs"),
         ({"current": 0.05}, r"current=0.05; expected your present setting, \(lr, schedule\)"),
         ({"current": (0.05, "cosine", 3)}, "current="),
         ({"current": ("0.05", "cosine")}, "the current rate must be a finite number"),

@@ -16,7 +16,7 @@ from lrtune.analysis.short_runs import (
     rounded,
     vertex,
 )
-from lrtune.errors import SearchError
+from lrtune.errors import SearchError, quantity
 from lrtune.results.runs import Run
 from lrtune.schedules import Schedule
 from lrtune.tuning.experiment import Experiment
@@ -287,7 +287,7 @@ class Coarse:
         rows = "\n".join(f"  lr {lr:<8.3g} {loss:.4g}" for lr, loss in sorted(losses.items()))
         steps = max(one.until for one in runs)
         raise SearchError(
-            f"nothing was learned within {steps} steps at any rate: the {what} loss is "
+            f"nothing was learned within {quantity(steps, 'step')} at any rate: the {what} loss is "
             f"{self.scene.start:.4g} before, {guess:.4g} for the best constant prediction, and "
             f"after that\n{rows}\nGive budget and time for whole trainings, to see whether they "
             "learn; and look at labels, loss and optimizer."
@@ -308,12 +308,8 @@ def within(rates: Iterable[float], limits: Limits, digits: int = 4) -> list[floa
     >>> within([0.001, 0.0316228, 10.0], (0.01, 1.0))
     [0.03162]
     """
-    near = ((rate, rounded(rate, digits)) for rate in rates)
-    inside = [
-        one
-        for rate, one in near
-        if limits[0] <= rate * (1 + SLACK) and rate <= limits[1] * (1 + SLACK)
-    ]
+    low, high = limits[0] / (1 + SLACK), limits[1] * (1 + SLACK)
+    inside = [rounded(rate, digits) for rate in rates if low <= rate <= high]
     return [min(max(rate, limits[0]), limits[1]) for rate in inside]
 
 
