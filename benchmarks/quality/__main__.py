@@ -13,6 +13,7 @@ rivals      random search and Optuna, with as many updates as lrtune's search
 judged      training with every answer, to the full length
 halves      constant rates and trapezoids, short and whole, judged by two halves: for tuning
 readings    what the coarse stage of a search says of these tasks
+statements  comparisons after searches, and fresh trainings of what they claim
 errors      the standard error of a loss on one of the halves
 fashion     two trainings of real length, on Fashion-MNIST
 prior       lrtune/analysis/prior.toml, from what is measured
@@ -28,7 +29,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.quality import fashion, oracle, page, priors, searches
+from benchmarks.quality import fashion, oracle, page, priors, searches, statements
 from benchmarks.quality.answers import ask, judge_answers
 from benchmarks.quality.finders import FINDERS
 from benchmarks.quality.halves import measure
@@ -72,12 +73,14 @@ STAGES: dict[str, Callable[[Judge, int], None]] = {
     "judged": lambda judge, _: judge_answers(judge, searches.COMBINED),
     "halves": lambda judge, _: measure(judge.spec),
     "readings": lambda judge, _: read(judge.spec),
+    "statements": lambda judge, repeats: statements.measure(judge.spec, repeats),
     "errors": lambda judge, _: measure_error(judge.spec),
 }
 
 READ = priors.TUNED | priors.FASHION_TASKS
 BY_STAGE = {
     "halves": priors.TUNED,
+    "statements": priors.TUNED,
     "readings": READ,
     "errors": priors.TUNED,
     "searches": TASKS | PRACTICE,

@@ -2,11 +2,12 @@
 
 import math
 import textwrap
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.quality import gather, horizons, retrained, searched, verdicts
+from benchmarks.quality import gather, horizons, retrained, searched, statements, verdicts
 from benchmarks.quality.answers import ANSWERS
 from benchmarks.quality.picture import draw
 from benchmarks.quality.practice import PRACTICE
@@ -18,7 +19,7 @@ from lrtune.errors import quantity
 
 FORMATS = {
     "geometric mean": "{:.2f}", "worst": "{:.3g}", "failures": "{:.0%}", "trainings": "{:.1f}",
-    "CPU s": "{:.1f}", "won": "{:.0f}", "lost": "{:.0f}", "tasks": "{:.0f}",
+    "CPU s": "{:.1f}", "won": "{:.0f}", "lost": "{:.0f}", "tasks": "{:.0f}", "rivals": "{:.0f}",
     "rate / constant's": "{:.1f}", "best on": "{:.0f}", "tau": "{:.2f}", "chosen, regret": "{:.2f}",
     "at its own rate": "{:.2f}", "T": "{:.0f}", "batch": "{:.0f}", "rate": "{:.2g}",
     "loss": "{:.3g}", "guessing": "{:.3g}", "level": "{:.0f}",
@@ -147,11 +148,40 @@ def _retrained() -> str:
     return markdown(pd.DataFrame.from_dict(rows, orient="index"), FORMATS, "going by")
 
 
+def _statements() -> str:
+    """What comparisons said of the rivals that they trained, and how much of it was wrong."""
+    said, rows = statements.STATEMENTS.read(), {}
+    for group, specs in GROUPS.items():
+        some, table = said[said["task"].isin(list(specs))], statements.checked(specs)
+        for verdict in ("behind", "tied", "ahead"):
+            count, claims = int((some["verdict"] == verdict).sum()), table["verdict"] == verdict
+            wrong = f"{int(table.loc[claims, 'wrong'].sum())} of {claims.sum()}"
+            rows[f"{verdict}, {group}"] = {
+                "rivals": count, "tasks": some["task"].nunique(),
+                "the other sign": "" if verdict == "tied" else wrong,
+            }  # fmt: skip
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return markdown(table[table["rivals"] > 0], FORMATS, "verdict")
+
+
 def _versions() -> str:
+    """The newest version of each package that something was measured with."""
     sessions = pd.read_csv(FOLDER / "sessions.csv")
-    last = sessions.iloc[-1]
-    text = f"Last measured with Python {last['python']}, {last['machine']}: {last['versions']}."
+    parts = [part.rsplit(" ", 1) for text in sessions["versions"] for part in text.split("; ")]
+    newest, last = dict(parts), sessions.iloc[-1]
+    packages = "; ".join(f"{name} {version}" for name, version in newest.items())
+    text = f"Last measured with Python {last['python']}, {last['machine']}: {packages}."
     return textwrap.fill(text, 100, break_on_hyphens=False)
+
+
+def _promises() -> Iterator[str]:
+    """What searches and comparisons hand out and say, held against what is measured."""
+    if len(searched.SEARCHED.read()):
+        yield from ["## What a search hands out\n", KEPT_TEXT, _kept()]
+        yield from ["## Intervals\n", CALIBRATION_TEXT, _calibration()]
+        yield from ["### Of a new training\n", RETRAINED_TEXT, _retrained()]
+    if len(statements.STATEMENTS.read()):
+        yield from ["## What a comparison says\n", STATEMENTS_TEXT, _statements()]
 
 
 def write() -> None:
@@ -180,10 +210,7 @@ def write() -> None:
     draw(constant, FOLDER / "regret.svg")
     parts += ["### By task, open\n", _by_task(constant[~constant["held_out"]])]
     parts += ["### Where there was no answer\n", _failures()]
-    if len(searched.SEARCHED.read()):
-        parts += ["## What a search hands out\n", KEPT_TEXT, _kept()]
-        parts += ["## Intervals\n", CALIBRATION_TEXT, _calibration()]
-        parts += ["### Of a new training\n", RETRAINED_TEXT, _retrained()]
+    parts += _promises()
     parts += [
         "## Rate and schedule together, and optimizers without a rate\n",
         OTHER_TEXT.format(fewer=len(FEWER)),
@@ -263,6 +290,12 @@ one. Replayed from `quality/halves.csv`: seeds of a good rate and another seed t
 trainings of a search, on both sides of its first answer, and a training at the next one. Each task
 counts as one. The weight and the size of the usual scatter were chosen on these tasks, and what
 other tasks tell of rates was not left out.
+"""
+STATEMENTS_TEXT = """
+After a search two comparisons, of three rivals each, with three seeds: constant, step and
+exponential; cosine, linear and wsd. Of what is said to be behind or ahead, and of the recommended
+schedule, eight fresh pairs of seeds were trained: *the other sign* counts the claims which their
+mean contradicts.
 """
 OTHER_TEXT = """
 Measured against the same oracle of constant rates, so a good schedule is below 1. The rows of

@@ -41,6 +41,12 @@ RIVALS = (("constant", "step", "exponential"), ("cosine", "linear", "wsd"))
 """One comparison for each of these, after the same search."""
 
 
+def measure(spec: Spec, repeats: int) -> None:
+    """Let comparisons claim something of a task, and check it."""
+    state(spec, repeats)
+    check(spec)
+
+
 def state(spec: Spec, repeats: int) -> None:
     """Search and compare, where that was not done yet."""
     done = {(task, repeat) for task, repeat, _ in STATEMENTS.known()}
