@@ -9,6 +9,7 @@ from lrtune.analysis.fitted import fitted
 REACHED_SHARE = fitted("reached_share")
 
 NEIGHBOUR = math.sqrt(10)  # by convention: half a decade; nearer rates differ by noise
+ROUNDING = 1e-12  # a share of a loss that means of equal losses may differ by
 UNSETTLED = 0.02  # by convention: a loss that starts nearer to that of guessing has begun there
 MIN_FACTOR = 2  # by convention: on a finer grid, nearer rates are no neighbours
 
@@ -45,7 +46,8 @@ class Scene:
 
     def learned(self, loss: float, errors: float = 2) -> bool:
         """Whether a loss lies below that of guessing by more than so many times its error."""
-        return loss < self.guess - errors * self.error
+        least = ROUNDING * (abs(self.guess) + abs(loss))
+        return loss < self.guess - errors * self.error - least
 
     @property
     def unsettled(self) -> bool:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from lrtune.analysis.curves import end_level_stderr
+from lrtune.analysis.curves import end_level_stderr, noise
 from lrtune.analysis.prior import Belief, Prior
 from lrtune.analysis.short_runs import Scene, rounded
 from lrtune.analysis.surrogate import Surrogate
@@ -15,7 +15,8 @@ from lrtune.tuning.horizons import HorizonReader
 from lrtune.tuning.scoring import Baseline, Scoring
 from lrtune.tuning.settings import Setting
 
-LEAST_START = 8  # losses before training, whose mean is held against those after it
+LEAST_START = 15  # losses before training, whose mean is held against those after it
+MOST_START = 60  # where noise hides it, so many of them, but no more than a quarter of a training
 LEAST_SHARE = 1e-3  # shares of the fall that differ by less are equal
 LEAST_NOISE = 0.01  # two seeds of a run differ by such a share of the fall at least
 AROUND = 2.0  # a rate that the user knows about is believed up to this factor
@@ -112,7 +113,10 @@ class RateSearch:
         """
         setting = self.setting
         known = setting.guess("train")
-        until = min(setting.steps, 1 if known is not None else max(setting.plan.short, LEAST_START))
+        least = max(setting.plan.short, LEAST_START)
+        if not self.experiment.sizes.selection:
+            least = max(least, min(MOST_START, setting.steps // 4))
+        until = min(setting.steps, 1 if known is not None else least)
         run = untrained_run(setting.seed)
         yield from self.experiment.train("before", [run], setting.steps, until)
         losses = self.experiment.history.runs[run.name].losses
@@ -198,8 +202,10 @@ class RateSearch:
         """What a model reaches that has learned nothing, on the data that score the runs."""
         sizes, setting = self.experiment.sizes, self.setting
         if not sizes.selection:
-            known, scene = setting.guess("train"), self._scene
-            self.scoring.guess = Baseline(scene.start, scene.error, known=False)
+            known, before = setting.guess("train"), untrained_run(setting.seed).name
+            losses = self.experiment.history.runs[before].losses
+            error = noise(losses) / math.sqrt(max(1, len(losses)))
+            self.scoring.guess = Baseline(self._scene.start, error, known=False)
             if known is not None:
                 self.scoring.guess = Baseline(known.loss, known.stderr, known=True)
             return

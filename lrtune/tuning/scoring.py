@@ -8,12 +8,12 @@ import numpy as np
 
 from lrtune.analysis.curves import Floats, end_level_stderr
 from lrtune.analysis.scores import Scale
+from lrtune.analysis.short_runs import ROUNDING
 from lrtune.tuning.history import Measured
 
-ERRORS = 2  # standard errors by which a validation loss has to lie below that of guessing
-ERRORS_OF_TRAINING = 3  # the same for a training loss, whose noise is less well known
+ERRORS = 2.0  # standard errors by which a validation loss has to lie below that of guessing
+ERRORS_OF_TRAINING = 2.5  # the same for a training loss, whose noise is less well known
 LEAST_LEARNED = 0.01  # a share of what guessing leaves; a model that gains less has learned nothing
-ROUNDING = 1e-12  # a share of a loss that means of equal losses may differ by
 
 
 @dataclass(frozen=True)
