@@ -41,12 +41,12 @@ def test_any_function_of_progress_is_a_schedule():
 
 @given(rate=RATES)
 def test_any_number_is_a_rate(rate):
-    for given_rate in (rate, np.float64(rate), torch.tensor(rate, dtype=torch.float64), str(rate)):
+    for given_rate in (rate, np.float64(rate), torch.tensor(rate, dtype=torch.float64)):
         assert Run("a", given_rate).lr == rate
         assert type(Run("a", given_rate).lr) is float
 
 
-@pytest.mark.parametrize("rate", [0, -0.1, math.nan, math.inf, -math.inf, None, "fast", [0.1], {}])
+@pytest.mark.parametrize("rate", [0, -0.1, math.nan, math.inf, None, "fast", "0.1", [0.1], {}])
 def test_a_rate_is_a_finite_number_above_0(rate):
     with pytest.raises(ArgumentError, match="lr must be a finite number > 0, got") as caught:
         Run("a", rate)

@@ -127,7 +127,8 @@ class RateSearch:
 
     def _find_first_answer(self) -> Asking:
         setting, plan = self.setting, self.setting.plan
-        self.experiment.set_aside(plan.whole_cost or self._test_cost())
+        whole = plan.whole_cost
+        self.experiment.set_aside(whole + self._guess_cost() if whole else self._test_cost())
         self.coarse = Coarse(self.experiment, plan, setting.limits, setting.seed, self._scene)
         yield from self.coarse.asking(setting.coarse)
         self.experiment.set_aside(0.0)
@@ -140,7 +141,7 @@ class RateSearch:
         setting, horizon = self.setting, self.setting.plan.horizon
         if not horizon or setting.adapts_rate:
             return
-        self.experiment.set_aside(setting.plan.whole_cost)
+        self.experiment.set_aside(setting.plan.whole_cost + self._guess_cost())
         reader = HorizonReader(self.experiment, self._wanted, horizon, self.scoring.start)
         yield from reader.asking(self.surrogate.best_rate())
         self.experiment.set_aside(0.0)
@@ -195,8 +196,13 @@ class RateSearch:
         sizes, plan = self.experiment.sizes, self.setting.plan
         if plan.long <= sizes.epoch:
             return 0.0
-        whole = 0 if self.setting.guess("selection") is not None else sizes.selection + sizes.test
-        return sizes.validation(LONGER_RUNS * sizes.short_samples(plan.long) + whole)
+        return sizes.validation(LONGER_RUNS * sizes.short_samples(plan.long)) + self._guess_cost()
+
+    def _guess_cost(self) -> float:
+        """What it costs to measure what guessing reaches, where that is not known."""
+        sizes = self.experiment.sizes
+        known = not sizes.selection or self.setting.guess("selection") is not None
+        return 0.0 if known else sizes.validation(sizes.selection + sizes.test)
 
     def _measure_guess(self) -> Asking:
         """What a model reaches that has learned nothing, on the data that score the runs."""
