@@ -12,6 +12,7 @@ compressed  the schedules as whole short runs
 rivals      random search and Optuna, with as many updates as lrtune's search
 judged      training with every answer, to the full length
 halves      constant rates and trapezoids, short and whole, judged by two halves: for tuning
+constants   constant rates near the best one of held-out tasks, judged by two halves
 readings    what the coarse stage of a search says of these tasks
 statements  comparisons after searches, and fresh trainings of what they claim
 errors      the standard error of a loss on one of the halves
@@ -29,7 +30,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.quality import fashion, oracle, page, priors, searches, statements
+from benchmarks.quality import fashion, oracle, page, priors, searches, statements, verdicts
 from benchmarks.quality.answers import ask, judge_answers
 from benchmarks.quality.finders import FINDERS
 from benchmarks.quality.halves import measure
@@ -72,6 +73,7 @@ STAGES: dict[str, Callable[[Judge, int], None]] = {
     "rivals": rivalled,
     "judged": lambda judge, _: judge_answers(judge, searches.COMBINED),
     "halves": lambda judge, _: measure(judge.spec),
+    "constants": lambda judge, _: verdicts.measure_constants(judge.spec),
     "readings": lambda judge, _: read(judge.spec),
     "statements": lambda judge, repeats: statements.measure(judge.spec, repeats),
     "errors": lambda judge, _: measure_error(judge.spec),
@@ -81,6 +83,7 @@ READ = priors.TUNED | priors.FASHION_TASKS
 BY_STAGE = {
     "halves": priors.TUNED,
     "statements": priors.TUNED,
+    "constants": {name: spec for name, spec in TASKS.items() if spec.held_out},
     "readings": READ,
     "errors": priors.TUNED,
     "searches": TASKS | PRACTICE,

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from benchmarks.quality.gather import finals
-from benchmarks.quality.halves import HALVES
-from benchmarks.quality.oracle import on_grid
+from benchmarks.quality.gather import finals, oracle_of
+from benchmarks.quality.halves import HALVES, Halves
+from benchmarks.quality.oracle import on_grid, place, rate
 from benchmarks.quality.priors import curve
 from benchmarks.quality.regret import geometric
 from benchmarks.quality.searched import SEARCHED
@@ -17,6 +17,13 @@ from benchmarks.quality.training import FEWER
 
 NEAR = 1.05
 """A rate with a lower regret is as good as the best."""
+
+
+def measure_constants(spec: Spec) -> None:
+    """Judge the constant rates around the oracle's best one by both halves."""
+    best = place(oracle_of(finals(spec))[0])
+    pairs = [("constant", rate(near)) for near in range(best - 2, best + 3)]
+    Halves(spec)(pairs, spec.steps, FEWER)
 
 
 def best_constant(spec: Spec) -> tuple[float, float]:
