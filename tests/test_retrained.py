@@ -59,4 +59,4 @@ def test_trainings_at_other_rates_are_told_as_such_and_promise_less():
     assert again.retrained.near
     assert "other rates" not in statements.retrained(again)
     told, sure = found.retrained, again.retrained
-    assert told.high / told.low > sure.high / sure.low
+    assert told.high - told.low > sure.high - sure.low

@@ -9,8 +9,8 @@ from lrtune.analysis.fitted import fitted
 REACHED_SHARE = fitted("reached_share")
 
 NEIGHBOUR = math.sqrt(10)  # by convention: half a decade; nearer rates differ by noise
-ROUNDING = 1e-12  # a share of a loss that means of equal losses may differ by
-UNSETTLED = 0.02  # by convention: a loss that starts nearer to that of guessing has begun there
+ROUNDING = 1e-12  # by convention: a share of a loss that means of equal losses may differ by
+UNSETTLED = 1.0  # by convention: a loss falls from far above if it starts at twice that of guessing
 MIN_FACTOR = 2  # by convention: on a finer grid, nearer rates are no neighbours
 
 
@@ -51,7 +51,7 @@ class Scene:
 
     @property
     def unsettled(self) -> bool:
-        """Whether the loss before training lies clearly above that of guessing."""
+        """Whether the loss before training lies far above that of guessing."""
         return self.start - self.guess > UNSETTLED * abs(self.guess)
 
     def reached(self, loss: float) -> bool:
@@ -77,7 +77,9 @@ def leading_rate(losses: Mapping[float, float], scene: Scene) -> float | None:
     if not finite:
         return None
     best = min(finite, key=finite.__getitem__)
-    if scene.learned(finite[best]):
+    # All runs see the same batches, and the lowest rate hardly learns from so few of them.
+    gained = finite[min(finite)] - finite[best]
+    if scene.learned(finite[best]) and gained > scene.error:
         return best
     reached = [rate for rate, loss in finite.items() if scene.reached(loss)]
     if scene.unsettled and reached and min(reached) > min(finite):
