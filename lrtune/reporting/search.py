@@ -60,7 +60,7 @@ def _facts(found: SearchResult) -> list[tuple[str, str]]:
     facts += [("Kind of rate", note)] if note else []
     facts += [
         ("90 % interval", statements.range_of(*found.interval)),
-        ("About as good", statements.range_of(*found.good_range)),
+        ("Expected within 5 %", statements.range_of(*found.good_range)),
         ("Training length", quantity(found.steps, "step")),
     ]
     best, told = found.best, found.retrained

@@ -36,8 +36,8 @@ class SearchResult(Trained):
         cost: What was spent, validation included.
         scores: What the scores are: logs of losses, or shares of the fall.
         manifest: The task, the settings and the versions, as text.
-        frame: One row per rate: `lr`, `stage`, `verdict` (too low, good, high, diverged),
-            `schedule`, `steps`, `loss`, `runs`, `failed`.
+        frame: One row per rate: `lr`, `stage`, `verdict` (good within `interval`, too low or high
+            beside it, diverged), `schedule`, `steps`, `loss`, `runs`, `failed`.
         runs: One row per run: `run`, `stage`, `lr`, `schedule`, `seed`, `steps`, `until`,
             `outcome`, `start`, `train`, `loss`, `test`, `checkpoint`.
         curves: Training losses of all runs, thinned: `run`, `step`, `loss`.

@@ -69,7 +69,7 @@ def assemble(
         cost=strategy.experiment.spent,
         scores=setting.kind,
         manifest=manifest,
-        frame=rates_table(list(history.runs.values()), (good[0], good[1])),
+        frame=rates_table(list(history.runs.values()), (min(low, good[0]), max(high, good[1]))),
         runs=history.table(),
         curves=history.curves(),
         spending=strategy.experiment.spending(setting.plan),
@@ -253,7 +253,7 @@ def rates_table(runs: list[Measured], good: tuple[float, float]) -> pd.DataFrame
 
 
 def verdict(rate: float, good: tuple[float, float], *, failed: bool = False) -> str:
-    """The verdict on a peak: too low, good, high or diverged.
+    """The verdict on a peak: too low, good, high or diverged; good where it may be the best one.
 
     >>> [verdict(rate, (0.01, 0.02)) for rate in (0.001, 0.01, 0.1)]
     ['too low', 'good', 'high']
