@@ -68,7 +68,7 @@ def range_of(low: float, high: float) -> str:
 def certainty(found: SearchResult) -> str:
     """The interval, what verified it, and which rates are about as good."""
     near = range_of(*found.good_range)
-    return f"{found.confidence} From lr {near} the expected loss is within 5 % of the lowest."
+    return f"{found.confidence} Expected within 5 % of the lowest loss: {near}."
 
 
 def loss_text(loss: float, answer: Answer) -> str:
