@@ -127,8 +127,8 @@ class RateSearch:
 
     def _find_first_answer(self) -> Asking:
         setting, plan = self.setting, self.setting.plan
-        whole = plan.whole_cost
-        self.experiment.set_aside(whole + self._guess_cost() if whole else self._test_cost())
+        later = sum(stage.cost for stage in plan.stages if stage.name != "coarse")
+        self.experiment.set_aside(later + self._guess_cost() if later else self._test_cost())
         self.coarse = Coarse(self.experiment, plan, setting.limits, setting.seed, self._scene)
         yield from self.coarse.asking(setting.coarse)
         self.experiment.set_aside(0.0)

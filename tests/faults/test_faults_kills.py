@@ -122,6 +122,8 @@ BEFORE = ["range test", "before", "coarse"]
 AFTER = [
     "horizons", "current", "fine", "compare: horizons", "compare: rivals", "compare: samples"
 ]  # fmt: skip
+UNPROVEN = ["horizons", "current", "fine"]
+"""The short runs of this task learn nothing, and these stages train until something is learned."""
 
 
 @pytest.fixture
@@ -146,7 +148,7 @@ def test_no_stage_is_forgotten_here(tmp_path, stages):
 
 @pytest.mark.parametrize("stage", [*BEFORE, *AFTER])
 def test_ctrl_c_in_each_stage_gives_everything_back(tmp_path, plain, tally, stages, stage):
-    """Before the first answer it passes through; after it, one warning comes with the answer."""
+    """Before anything is learned it passes through; after it, one warning comes with the answer."""
     stages[1].append(stage)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -154,7 +156,7 @@ def test_ctrl_c_in_each_stage_gives_everything_back(tmp_path, plain, tally, stag
             answer(f"sqlite:///{tmp_path}/x.db")
     assert stages[0][-1] == stage
     assert ["was interrupted after" in str(one.message) for one in told] == [True] * (
-        stage in AFTER
+        stage in AFTER and stage not in UNPROVEN
     )
     stages[1].clear()
     lost, changed = resumed(f"sqlite:///{tmp_path}/x.db", tmp_path / "x.db", plain)
