@@ -37,12 +37,19 @@ def best_constant(spec: Spec) -> tuple[float, float]:
     return float(best["val_a"]), float(best["val_b"])
 
 
+def _judged() -> set[str]:
+    """The tasks whose constant rates were judged by both halves."""
+    table = HALVES.read()
+    whole = table[(table["at"] == table["steps"]) & table["seed"].isin(FEWER)]
+    return set(whole["task"])
+
+
 def kept(specs: Iterable[Spec], method: str) -> pd.DataFrame:
     """One row per task: `ratio`, the training handed out over the best constant rate; `worst`."""
-    table, rows = SEARCHED.read(), []
+    table, rows, judged = SEARCHED.read(), [], _judged()
     for spec in specs:
         some = table[(table["task"] == spec.name) & (table["method"] == method)]
-        if some.empty:
+        if some.empty or spec.name not in judged:
             continue
         constant = best_constant(spec)
         ratios = [
@@ -69,7 +76,8 @@ def good_rates(spec: Spec, schedule: str) -> tuple[float, float]:
 def intervals(specs: Mapping[str, Spec], method: str) -> pd.DataFrame:
     """One row per answer: `task`, `holds` (the best rate or one as good), `width` (a factor)."""
     table = SEARCHED.read().dropna(subset=["low", "high"])
-    table = table[(table["method"] == method) & table["task"].isin(list(specs))]
+    judged = _judged() & set(specs)
+    table = table[(table["method"] == method) & table["task"].isin(judged)]
     good = {
         key: good_rates(specs[key[0]], key[1]) for key in table.groupby(["task", "schedule"]).groups
     }
