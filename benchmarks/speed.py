@@ -36,7 +36,7 @@ from torch import Tensor
 
 from lrtune import Cohort, Run, Task, range_test, search, train
 from lrtune.demo import images
-from lrtune.results.runs import grid
+from lrtune.results.runs import grid, validation_losses
 from lrtune.task.random_state import (
     ORDER,
     WEIGHTS,
@@ -259,14 +259,14 @@ def _search(chosen: Setting, task: Task, data: Iterable, val: tuple[Tensor, Tens
         "lrtune, budget 1": lambda: search(task, steps=T, budget=1.0).lr,
         "lrtune, budget 2": lambda: search(task, steps=T, budget=2.0).lr,
         "lrtune": lambda: search(task, steps=T).lr,
-        "lrtune, whole grid": lambda: search(task, steps=T, budget=math.inf).lr,
+        "lrtune, whole grid": lambda: search(task, steps=T, fine="grid").lr,
     }
     times = timed(
         {name: functools.partial(_kept, answers, name, run) for name, run in functions.items()}
     )
     checked = train(task, grid(sorted(set(answers.values())), range(7, 15)), T, engine="auto")
-    final = checked.validations.merge(checked.runs[["run", "lr"]], on="run")
-    loss = final.groupby("lr")["loss"].mean()
+    val = checked.runs["run"].map(validation_losses(checked.validations))
+    loss = val.groupby(checked.runs["lr"]).mean()
     for name, some in times.items():
         print(
             f"{name:22s} {statistics.median(some):7.2f} s; 17 trainings take as long times "

@@ -22,7 +22,7 @@ from torch import nn
 from lrtune import RangeTestResult, Task, range_test, train
 from lrtune.analysis import sweep_rules
 from lrtune.demo import SmallCNN, images
-from lrtune.results.runs import grid
+from lrtune.results.runs import grid, validation_losses
 from lrtune.testing import bowl
 
 GUESSING = math.log(10)
@@ -84,7 +84,7 @@ def bowls(steps: int, seeds: int) -> pd.DataFrame:
 def oracle(task: Task, length: int) -> pd.Series:
     rates = [10 ** (k / 4) for k in range(-16, 5)]
     trace = train(task, grid(rates, [0, 1]), length)
-    runs = trace.runs.merge(trace.validations[["run", "loss"]], on="run", how="left")
+    runs = trace.runs.assign(loss=trace.runs["run"].map(validation_losses(trace.validations)))
     return runs["loss"].fillna(GUESSING).clip(upper=GUESSING).groupby(runs["lr"]).mean()
 
 

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from lrtune.task.task import Task
     from lrtune.training import Cohort, Evaluator, train
     from lrtune.tuning.compare import compare
-    from lrtune.tuning.planning import plan
     from lrtune.tuning.range_test import range_test
-    from lrtune.tuning.search import search
+    from lrtune.tuning.search import plan, search
 
 __all__ = [
     "Cohort",
@@ -64,7 +63,7 @@ _HOMES = {
     "Trace": "lrtune.results",
     "compare": "lrtune.tuning.compare",
     "from_torch": "lrtune.schedules.torch_schedulers",
-    "plan": "lrtune.tuning.planning",
+    "plan": "lrtune.tuning.search",
     "range_test": "lrtune.tuning.range_test",
     "report": "lrtune.reporting",
     "search": "lrtune.tuning.search",

@@ -1,6 +1,25 @@
-"""`python -m lrtune` is `lrtune`."""
+"""The command `lrtune`, and `python -m lrtune`: Ctrl-C ends it at any time with exit code 130."""
 
-from lrtune.cli.commands import main
+import signal
+
+from lrtune.cli import INTERRUPTED
+
+
+def main() -> None:
+    """Run the command line; exits with 0 for an answer, 1 for a failed task, 2 for wrong usage."""
+    try:
+        try:
+            from lrtune.cli.commands import app  # noqa: PLC0415 - it takes a while
+
+            app()
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do takes no time
+            # Python remembers a KeyboardInterrupt that left the code of an `exec`, such as that of
+            # a dataclass, and would end itself by a signal in the end; another `exec` resets that.
+            exec("pass")  # noqa: S102
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
 
 if __name__ == "__main__":
     main()

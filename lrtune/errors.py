@@ -1,4 +1,4 @@
-"""The exceptions of lrtune, and the checks of numbers that all rooms share.
+"""The exceptions of lrtune, and what messages and checks of numbers share everywhere.
 
 Exceptions of the user's own code pass through, with a note.
 
@@ -9,10 +9,12 @@ Exceptions of the user's own code pass through, with a note.
     ├── ScheduleError           (also a ValueError)
     ├── TaskError               (also a ValueError)
     ├── EngineError
+    ├── CheckpointError
     ├── SearchError
     ├── TargetError             (also a ValueError)
     ├── ResultsError
     └── StudyError
+        ├── UnknownStudyError   (also a ValueError)
         └── OtherTaskError      (also a ValueError)
 
 Each message names the value, what was expected, and what to do.
@@ -22,6 +24,7 @@ import math
 
 __all__ = [
     "ArgumentError",
+    "CheckpointError",
     "EngineError",
     "LrtuneError",
     "OtherTaskError",
@@ -31,6 +34,7 @@ __all__ = [
     "StudyError",
     "TargetError",
     "TaskError",
+    "UnknownStudyError",
     "add_location",
     "has_location",
     "positive_number",
@@ -59,6 +63,10 @@ class EngineError(LrtuneError):
     """An engine cannot train this task; the `loop` engine can train every task."""
 
 
+class CheckpointError(LrtuneError):
+    """The state of a run cannot be saved as plain data, or a checkpoint does not fit a run."""
+
+
 class SearchError(LrtuneError):
     """A search found no learning rate that trains the model without diverging."""
 
@@ -73,6 +81,10 @@ class ResultsError(LrtuneError):
 
 class StudyError(LrtuneError):
     """A study cannot be opened, read or written; its records are unchanged."""
+
+
+class UnknownStudyError(StudyError, ValueError):
+    """There is no study of this name."""
 
 
 class OtherTaskError(StudyError, ValueError):
@@ -108,10 +120,20 @@ def printable(value: object, most: int = 60) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def quantity(number: int, noun: str) -> str:
+    """Return a number with its noun, in the singular or the plural.
+
+    >>> quantity(1, "seed"), quantity(3000, "step")
+    ('1 seed', '3,000 steps')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def positive_number(name: str, value: float) -> float:
     """Return the value as a finite float > 0, or raise an `ArgumentError` that names it."""
     try:
-        number = float(value)
+        # Python counts with True; given as a rate or a budget, it is a mistake, and so is text.
+        number = math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and number > 0):

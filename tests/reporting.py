@@ -9,6 +9,7 @@ import pandas as pd
 from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.results import ComparisonResult, RangeTestResult, SearchResult, Trace, schema
 from lrtune.results.schema import as_table
+from lrtune.results.trained import BestRun, Retrained
 
 NAN, INF = math.nan, math.inf
 VOID = {"meta", "link", "img", "br", "hr", "input", "base", "source"}
@@ -36,55 +37,77 @@ def a_sweep(text="text"):
         ),
         stops=framed(schema.STOPS, outcome=[text], lr=[1.0], edge=[NAN]),
         answers=framed(schema.ANSWERS, rule=[text, "valley"], lr=[0.02, 0.05], because=[text, ""]),
+        floor=0.0,
     )
 
 
-def a_search(text="text", *, verified=True):
+def a_search(text="text", *, whole=True):
+    """Four short runs, of which one diverged, and three whole trainings, unless told otherwise."""
     rates = [0.001, 0.01, 0.1, 1.0]
-    grid = [(lr, seed) for lr in rates for seed in (0, 1)]
-    lrs, seeds = [lr for lr, _ in grid], [seed for _, seed in grid]
+    short = {
+        "run": [f"{text} {lr:g}" for lr in rates],
+        "stage": ["coarse"] * 4,
+        "lr": rates,
+        "seed": [0] * 4,
+        "until": [5, 20, 20, 7],
+        "outcome": ["PAUSED", "PAUSED", text, "DIVERGED"],
+        "train": [2.0, 1.0, 1.5, 1e30],
+        "loss": [NAN] * 4,
+        "test": [NAN] * 4,
+    }
+    long = {
+        "run": [f"{text} whole {seed}" for seed in range(3)],
+        "stage": ["current", "fine", "fine"],
+        "lr": [0.05, 0.02, 0.02],
+        "seed": [0, 1, 2],
+        "until": [400] * 3,
+        "outcome": ["FINISHED"] * 3,
+        "train": [0.5, 0.3, 0.4],
+        "loss": [0.6, 0.4, 0.5],
+        "test": [0.65, 0.45, 0.5],
+    }
+    columns = {name: short[name] + (long[name] if whole else []) for name in short}
+    count = len(columns["run"])
     return SearchResult(
-        lr=0.01,
-        interval=(0.01, 0.1),
+        lr=0.02,
         schedule="trapezoid",
-        peak=0.016,
+        interval=(0.01, 0.1),
+        good_range=(0.015, 0.03),
+        steps=400,
+        best=BestRun(0.02, "trapezoid", 1, 0.4, 0.45, 0.05, 90, 180, text) if whole else None,
+        retrained=Retrained(0.475, 0.4, 0.55, 2) if whole else None,
         because=text,
         confidence=text,
         notes=(text,),
-        steps=400,
-        horizon=5,
-        verified=verified,
+        stopped="budget",
+        budget=4.0,
+        cost=3.5,
+        scores=text,
         manifest={"model": text, "steps": "400", "coarse": "0.001, 0.01, 0.1, 1", "fine": text},
         frame=framed(
             schema.RATES,
-            lr=rates,
-            stage=[text] * 4,
-            verdict=["too low", "good", text, "diverged"],
-            mean=[2.0, 0.2, 0.4, NAN],
-            failed=[0, 0, 0, 1],
+            lr=[*rates, 0.02, 0.05],
+            stage=[text] * 6,
+            verdict=["too low", "good", text, "diverged", "good", "high"],
+            loss=[2.0, 1.0, 1.5, NAN, 0.45, 0.6],
+            failed=[0, 0, 0, 1, 0, 0],
         ),
-        scores=framed(
-            schema.SCORES,
-            lr=lrs,
-            seed=seeds,
-            outcome=["FINISHED"] * 7 + [text],
-            score=[1.0] * 7 + [NAN],
+        runs=framed(
+            schema.TRIED,
+            **columns,
+            schedule=[text] * count,
+            steps=[400] * count,
+            start=[2.0] * count,
+            checkpoint=[text] * count,
         ),
         curves=framed(
             schema.CURVES,
-            lr=[lr for lr in lrs for _ in range(5)],
-            seed=[seed for seed in seeds for _ in range(5)],
-            step=[*range(5)] * 8,
-            loss=[2.0, 1.5, 1.0, 0.5, 0.4] * 7 + [2.0, 9.0, 1e30, INF, NAN],
+            run=[name for name in columns["run"] for _ in range(5)],
+            step=[*range(5)] * count,
+            loss=([2.0, 1.5, 1.0, 0.5, 0.4] * 3 + [2.0, 9.0, 1e30, INF, NAN])
+            + [2.0, 1.0, 0.5, 0.4, 0.3] * (count - 4),
         ),
-        checks=framed(
-            schema.CHECKS,
-            lr=[0.01, 0.01],
-            seed=[0, 1],
-            outcome=[text, "FINISHED"],
-            passed=[True, verified],
-        ),
-        spending=framed(schema.SPENDING, stage=["coarse"]).iloc[:0],
+        spending=framed(schema.SPENDING, stage=["coarse", "fine"]),
     )
 
 
@@ -99,12 +122,13 @@ def a_trace(text="text"):
             loss=[2.0, 1.0, 0.5, 0.25, -2.0, -1.0, NAN, INF, 1.0, 1e300, -INF, 0.0],
         ),
         runs=framed(schema.RUNS, run=names, schedule=[text] * 3, outcome=["FINISHED", text, text]),
-        validations=framed(schema.VALIDATIONS, run=names[:1], step=[4], loss=[0.3]),
+        validations=framed(schema.VALIDATIONS, run=names[:1] * 2, step=[4, 4], loss=[0.2, 0.4]),
     )
 
 
 def a_comparison(text="text"):
-    names = [text, "cosine()"]
+    names = [text, "cosine()", "linear", "wsd"]
+    runs = [f"{text} {n}" for n in range(2)]
     return ComparisonResult(
         winner=text,
         schedule=text,
@@ -112,25 +136,45 @@ def a_comparison(text="text"):
         lr=0.1,
         because=text,
         notes=(text,),
-        steps=400,
-        horizon=4,
-        manifest={"model": text},
-        table=framed(schema.RANKING, rank=[1, 2], schedule=names, call=names, released=[text, ""]),
-        stability=framed(schema.STABILITY, horizon=[2, 4], tau=[0.5, NAN]),
-        candidates=framed(
-            schema.CANDIDATES,
-            horizon=[2, 2, 4, 4],
-            schedule=names * 2,
-            call=names * 2,
-            lr=[0.1] * 4,
-            score=[1.0, 0.9, 0.5, 0.4],
+        stopped="budget",
+        steps=4,
+        horizon=0,
+        seeds=2,
+        budget=4.0,
+        cost=2.0,
+        scores=text,
+        best=BestRun(0.1, text, 0, 0.4, 0.5, 0.01, 90, 180, text),
+        retrained=None,
+        manifest={"model": text, "found": "0.1", "steps": "4", "seeds": text},
+        table=framed(
+            schema.RANKING,
+            rank=[1, 2, 3, 4],
+            schedule=names,
+            call=names,
+            lr=[0.1, 0.2, 0.1, 0.1],
+            verdict=["recommended", "tied", "behind", text],
+            estimate=[0.0, -0.01, INF, NAN],
+            low=[0.0, -0.1, NAN, NAN],
+            high=[0.0, 0.1, NAN, NAN],
+            prior=[0.0, NAN, 0.1, 0.2],
+            failed=[0, 0, 1, 0],
+            released=[text, "", "yes", "no"],
         ),
-        paths=framed(
-            schema.PATHS,
-            schedule=[name for name in names for _ in range(4)],
+        runs=framed(
+            schema.TRIED,
+            run=runs,
+            stage=["fine", text],
+            schedule=names[:2],
+            steps=[4, 4],
+            outcome=["FINISHED", text],
+        ),
+        curves=framed(
+            schema.CURVES,
+            run=[name for name in runs for _ in range(4)],
             step=[*range(4)] * 2,
             loss=[2.0, 1.0, 0.5, 0.4, 2.0, 1.0, INF, NAN],
         ),
+        spending=framed(schema.SPENDING, stage=["rivals"]),
     )
 
 

@@ -28,7 +28,8 @@ GOLDEN = {
     "constant": ([1.0] * 50, None),
     "empty": ([], None),
     "short": ([1.0, 1.0, 9.0, 9.0], None),
-    "just long enough": ([1.0, 1.0, 9.0, 9.0, 9.0], 4),
+    "just long enough": ([1.0, 1.0, 1.0, 1.0, 1.0, 9.0, 9.0, 9.0], 7),
+    "calm by chance": ([2.257, 2.299, 2.303, 2.333, 2.332, 2.334], None),
     "one spike": ([2, 1, 0.5, 0.4, 0.3, 0.3, 900, 0.3, 0.3, 0.3], None),
     "two spikes": ([2, 1, 0.5, 0.4, 0.3, 900, 0.3, 900, 0.3, 0.3], None),
     "stays up": ([2, 1, 0.5, 0.4, 0.3, 0.3, 9, 9, 9, 9], 8),
@@ -85,6 +86,15 @@ def test_noise_alone_hardly_ever_diverges(sigma):
     """Some four in 10,000 do, in their first ten steps, which tell too little of the noise."""
     alarms = [diverged_at(noisy([2.3] * 100, sigma, seed)) is not None for seed in range(1000)]
     assert sum(alarms) <= 2
+
+
+def test_losses_in_coarse_steps_hardly_ever_diverge_by_noise_alone():
+    """Most of them repeat, so their differences alone tell of no noise."""
+    curves = [np.round(noisy([2.3] * 100, 0.02, seed) / 0.0625) * 0.0625 for seed in range(1000)]
+    assert sum(diverged_at(curve) is not None for curve in curves) > 50
+    assert sum(diverged_at(curve, resolution=0.0625) is not None for curve in curves) == 0
+    exploded = np.concatenate([curves[0], [9.0] * WINDOW])
+    assert diverged_at(exploded, resolution=0.0625) is not None
 
 
 # --- noise ----------------------------------------------------------------------------------------
@@ -209,7 +219,9 @@ def test_a_few_points_are_enough(count, constant):
     [
         ([3.0, 2.0, 1.0], 0.2, 1.0),
         ([3.0, 2.0, 1.0, 2.0, 4.0], 0.4, 3.0),
-        (range(10), 0.2, 8.5),
+        (range(20), 0.2, 17.5),
+        (range(10), 0.2, 8.0),  # of three losses at least, but of no more than half
+        ([4.0, 3.0, 2.0, 1.0], 0.2, 1.5),
         ([7.0], 0.2, 7.0),
         ([7.0, 1.0], 1.0, 4.0),
         ([1.0, np.nan], 1.0, np.nan),

@@ -1,11 +1,11 @@
-"""How fast a loss falls early, and where it stops: laws, and curves with known answers."""
+"""How low a loss is early, and where it stops: laws, and curves with known answers."""
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrtune.analysis.plateau import early_decrease, plateau
+from lrtune.analysis.plateau import early_level, plateau
 
 FINITE = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
 SHARES = st.floats(0.01, 1)
@@ -54,87 +54,68 @@ def curves():
     )
 
 
-# Early decrease
+# The early level
 
 
 @pytest.mark.parametrize(("share", "first"), [(0.25, 25), (0.07, 7), (0.5, 50), (1.0, 100)])
-def test_of_a_straight_line_to_zero_it_is_half_of_the_share(share, first):
+def test_of_a_straight_line_it_is_the_middle_of_the_part(share, first):
     line = 3 * (1 - np.arange(100) / 100)
-    assert early_decrease(line, share) == pytest.approx((first - 1) / 200)
+    assert early_level(line, share) == pytest.approx(3 * (1 - (first - 1) / 200))
 
 
 @pytest.mark.parametrize(
     ("losses", "answer"),
-    [
-        ([2.0] * 8, 0.0),
-        ([2.0, 1.0, 1.0, 1.0], 0.375),
-        ([2.0, 3.0, 4.0, 5.0], -0.75),
-        ([-1.0, -3.0, -3.0, -3.0], 1.5),
-        ([-1.0, 0.0, 0.0, 0.0], -0.75),
-        ([0.0, -4.0, -4.0, -4.0], 3.0),
-        ([7.0], 0.0),
-    ],
+    [([2.0] * 8, 2.0), ([2.0, 1.0, 1.0, 1.0], 1.25), ([-1.0, 0.0, 0.0, 0.0], -0.25), ([7.0], 7.0)],
 )
-def test_it_is_the_mean_distance_below_the_start_as_a_share_of_it(losses, answer):
-    assert early_decrease(losses, share=1.0) == pytest.approx(answer)
+def test_it_is_the_mean_over_the_part(losses, answer):
+    assert early_level(losses, share=1.0) == pytest.approx(answer)
 
 
-@given(FINITE, SHARES, st.floats(1e-3, 1e3))
-def test_no_factor_changes_it(losses, share, factor):
-    assume(abs(losses[0]) > 1e-3)
-    scaled = early_decrease(factor * np.array(losses), share)
-    assert scaled == pytest.approx(early_decrease(losses, share), rel=1e-6, abs=1e-6)
-
-
-@given(FINITE, SHARES, st.floats(-1e3, 1e3))
-def test_a_shift_changes_the_size_of_the_start_only(losses, share, shift):
-    moved = np.array(losses) + shift
-    assume(abs(losses[0]) > 1e-3)
-    assume(abs(moved[0]) > 1e-3)
-    area = early_decrease(moved, share) * abs(moved[0])
-    assert area == pytest.approx(early_decrease(losses, share) * abs(losses[0]), abs=1e-6)
+@given(FINITE, SHARES, st.floats(1e-3, 1e3), st.floats(-1e3, 1e3))
+def test_a_factor_and_a_constant_move_it_as_they_move_the_losses(losses, share, factor, shift):
+    moved = early_level(factor * np.array(losses) + shift, share)
+    assert moved == pytest.approx(factor * early_level(losses, share) + shift, rel=1e-6, abs=1e-6)
 
 
 @given(FINITE, SHARES, st.data())
-def test_among_runs_of_one_start_a_lower_curve_never_gets_less(losses, share, data):
+def test_a_lower_curve_never_gets_more(losses, share, data):
     drops = data.draw(st.lists(st.floats(0, 10), min_size=len(losses), max_size=len(losses)))
-    lower = np.array(losses) - np.array([0.0, *drops[1:]])
-    assert early_decrease(lower, share) >= early_decrease(losses, share)
+    lower = np.array(losses) - np.array(drops)
+    assert early_level(lower, share) <= early_level(losses, share) + 1e-9
 
 
 @given(FINITE, st.lists(st.floats(), min_size=30, max_size=60))
 def test_what_comes_after_the_part_changes_nothing(losses, rest):
     steps = len(losses) + len(rest)
     share = len(losses) / steps
-    assert early_decrease([*losses, *rest], share) == early_decrease(losses, 1.0)
+    assert early_level([*losses, *rest], share) == early_level(losses, 1.0)
 
 
 @given(FINITE, st.integers(0, 59), st.sampled_from([np.nan, np.inf, -np.inf]))
-@example(losses=[1.2e-308, 4.0], where=0, value=np.nan)  # 4 / 1.2e-308 overflows
 def test_nothing_is_worse_than_a_loss_that_is_not_finite(losses, where, value):
-    worst = early_decrease([*losses[:where], value, *losses[where:]], share=1.0)
-    assert worst == -np.inf < early_decrease(losses, share=1.0)
+    worst = early_level([*losses[:where], value, *losses[where:]], share=1.0)
+    assert worst == np.inf > early_level(losses, share=1.0)
 
 
 def test_a_run_that_ended_within_the_part_is_as_bad_and_one_that_ended_later_is_not():
     losses = [2.0, 1.0, 1.0, 1.0]
-    assert early_decrease(losses, share=0.25, steps=17) == -np.inf
-    assert early_decrease(losses, share=0.25, steps=16) == early_decrease(losses, share=1.0)
-    assert early_decrease([]) == -np.inf
+    assert early_level(losses, share=0.25, steps=17) == np.inf
+    assert early_level(losses, share=0.25, steps=16) == early_level(losses, share=1.0)
+    assert early_level([]) == np.inf
 
 
 def test_two_spikes_in_a_row_change_nothing():
     losses = np.full(40, 1.0)
     losses[:2] = 2.0
-    calm = early_decrease(losses)
+    calm = early_level(losses)
     losses[5:7] = 1e9
-    assert early_decrease(losses) == calm
+    assert early_level(losses) == calm
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.01, np.nan])
 def test_a_share_out_of_range_is_refused(share):
     with pytest.raises(ValueError, match=r"share must lie in \(0, 1\]"):
-        early_decrease([1.0], share)
+        early_level([1.0], share)
 
 
 # Plateaus of curves with known answers

@@ -1,69 +1,38 @@
-"""The command line: answers, exit codes, and what a user sees when something goes wrong."""
+"""The command line: one answer first, and what it rests on; a comparison begins with a search."""
 
-import inspect
 import json
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+import torch
+from commanding import BROKEN, DEAD, QUICK, SWEEP, found_in
+from reporting import SAMPLES, a_search
 from typer.testing import CliRunner
 
+import lrtune
 from lrtune.cli.commands import app
-from lrtune.results import ComparisonResult
+from lrtune.cli.options import as_options
+from lrtune.demo import SmallCNN
+from lrtune.reporting import load
+from lrtune.reporting.statements import PEAK
+from lrtune.results import ComparisonResult, SearchResult
 from lrtune.schedules import SCHEDULES, parse
-
-QUICK = ["--steps", "24", "--seeds", "1", "--device", "cpu"]
-
-BROKEN = """
-import torch
-from torch import nn
-import lrtune
-
-data = torch.randn(64, 3), torch.randn(64, 1)
-
-calls = 0
-
-def moody(output, target):
-    global calls
-    calls += 1
-    if calls > 5:
-        raise RuntimeError("the loss has had enough")
-    return (output - target).square().mean()
-
-task = lrtune.Task(nn.Linear(3, 1), data, loss=moody, device="cpu")
-"""
-
-SLOW = """
-import pathlib, time, torch
-from torch import nn
-import lrtune
-
-def slow(output, target):
-    steps.append(0)
-    if len(steps) > 9:
-        pathlib.Path("training").touch()
-    time.sleep(0.01)
-    return (output - target).square().mean()
-
-steps = []
-data = torch.randn(64, 3), torch.randn(64, 1)
-task = lrtune.Task(nn.Linear(3, 1), data, loss=slow, device="cpu")
-"""
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Invoke the command line in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", list(sys.path))
-    runner = CliRunner(env={"COLUMNS": "80"})
-    yield lambda *arguments: runner.invoke(app, [str(one) for one in arguments])
-    for name in ("broken", "syntax"):
-        sys.modules.pop(name, None)
+def compared(monkeypatch):
+    """What was asked of `lrtune.compare`, which gives a sample of its result."""
+    from lrtune.cli import verbs
+
+    asked = []
+
+    def compare(task, begin, *, evaluate, progress, **settings):
+        asked.append((begin, settings))
+        return SAMPLES[ComparisonResult]("one-cycle")
+
+    monkeypatch.setattr(verbs, "compare", compare)
+    return asked
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +44,51 @@ def searched(tmp_path_factory):
     return result, out.read_text()
 
 
-def test_search_prints_rate_interval_and_report(searched):
+# --- a search
+
+
+def test_search_prints_one_answer_first_and_then_what_it_rests_on(searched):
     result, page = searched
     assert result.exit_code == 0, result.output
-    assert "Range test" in result.stdout
-    assert "Learning rate" in result.stdout
+    first, *rest = result.stdout.splitlines()
+    assert re.fullmatch(rf"lr \S+ with trapezoid \({re.escape(as_options(PEAK))}\)", first)
+    titles = [line.split("  ")[0] for line in rest if re.match(r"[A-Z][\w ]+  +", line)]
+    assert titles == [
+        "Certainty", "Best training", "Retrained", "Cost", "Reason", "Other tasks", "Report"
+    ]  # fmt: skip
+    assert result.stdout.count("optimizer.step()") == 1, "one snippet"
     assert result.stdout.rstrip().endswith("report.html")
     assert "<html" in page
+
+
+def test_answers_stay_within_eighty_columns(searched):
+    lines = searched[0].stdout.splitlines()
+    begin = next(n for n, line in enumerate(lines) if line.startswith("# "))
+    end = next(n for n, line in enumerate(lines) if line.startswith("Other tasks"))
+    lines = [*lines[:begin], *lines[end:-1]]  # the code, and the place of the report, may be wider
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines), "nothing is cut off"
+
+
+def test_every_rate_that_is_printed_has_its_schedule_beside_it(run, searched):
+    said = " ".join((searched[0].stdout + searched[0].stderr).split())
+    for command in (["--schedule", "constant"], ["--current", "0.05"]):
+        result = run("search", *QUICK, *command)
+        assert result.exit_code == 0, result.output
+        said += " ".join((result.stdout + result.stderr).split())
+    told = re.findall(r"\b[lL]r [\d.e-]*\d(.{12})", said)
+    assert len(told) >= 8
+    assert [after for after in told if not after.startswith(" with ")] == []
+
+
+def test_the_plan_comes_before_anything_trains_and_the_time_soon_after(searched):
+    plan, *later = [line for line in searched[0].stderr.splitlines() if line[:1] != " "]
+    assert plan == "At most 4 full trainings of 40 updates, usually:"
+    assert [line.split()[0] for line in searched[0].stderr.splitlines()[1:4]] == [
+        "coarse", "fine", "together"
+    ]  # fmt: skip
+    assert re.match(r"About \d+ (second|minute)s? to go, at \S+ s per update\.", later[0])
+    assert re.match(r"First answer, after \S+ trainings: lr \S+ with trapezoid$", later[1])
 
 
 def test_the_same_seed_prints_the_same_answer(run, searched):
@@ -91,8 +98,10 @@ def test_the_same_seed_prints_the_same_answer(run, searched):
     assert page == Path("report.html").read_text()
 
 
-def test_one_schedule_is_recommended(searched):
-    assert searched[0].stdout.count("Schedule ") == 1
+def test_what_other_tasks_tell_is_said_not_to_be_measured_here(searched):
+    said = " ".join(searched[0].stdout.split())
+    assert "What other tasks tell of schedules of 40 updates" in said
+    assert "was not measured on yours" in said
 
 
 def test_json_is_one_object_that_a_report_is_made_of(run):
@@ -100,10 +109,12 @@ def test_json_is_one_object_that_a_report_is_made_of(run):
     answer = json.loads(result.stdout)
     low, high = answer["interval"]
     assert low <= answer["lr"] <= high
-    assert answer["steps"] == 24
+    assert (answer["steps"], answer["rate"], answer["stopped"]) == (40, "peak", "budget")
     assert parse(answer["call"]) == SCHEDULES[answer["schedule"]]()
-    kinds = ["range-test", "search", "comparison"]
-    assert [one["kind"] for one in answer["results"]] == kinds
+    assert answer["best"]["loss"] > 0
+    assert answer["best"]["samples"] < answer["best"]["of"]
+    assert f"lr={answer['lr']:g}" in answer["snippet"]
+    assert [one["kind"] for one in answer["results"]] == ["search"]
     Path("found.json").write_text(result.stdout)
     again = run("report", "found.json", "--out", "again.html")
     assert again.exit_code == 0, again.output
@@ -111,56 +122,155 @@ def test_json_is_one_object_that_a_report_is_made_of(run):
     assert run("report", "again.html", "--out", "third.html").exit_code == 0
 
 
-def test_no_compare_stops_at_the_rate(run):
-    answer = json.loads(run("search", *QUICK, "--no-compare", "--json").stdout)
-    assert [one["kind"] for one in answer["results"]] == ["range-test", "search"]
-    assert (answer["schedule"], answer["winner"]) == ("trapezoid", None), "none was compared"
-    assert answer["peak"] > answer["lr"]
-    assert f"lr={answer['peak']:g}" in answer["snippet"]
-    printed = run("search", *QUICK, "--no-compare").stdout
-    assert answer["snippet"] in printed
+def test_a_number_that_json_does_not_have_is_none(run):
+    Path("own.py").write_text(BROKEN.replace("calls > 5", "False"))
+    answer = json.loads(run("search", "own.py", "--steps", "40", "--json").stdout)
+    assert answer["best"]["loss"] is None, "without validation data no loss can be stated"
+    assert answer["best"]["selected"] > 0
 
 
-def test_a_budget_is_planned_before_and_kept(run):
-    quick = ["--steps", "96", "--seeds", "1", "--device", "cpu", "--budget", "1"]
-    result = run("search", *quick)
+def test_a_constant_rate_is_no_peak(run):
+    result = run("search", *QUICK, "--schedule", "constant")
+    assert re.fullmatch(r"lr \S+ with constant", result.stdout.splitlines()[0])
+    assert "--schedule constant" not in result.stdout
+
+
+def test_the_rate_only_is_that_of_short_runs(run):
+    result = run("search", *QUICK, "--rate-only", "--json")
+    assert "fine" not in result.stderr
+    found = found_in(result)
+    assert set(found["runs"]["stage"]) - {"before"} == {"coarse"}
+    assert (found["best"], found["stopped"]) == (None, "rate only")
+
+
+def test_a_range_test_comes_before_the_search_and_is_printed_after_its_answer(run):
+    result = run("search", *QUICK, "--rate-only", "--range-test")
     assert result.exit_code == 0, result.output
-    assert "Plan: at most 96 updates" in result.stderr
-    assert result.stdout.startswith("Learning rate")  # and neither range test nor comparison
-    assert "trapezoid with a peak rate of" in result.stdout
-    assert "No schedules were compared" in result.stdout
-    spent = int(re.search(r"Spent (\d+) updates", result.stdout).group(1))
-    assert 0 < spent <= 96
-    page = Path("report.html").read_text()
-    assert "No learning rate stayed stable" not in page
-    assert "90 % interval" in page
-    again = run("search", *quick, "--json")
-    assert "trained 0" in again.stderr
-    assert json.loads(again.stdout)["lr"] == pytest.approx(
-        float(re.search(r"Learning rate +(\S+)", result.stdout).group(1)), rel=0.01
+    assert result.stdout.startswith("lr ")
+    assert 0 < result.stdout.index("Certainty") < result.stdout.index("Range test")
+    kinds = [type(one).kind for one in load("report.html")]
+    assert kinds == ["search", "range-test"], "so does the page"
+    assert "a range test: 3 sweeps" in result.stderr
+
+
+def test_the_present_setting_is_the_first_whole_training(run):
+    result = run("search", *QUICK, "--current", "0.05", "--current-schedule", "cosine")
+    said = " ".join(result.stdout.split())
+    assert "your present setting, lr 0.05 with cosine, ended at" in said
+    found = found_in(run("search", *QUICK, "--current", "0.05", "--json"))
+    stage, schedule = found["runs"]["stage"], found["runs"]["schedule"]
+    assert schedule[stage.index("current")] == "constant"
+    assert stage.index("current") < stage.index("fine")
+
+
+def test_a_search_around_a_rate_needs_no_coarse_grid(run):
+    found = found_in(run("search", *QUICK, "--around", "0.1", "--budget", "1.1", "--json"))
+    assert "coarse" not in found["runs"]["stage"]
+    assert found["interval"][0] < 0.1 < found["interval"][1]
+
+
+def test_the_whole_fine_grid_lifts_the_budget_and_the_plan_says_so(run):
+    result = run("search", "--steps", "20", "--device", "cpu", "--fine", "grid", "--json")
+    assert result.exit_code == 0, result.output
+    assert re.match(r"At most 1\d full trainings", result.stderr), "the default is 4"
+    assert found_in(result)["runs"]["stage"].count("fine") >= 10
+
+
+def test_after_the_time_nothing_is_begun(run):
+    found = found_in(run("search", *QUICK, "--time", "0.001s", "--json"))
+    assert found["stopped"] == "time"
+    assert set(found["runs"]["stage"]) - {"before"} == {"coarse"}, (
+        "the first answer stands in any case"
     )
 
 
-def test_the_whole_grid_of_the_lecture_has_no_budget(run):
-    answer = json.loads(run("search", *QUICK, "--budget", "inf", "--json").stdout)
-    (found,) = answer["results"]
-    assert {"coarse", "between", "fine"} <= set(found["frame"]["stage"])
-    assert found["spending"]["stage"] == []
-
-
-def test_a_budget_that_pays_for_nothing_is_refused(run):
-    result = run("search", "--steps", "96", "--budget", "0.1")
-    assert result.exit_code == 2
-    assert "Give budget=" in result.stderr
-
-
-def test_compare_ranks_the_schedules_that_are_named(run):
-    result = run("compare", "--lr", "0.05", "--schedules", "step,one-cycle", *QUICK)
+@pytest.mark.parametrize("where", [[], ["--no-study"]], ids=["study", "memory"])
+def test_the_best_model_is_saved(run, where):
+    result = run("search", *QUICK, "--save", "best.pt", *where)
     assert result.exit_code == 0, result.output
-    assert "Schedule" in result.stdout
-    assert "one-cycle" in result.stdout
-    assert "exponential" not in result.stdout
-    assert "optimizer" in result.stdout
+    assert "Saved           best.pt" in result.stdout
+    saved = torch.load("best.pt", weights_only=True)
+    assert set(saved) == {"model", "optimizer", "scheduler", "ema", "lr", "schedule", "step"}
+    answer = json.loads(run("search", *QUICK, "--save", "b.pt", "--json", *where).stdout)
+    assert answer["saved"] == "b.pt"
+    assert (saved["lr"], saved["step"]) == (answer["best"]["lr"], 40)
+    model = SmallCNN()
+    model.load_state_dict(saved["model"])
+
+
+def test_a_model_that_a_study_keeps_is_saved_without_training_again(run):
+    assert run("search", *QUICK).exit_code == 0
+    result = run("search", *QUICK, "--save", "best.pt")
+    assert "trained 0" in result.stderr
+    assert Path("best.pt").exists()
+
+
+def test_a_model_that_cannot_be_saved_costs_no_answer(run, monkeypatch):
+    def gone(self):
+        raise lrtune.errors.CheckpointError("the weights are gone")
+
+    monkeypatch.setattr(SearchResult, "checkpoint", gone)
+    result = run("search", *QUICK, "--save", "best.pt")
+    assert result.exit_code == 1
+    assert "the weights are gone" in result.stderr
+    assert result.stdout.startswith("lr ")
+    assert not Path("best.pt").exists()
+
+
+def test_schedules_are_compared_after_the_search_and_the_comparison_has_the_last_word(
+    run, compared
+):
+    result = run("search", *QUICK, "--schedules", "cosine,one_cycle")
+    assert result.exit_code == 0, result.output
+    ((begin, settings),) = compared
+    assert isinstance(begin, SearchResult)
+    assert settings["schedules"] == ["cosine", "one-cycle"]
+    assert "a comparison with cosine, one-cycle" in result.stderr
+    assert result.stdout.startswith("lr 0.1 with one-cycle (peak")
+    assert (
+        0 < result.stdout.index("Search          lr ") < result.stdout.index("Comparison      lr ")
+    )
+    assert "Other tasks" not in result.stdout, "the ranking has them"
+    answer = json.loads(run("search", *QUICK, "--schedules", "cosine", "--json").stdout)
+    assert (answer["lr"], answer["schedule"], answer["interval"]) == (0.1, "one-cycle", None)
+
+
+def test_where_nothing_learns_there_is_no_answer_but_the_evidence(run):
+    Path("dead.py").write_text(DEAD)
+    result = run("search", "dead.py", "--steps", "40", "--json")
+    assert result.exit_code == 1
+    assert "learned" in result.stderr
+    assert re.search(r"lr \S+", result.stderr), "the table of rates"
+    answer = json.loads(result.stdout)
+    assert "lr" not in answer
+    assert "learned" in answer["error"]
+
+
+# --- a comparison
+
+
+def test_a_comparison_begins_with_the_last_search_of_the_study(run, compared):
+    found = found_in(run("search", *QUICK, "--rate-only", "--json"))
+    result = run("compare", "--device", "cpu", "--schedules", "step", "--rank-by", "early")
+    assert result.exit_code == 0, result.output
+    ((begin, settings),) = compared
+    assert begin.to_dict() == found
+    assert settings["steps"] is None, "the search knows the length"
+    assert (settings["seeds"], settings["budget"], settings["rank_by"]) == (3, None, "early")
+
+
+def test_a_comparison_begins_with_a_file_or_a_rate(run, compared):
+    Path("found.json").write_text(a_search().to_json())
+    assert run("compare", "--from", "found.json").exit_code == 0
+    assert run("report", "found.json", "--out", "found.html").exit_code == 0
+    assert run("compare", "--from", "found.html", "--no-study").exit_code == 0
+    assert run("compare", "--lr", "0.05", "--steps", "80", "--no-study").exit_code == 0
+    (json_, _), (html, _), (rate, settings) = compared
+    assert json_.lr == html.lr == 0.02
+    assert (rate, settings["steps"]) == (0.05, 80)
+
+
+# --- the other commands
 
 
 def test_schedules_are_listed_with_their_shapes(run):
@@ -170,221 +280,7 @@ def test_schedules_are_listed_with_their_shapes(run):
 
 
 def test_range_test_alone(run):
-    result = run("range-test", "--steps", "30", "--seeds", "1", "--json", "--out", "sweep.html")
+    result = run("range-test", *SWEEP, "--json", "--out", "sweep.html")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["report"] == "sweep.html"
     assert Path("sweep.html").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "says"),
-    [
-        (["search", "no_such.py:task"], 2, "there is no file 'no_such.py'"),
-        (["search", "--steps", "0"], 2, "'--steps'"),
-        (["search", "--seeds", "0"], 2, "'--seeds'"),
-        (["search", "--device", "abacus"], 1, "device='abacus' is no torch device"),
-        (["search", "--out", "no/such/folder/report.html"], 2, "there is no folder"),
-        (["search", "--out", "."], 2, "--out . is a folder"),
-        (["search", "--study", "mine", "--no-study"], 2, "--study mine and --no-study"),
-        (["search", "--steps", "10"], 2, "steps must be a whole number >= 12, got 10"),
-        (["search", "--steps", "100", "--budget", "0.1"], 2, "Give budget="),
-        (["range-test", "--low", "1", "--high", "0.1"], 2, "low=1 must lie below high=0.1"),
-        (["range-test", "--low", "-1"], 2, "low must be a finite number > 0, got -1.0"),
-        (["report", "no_such.json"], 2, "no_such.json"),
-        (["compare", "--lr", "0.1", "--schedules", "cosin"], 2, "Closest: cosine"),
-        (["compare"], 2, "Missing option '--lr'"),
-        (["serach"], 2, "No such command"),
-    ],
-)
-def test_wrong_usage_is_answered_without_a_stack(run, arguments, code, says):
-    result = run(*arguments)
-    assert result.exit_code == code
-    assert says in " ".join(result.stderr.split())
-    assert "Traceback" not in result.output
-    assert ".py:" not in result.output, "no line of the user's was involved"
-    assert not Path("report.html").exists()
-
-
-def test_a_task_that_fails_says_what_and_where(run):
-    Path("broken.py").write_text(BROKEN)
-    result = run("search", "broken.py:task", *QUICK)
-    assert result.exit_code == 1
-    seen = result.stderr
-    assert "RuntimeError: the loss has had enough" in seen
-    assert "broken.py:14, in moody" in seen
-    assert re.search(r"while training run '\w+/0' \(peak rate 10, seed 0\)", seen)
-    assert "at step 1 of 201, in the stage 'range test'" in seen
-    assert "_cohort" not in seen
-
-
-def test_a_file_that_does_not_parse_names_the_line(run):
-    Path("syntax.py").write_text("task = (\n")
-    result = run("search", "syntax.py", *QUICK)
-    assert result.exit_code == 1
-    assert "SyntaxError" in result.stderr
-    assert "syntax.py:1" in result.stderr
-
-
-def test_the_module_runs_as_the_command_does():
-    seen = subprocess.run(
-        [sys.executable, "-m", "lrtune", "--help"], capture_output=True, text=True, check=True
-    )
-    assert "range-test" in seen.stdout
-
-
-@pytest.mark.parametrize(
-    "stage",
-    [
-        *("range test", "between", "compare: pilot"),
-        *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("coarse", "longer", "verify")),
-    ],
-)
-def test_ctrl_c_in_any_stage_keeps_what_is_finished(run, monkeypatch, stage):
-    from lrtune import Evaluator
-
-    def interrupted(self, *arguments, **keywords):
-        if keywords["stage"] == stage:
-            raise KeyboardInterrupt
-        return plain(self, *arguments, **keywords)
-
-    plain = Evaluator.__call__
-    monkeypatch.setattr(Evaluator, "__call__", interrupted)
-    result = run("search", *QUICK, "--json")
-    assert result.exit_code == 130
-    assert "Interrupted." in result.stderr
-    kinds = [one["kind"] for one in json.loads(result.stdout)["results"]]
-    finished = {"range test": 0, "coarse": 1, "compare: pilot": 2}.get(stage, 2)
-    assert kinds[:1] == ["range-test"][:finished]
-    assert set(kinds[1:]) <= ({"search"} if "compare" in stage else {"trace"})
-    assert Path("report.html").exists() == (finished > 0)
-    assert len(kinds) >= finished
-
-
-def test_a_real_ctrl_c_ends_a_real_process(tmp_path):
-    (tmp_path / "slow.py").write_text(SLOW)
-    # A shell's background jobs ignore interrupts, and so do their children; those of a process
-    # that handles them do not.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    child = subprocess.Popen(
-        [sys.executable, "-m", "lrtune", "search", "slow.py"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    signal.signal(signal.SIGINT, before)
-    deadline = time.monotonic() + 60
-    try:
-        while not (tmp_path / "training").exists():
-            assert time.monotonic() < deadline, "it never began to train"
-            time.sleep(0.05)
-        child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=20)
-    finally:
-        child.kill()
-        child.communicate()
-    assert child.returncode == 130, (out, err)
-    assert "Interrupted. Nothing was finished." in " ".join(err.split())
-    assert "Traceback" not in err
-
-
-SWALLOWS = """
-import contextlib, signal, torch
-from torch import nn
-import lrtune
-
-def loss(output, target):
-    calls.append(0)
-    if len(calls) == 50:
-        with contextlib.suppress(BaseException):  # as Python does around a destructor
-            signal.raise_signal(signal.SIGINT)
-    return (output - target).square().mean()
-
-calls = []
-data = torch.randn(64, 3), torch.randn(64, 1)
-task = lrtune.Task(nn.Linear(3, 1), data, loss=loss, device="cpu")
-"""
-
-
-def test_ctrl_c_ends_the_command_even_if_something_catches_it(run):
-    Path("swallows.py").write_text(SWALLOWS)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        result = run("range-test", "swallows.py", "--seeds", "1", "--no-study")
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert result.exit_code == 130
-    assert "Interrupted." in result.stderr
-
-
-# --- the printed answer
-
-
-def test_answers_stay_within_eighty_columns(searched):
-    printed = searched[0].stdout
-    lines = printed[: printed.index("# ")].splitlines()  # the code to paste may be wider
-    assert max(map(len, lines)) <= 80
-    assert not any("…" in line for line in lines), "nothing is cut off"
-    (heads,) = [line for line in lines if "difference" in line]
-    assert all(head in heads for head in ("schedule", "peak", "loss", "90 % CI", "decrease"))
-
-
-@pytest.mark.parametrize("width", [44, 60, 66, 80, 120])
-def test_a_narrow_terminal_loses_columns_but_neither_names_nor_numbers(capsys, monkeypatch, width):
-    from reporting import SAMPLES
-
-    from lrtune.cli.output import print_results
-
-    monkeypatch.setenv("COLUMNS", str(width))
-    ranked = SAMPLES[ComparisonResult]("text")
-    print_results([ranked])
-    printed = capsys.readouterr().out
-    table = printed[printed.index("schedule ") : printed.index("= tied")].splitlines()
-    assert max(map(len, table)) <= width
-    for row in ranked.table.itertuples():
-        assert any(row.schedule in line and f"{row.lr:.3g}" in line for line in table)
-
-
-def test_no_printed_line_is_taken_for_markup(capsys):
-    from reporting import SAMPLES
-
-    from lrtune.cli.output import print_results
-
-    text = "[bold]not bold[/bold] [/] [link=file:///]x[/link]"
-    print_results([make(text) for make in SAMPLES.values()])
-    printed = " ".join(capsys.readouterr().out.split())
-    assert printed.count("[bold]not bold[/bold]") >= 4
-
-
-# --- what the commands that train have in common
-
-
-def test_commands_that_train_share_their_options_in_one_order():
-    from lrtune.cli import commands
-
-    shared = list(inspect.signature(commands._shared_options).parameters)
-    for command in (commands.search, commands.range_test, commands.compare):
-        names = list(inspect.signature(command).parameters)
-        assert names[0] == shared[0]
-        assert names[-len(shared) + 1 :] == shared[1:]
-
-
-@pytest.mark.parametrize("arguments", [["-h"], ["schedules"], ["report", "-h"], ["studies", "-h"]])
-def test_commands_that_train_nothing_need_no_torch(arguments):
-    code = (
-        "import sys, typer.testing as t, lrtune.cli.commands as c\n"
-        f"print(t.CliRunner().invoke(c.app, {arguments!r}).exit_code, 'torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "0 False"
-
-
-def test_a_budget_learns_through_the_session_what_a_call_would_cost():
-    from lrtune import Evaluator, Run
-    from lrtune.cli.session import _TraceKeeper
-    from lrtune.testing import bowl
-
-    evaluator, traces, runs = Evaluator(bowl(4.0)), [], [Run("a", 0.1)]
-    evaluate = _TraceKeeper(evaluator, traces)
-    evaluate(runs, 100, stage="short", until=10)
-    assert evaluate.price(runs, 100, 30) == evaluator.price(runs, 100, 30) == [20]
-    assert [trace.cost.updates for trace in traces] == [10]
-    assert not hasattr(_TraceKeeper(lambda *_, **__: None, []), "price")

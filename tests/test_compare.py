@@ -1,344 +1,286 @@
-"""The comparator on planted curves, where the truth is known, and on a real task."""
+"""Comparisons: what they train, and what they keep, in worlds whose truth is known."""
 
+import dataclasses
 import json
 import math
+import warnings
 
+import numpy as np
 import pytest
+import torch
+from torch.optim import SGD
 
 import lrtune
-from lrtune import schedules
-from lrtune.analysis.rate_estimate import UNDERTRAINED_SHIFT
-from lrtune.demo import digits
-from lrtune.errors import ArgumentError, ScheduleError, SearchError
-from lrtune.testing import bowl
-from lrtune.tuning import candidates
-from tests.planted import hashed_run, planted
-
-FIVE = ["constant", "linear", "cosine", "step", "rex"]
+from lrtune import Task, schedules
+from lrtune.analysis.prior import prior
+from lrtune.results import read
+from lrtune.testing import Bowl, bowl
+from lrtune.tuning.compare import plan_comparison
+from tests.scored_worlds import EFFECTS, LOGS, LONG, SHARES, World, compare, row, search
 
 
-@pytest.fixture(scope="module")
-def task():
-    return bowl(1.0)
+def mine(progress):
+    return 1 - progress**3
 
 
-def compare(task, evaluate, **settings):
-    given = {"schedules": FIVE, "steps": 32, "samples": 0, "evaluate": evaluate} | settings
-    return lrtune.compare(task, given.pop("lr", 0.1), **given)
+# --- what is trained ------------------------------------------------------------------------------
 
 
-def better(name, by):
-    return lambda text, steps: 1.0 - by * text.startswith(name)
+def test_runs_of_the_search_are_not_trained_again_and_rivals_have_their_seeds_and_ratios():
+    world = World(EFFECTS)
+    found = search(world)
+    whole = found.runs[(found.runs["stage"] == "fine") & (found.runs["outcome"] == "FINISHED")]
+    assert len(whole) == 3
+    ranked = compare(world, found, budget=4)
+    assert world.spent == 3 * 200
+    assert ranked.cost == pytest.approx(3.0)
+    reused = ranked.runs[ranked.runs["schedule"] == "trapezoid"]
+    assert sorted(reused["loss"]) == sorted(whole["loss"])
+    assert row(ranked, "trapezoid")["cost"] == 0
+    assert row(ranked, "trapezoid")["final"] == pytest.approx(
+        math.exp(np.log(whole["loss"]).mean())
+    )
+    peak, rates = row(ranked, "wsd")["lr"], whole.set_index("seed")["lr"] / found.lr
+    for schedule, lr, seed, _ in world.trained():
+        assert schedule == "wsd"
+        assert lr / peak == pytest.approx(rates[seed], rel=0.02)
+    assert peak / found.lr == pytest.approx(prior("wsd", 200).peak, rel=0.01)
 
 
-@pytest.mark.slow
-def test_a_schedule_that_is_truly_better_is_named_in_95_of_100_seeds(task):
-    evaluate = planted(better("cosine", by=0.05))
-    named = [compare(task, evaluate, seed=100 * k).winner for k in range(100)]
-    assert named.count("cosine") >= 95
-    assert set(named) <= {"cosine", ""}
+def test_missing_runs_of_the_recommended_schedule_are_trained():
+    world = World(EFFECTS)
+    found = search(world, budget=2.4)
+    assert (found.runs["stage"] == "fine").sum() < 3
+    compare(world, found, budget=8)
+    seeds = {name: {s for n, _, s, _ in world.trained() if n == name} for name in EFFECTS}
+    assert len(seeds["wsd"]) == 3
+    assert seeds["trapezoid"] < seeds["wsd"]
 
 
-@pytest.mark.slow
+def test_a_training_far_from_the_recommended_peak_is_not_compared_with():
+    world = World(EFFECTS)
+    found = search(world)
+    runs = found.runs.assign(lr=found.runs["lr"].where(found.runs["seed"] != 1, 4 * found.lr))
+    compare(world, dataclasses.replace(found, runs=runs), budget=8)
+    rates = {lr for _, lr, *_ in world.trained()}
+    assert max(rates) < 2 * found.lr
+    assert {seed for name, _, seed, _ in world.trained() if name == "wsd"} == {0, 2, 3}
+
+
+@pytest.mark.parametrize(("budget", "seeds"), [(6, 3), (5.9, 2), (4, 2), (9, 3)])
+def test_a_rival_gets_fewer_seeds_before_it_gets_none(budget, seeds):
+    ranked = compare(World(EFFECTS), budget=budget)
+    assert (ranked.seeds, row(ranked, "wsd")["runs"]) == (seeds, seeds)
+
+
+@pytest.mark.parametrize("task", [LOGS, SHARES])
+@pytest.mark.parametrize("samples", [0, 3])
+@pytest.mark.parametrize("steps", [200, LONG])
+@pytest.mark.parametrize("budget", [0.3, 1, 2, 4, 7.3])
+def test_the_budget_is_never_exceeded_and_every_update_is_counted(task, samples, steps, budget):
+    world = World(lambda text, steps: 0.1 * len(text))
+    names = ["wsd", "rex", "polynomial"]
+    ranked = compare(world, task=task, schedules=names, samples=samples, steps=steps, budget=budget)
+    assert world.spent <= budget * steps
+    assert ranked.cost == pytest.approx(world.spent / steps)
+    assert ranked.table["cost"].sum() == pytest.approx(ranked.cost)
+    assert ranked.spending["spent"].sum() == pytest.approx(ranked.cost)
+    plan = plan_comparison(task, 0.1, schedules=names, samples=samples, steps=steps, budget=budget)
+    assert plan.plan.cost <= budget * (1 + 1e-6)
+    assert ranked.cost == pytest.approx(plan.plan.cost, abs=1e-6)
+
+
+@pytest.mark.parametrize(("seeds", "budget"), [(2, 4), (3, 6), (5, 10)])
+def test_by_default_the_budget_holds_one_rival_with_its_seeds(seeds, budget):
+    plan = plan_comparison(LOGS, 0.1, schedules=["wsd", "rex"], steps=200, seeds=seeds)
+    assert (plan.plan.budget, plan.rivals, plan.seeds) == (budget, 1, seeds)
+    found = search(World(EFFECTS))
+    assert plan_comparison(LOGS, found, schedules=["wsd"]).plan.budget == 4
+
+
+@pytest.mark.parametrize("searched", [False, True])
 @pytest.mark.parametrize(
-    ("known", "recommended"), [({}, "constant"), ({"rex": 0.9, "cosine": 0.8}, "cosine")]
+    ("less", "said"),
+    [(0, "1 of 2 rivals;"), (1, "1 of 2 rivals, with 2 of 3 seeds;")],
 )
-def test_equal_schedules_are_a_tie_in_95_of_100_seeds(task, monkeypatch, known, recommended):
-    monkeypatch.setattr(candidates, "BENCHMARK_LOSS_RATIO", known)
-    evaluate = planted(better("none", by=0.0))
-    ranked = [compare(task, evaluate, seed=100 * k) for k in range(100)]
-    assert [one.winner for one in ranked].count("") >= 95
-    said = [one.schedule for one in ranked]
-    assert max(set(said), key=said.count) == recommended
+def test_the_budget_that_a_note_names_holds_all_that_was_asked_for(searched, less, said):
+    found = search(World(EFFECTS)) if searched else 0.1
+    given = {"schedules": ["wsd", "rex"], "steps": 200}
+    one = 3 if searched else 6
+    plan = plan_comparison(LOGS, found, budget=one - less, **given)
+    (note,) = [note for note in plan.notes if note.startswith("the budget holds")]
+    assert note.startswith(f"the budget holds {said}")
+    enough = float(note.split("budget=")[1].split()[0])
+    assert enough == one + 3
+    more = plan_comparison(LOGS, found, budget=enough, **given)
+    assert (more.rivals, more.seeds) == (2, 3)
+    assert not any("budget" in note for note in more.notes)
 
 
-@pytest.mark.parametrize(("by", "winner"), [(0.05, "cosine"), (0.0, "")])
-def test_most_of_eight_seeds_tell_a_better_schedule_from_a_tie(task, by, winner):
-    """A sample of the slow laws above."""
-    evaluate = planted(better("cosine", by=by))
-    named = [compare(task, evaluate, seed=100 * k).winner for k in range(8)]
-    assert named.count(winner) >= 6
-    assert set(named) <= {winner, ""} or not by
+@pytest.mark.parametrize("task", [LOGS, SHARES])
+def test_of_two_schedules_the_one_whose_pairs_are_lower_shows_the_lower_loss(task):
+    for key in range(12):
+        world = World(dict.fromkeys(EFFECTS, 0.0), noise=0.5, seeds=1.0, key=key)
+        ranked = compare(world, task=task, budget=6)
+        scores = np.log(ranked.runs["loss"]) if task is LOGS else ranked.runs["loss"]
+        means = scores.groupby(ranked.runs["schedule"]).mean()
+        trained = ranked.table[ranked.table["runs"] > 0].set_index("schedule")
+        shown, told = trained["final"], trained["estimate"]
+        assert sorted(shown.index) == ["trapezoid", "wsd"]
+        assert means.idxmin() == shown.idxmin() == told.idxmin() == trained["rank"].idxmin()
+        if task is LOGS:
+            ratio = np.log(shown["wsd"] / shown["trapezoid"])
+            assert ratio == pytest.approx(means["wsd"] - means["trapezoid"])
+            assert ratio == pytest.approx(told["wsd"] - told["trapezoid"])
 
 
-def test_of_ties_the_one_that_did_best_elsewhere_is_recommended_and_that_is_said(task):
-    evaluate = planted(better("none", by=0.0))
-    ranked = compare(task, evaluate, schedules=["trapezoid"])
-    assert ranked.schedule == "trapezoid"
-    assert ranked.because.startswith("Tied with ")
-    assert ranked.because.endswith("; trapezoid had the lowest loss of them in the benchmark.")
-    ranked = compare(task, evaluate, schedules=["trapezoid", "multistep"])
-    assert ranked.table["tied"].all()
-    assert "of the 4 that are in the benchmark, trapezoid had the lowest loss" in ranked.because
+def test_what_was_asked_for_is_trained_before_what_is_always_in_the_table_and_own_ones_first():
+    own = {"mine": lambda p: 1 - p**3, "wsd": "wsd", "rex": "rex"}
+    world = World(lambda text, steps: 0.1)
+    compare(world, schedules=own, budget=12)
+    order = list(dict.fromkeys(name for name, *_ in world.trained()))
+    assert order[:2] == ["trapezoid", "mine"]
+    assert set(order[2:]) <= {"wsd", "rex"}
 
 
-@pytest.mark.slow
-def test_the_truth_is_within_the_corrected_intervals_in_85_of_100_seeds(task):
-    levels = {"constant": 1.0, "linear": 0.9, "cosine": 0.95, "step": 0.97, "rex": 0.9}
-    evaluate = planted(lambda text, steps: levels[text.partition("(")[0]])
-    held = 0
-    for k in range(100):
-        table = compare(task, evaluate, seed=100 * k).table.set_index("schedule")
-        truth = [levels[name] - levels[table.index[0]] for name in table.index[1:]]
-        rows = table.iloc[1:]
-        held += all((rows["low"] <= truth) & (truth <= rows["high"]))
-    assert held >= 85
+def test_the_order_of_the_schedules_is_irrelevant():
+    names = ["wsd", "rex", "cosine(floor=0.1)", "step"]
+    world = World(lambda text, steps: 0.01 * len(text))
+    one = compare(world, schedules=names, budget=15)
+    other = compare(world, schedules=names[::-1], budget=15)
+    assert one.to_json() == other.to_json()
 
 
-def test_each_schedule_is_judged_between_its_own_best_rate_and_the_likely_one(task):
-    best = {"cosine": 1.0}
-    evaluate = planted(better("none", by=0.0), noise=1e-4)
-
-    def at_its_best(runs, steps, *, stage, validate=True):
-        shift = [0.1 / best.get(repr(run.schedule).partition("(")[0], 0.1) for run in runs]
-        moved = [
-            lrtune.Run(r.name, r.lr * by, r.schedule, r.seed)
-            for r, by in zip(runs, shift, strict=True)
-        ]
-        trace = evaluate(moved, steps, stage=stage, validate=validate)
-        trace.runs["lr"] = [run.lr for run in runs]
-        return trace
-
-    table = compare(task, at_its_best).table.set_index("schedule")
-    early = UNDERTRAINED_SHIFT**0.5  # half of the loss is left
-    for name, likely, own in [("cosine", 0.16, 1.0), ("linear", 0.16, 0.1), ("constant", 0.1, 0.1)]:
-        between = likely ** (2 / 3) * (own * early) ** (1 / 3)
-        assert table.loc[name, "lr"] == pytest.approx(between, rel=0.02)
+def test_the_same_traces_lead_to_the_same_answer():
+    found = search(World(EFFECTS))
+    one, other = (compare(World(EFFECTS), found, samples=2) for _ in range(2))
+    assert one.to_json() == other.to_json()
 
 
-@pytest.mark.parametrize("factor", [1e-3, 0.1, 10.0])
-def test_peaks_do_not_depend_on_the_unit_of_the_rate(task, factor):
-    def peaks(by):
-        evaluate = planted(better("cosine", by=0.05), best=0.2 * by, noise=1e-6)
-        return compare(task, evaluate, lr=0.1 * by, limits=(1e-9, 1e3)).table.set_index("schedule")
-
-    one, other = peaks(1.0), peaks(factor)
-    assert (other["lr"] / factor).to_dict() == pytest.approx(one["lr"].to_dict(), rel=0.01)
-    assert other["final"].to_dict() == pytest.approx(one["final"].to_dict(), abs=1e-3)
+# --- horizons and samples -------------------------------------------------------------------------
 
 
-def test_a_rate_that_was_found_too_high_or_too_low_moves_the_peaks_by_two_thirds(task):
-    def peak(lr):
-        evaluate = planted(better("cosine", by=0.05), noise=1e-6)
-        return compare(task, evaluate, lr=lr).table.set_index("schedule").loc["linear", "lr"]
+def test_short_trainings_have_no_horizon_and_long_ones_choose_rivals_by_it():
+    def late(text, steps):
+        return {"linear": -0.2, "cosine": 0.2}.get(text, 0.1) if steps < LONG else EFFECTS[text]
 
-    assert peak(0.2) / peak(0.1) == pytest.approx(2 ** (2 / 3), rel=0.02)
-    assert peak(0.05) / peak(0.1) == pytest.approx(2 ** (-2 / 3), rel=0.02)
-
-
-def test_samples_are_tried_at_the_peak_and_optuna_is_told_in_between(task):
-    evaluate = planted(better("linear", by=0.05))
-    ranked = compare(task, evaluate, schedules=["one-cycle"], samples=6)
-    tried = ranked.candidates[ranked.candidates["schedule"] == "one-cycle"]
-    sampled = tried[tried["call"] != repr(schedules.SCHEDULES["one-cycle"]())]
-    assert sampled["call"].nunique() == 6
-    assert sampled["lr"].nunique() == 1
-    rounds = [runs for stage, runs, _ in evaluate.calls if stage == "compare: horizon 1"]
-    sizes = [sum("one_cycle" in text for *_, text in runs) / 3 for runs in rounds]
-    assert sizes == [4, 3], "the defaults and three samples, then the rest"
+    names = ["wsd", "linear", "cosine", "rex"]
+    short = World(late, noise=0.01)
+    assert compare(short, schedules=names, budget=7).horizon == 0
+    world = World(late, noise=0.01)
+    ranked = compare(world, schedules=names, steps=LONG, budget=6)
+    assert LONG // 8 <= ranked.horizon <= LONG // 4
+    at_horizon = [name for name, *_, steps in world.trained() if steps == ranked.horizon]
+    assert sorted(at_horizon) == sorted([*names, "constant", "trapezoid"])
+    whole = {name for name, *_, steps in world.trained() if steps == LONG}
+    assert whole == {"trapezoid", "linear"}
+    assert row(ranked, "linear")["horizon"] == pytest.approx(-0.3, abs=0.05)
+    assert row(ranked, "cosine")["verdict"] == "not trained"
+    assert row(ranked, "cosine")["low"] < row(ranked, "cosine")["estimate"]
 
 
-def test_what_diverges_on_the_fresh_seeds_steps_down_but_not_below_the_limits(task):
+def test_a_budget_that_holds_all_that_was_asked_for_needs_no_horizon():
+    assert compare(World(EFFECTS), steps=LONG, budget=6).horizon == 0
+
+
+def test_what_fails_at_the_horizon_is_not_trained_further_and_last():
     def fails(run, steps):
-        return steps == 8 and run.seed == 5 and repr(run.schedule).startswith("step")
+        return run.schedule.name == "wsd"
 
-    evaluate = planted(better("linear", by=0.05), fails=fails)
-    ranked = compare(task, evaluate, limits=(0.02, 1.0))
-    tried = ranked.candidates[ranked.candidates["schedule"] == "step"]
-    final = tried[tried["horizon"] == 8]["lr"].tolist()
-    assert final == pytest.approx([final[0], final[0] / math.sqrt(10)], rel=0.01)
-    assert min(final) >= 0.02 > min(final) / math.sqrt(10)
-    assert not any("lowered" in note for note in ranked.notes), "it failed at both"
-
-
-def test_a_step_down_that_holds_is_told(task):
-    def fails(run, steps):
-        failing = run.seed == 5 and run.lr > 0.1 and repr(run.schedule).startswith("step")
-        return steps == 8 and failing
-
-    ranked = compare(task, planted(better("linear", by=0.05), fails=fails))
-    row = ranked.table.set_index("schedule").loc["step"]
-    assert (row["failed"], row["lr"] < 0.1) == (0, True)
-    (told,) = [note for note in ranked.notes if "lowered" in note]
-    assert f"step from {row['lr'] * math.sqrt(10):.2g}" in told
-    assert told.endswith(f"to {row['lr']:.3g}")
-
-
-def test_the_rate_grid_grows_at_both_edges_and_stops_at_the_limits(task):
-    up = compare(task, planted(better("", by=0.0), best=1.0), limits=(1e-3, 0.5))
-    assert up.candidates["lr"].max() == pytest.approx(0.316)
-    down = compare(task, planted(better("", by=0.0), best=1e-6))
-    assert down.candidates["lr"].min() == pytest.approx(0.1 / math.sqrt(10) ** 4, rel=1e-2)
-
-
-def test_runs_are_complete_schedules_on_growing_horizons(task):
-    evaluate = planted(better("cosine", by=0.05))
-    ranked = compare(task, evaluate, steps=64)
-    assert list(ranked.stability["horizon"]) == [4, 8]
-    horizons = [steps for stage, _, steps in evaluate.calls if "pilot" not in stage]
-    assert horizons == sorted(horizons)
-    assert ranked.horizon == 16
-    assert ranked.steps == 64
-
-
-def test_horizons_before_the_loss_falls_are_left_out(task):
-    evaluate = planted(better("cosine", by=0.05))
-
-    def slow(runs, steps, *, stage, validate=True):
-        trace = evaluate(runs, steps, stage=stage, validate=validate)
-        falls = trace.frame["step"] >= 7
-        trace.frame["loss"] = trace.frame["loss"].where(falls, 2.0)
-        return trace
-
-    ranked = compare(task, slow, steps=64)
-    assert list(ranked.stability["horizon"]) == [8]
-
-
-def test_a_late_bloomer_is_not_dropped_for_being_behind_early(task):
-    def level(text, steps):
-        return (3.0 if steps < 8 else 0.5) if text.startswith("rex") else 1.0
-
-    assert compare(task, planted(level)).table["schedule"][0] == "rex"
-
-
-def test_judging_seeds_are_fresh(task):
-    evaluate = planted(better("cosine", by=0.05))
-    compare(task, evaluate, seed=7, seeds=4)
-    chosen = {seed for stage, runs, _ in evaluate.calls[:-1] for _, seed, _ in runs}
-    judged = {seed for _, seed, _ in evaluate.calls[-1][1]}
-    assert len(judged) == 4
-    assert not chosen & judged
-    assert min(chosen) == 7
-
-
-def test_horizons_that_disagree_leave_no_winner(task):
-    order = {name: place for place, name in enumerate(FIVE)}
-
-    def level(text, steps):
-        place = order[text.partition("(")[0]]
-        return 1.0 + 0.1 * (place if steps >= 8 else -place)
-
-    ranked = compare(task, planted(level))
-    assert ranked.winner == ""
-    assert ranked.stability["tau"].iloc[0] < 0
-    assert any("no winner is named" in note for note in ranked.notes)
-    assert any("longer runs (in Python, horizon=16)" in note for note in ranked.notes)
-
-
-def test_a_schedule_that_fails_is_last_and_costs_nobody_else_the_race(task):
-    evaluate = planted(
-        better("linear", by=0.05), fails=lambda run, steps: repr(run.schedule).startswith("step")
-    )  # fmt: skip
-    table = compare(task, evaluate).table
-    assert table["schedule"].iloc[-1] == "step"
-    assert table["failed"].iloc[-1] == 5
-    assert math.isnan(table["final"].iloc[-1])
-    assert not table["tied"].iloc[-1]
-    assert table["schedule"].iloc[0] == "linear"
-
-
-def test_when_every_schedule_fails_that_is_said(task):
-    with pytest.raises(SearchError, match="Give a lower lr"):
-        compare(task, planted(better("", by=0.0), fails=lambda run, steps: True))
-
-
-@pytest.mark.parametrize("names", [("b#0@0.1/3", "b/a@", "#/@ 1"), ("c", "b", "a")])
-@pytest.mark.parametrize("hashed", [False, True])
-def test_names_of_schedules_and_runs_are_only_labels(task, monkeypatch, names, hashed):
-    """Whatever they are, the table, the curves and the recommendation stay the same."""
-    shapes = [schedules.cosine(floor=0.1), schedules.rex(), lambda progress: 1 - progress**3]
-
-    def fails(run, steps):
-        return run.seed == 4 and steps == 8 and "lambda" in repr(run.schedule)
-
-    def ranked(names):
-        own = dict(zip(names, shapes, strict=True))
-        result = compare(task, planted(better("cosine(floor", by=0.05), fails=fails), schedules=own)
-        return {k: v for k, v in result.to_dict().items() if k not in texts}
-
-    texts = {"because", "notes", "manifest"}
-    expected = ranked(["mine/1", "mine/2", "mine/3"])
-    if hashed:
-        monkeypatch.setattr("lrtune.tuning.candidates.Run", hashed_run)
-    renamed = json.dumps(ranked(names))
-    for place, name in enumerate(names, start=1):
-        renamed = renamed.replace(json.dumps(name), f'"mine/{place}"')
-    assert json.loads(renamed) == expected
-
-
-def test_the_baselines_are_always_in(task):
-    ranked = compare(task, planted(better("rex", by=0.1)), schedules=["rex"])
-    assert set(ranked.table["schedule"]) == {"constant", "linear", "cosine", "rex"}
-
-
-def test_schedules_of_ones_own_take_part(task):
-    def mine(progress):
-        return 1 - progress**3
-
-    own = {"mine": mine, "on-plateau": schedules.ReduceOnPlateau()}
-    ranked = compare(task, planted(better("mine", by=0.05)), schedules=own, samples=5)
-    assert ranked.winner == "mine"
-    tried = ranked.candidates[ranked.candidates["horizon"] == ranked.horizon // 2]
-    assert tried["schedule"].value_counts()[list(own)].tolist() == [1, 1], "nothing to sample"
-    with pytest.raises(ArgumentError):
-        ranked.snippet()
+    world = World(EFFECTS, noise=0.01, fails=fails)
+    ranked = compare(world, schedules=["wsd", "linear", "rex"], steps=LONG, budget=6)
+    assert row(ranked, "wsd")["estimate"] == math.inf
+    assert ranked.table["schedule"].iloc[-1] == "wsd"
+    assert ("wsd", LONG) not in {(name, steps) for name, *_, steps in world.trained()}
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
-    [
-        (lambda progress: math.nan if progress > 0.5 else 1.0, "'bad' at step"),
-        (lambda progress: 0.5 - progress, "finite multiplier >= 0"),
-        (lambda progress: 1 / progress, "ZeroDivisionError"),
-    ],
+    ("steps", "budget", "stage"), [(LONG, 9, "horizons"), (200, 14, "samples")]
 )
-def test_a_bad_schedule_is_named_with_its_step_before_anything_trains(task, bad, says):
-    bad.__name__ = "bad"
-    evaluate = planted(better("", by=0.0))
-    with pytest.raises(ScheduleError, match="step") as raised:
-        compare(task, evaluate, schedules={"bad": bad})
-    assert says in str(raised.value)
-    assert evaluate.calls == []
+def test_samples_of_parameters_are_tried_the_defaults_first_and_the_best_goes_on(
+    steps, budget, stage
+):
+    calls = []
+
+    def effect(text, at):
+        calls.append(text)
+        return -0.5 if "polynomial" in text and text != "polynomial" else 0.0
+
+    world = World(effect, noise=1e-3)
+    ranked = compare(world, schedules=["polynomial"], samples=5, steps=steps, budget=budget)
+    tried = [text for text, *_ in world.trained(stage) if text.startswith("polynomial")]
+    assert len(tried) == 6
+    assert tried[0] == "polynomial"
+    best = row(ranked, "polynomial")
+    assert best["call"] != "polynomial"
+    assert best["verdict"] == "recommended"
+    if stage == "samples":
+        chosen = {seed for *_, seed, _ in world.trained("samples")}
+        assert not chosen & {seed for *_, seed, _ in world.trained("rivals")}
 
 
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"lr": 0.0}, "lr must be a finite number > 0, got 0.0"),
-        ({"lr": 100.0}, "lies outside the limits"),
-        ({"schedules": ["cosin"]}, "no schedule is called 'cosin'. Closest: cosine"),
-        ({"schedules": "cosine"}, "expected a list"),
-        ({"seeds": 0}, "seeds must be a whole number >= 1"),
-        ({"steps": 0}, "steps must be a whole number >= 1"),
-        ({"samples": -1}, "samples must be a whole number >= 0"),
-        ({"horizon": 64}, "is longer than steps"),
-    ],
-)
-def test_wrong_settings_are_told_before_anything_trains(task, settings, says):
-    evaluate = planted(better("", by=0.0))
-    with pytest.raises(ArgumentError) as raised:
-        compare(task, evaluate, **settings)
-    assert says in str(raised.value)
-    assert evaluate.calls == []
+# --- time, Ctrl-C, and what is kept ---------------------------------------------------------------
 
 
-def test_on_a_real_task_it_ranks_hands_out_code_and_repeats_itself():
-    settings = {"schedules": ["one-cycle", "reduce-on-plateau"], "steps": 64, "seeds": 2}
-    ranked = lrtune.compare(digits("cpu"), 0.05, **settings)
-    again = lrtune.compare(digits("cpu"), 0.05, **settings)
-    assert ranked.to_json() == again.to_json()
-    assert sorted(ranked.table["rank"]) == [1, 2, 3, 4, 5]
-    total = ranked.table["cost"].sum()
-    assert total >= len(ranked.candidates) * 4
-    assert "optimizer" in ranked.snippet()
-    assert set(ranked.paths["schedule"]) == set(ranked.table["schedule"])
+def test_ctrl_c_ends_with_what_was_trained():
+    names = ["wsd", "rex"]
+    world = World(EFFECTS, interrupt=2)
+    with pytest.warns(UserWarning, match="interrupted after 6.00 of 9.00 trainings"):
+        ranked = compare(world, schedules=names, budget=9)
+    assert (ranked.stopped, ranked.cost) == ("interrupted", 6.0)
+    assert sorted(ranked.table["runs"]) == [0, 0, 0, 0, 3, 3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = compare(World(EFFECTS), schedules=names, budget=9)
+    assert whole.stopped == "budget"
+    one, other = (row(r, "trapezoid")["final"] for r in (ranked, whole))
+    assert one == other
 
 
-def test_the_snippet_gives_the_rates_that_the_comparison_used():
-    import torch
+def test_without_time_nothing_is_begun():
+    world = World(EFFECTS)
+    ranked = compare(world, time_limit=1e-9)
+    assert (ranked.stopped, world.calls) == ("time", [])
 
-    ranked = lrtune.compare(digits("cpu"), 0.05, schedules=["rex"], steps=48, seeds=2, horizon=48)
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=ranked.lr, momentum=0.9)
+
+def test_progress_tells_the_recommended_schedule_so_far():
+    told = []
+    world = World(EFFECTS | {"wsd": -0.6})
+    compare(world, schedules=["wsd", "constant"], budget=9, progress=told.append)
+    assert [event.schedule for event in told] == ["trapezoid", "wsd"]
+    assert [event.done for event in told] == [0, 6]
+    assert {event.total for event in told} == {9}
+    assert {event.stage for event in told} == {"rivals"}
+
+
+def test_the_best_training_is_that_of_all_schedules_those_of_the_search_included():
+    found = search(World(EFFECTS))
+    worse, better = (compare(World(EFFECTS | {"wsd": e}), found) for e in (0.9, -0.9))
+    assert worse.best == found.best
+    assert better.best.schedule == "wsd"
+    assert better.best.selected == better.runs["loss"].min()
+    assert better.retrained.low < better.retrained.expected < better.retrained.high
+
+
+def test_the_result_becomes_json_figures_and_trials():
+    ranked = compare(World(EFFECTS), schedules=["wsd", mine], budget=9)
+    (again,) = read(ranked.to_json())
+    assert again.to_json() == ranked.to_json()
+    assert json.loads(ranked.to_json())["kind"] == "comparison"
+    for figure in (ranked.figure(), ranked.rates_figure(), ranked.losses_figure()):
+        assert figure.data
+    study = ranked.to_optuna()
+    assert study.study_name == "lrtune-comparison"
+    assert len(study.trials) == len(ranked.runs) == 9
+
+
+# --- on real tasks --------------------------------------------------------------------------------
+
+
+def test_on_a_real_task_it_hands_out_code_that_gives_the_rates_it_trained_with():
+    ranked = lrtune.compare(bowl(4.0, noise=0.1), 0.2, schedules=["rex"], steps=48, seeds=2)
+    assert row(ranked, "rex")["runs"] == 2
+    optimizer = SGD([torch.zeros(1)], lr=ranked.lr, momentum=0.9)
     scope = {"optimizer": optimizer}
     exec(ranked.snippet(), scope)  # noqa: S102 - as a user would paste it
     rates = []
@@ -346,6 +288,40 @@ def test_the_snippet_gives_the_rates_that_the_comparison_used():
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scope["scheduler"].step()
-    paths = ranked.paths[ranked.paths["schedule"] == ranked.schedule]
-    used = paths[paths["seed"] == paths["seed"].min()]["lr"]
-    assert rates == pytest.approx(used.tolist(), rel=1e-9)
+    schedule = schedules.parse(ranked.call)
+    assert rates == pytest.approx([ranked.lr * m for m in schedules.multipliers(schedule, 48)])
+
+
+def test_a_study_trains_nothing_twice(tmp_path):
+    task, trained, answers = bowl(4.0, noise=0.1), [], []
+    for _ in range(2):
+        study = lrtune.Study(f"sqlite:///{tmp_path}/study.db", task)
+        given = {"evaluate": study.evaluate}
+        found = lrtune.search(task, steps=64, schedule="trapezoid", **given)
+        answers.append(lrtune.compare(task, found, schedules=["wsd"], **given).to_json())
+        trained.append(study.trained)
+    assert trained[0] > 6
+    assert trained[1] == 0
+    assert answers[0] == answers[1]
+
+
+def test_ones_own_training_loop_needs_no_task():
+    ranked = compare(World(EFFECTS), task=None)
+    assert row(ranked, "wsd")["runs"] == 3
+
+
+def test_losses_whose_steps_hide_what_differs_get_a_note():
+    bowls = (
+        Task(
+            Bowl(4.0).to(dtype),
+            [None],
+            objective=lambda m, _: m() + 1e6,
+            optimizer=SGD,
+            device="cpu",
+        )
+        for dtype in (torch.float32, torch.float64)
+    )
+    coarse, fine = (lrtune.compare(one, 0.2, schedules=["wsd"], steps=32, seeds=2) for one in bowls)
+    (note,) = [note for note in coarse.notes if "float64" in note]
+    assert note.startswith("near 1e+06 the losses have steps of 0.062, 3 % of their whole fall")
+    assert not [note for note in fine.notes if "float64" in note]

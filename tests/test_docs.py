@@ -27,7 +27,7 @@ COMMANDS = [
     for line in text.splitlines()
     if line.startswith("$ ")
 ]
-QUICK = {"search": ["--seeds", "1"], "range-test": ["--seeds", "1"], "compare": ["--seeds", "2"]}
+QUICK = {"search": ["--steps", "80"], "range-test": ["--steps", "24", "--seeds", "1"]}
 """Appended to the README's commands: what a test needs to know does not take full budgets."""
 
 
@@ -72,9 +72,8 @@ def test_the_commands_run(folder):
     for command in ours:
         line, _, into = command.partition(" > ")
         words = shlex.split(line)[1:]
-        few = "100" if "--budget" in words else "24"
-        steps = [] if words[0] in ("report", "schedules", "studies") else ["--steps", few]
-        result = CliRunner().invoke(app, [*words, *steps, *QUICK.get(words[0], [])])
+        fewer = ["--steps", "40"] if "--lr" in words else QUICK.get(words[0], [])
+        result = CliRunner().invoke(app, [*words, *fewer])
         assert result.exit_code == 0, (command, result.output)
         if into:
             Path(into).write_text(result.stdout)
@@ -123,8 +122,7 @@ def test_the_notebook_runs_with_small_budgets(folder):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code), "strip it"
     for cell in code:
-        for budget, small in {"STEPS = 400": "STEPS = 24", "SEEDS = 3": "SEEDS = 2"}.items():
-            cell.source = cell.source.replace(budget, small)
+        cell.source = cell.source.replace("STEPS = 400", "STEPS = 40")
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute(cwd=str(folder))
     assert (folder / "report.html").exists()
     assert [cell for cell in code if any("application/vnd.plotly" in str(o) for o in cell.outputs)]

@@ -141,70 +141,110 @@ def test_seeds_are_told_apart_without_colour():
 # --- the search
 
 
+def tried(rows):
+    """Runs as (stage, lr, seed, until, outcome, train, loss, test), each with a name of its own."""
+    names = ["stage", "lr", "seed", "until", "outcome", "train", "loss", "test"]
+    runs = pd.DataFrame(rows, columns=names)
+    runs.insert(0, "run", [f"run {number}" for number in range(len(rows))])
+    return runs.assign(schedule="trapezoid", steps=400, start=2.0, checkpoint="")
+
+
 def searched():
-    """Four rates, two seeds: 0.001 too low, 0.01 good, 0.1 high, 1 lost in one seed."""
+    """Short runs: one too low, one good, one high, one lost; and whole trainings, one lost."""
+    runs = tried(
+        [
+            ("coarse", 0.001, 0, 5, "PAUSED", 1.9, NAN, NAN),
+            ("coarse", 0.01, 0, 20, "PAUSED", 1.0, NAN, NAN),
+            ("coarse", 0.1, 0, 20, "PAUSED", 1.4, NAN, NAN),
+            ("coarse", 1.0, 0, 7, "DIVERGED", 1e6, NAN, NAN),
+            ("before", 1.0, 0, 1, "PAUSED", 2.0, 2.0, NAN),
+            ("horizons", 0.02, 0, 100, "FINISHED", 0.6, 0.7, NAN),
+            ("fine", 0.02, 0, 400, "FINISHED", 0.2, 0.4, 0.45),
+            ("fine", 0.02, 1, 400, "FINISHED", 0.2, 0.3, 0.35),
+            ("fine", 0.1, 2, 60, "NONFINITE", NAN, NAN, NAN),
+        ]
+    )
     frame = pd.DataFrame(
         {
-            "lr": [0.001, 0.01, 0.1, 1.0],
-            "stage": "coarse",
-            "verdict": ["too low", "good", "high", "diverged"],
-            "mean": [1.9, 0.2, 1.0, NAN],
-            "low": 0.0,
-            "high": 0.0,
-            "tied": [False, True, False, False],
-            "failed": [0, 0, 0, 1],
+            "lr": [0.001, 0.01, 0.02, 0.1, 1.0],
+            "verdict": ["too low", "good", "good", "diverged", "diverged"],
+            "loss": [1.9, 1.0, 0.35, NAN, NAN],
+            "failed": [0, 0, 0, 1, 1],
         }
     )
-    rows = [
-        (0.001, 0, "FINISHED", 1.8),
-        (0.001, 1, "FINISHED", 2.0),
-        (0.01, 0, "FINISHED", 0.1),
-        (0.01, 1, "FINISHED", 0.3),
-        (0.1, 0, "FINISHED", 1.0),
-        (0.1, 1, "FINISHED", 1.0),
-        (1.0, 0, "DIVERGED", NAN),
-        (1.0, 1, "FINISHED", 1e6),
-    ]
-    scores = pd.DataFrame(rows, columns=["lr", "seed", "outcome", "score"])
-    return frame, scores.assign(start=2.0, train=scores["score"], val=scores["score"])
+    return frame, runs
 
 
-def test_every_score_has_a_place_inside_above_or_failed():
-    frame, scores = searched()
-    points, shown = search.placed_scores(frame, scores)
-    assert points["place"].tolist() == [*["inside"] * 6, "failed", "above"]
-    assert points["verdict"].tolist()[-2:] == ["diverged", "diverged"]
-    assert shown.low < 0.1
-    assert 2.0 < shown.high < 4.0
+def test_every_run_is_drawn_with_the_losses_that_were_measured():
+    frame, runs = searched()
+    points = search.drawn_losses(frame, runs)
+    assert set(points["run"]) == set(runs.loc[runs["stage"] != "before", "run"])
+    short, whole = points[points["short"]], points[~points["short"]]
+    assert short["part"].tolist() == [search.SHORTER, search.SHORT, search.SHORT, search.SHORTER]
+    assert short["loss"].tolist()[:3] == [1.9, 1.0, 1.4]
+    assert whole["part"].value_counts().to_dict() == {
+        search.WHOLE: 3, search.STATED: 2, search.COMPRESSED: 1,
+    }  # fmt: skip
+    stated = whole.loc[whole["part"] == search.STATED, ["seed", "loss"]]
+    assert stated.to_numpy().tolist() == [[0, 0.45], [1, 0.35]]
+    assert search.best_training(points)["seed"].tolist() == [1]
 
 
-def test_what_lies_beyond_the_picture_is_marked_at_its_edge():
-    frame, scores = searched()
-    drawn = figures.rates_figure(frame, scores, 0.01, (0.01, 0.01))
-    named = {one.name: one for one in drawn.data}
-    assert named["failed run"].marker.symbol == "x"
-    assert "diverged" in named["failed run"].text[0]
-    assert "1e+06" in named["above the picture"].text[0]
+def test_a_present_setting_with_another_schedule_is_told_apart():
+    frame, runs = searched()
+    runs.loc[7, "stage"] = "current"
+    for schedule, part in {"trapezoid": search.WHOLE, "cosine": search.OTHER}.items():
+        runs.loc[7, "schedule"] = schedule
+        points = search.drawn_losses(frame, runs)
+        assert set(points.loc[points["run"] == "run 7", "part"]) - {search.STATED} == {part}
+        best = search.best_training(points)["seed"].tolist()
+        assert best == ([1] if part == search.WHOLE else [0]), "only the schedule that is searched"
+
+
+def test_short_runs_and_whole_trainings_have_panels_of_their_own():
+    drawn = figures.rates_figure(*searched(), 0.02, (0.015, 0.03))
+    titles = drawn.layout.xaxis.title.text, drawn.layout.xaxis2.title.text
+    assert titles == ("constant rate", "peak rate")
+    assert {shape.xref for shape in drawn.layout.shapes} == {"x2"}, "the answer is a peak"
+    assert [label.text for label in drawn.layout.annotations] == ["lr 0.02"]
+    best = next(one for one in drawn.data if one.name == "best training")
+    assert (best.x, best.y, best.xaxis) == ((0.02,), (0.3,), "x2")
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_a_search_of_one_kind_of_runs_has_one_panel(short):
+    frame, runs = searched()
+    drawn = figures.rates_figure(frame, runs[(runs["stage"] == "coarse") == short], 0.02, (0.01, 1))
+    assert "xaxis2" not in drawn.layout.to_plotly_json()
+    assert {shape.xref for shape in drawn.layout.shapes} == {"x"}
+
+
+def test_what_has_no_place_in_the_picture_is_marked_at_its_edge():
+    frame, runs = searched()
+    runs.loc[2, "train"] = 1e6
+    drawn = figures.rates_figure(frame, runs, 0.02, (0.01, 0.03))
+    failed = [one for one in drawn.data if one.name == "failed run"]
+    assert [(one.x, one.xaxis) for one in failed] == [((1.0,), "x"), ((0.1,), "x2")]
+    assert "nonfinite" in failed[1].text[0]
+    (above,) = (one for one in drawn.data if one.name == "above the picture")
+    assert "1e+06" in above.text[0]
     top = drawn.layout.yaxis.range[1]
-    assert all(0.9 * top < named[n].y[0] <= top for n in ("failed run", "above the picture"))
+    assert 2.0 < top < 3.0
+    assert all(0.9 * top < one.y[0] <= top for one in (failed[0], above))
 
 
-def test_what_was_given_up_is_no_failure():
-    frame, scores = searched()
-    scores.loc[:1, ["outcome", "score"]] = "RETIRED", NAN
-    points, _ = search.placed_scores(frame, scores)
-    assert points["place"].tolist()[:3] == ["retired", "retired", "inside"]
-    drawn = figures.rates_figure(frame, scores, 0.01, (0.01, 0.01))
-    named = {one.name: one for one in drawn.data}
-    assert list(named["stopped early"].x) == [0.001, 0.001]
-    assert list(named["failed run"].x) == [1.0]
+def test_a_legend_names_each_kind_of_symbol_once():
+    drawn = figures.rates_figure(*searched(), 0.02, (0.01, 0.03))
+    named = [one.name for one in drawn.data if one.name and one.showlegend]
+    assert len(named) == len(set(named))
+    assert {"too low", "good", "failed run", "best training"} <= set(named)
 
 
 def test_a_rate_without_a_verdict_is_drawn_all_the_same():
-    frame, scores = searched()
-    points, _ = search.placed_scores(frame[frame["lr"] < 1], scores)
-    assert points["verdict"].tolist()[-2:] == ["unknown", "unknown"]
-    assert len(points) == len(scores)
+    frame, runs = searched()
+    points = search.drawn_losses(frame[frame["lr"] < 0.1], runs)
+    assert set(points.loc[points["lr"] >= 0.1, "verdict"]) == {"unknown"}
+    drawable(figures.rates_figure(frame[frame["lr"] < 0.1], runs, 0.02, (0.01, 0.03)))
 
 
 def test_verdicts_differ_in_colour_symbol_and_dash():
@@ -233,20 +273,6 @@ def test_verdicts_stand_out_from_both_cards(style, card):
     assert contrast(brighter.get(style.colour, style.colour), card) >= 2.8
 
 
-def test_a_crowded_span_gets_a_panel_of_its_own():
-    frame, scores = searched()
-    assert search.close_up_span(frame, (0.01, 0.01)) is None
-    fine = pd.DataFrame(
-        [{**frame.iloc[1].to_dict(), "lr": lr} for lr in (0.008, 0.009, 0.011, 0.012)]
-    )
-    frame = pd.concat([frame, fine], ignore_index=True)
-    assert search.close_up_span(frame, (0.008, 0.012)) == (0.005, 0.0192)
-    drawn = figures.rates_figure(frame, scores, 0.008, (0.008, 0.012))
-    assert drawn.layout.xaxis2.range == pytest.approx(tuple(np.log10([0.005, 0.0192])))
-    assert all(shape.type in {"rect", "line"} for shape in drawn.layout.shapes)
-    assert len(drawn.layout.shapes) == 4  # the interval and the chosen rate, in both panels
-
-
 # --- whatever comes
 
 
@@ -268,37 +294,31 @@ def test_no_sweep_is_too_ugly(rows, said, ends, suggested):
     drawable(figures.sweep_figure(typed(frame), typed(answers), typed(stops), suggestion))
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    st.lists(
-        st.tuples(LR, st.sampled_from(["good", "high", "diverged", "?"]), ANY_LOSS), max_size=12
-    ),
-    st.lists(st.tuples(LR, st.integers(0, 2), ANY_LOSS, ANY_LOSS), max_size=12),
-    st.tuples(LR, LR, LR),
+STAGES = st.sampled_from(["coarse", "horizons", "fine", "current", "before", "?"])
+OUTCOMES = st.sampled_from(["FINISHED", "PAUSED", "DIVERGED", "?"])
+RATES = st.lists(st.tuples(LR, st.sampled_from(["good", "high", "diverged", "?"])), max_size=8)
+RUNS = st.lists(
+    st.tuples(STAGES, LR, st.integers(0, 2), st.integers(0, 9), OUTCOMES, *[ANY_LOSS] * 3),
+    max_size=9,
 )
-def test_no_search_is_too_ugly(rows, runs, chosen):
-    frame = pd.DataFrame(rows, columns=["lr", "verdict", "mean"]).drop_duplicates("lr")
-    scores = pd.DataFrame(runs, columns=["lr", "seed", "score", "start"])
-    scores = scores.assign(outcome="FINISHED", val=scores["score"], train=scores["score"])
-    drawable(figures.rates_figure(typed(frame), typed(scores), chosen[0], chosen[1:]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(RATES, RUNS, st.tuples(LR, LR, LR))
+def test_no_search_is_too_ugly(rates, runs, chosen):
+    frame = pd.DataFrame(rates, columns=["lr", "verdict"]).drop_duplicates("lr")
+    drawable(figures.rates_figure(typed(frame), typed(tried(runs)), chosen[0], chosen[1:]))
 
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.lists(st.tuples(LR, st.integers(0, 2), st.integers(0, 5), ANY_LOSS), max_size=20),
-    st.lists(
-        st.tuples(LR, st.sampled_from(["good", "high", "diverged", "?"]), ANY_LOSS), max_size=8
-    ),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5), ANY_LOSS), max_size=20), RATES, RUNS
 )
-def test_no_curve_is_too_ugly(rows, rates_):
-    curves = pd.DataFrame(rows, columns=["lr", "seed", "step", "loss"])
-    curves = curves.sort_values("step").drop_duplicates(["lr", "seed", "step"])
-    frame = (
-        pd.DataFrame(rates_, columns=["lr", "verdict", "mean"])
-        .drop_duplicates("lr")
-        .assign(failed=1)
-    )
-    drawable(figures.curves_figure(typed(curves), typed(frame)))
+def test_no_curve_is_too_ugly(rows, rates, runs):
+    curves = pd.DataFrame(rows, columns=["run", "step", "loss"]).sort_values("step")
+    curves["run"] = [f"run {number}" for number in curves["run"]]
+    frame = pd.DataFrame(rates, columns=["lr", "verdict"]).drop_duplicates("lr")
+    drawable(figures.curves_figure(typed(curves), typed(tried(runs)), typed(frame)))
 
 
 @settings(max_examples=30, deadline=None)
@@ -310,8 +330,8 @@ def test_no_trace_is_too_ugly(rows):
 
 def typed(frame):
     """The dtypes that results have, also when there are no rows."""
-    text = {"rule", "because", "verdict", "outcome", "run"}
-    whole = {"seed", "step"}
+    text = {"rule", "because", "verdict", "outcome", "run", "stage", "schedule", "checkpoint"}
+    whole = {"seed", "step", "steps", "until"}
     kinds = {c: "str" if c in text else "int64" if c in whole else "float64" for c in frame}
     return frame.astype(kinds)
 

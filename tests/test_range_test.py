@@ -8,11 +8,12 @@ import pytest
 import zoo
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from lrtune import Task, range_test
 from lrtune.analysis.curves import Outcome
 from lrtune.analysis.sweep_rules import RULES
-from lrtune.demo import digits
+from lrtune.demo import digits, images
 from lrtune.errors import ArgumentError
 from lrtune.results import Trace
 from lrtune.results.schema import ANSWERS, RUNS, STOPS, SWEEP, TRACE, VALIDATIONS, as_table
@@ -30,7 +31,7 @@ def replay(swept, untrained=None, calls=None):
     Runs end where `retire_failed` says so, as in a cohort.
     """
 
-    def evaluate(runs, steps, *, stage, validate=True):
+    def evaluate(runs, steps, *, stage, validate=None):
         if calls is not None:
             calls.append((runs, steps, stage, validate))
         frames, rows = [], []
@@ -104,7 +105,7 @@ def test_each_sweep_has_a_twin_that_never_learns():
         ("sweep/4", 4), ("sweep/5", 5), ("untrained/4", 4), ("untrained/5", 5),
     ]  # fmt: skip
     assert all(run.schedule(step / 10) == 0 for run in runs[2:] for step in range(10))
-    assert (steps, stage, validate) == (10, "range test", False)
+    assert (steps, stage, validate) == (10, "range test", 0)
 
 
 def test_the_twins_losses_are_those_of_the_untrained_model():
@@ -321,3 +322,24 @@ def test_a_number_out_of_range_is_refused_before_anything_trains(wrong):
     name, value = next(iter(wrong.items()))
     assert name in str(caught.value)
     assert repr(value) in str(caught.value) or f"{value:g}" in str(caught.value)
+
+
+# --- where zero is ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("constant", [-2.3026, 1e6])
+def test_no_constant_of_the_loss_moves_the_suggestion(constant):
+    """With a million the losses, in float32, have steps of 0.06."""
+    train, val = images()
+
+    def suggested(shift):
+        def objective(model, batch):
+            return nn.functional.cross_entropy(model(batch[0].flatten(1)), batch[1]) + shift
+
+        def make():
+            return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+        task = Task(make, train, val=val, objective=objective, device="cpu")
+        return range_test(task, steps=100).suggestion.lr
+
+    assert suggested(constant) == pytest.approx(suggested(0.0), rel=0.25)

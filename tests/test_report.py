@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reporting import SAMPLES, Reader, a_search
 
+from lrtune import search
 from lrtune.reporting import page, report
+from lrtune.reporting.search import search_section
 from lrtune.reporting.sections import format_cell, python_call, text_table, values_by_step
-from lrtune.results import KINDS, SearchResult, schema
+from lrtune.reporting.statements import PEAK
+from lrtune.results import KINDS, schema
+from lrtune.testing import bowl
 
 NAN = math.nan
 
@@ -156,28 +161,54 @@ def test_every_heading_belongs_to_a_column():
 def test_tables_have_headings_in_plain_words(whole):
     page = whole.read_text(encoding="utf-8")
     headings = {*re.findall('<th scope="col"[^>]*>([^<]*)</th>', page)}
-    assert {"learning rate", "tied with the best", "90 % interval from"} <= headings
+    assert {"learning rate", "difference to the recommended", "90 % interval from"} <= headings
     assert not headings & schema.HEADINGS.keys()
 
 
+def words(result, tmp_path):
+    """The text of a page about one result, without breaks."""
+    page = report(result, tmp_path / "r.html").read_text(encoding="utf-8")
+    return " ".join(" ".join(Reader(page).text).split())
+
+
 def test_a_search_is_reported_in_plain_words(tmp_path):
-    seen = Reader(
-        report(a_search("the best of 4"), tmp_path / "r.html").read_text(encoding="utf-8")
-    )
-    text = " ".join(" ".join(seen.text).split())
-    assert "Use a learning rate of 0.01" in text
+    text = words(a_search("the best of 4"), tmp_path)
+    assert "Use lr 0.02 with trapezoid" in text
+    assert PEAK in text
     assert "The best of 4." in text
     assert "0.01 to 0.1" in text
-    assert "400 steps" in text
-    assert "stable in 2 of 2 runs" in text
-    assert "lrtune.search(task, steps=400, coarse=(0.001, 0.01, 0.1, 1))" in text
+    assert "Stated loss 0.45 ± 0.05 on 90 of 180 samples" in text
+    assert "The best training: loss 0.45 (standard error 0.05) on 90 of 180 validation" in text
+    assert "Retrained, expect 0.475 (0.4 to 0.55)" in text
+    assert "3.50 of 4 full trainings" in text
+    call = "lrtune.search(task, schedule='trapezoid', steps=400, coarse=(0.001, 0.01, 0.1, 1))"
+    assert call in text
 
 
-def test_what_was_not_verified_is_not_recommended(tmp_path):
-    seen = Reader(report(a_search(verified=False), tmp_path / "r.html").read_text(encoding="utf-8"))
-    text = " ".join(seen.text)
-    assert "No learning rate stayed stable, not even 0.01" in text
-    assert "Use a learning rate" not in text
+def test_a_search_without_a_whole_training_says_so_and_states_no_loss(tmp_path):
+    text = words(a_search(whole=False), tmp_path)
+    assert "Use lr 0.02 with trapezoid" in text
+    assert "No rate was trained to its end" in text
+    assert "Stated loss" not in text
+    assert "The best training" not in text
+    assert "Whole trainings follow" not in text
+
+
+def test_what_other_tasks_tell_is_no_measurement_of_this_one(tmp_path):
+    text = words(a_search(), tmp_path)
+    assert re.search(r"It rests on \d+ to \d+ other tasks, and was not measured on yours", text)
+    long = words(replace(a_search(), steps=4000), tmp_path)
+    assert "It rests on only 2 other tasks" in long
+
+
+def test_every_rate_of_an_answer_has_its_schedule_beside_it(tmp_path):
+    for schedule in ("trapezoid", "cosine(floor=0.1)", "constant", "a function of mine"):
+        text = words(replace(a_search(), schedule=schedule), tmp_path)
+        told = re.findall(r"\b[Ll]r 0\.02\b(?! *=)(.{,40})", text)
+        assert len(told) >= 3
+        beside = (f" with {schedule}", " with trapezoid, seed 1")  # the latter of the best training
+        assert all(after.startswith(beside) for after in told), told
+        assert (PEAK in text) == (schedule != "constant")
 
 
 def test_a_range_test_and_a_trace_are_reported_in_plain_words(read):
@@ -186,20 +217,15 @@ def test_a_range_test_and_a_trace_are_reported_in_plain_words(read):
     assert "3 runs of 4 steps" in text
 
 
-def test_one_seed_is_no_ground_for_confidence(tmp_path):
-    found = a_search()
-    alone = SearchResult(
-        **{**vars(found), "scores": found.scores[found.scores["seed"] == 0].reset_index(drop=True)}
-    )
-    seen = report(alone, tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "A single seed does not show the influence of chance" in seen
-
-
 def test_a_call_holds_nothing_but_numbers():
     manifest = {"steps": "400", "seed": "__import__('os')", "fine": "0.8, 0.9", "coarse": "0.1; x"}
     assert python_call("search", manifest, ["steps", "seed"], ["coarse", "fine"]) == (
         "lrtune.search(task, steps=400, fine=(0.8, 0.9))"
     )
+    for text in ("a\nb", "'); os.abort() #", "x" * 201, "\u202e"):
+        assert python_call("search", {}, [], texts={"schedule": text}) == "lrtune.search(task)"
+    call = python_call("search", {}, [], texts={"schedule": "stable_decay(0.1, 'linear')"})
+    assert call == """lrtune.search(task, schedule="stable_decay(0.1, 'linear')")"""
 
 
 def test_cells_and_tables():
@@ -209,6 +235,12 @@ def test_cells_and_tables():
     table = text_table("t", pd.DataFrame({"a": ["x"], "b": [1.5], "c": [True]}))
     assert table.numeric == [False, True, False]
     assert table.rows == [["x", "1.5", "yes"]]
+    near, far = (
+        text_table("t", pd.DataFrame({"loss": [constant + 1 / 3, constant + 2.0, NAN]})).rows
+        for constant in (0.0, 1e6)
+    )
+    assert near == [["0.3333"], ["2"], ["nan"]]
+    assert far == [["1000000.33"], ["1000002"], ["nan"]]
     outcomes = text_table("t", pd.DataFrame({"lr": [0.1], "outcome": ["DIVERGED"]}))
     assert outcomes.columns == ["learning rate", "outcome"]
     assert outcomes.rows == [["0.1", "diverged"]]
@@ -268,3 +300,12 @@ def test_hostile_names_are_shown_as_they_are(tmp_path):
     seen = pages(HOSTILE[0], tmp_path)
     assert any(HOSTILE[0] in text for text in seen.text)
     assert not any("alert" in text for attrs, text in seen.scripts if "type" not in attrs)
+
+
+def test_tables_for_people_leave_out_the_run_that_changes_no_weight():
+    found = search(bowl(4.0), steps=60, rate_only=True)
+    assert "before" in set(found.runs["stage"])
+    tables = [table for chart in search_section(found).charts for table in chart.tables]
+    texts = [cell for table in tables for row in table.rows for cell in row]
+    assert any(text.startswith("short ") for text in texts)
+    assert not any(text.startswith("untrained") for text in texts)

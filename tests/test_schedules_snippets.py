@@ -104,9 +104,9 @@ def test_the_native_schedulers_that_are_not_used_do_misbehave_after_the_end(make
 
 def test_the_snippet_reads_like_this():
     assert snippet(warmup(0.1, step()), 0.05, 100) == (
-        "# warmup(share=0.1, then=step(every=0.3333333333333333, factor=0.1)) over 100 steps, "
-        "written by lrtune.\n"
-        "# Build the optimizer with lr=0.05: the rates that its groups have here are their peaks.\n"
+        "# warmup(share=0.1, then=step(every=0.3333333333333333, factor=0.1)) over 100\n"
+        "# steps, written by lrtune.\n"
+        "# Build the optimizer with lr=0.05: its groups have their peak rates here.\n"
         "# Call scheduler.step() after every optimizer.step().\n"
         "from torch.optim.lr_scheduler import LinearLR, SequentialLR, StepLR\n"
         "\n"

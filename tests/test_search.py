@@ -1,582 +1,527 @@
-"""search(): coarse, between, fine, verified; the strategy is tested without any training."""
+"""search(): laws that hold in worlds which train nothing, and on bowls whose answer is known."""
 
 import math
-import zlib
-from itertools import pairwise
+import re
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-import zoo
+import torch
 from hypothesis import strategies as st
+from torch import nn
 
-from lrtune import Run, Task, search, train
-from lrtune.analysis.rate_estimate import INTERVAL_FACTOR, UNDERTRAINED_SHIFT
-from lrtune.errors import ArgumentError, LrtuneError, SearchError
-from lrtune.results import Trace
-from lrtune.results.schema import CHECKS, CURVES, RATES, RUNS, SCORES, TRACE, VALIDATIONS, as_table
-from lrtune.testing import bowl
-from lrtune.tuning.rate_history import verdict
-from lrtune.tuning.search import COARSE, FINE, LIMITS
+import lrtune
+from lrtune import Run, SearchResult, Task, Trace, search
+from lrtune.errors import ArgumentError, SearchError
+from lrtune.results import read
+from lrtune.testing import Bowl, bowl
+from lrtune.tuning.planning import make_plan
+from lrtune.tuning.settings import sizes_of
 from tests.sampling import law
+from tests.worlds import Interrupted, World
 
-TASK = bowl()  # the fake evaluators below only need its description
-STEPS, HORIZON = 40, 10
-
-
-class Fake:
-    """An evaluator that trains nothing.
-
-    Args:
-        score: Rate to the loss that a run of it ends with; it starts with 2.
-        fails: (rate, seed, steps) to an outcome, or None.
-        noise: Standard deviation of what a run adds to its score; a seed adds ten times as much.
-        long: Rate to what the loss has risen by at the end of a run longer than the horizon.
-        val: Rate to its validation loss, if there are validation data.
-        early: Run to what its loss adds to that of the others at the rung.
-    """
-
-    def __init__(self, score, *, fails=None, noise=0.0, long=None, val=None, early=None):
-        self.score, self.noise, self.val, self.early = score, noise, val, early
-        self.fails, self.long = fails or (lambda *_: None), long or (lambda _: 0.0)
-        self.calls = []
-
-    def __call__(self, runs, steps, *, stage, validate=True, until=None):
-        steps = until or steps
-        if steps < HORIZON:
-            return self.at_the_rung(runs, steps)
-        self.calls.append((stage, [(run.lr, run.seed) for run in runs], steps, validate))
-        frames, rows, validations = [], [], []
-        for run in runs:
-            outcome = self.fails(run.lr, run.seed, steps)
-            losses = np.full(steps, self.end(run))
-            losses[HORIZON:] += np.linspace(0, self.long(run.lr), steps)[HORIZON:]
-            losses[0] = 2.0
-            if outcome:
-                losses = np.array([2.0, 9.0, 99.0, np.nan if outcome == "NONFINITE" else 999.0])
-            count = len(losses)
-            columns = {"run": run.name, "step": range(count), "lr": run.lr, "loss": losses}
-            frames.append(pd.DataFrame(columns | {"batch": 0}))
-            told = outcome or "FINISHED"
-            rows.append((run.name, run.lr, repr(run.schedule), run.seed, told, count))
-            if validate and self.val and not outcome:
-                validations.append((run.name, steps, self.val(run.lr)))
-        return Trace(
-            steps=steps,
-            frame=as_table(pd.concat(frames), TRACE),
-            runs=as_table(rows, RUNS),
-            validations=as_table(validations, VALIDATIONS),
-        )
-
-    def at_the_rung(self, runs, steps):
-        """Nothing can be told yet, unless `early` says so."""
-        seeds = {run.seed: np.random.default_rng(run.seed).normal(size=steps) for run in runs}
-        frames = [
-            pd.DataFrame(
-                {"run": run.name, "step": range(steps), "lr": run.lr, "batch": 0}
-                | {"loss": 2.0 + seeds[run.seed] + (self.early(run) if self.early else 0.0)}
-            )
-            for run in runs
-        ]
-        told = "PAUSED"
-        rows = [(r.name, r.lr, repr(r.schedule), r.seed, told, steps) for r in runs]
-        return Trace(
-            steps=STEPS,
-            frame=as_table(pd.concat(frames), TRACE),
-            runs=as_table(rows, RUNS),
-            validations=as_table([], VALIDATIONS),
-        )
-
-    def end(self, run):
-        random = np.random.default_rng(zlib.crc32(f"{run.lr:.6g} {run.seed}".encode()))
-        hard = np.random.default_rng(run.seed).normal() * 10 * self.noise
-        return self.score(run.lr) + hard + self.noise * random.normal()
-
-    def trained(self, stage=None):
-        """The rates of the short runs, in order, without verification."""
-        return [
-            rate
-            for told, runs, steps, _ in self.calls
-            for rate in dict.fromkeys(lr for lr, _ in runs)
-            if steps == HORIZON and stage in (None, told)
-        ]
+STEPS = 400
 
 
-def valley(best):
-    """A parabola in the logarithm of the rate, with 0.5 at its bottom."""
-    return lambda rate: 0.5 + 0.1 * math.log10(rate / best) ** 2
+def found_in(world: World, **options: object) -> SearchResult:
+    return search(steps=STEPS, evaluate=world, **options)
 
 
-def above(limit, outcome="DIVERGED"):
-    """Runs at rates above the limit fail."""
-    return lambda rate, _seed, _steps: outcome if rate > limit else None
+bests = st.floats(-9.0, 0.0).map(math.exp)
+worlds = st.builds(World, best=bests, noise=st.floats(0.0, 0.3), validates=st.booleans())
 
 
-def kept(best, level=0.5):
-    """The rate to keep: below the best of short runs, with `level` of an initial loss of 2 left."""
-    return pytest.approx(best * UNDERTRAINED_SHIFT ** (level / 2), rel=0.01)
+# --- what a search costs
 
 
-def found_by(fake, **options):
-    grid = {"steps": STEPS, "horizon": HORIZON, "budget": math.inf}
-    return search(TASK, **(grid | {"evaluate": fake} | options))
+@law(few=5, cases=100, world=worlds, budget=st.floats(0.5, 6.0))
+def test_no_more_is_spent_than_the_budget_holds(world, budget):
+    found = found_in(world, budget=budget)
+    assert world.updates <= budget * STEPS + 1
+    assert found.cost <= budget * (1 + 1e-6)
+    assert found.spending["spent"].sum() == pytest.approx(found.cost)
 
 
-# --- the stages -----------------------------------------------------------------------------------
+@law(few=5, cases=100, world=worlds)
+def test_every_run_goes_on_where_it_stopped(world):
+    found_in(world)
+    assert world.updates == sum(world.trained.values())
 
 
-def test_coarse_then_between_then_fine():
-    fake = Fake(valley(0.013))
-    found = found_by(fake)
-    assert fake.trained("coarse") == sorted(COARSE)
-    assert fake.trained("between") == [0.003162, 0.03162]
-    assert fake.trained("fine") == pytest.approx([0.01 * factor for factor in FINE if factor != 1])
-    assert [call[0] for call in fake.calls] == ["coarse", "between", "fine", "answer", "verify"]
-    assert found.lr == kept(0.013)
-    assert found.interval == pytest.approx(
-        (found.lr / INTERVAL_FACTOR, found.lr * INTERVAL_FACTOR), rel=0.01
-    )
-    rates = found.frame.groupby("stage")["lr"].agg(list)
-    assert rates["coarse"] == sorted(COARSE)
-    assert rates["fine"] == fake.trained("fine")
-    assert found.frame["lr"].tolist() == sorted(fake.trained())
-    assert found.verified
-    assert found.notes == ()
+def test_the_plan_is_what_a_search_then_does():
+    world = World()
+    found = found_in(world, min_gain=0.0)
+    planned = lrtune.plan(steps=STEPS)
+    whole = found.runs[found.runs["stage"] == "fine"]
+    assert len(whole) == planned["fine"].runs
+    assert (whole["until"] == STEPS).all()
+    assert found.cost <= planned.cost + 0.3  # what is left over lets the grid grow
 
 
-@pytest.mark.parametrize("best", [3e-4, 0.0021, 0.0033, 0.028, 0.031, 0.036, 0.07])
-def test_any_rate_of_a_decade_can_be_chosen(best):
-    """The fine grid alone reaches from 0.8 to 2 times the coarse rate."""
-    found = found_by(Fake(valley(best)))
-    assert found.lr == kept(best)
+def test_whole_trainings_have_a_seed_each():
+    whole = found_in(World()).runs.query("stage == 'fine'")
+    assert whole["seed"].tolist() == list(range(len(whole)))
 
 
-def test_the_best_of_a_fine_grid_has_neighbours_on_both_sides():
-    """The edge of the fine grid is no optimum, either."""
-    fake = Fake(valley(0.0253))
-    found = found_by(fake, fine=(0.9, 1.0))
-    assert found.lr == kept(0.0253)
-    assert any("fine rate" in note and "edge of the grid: added" in note for note in found.notes)
-    rates = sorted(fake.trained())
-    place = rates.index(found.lr)
-    assert rates[place + 1] / found.lr < 1.3
-    assert found.lr / rates[place - 1] < 1.3
+# --- what it answers
 
 
-@pytest.mark.parametrize(
-    ("best", "grown"),
-    [
-        (2.2, [1.0, 10.0]),
-        (0.2, [1.0]),
-        (0.4, [1.0, 10.0]),
-        (2e-5, [1e-5, 1e-6]),
-        (3e-7, [1e-5, 1e-6, 1e-7]),
-    ],
-)
-def test_the_coarse_grid_grows_until_the_best_is_inside(best, grown):
-    fake = Fake(valley(best))
-    found = found_by(fake)
-    assert fake.trained("coarse") == [*sorted(COARSE), *grown]
-    grows = [note for note in found.notes if "est coarse rate, " in note]
-    assert len(grows) >= len(grown)
-    assert found.interval[0] < best < found.interval[1]
-
-
-@pytest.mark.parametrize(("best", "limit"), [(1e-12, 1e-7), (1e6, 10.0), (1.0, 1.0), (1e-4, 1e-4)])
-def test_it_grows_up_to_the_limits_and_not_beyond(best, limit):
-    fake = Fake(valley(best))
-    limits = (min(limit, LIMITS[0] if limit > 0.1 else limit), max(limit, 0.1))
-    found = found_by(fake, limits=limits)
-    assert any("lies at a limit: widen `limits`" in note for note in found.notes)
-    rates = fake.trained()
-    assert min(rates) >= limits[0] * 0.999
-    assert max(rates) <= limits[1] * 1.001
-    assert limits[0] <= found.lr <= limits[1]
-    assert found.interval[0] <= limit <= 2 * found.interval[1]
-
-
-def test_one_coarse_rate_grows_both_ways():
-    for best in (3e-4, 0.2):
-        fake = Fake(valley(best))
-        assert found_by(fake, coarse=[0.01]).lr == kept(best)
-
-
-def test_the_grids_are_arguments():
-    fake = Fake(valley(0.02))
-    found_by(fake, coarse=[0.3, 0.03, 0.003], fine=[0.5, 1.0])
-    assert fake.trained("coarse") == [0.003, 0.03, 0.3]
-    assert fake.trained("fine")[:1] == [0.015]
-    assert found_by(Fake(valley(0.02)), fine=[]).lr
-
-
-def test_grids_that_nearly_coincide_are_trained_once():
-    fake = Fake(valley(0.02))
-    found_by(fake, coarse=[0.1, 0.01, 0.01 + 1e-9, 0.001], fine=[0.9, 1.0, 1.0001, 1.1, 1.1])
-    assert fake.trained("coarse") == [0.001, 0.01, 0.1]
+@law(few=5, cases=100, best=bests, curvature=st.floats(0.05, 0.5))
+def test_the_answer_lies_near_the_best_peak(best, curvature):
+    found = found_in(World(best=best, curvature=curvature))
+    assert best / 6 < found.lr < best * 6
+    assert found.interval[0] <= found.lr <= found.interval[1]
+    assert found.schedule == "trapezoid"
 
 
 @law(
     few=5,
-    cases=15,
-    best=st.floats(1e-6, 5),
-    noise=st.sampled_from([0.0, 0.02]),
-    seeds=st.integers(1, 4),
-    seed=st.integers(0, 99),
-    cliff=st.floats(1e-5, 10),
+    cases=100,
+    world=worlds,
+    scale=st.sampled_from([1e-6, 1.0, 1e6]),
+    shift=st.floats(-1e3, 1e3),
 )
-def test_nothing_is_trained_twice_and_every_seed_is_trained(best, noise, seeds, seed, cliff):
-    fake = Fake(valley(best), noise=noise, fails=above(cliff))
-    found = found_by(fake, seeds=seeds, seed=seed)
-    rates = sorted(fake.trained())
-    assert all(b / a > 1.001 for a, b in pairwise(rates))
-    for _stage, runs, _steps, _validate in fake.calls:
-        assert len(set(runs)) == len(runs)
-        assert {s for _, s in runs} == set(range(seed, seed + seeds))
-    assert found.lr in rates
-    assert found.interval[0] <= found.lr <= found.interval[1]
-    assert found.lr <= cliff
-    assert sorted(found.frame["lr"]) == rates
-    assert found.to_json()
+def test_units_of_the_loss_change_nothing(world, scale, shift):
+    first = found_in(world)
+    other = World(**{**vars(world), "calls": [], "trained": {}, "updates": 0})
+    other.scale, other.shift = scale, shift * scale
+    again = found_in(other)
+    assert again.lr == pytest.approx(first.lr, rel=1e-3)
+    assert again.interval == pytest.approx(first.interval, rel=1e-3)
+    assert again.runs["lr"].tolist() == pytest.approx(first.runs["lr"].tolist(), rel=1e-3)
 
 
-# --- giving up ------------------------------------------------------------------------------------
+@law(few=5, cases=100, world=worlds)
+def test_the_same_search_gives_the_same_answer(world):
+    first = found_in(world)
+    again = World(**{**vars(world), "calls": [], "trained": {}, "updates": 0})
+    assert found_in(again).to_json() == first.to_json()
 
 
-def behind(by):
-    """At the rung, a run is behind by so much, but for a little of its own."""
-    return lambda run: by(run.lr) + 1e-4 * math.sin(zlib.crc32(run.name.encode()))
-
-
-def test_a_higher_rate_that_is_behind_early_is_given_up():
-    fake = Fake(valley(0.013), early=behind(lambda rate: float(rate > 0.0145)))
-    found = found_by(fake)
-    assert max(fake.trained("fine")) == 0.014
-    late = found.frame.set_index("lr").loc[[0.03162, 0.1]]
-    assert late["mean"].isna().all()
-    assert late["failed"].eq(0).all()
-    assert late["verdict"].isin({"high", "diverged"}).all()
-    (note,) = [note for note in found.notes if "given up" in note]
-    assert note.startswith("given up after 2 steps, clearly behind the best: ")
-    assert "0.015, 0.016, 0.017, 0.018, 0.019, 0.02, 0.0316, 0.1" in note
-    assert found.lr < 0.013
-
-
-def test_a_lower_rate_may_catch_up_unless_it_is_much_lower():
-    fake = Fake(valley(0.05), early=behind(lambda rate: -math.log10(rate)))
-    found_by(fake, coarse=[0.1, 0.01], limits=(1e-4, 0.1))
-    assert fake.trained("coarse") == [0.1], "the other is lower by ten"
-    assert 0.08 in fake.trained("fine"), "though at the rung 0.1 was ahead"
-
-
-def test_what_one_seed_shows_early_is_no_reason_to_give_up():
-    fake = Fake(valley(0.013), early=behind(lambda rate: rate))
-    found = found_by(fake, seeds=1)
-    assert fake.trained("coarse") == sorted(COARSE)
-    assert not [note for note in found.notes if "given up" in note]
-
-
-def test_differences_within_the_noise_are_no_reason_to_give_up():
-    fake = Fake(valley(0.013))
-    found_by(fake)
-    assert fake.trained("coarse") == sorted(COARSE)
-
-
-@law(few=6, cases=25, salt=st.integers(0, 999), seeds=st.integers(1, 4))
-def test_whatever_is_given_up_the_leader_is_not(salt, seeds):
-    def early(run):
-        return np.random.default_rng([salt, int(run.lr * 1e7), run.seed]).normal()
-
-    found = found_by(Fake(valley(0.02), early=early), seeds=seeds)
-    best = found.frame["mean"].min()
-    assert found.frame.set_index("lr").loc[found.lr, "mean"] >= best
-    assert np.isfinite(best)
-
-
-def test_a_search_that_gives_up_finds_what_one_that_does_not_finds(monkeypatch):
-    """On the real thing, with a valley that is clear."""
-    found = search(bowl(curvature=4.0, noise=0.1), steps=200, budget=math.inf)
-    monkeypatch.setattr("lrtune.tuning.search.promising", lambda levels: set(levels.dropna().index))
-    patient = search(bowl(curvature=4.0, noise=0.1), steps=200, budget=math.inf)
-    assert found.interval[0] <= patient.interval[1]
-    assert patient.interval[0] <= found.interval[1]
-    assert len(found.curves) <= len(patient.curves)
-
-
-# --- the choice -----------------------------------------------------------------------------------
-
-
-def test_noise_on_a_fine_grid_does_not_move_the_answer_far():
-    """The luckiest of many near rates is not the answer: neighbours far enough apart are read."""
-    calm = found_by(Fake(valley(0.01))).lr
-    for noise in (0.005, 0.02):
-        lr = found_by(Fake(valley(0.01), noise=noise)).lr
-        assert calm / 2 < lr < calm * 2
-
-
-def test_the_less_was_learned_the_lower_is_the_answer():
-    """High rates lead early, and lose later."""
-    little, much = (
-        found_by(Fake(lambda rate, level=level: level + 0.01 * abs(math.log10(rate / 0.01)))).lr
-        for level in (1.8, 0.02)
-    )
-    assert little < much / 1.9
-    assert found_by(Fake(lambda rate: 0.001 * valley(0.01)(rate))).lr == kept(0.01, 0.0)
-
-
-def test_validation_counts_where_there_is_any():
-    found = found_by(Fake(valley(0.08), val=valley(0.013)))
-    assert found.lr == kept(math.sqrt(0.08 * 0.013), 0.52)
-    assert found.scores["val"].tolist() == found.scores["score"].tolist()
-    without = found_by(Fake(valley(0.08)))
-    assert without.lr == kept(0.08)
-    assert without.scores["val"].isna().all()
-    assert without.scores["train"].tolist() == without.scores["score"].tolist()
-
-
-# --- what fails -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("outcome", ["DIVERGED", "NONFINITE"])
-def test_rates_that_fail_are_out_and_called_diverged(outcome):
-    found = found_by(Fake(valley(5.0), fails=above(0.0145, outcome)))
-    assert 0.0145 / 4 < found.lr < 0.0145
-    frame = found.frame.set_index("lr")
-    assert (frame.loc[frame.index > 0.0145, "verdict"] == "diverged").all()
-    assert (frame.loc[frame.index > 0.0145, "failed"] == 3).all()
-    assert frame.loc[frame.index > 0.0145, "mean"].isna().all()
-
-
-def test_a_rate_that_fails_in_one_seed_is_out():
-    def fails(rate, seed, _steps):
-        return "DIVERGED" if rate > 0.012 and seed == 1 else None
-
-    found = found_by(Fake(valley(0.05), fails=fails))
-    assert 0.003 < found.lr < 0.012
-    assert found.frame.set_index("lr").loc[0.1, ["failed", "verdict"]].tolist() == [1, "diverged"]
-
-
-def test_when_every_rate_fails_it_says_what_to_do():
-    fake = Fake(valley(0.01), fails=lambda *_: "NONFINITE")
-    with pytest.raises(SearchError) as caught:
-        found_by(fake)
-    message = str(caught.value)
-    assert "no rate from 1e-07 to 0.1 trains for 10 steps" in message
-    assert "normalise the inputs" in message
-    assert "limits" in message
-    assert isinstance(caught.value, LrtuneError)
-    assert min(fake.trained()) == 1e-7
-
-
-def test_rates_that_all_fail_make_the_grid_grow_down_until_one_does_not():
-    found = found_by(Fake(valley(0.01), fails=above(3e-6)))
-    assert "every coarse rate failed: added 1e-05" in found.notes
-    assert 5e-7 < found.lr < 3e-6
-
-
-# --- the longer run -------------------------------------------------------------------------------
-
-
-def test_the_answer_is_trained_for_the_full_length_in_every_seed():
-    fake = Fake(valley(0.013))
-    found = found_by(fake, seeds=2, seed=5)
-    assert fake.calls[-1] == ("verify", [(found.lr, 5), (found.lr, 6)], STEPS, False)
-    assert found.checks[["lr", "seed", "outcome", "passed"]].to_numpy().tolist() == [
-        [found.lr, 5, "FINISHED", True], [found.lr, 6, "FINISHED", True],
-    ]  # fmt: skip
-    assert (found.steps, found.horizon) == (STEPS, HORIZON)
-
-
-def late(limit, outcome="DIVERGED"):
-    """Runs at rates above the limit fail, but only in the long run."""
-    return lambda rate, _seed, steps: outcome if rate > limit and steps > HORIZON else None
-
-
-@pytest.mark.parametrize("outcome", ["DIVERGED", "NONFINITE"])
-def test_a_rate_that_fails_only_in_the_long_run_is_stepped_down_from(outcome):
-    fake = Fake(valley(0.013), fails=late(0.004, outcome))
-    found = found_by(fake)
-    assert found.lr == pytest.approx(0.0106 / 4, rel=0.01)
-    assert found.verified
-    verified = [(runs[0][0], steps) for stage, runs, steps, _ in fake.calls if stage == "verify"]
-    assert verified == [(0.0106, STEPS), (0.0053, STEPS), (0.00265, STEPS)]
-    said = [note for note in found.notes if "lowered to" in note]
-    assert said == [
-        "0.0106 was unstable over 40 steps in 3 of 3 seeds, though not over 10: lowered to 0.0053",
-        "0.0053 was unstable over 40 steps in 3 of 3 seeds, though not over 10: lowered to 0.00265",
-    ]
-    assert found.checks["passed"].tolist() == [False] * 6 + [True] * 3
-    assert found.frame.set_index("lr").loc[0.013, "verdict"] == "high"
-
-
-def test_a_loss_that_rises_in_the_long_run_is_stepped_down_from():
-    """It did not diverge, but ended above where the short run ended."""
-    found = found_by(Fake(valley(0.013), long=lambda rate: 0.3 if rate > 0.01 else -0.1))
-    assert found.lr == 0.0053
-    assert (found.checks["outcome"] == "FINISHED").all()
-    assert found.checks["passed"].tolist() == [False] * 3 + [True] * 3
-
-
-def test_one_unstable_seed_is_enough():
-    def fails(rate, seed, steps):
-        return "DIVERGED" if rate > 0.01 and seed == 2 and steps > HORIZON else None
-
-    found = found_by(Fake(valley(0.013), fails=fails))
-    assert found.lr == 0.0053
-    assert "in 1 of 3 seeds" in found.notes[0]
-
-
-def test_it_steps_down_below_everything_that_was_trained():
-    fake = Fake(valley(0.013), fails=late(3e-6))
-    found = found_by(fake)
-    assert 1.5e-6 < found.lr <= 3e-6
-    assert found.verified
-    assert found.frame.set_index("lr").loc[found.lr, "verdict"] == "good"
-
-
-def test_at_the_limit_it_says_that_nothing_was_stable():
-    found = found_by(Fake(valley(0.013), fails=late(0.0)), limits=(1e-4, 1.0))
-    assert not found.verified
-    assert 1e-4 <= found.lr < 2e-4
-    assert not found.checks["passed"].any()
-    assert "Not stable over all 40 steps" in found.confidence
-
-
-# --- verdicts -------------------------------------------------------------------------------------
-
-
-def test_every_rate_gets_a_verdict():
-    """Worse than the start is diverged, though the run finished."""
-    score = {0.0001: 1.9, 0.001: 0.9, 0.003162: 0.7, 0.03162: 0.8, 0.1: 2.5, 1.0: 3.0}
-    found = found_by(Fake(lambda rate: score.get(rate, 0.5)))
-    low, high = found.interval
-    assert 0.001 < low < 0.008 < high < 0.03162
+def test_a_rate_that_fails_is_not_answered_and_has_its_verdict():
+    found = found_in(World(best=0.05, edge=0.08))
+    assert found.lr < 0.08
     verdicts = found.frame.set_index("lr")["verdict"]
-    assert verdicts[[0.0001, 0.001]].tolist() == ["too low"] * 2
-    assert verdicts[0.008] == "good"
-    assert verdicts[0.03162] == "high"
-    assert verdicts[0.1] == "diverged"
+    assert (verdicts[verdicts.index > 0.08] == "diverged").all()
+    assert set(verdicts) <= {"too low", "good", "high", "diverged"}
+
+
+def test_the_grid_grows_while_its_best_is_at_the_edge():
+    found = found_in(World(best=5e-6))
+    assert found.frame["lr"].min() < 1e-5
+    assert any("so 1e-05 was tried as well" in note for note in found.notes)
+
+
+def test_one_step_shows_nothing():
+    with pytest.raises(SearchError, match="nothing was learned within 1 step at any rate"):
+        search(bowl(4.0), steps=1, rate_only=True)
+
+
+def test_a_rate_that_is_given_leaves_nothing_to_find_before_whole_trainings():
+    with pytest.raises(ArgumentError, match="nothing is trained before them"):
+        found_in(World(), around=0.1, rate_only=True)
+    with pytest.raises(ArgumentError, match=r"Give budget=1 or more"):
+        found_in(World(), around=0.1, budget=0.9)
+
+
+@law(few=5, cases=100, low=st.floats(1e-5, 1e-3), width=st.floats(1.01, 300))
+def test_no_rate_leaves_the_limits(low, width):
+    limits = (low, low * width)
+    found = found_in(World(best=low * width), limits=limits, coarse=[low * width**0.5])
+    told = [*found.runs.query("stage != 'before'")["lr"], found.lr, *found.interval]
+    assert min(told) >= limits[0]
+    assert max(told) <= limits[1]
+
+
+def test_a_best_rate_at_a_limit_ends_the_interval_there_with_a_word():
+    found = found_in(World(best=3.0), limits=(1e-5, 0.1))
+    assert found.interval[1] <= 0.1
+    assert any("widen `limits`" in note for note in found.notes)
+
+
+def test_the_best_training_is_the_one_with_the_lowest_loss_on_what_selects():
+    found = found_in(World(noise=0.2))
+    whole = found.runs.query("stage == 'fine'")
+    best = whole.loc[whole["loss"].idxmin()]
+    assert (found.best.lr, found.best.seed) == (best["lr"], best["seed"])
+    assert found.best.loss == best["test"]
+    assert (found.best.samples, found.best.of) == (100, 200)
+
+
+def test_without_validation_data_the_training_loss_selects_and_nothing_is_stated():
+    found = found_in(World(validates=False, noise=0.2))
+    assert math.isnan(found.best.loss)
+    assert found.best.selected == found.runs.query("stage == 'fine'")["train"].min()
+
+
+def test_a_constant_rate_can_be_searched():
+    found = found_in(World(), schedule="constant")
+    assert found.schedule == "constant"
+    assert set(found.runs["schedule"]) - {"untrained()"} == {"constant"}
+
+
+def test_the_whole_grid_of_the_lecture_is_trained_when_asked_for():
+    found = found_in(World(), fine="grid")
+    whole = found.runs.query("stage == 'fine'")
+    assert len(whole) >= 13
+    factors = whole["lr"].iloc[:13].to_numpy() / whole["lr"].iloc[2]
+    assert factors == pytest.approx(np.arange(0.8, 2.05, 0.1), rel=0.01)
+
+
+def test_the_present_setting_is_the_first_whole_training():
+    world = World()
+    found = found_in(world, current=(0.01, "cosine"))
+    stages = [stage for stage, *_ in world.calls]
+    assert stages.index("current") < stages.index("fine")
+    row = found.runs.query("stage == 'current'").iloc[0]
+    assert (row["lr"], row["schedule"], row["until"]) == (0.01, "cosine", STEPS)
+    assert any("present setting" in note for note in found.notes)
+
+
+def test_a_known_rate_takes_the_place_of_the_coarse_grid():
+    world = World(best=0.02)
+    found = found_in(world, around=0.02)
+    assert "coarse" not in set(found.runs["stage"])
+    assert 0.005 < found.lr < 0.08
+
+
+def test_it_ends_with_the_first_answer_when_that_is_all_that_is_asked():
+    found = found_in(World(), rate_only=True)
+    assert found.best is None
+    assert found.stopped == "rate only"
+    assert set(found.runs["stage"]) == {"before", "coarse"}
+
+
+def test_it_ends_when_more_would_gain_little():
+    eager, patient = (found_in(World(), budget=12, min_gain=gain) for gain in (0.1, 0.0))
+    assert (eager.stopped, patient.stopped) == ("gain", "budget")
+    assert eager.cost < patient.cost
+
+
+# --- no answer where there is none
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_nothing_learned_is_no_answer(validates):
+    with pytest.raises(SearchError, match="nothing was learned"):
+        found_in(World(learns=False, validates=validates))
+
+
+def test_no_rate_trains():
+    with pytest.raises(SearchError, match="diverging"):
+        found_in(World(edge=0.0))
+
+
+def test_a_loss_too_small_for_any_rate_is_no_answer():
+    task = Task(
+        Bowl(4.0), [None], objective=lambda model, _: 1e-8 * model(), optimizer=torch.optim.SGD,
+        device="cpu",
+    )  # fmt: skip
+    with pytest.raises(SearchError, match="widen `limits`"):
+        search(task, steps=100, schedule="constant")
+
+
+def test_a_constant_schedule_has_a_rate_and_a_single_training_is_told_as_one():
+    found = found_in(World(), schedule="constant", budget=3.0, current=(0.02, "cosine"))
+    assert (found.runs["stage"] == "fine").sum() == 1
+    assert "1 whole training followed at the rate " in found.because
+    assert found.confidence.startswith("90 % interval of the best rate: ")
+    assert (
+        "1 whole training besides that of your present setting, which did not" in found.confidence
+    )
+    assert re.search("; the training at the peak [0-9.]+ ended at [0-9.]+: yours", found.notes[-1])
 
 
 @pytest.mark.parametrize(
-    ("rate", "lost", "expected"),
+    ("options", "why"),
     [
-        (0.001, False, "too low"),
-        (0.001, True, "too low"),
-        (0.01, False, "good"),
-        (0.02, True, "good"),
-        (0.03, False, "high"),
-        (0.03, True, "diverged"),
+        ({"rate_only": True}, "as only the rate was asked for"),
+        ({"time_limit": 1e-9}, "as the time limit left no room for one"),
+        ({"budget": 0.9}, "as the budget held none: give a larger one"),
     ],
 )
-def test_a_verdict_is_in_the_words_of_the_lecture(rate, lost, expected):
-    assert verdict(rate, [0.01, 0.02], lost=lost) == expected
+def test_without_a_whole_training_it_says_why(options, why):
+    assert (
+        f"No whole training was made to verify it, {why}."
+        in found_in(World(), **options).confidence
+    )
 
 
-# --- arguments and records ------------------------------------------------------------------------
+def test_an_answer_that_was_not_trained_itself_says_so():
+    found = found_in(World(noise=0.2))
+    whole = found.runs.query("stage == 'fine'")["lr"]
+    trained = any(abs(lr / found.lr - 1) < 0.02 for lr in whole)
+    assert ("itself was not trained" in found.confidence) == (not trained)
+    grid = found_in(World(), fine=[1.0], budget=2)
+    assert f"The peak {grid.lr:.3g} itself was not trained" not in grid.confidence
+
+
+@law(few=10, cases=100, factor=st.floats(0.1, 5.0))
+def test_a_best_training_at_the_edge_of_several_peaks_is_told(factor):
+    world = World(best=0.01, noise=0.1)
+    found = found_in(world, around=0.01 * factor, budget=5, min_gain=0)
+    whole = found.runs.query("stage == 'fine' and outcome == 'FINISHED'")
+    best = whole.loc[whole["loss"].fillna(whole["train"]).idxmin(), "lr"]
+    said = [note for note in found.notes if "peak that was tried" in note]
+    edges = {"lowest": whole["lr"].min(), "highest": whole["lr"].max()}
+    at = [edge for edge, rate in edges.items() if rate == best and whole["lr"].nunique() > 2]
+    assert len(said) == len(at)
+    assert all(f"had the {edge} peak that was tried" in said[0] for edge in at)
+
+
+@pytest.mark.parametrize(("lr", "word"), [(0.03, "best"), (1e-5, "worst")])
+def test_the_present_setting_is_held_against_the_whole_trainings(lr, word):
+    found = found_in(World(curvature=0.3, best=0.03), current=(lr, "cosine"), around=0.3)
+    assert found.notes[-1].endswith(f"yours is the {word}")
+    assert "on the validation data that choose" in found.notes[-1]
+
+
+@law(few=5, cases=50, high=st.floats(0.1, 1.0))
+def test_no_answer_leaves_the_limits_by_rounding(high):
+    found = found_in(World(best=3.0), limits=(1e-4, high))
+    assert max(found.lr, *found.interval, *found.good_range) <= high
+
+
+# --- a schedule of the user's own
+
+
+def cosine(progress: float) -> float:
+    """A function of the user's own; it has the name of a schedule that lrtune knows."""
+    return (1 - progress) ** 3
+
+
+@pytest.mark.parametrize("mine", [cosine, lambda progress: (1 - progress) ** 3])
+def test_a_function_of_the_users_own_is_handed_out_where_it_is_at_hand(mine):
+    found = found_in(World(), schedule=mine)
+    names = {"optimizer": torch.optim.SGD([torch.zeros(1)], lr=found.lr)}
+    exec(found.snippet(), names)  # noqa: S102 - as a script that it was pasted into
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=found.lr)
+    both = (names["optimizer"], names["scheduler"]), (optimizer, found.scheduler(optimizer))
+    for step in range(5):
+        for one, scheduler in both:
+            assert one.param_groups[0]["lr"] == pytest.approx(found.lr * mine(step / STEPS))
+            one.step()
+            scheduler.step()
+
+
+def test_a_file_does_not_hold_a_function_of_the_users_own_and_says_what_to_do():
+    (found,) = read(found_in(World(), schedule=lambda progress: 1 - progress).to_json())
+    for use in (found.snippet, lambda: found.scheduler(torch.optim.SGD([torch.zeros(1)], lr=1.0))):
+        with pytest.raises(ArgumentError, match=r"'<lambda>' is a function of your own.*LambdaLR"):
+            use()
+    assert "cosine" in found.snippet("cosine"), "another schedule can be had"
+
+
+def test_a_schedule_that_reacts_to_the_loss_has_no_code():
+    found = search(bowl(4.0), steps=60, schedule="reduce-on-plateau")
+    for one in (found, *read(found.to_json())):
+        with pytest.raises(ArgumentError, match="reacts to the loss"):
+            one.snippet()
+
+
+def test_what_was_kept_is_printed_in_a_line():
+    found = found_in(World(noise=0.1))
+    for one in (found.best, found.retrained):
+        assert re.fullmatch(r"[ -~]{30,100}", str(one))
+        assert not re.search(r"\d\.\d{6}", str(one)), "rounded"
+    assert "np." not in repr(search(bowl(4.0), steps=60).retrained)
+
+
+# --- interruptions
+
+
+def test_an_interrupted_search_that_has_learned_nothing_passes_the_interrupt_on():
+    whole = World(learns=False)
+    with pytest.raises(SearchError, match="nothing was learned"):
+        found_in(whole)
+    for at in range(len(whole.calls)):
+        with pytest.raises(KeyboardInterrupt):
+            search(steps=STEPS, evaluate=Interrupted(World(learns=False), at))
+
+
+@law(few=5, cases=100, at=st.integers(0, 30), noise=st.floats(0.0, 0.3))
+def test_an_interrupted_search_gives_what_it_has_or_passes_the_interrupt_on(at, noise):
+    whole = found_in(World(noise=noise))
+    interrupted = Interrupted(World(noise=noise), at)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            found = search(steps=STEPS, evaluate=interrupted)
+        except KeyboardInterrupt:
+            assert not caught
+            return
+    if interrupted.calls <= at:
+        assert found.to_json() == whole.to_json()
+    else:
+        assert found.stopped == "interrupted"
+        assert len(caught) == 1
+        assert set(found.runs["run"]) <= set(whole.runs["run"])
+
+
+def test_an_interrupt_passes_through_where_the_first_answer_had_learned_nothing():
+    """What was trained so far is no evidence that nothing can be learned, nor is it an answer."""
+    whole = World(learns=False)
+    with pytest.raises(SearchError, match="nothing was learned"):
+        found_in(whole)
+    first = [stage for stage, *_ in whole.calls].index("fine")  # the first answer stands by then
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(KeyboardInterrupt) as caught:
+            found_in(Interrupted(World(learns=False), first))
+    assert isinstance(caught.value.__cause__, SearchError)
+
+
+def test_a_time_limit_begins_nothing_that_would_not_finish():
+    found = found_in(World(), time_limit=1e-9)
+    assert found.stopped == "time"
+    assert found.best is None
+
+
+# --- what is refused
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("options", "words"),
     [
-        ({"steps": 0}, "steps must be a whole number >= 1, got 0"),
-        ({"steps": 2.5}, "got 2.5"),
-        ({"seeds": 0}, "seeds must be a whole number >= 1, got 0"),
-        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
-        ({"horizon": 0}, "horizon must be a whole number >= 1, got 0"),
-        ({"horizon": 99}, "horizon=99 is longer than steps=40"),
-        ({"coarse": ()}, "the coarse grid is empty"),
-        ({"coarse": (0.1, -1.0)}, "a coarse rate must be a finite number > 0, got -1.0"),
-        ({"coarse": (0.1, math.nan)}, "a coarse rate must be a finite number > 0, got nan"),
-        ({"coarse": (0.1, 20.0)}, "leaves the limits 1e-07 ... 10"),
-        ({"fine": (0.0, 1.0)}, "a fine factor must be a finite number > 0, got 0.0"),
-        ({"limits": (1.0, 1e-3)}, "leaves the limits 1 ... 0.001"),
-        ({"limits": (-1.0, 1.0)}, "a limit must be a finite number > 0, got -1.0"),
+        ({"steps": 0}, "steps"),
+        ({"budget": 0.01}, "Give budget=0.15 or more"),
+        ({"coarse": []}, "empty"),
+        ({"coarse": [100.0]}, "limits"),
+        ({"fine": "all"}, "grid"),
+        ({"fine": [-1.0]}, "fine factor"),
+        ({"current": (50.0, "cosine")}, "outside the limits"),
+        ({"around": 0.0}, "around"),
+        ({"schedule": "cosinus"}, "cosinus"),
+        ({"min_gain": -1.0}, "min_gain"),
+        ({"seed": -1}, "seed"),
+        ({"current": 0.05}, r"current=0.05; expected your present setting, \(lr, schedule\)"),
+        ({"current": (0.05, "cosine", 3)}, "current="),
+        ({"current": ("0.05", "cosine")}, "the current rate must be a finite number"),
+        ({"time_limit": "20m"}, "time_limit must be a finite number > 0, got '20m'"),
+        ({"time_limit": 0}, "time_limit must be a finite number > 0, got 0"),
+        ({"budget": "4"}, "budget must be a finite number > 0, got '4'"),
+        ({"budget": True}, "budget must be a finite number > 0, got True"),
+        ({"min_gain": "0.1"}, "min_gain='0.1'; expected a number"),
+        ({"limits": 0.1}, "limits=0.1; expected the lowest and the highest rate"),
+        ({"limits": (1e-7, 1.0, 10.0)}, "limits="),
+        ({"coarse": 0.1}, "coarse=0.1; expected rates such as"),
+        ({"coarse": "0.1"}, "coarse='0.1'; expected rates such as"),
+        ({"fine": 0.5}, "fine=0.5; expected factors such as"),
+        ({"progress": 3}, "progress=3; expected a function that takes an Event"),
+        ({"evaluate": 3}, "evaluate=3; expected a function that trains runs"),
     ],
 )
-def test_a_wrong_argument_is_refused_before_anything_trains(wrong, told):
-    fake = Fake(valley(0.01))
-    with pytest.raises(ArgumentError) as caught:
-        found_by(fake, **wrong)
-    assert told in str(caught.value)
-    assert not fake.calls
+def test_numbers_out_of_range_are_refused_before_anything_trains(options, words):
+    world = World()
+    with pytest.raises(ArgumentError, match=words):
+        search(**{"steps": STEPS, "evaluate": world} | options)
+    assert not world.calls
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 400])
-def test_the_short_runs_last_a_quarter_when_nothing_is_said(steps):
-    found = search(TASK, steps=steps, budget=math.inf, evaluate=Fake(valley(0.01)))
-    assert found.horizon == max(1, round(steps / 4))
-
-
-def test_the_tables_have_their_columns():
-    found = found_by(Fake(valley(0.01), fails=above(1.0), noise=0.01))
-    for columns, frame in (
-        (RATES, found.frame),
-        (SCORES, found.scores),
-        (CURVES, found.curves),
-        (CHECKS, found.checks),
-    ):
-        assert {name: str(kind) for name, kind in frame.dtypes.items()} == columns
-    assert len(found.scores) == 3 * len(found.frame)
-    assert len(found.curves) == HORIZON * len(found.scores)
-    assert found.manifest["coarse"] == "0.0001, 0.001, 0.01, 0.1"
-
-
-@law(
-    few=6,
-    cases=12,
-    salt=st.integers(0, 10**6),
-    seeds=st.integers(1, 2),
-    share=st.sampled_from([0, 0.1, 0.5, 0.9]),
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (
+            lambda runs, steps: {run.name: [1.0] for run in runs},
+            "returned {'untrained/0'.*Trace.of",
+        ),
+        (lambda runs, steps: None, "returned None; expected an lrtune.Trace"),
+        (
+            lambda runs, steps: Trace.of([Run("a", 0.1)], steps, {"a": [1.0] * steps}),
+            "without the runs untrained/0; expected every run",
+        ),
+    ],
 )
-def test_whatever_the_scores_it_comes_to_an_end(salt, seeds, share):
-    """Scores that have nothing to do with the rate; a share of the runs fails."""
+def test_an_evaluator_that_returns_something_else_is_told_what_was_expected(made, words):
+    with pytest.raises(ArgumentError, match=words):
+        search(steps=STEPS, evaluate=lambda runs, steps, **_: made(runs, steps))
 
-    def chance(*what):
-        told = " ".join(f"{one:.6g}" for one in (*what, salt))
-        return np.random.default_rng(zlib.crc32(told.encode())).random()
 
-    def fails(rate, seed, steps):
-        """What fails in the short run does so in the long run, too."""
-        lost = chance(rate, seed) < share or (steps > HORIZON and chance(rate, seed, 1) < share)
-        return "DIVERGED" if lost else None
+def test_a_plan_refuses_what_the_search_would_refuse():
+    for wrong in ({"coarse": 0.1}, {"fine": 0.5}, {"budget": "4"}, {"fine": "all"}):
+        with pytest.raises(ArgumentError):
+            lrtune.plan(steps=STEPS, **wrong)
 
-    fake = Fake(chance, fails=fails)
-    grids = {"coarse": (0.1, 0.01), "fine": (0.8, 1.0, 1.25), "limits": (1e-3, 1.0)}
+
+def test_a_budget_is_a_float():
+    assert isinstance(found_in(World(), budget=2).budget, float)
+
+
+def test_a_search_needs_a_task_or_an_evaluator():
+    with pytest.raises(ArgumentError, match="neither a task nor evaluate"):
+        search(steps=10)
+
+
+# --- real training
+
+
+@law(few=5, cases=100, curvature=st.floats(-2.0, 2.0).map(lambda power: 10**power))
+def test_a_constant_rate_is_stable_and_not_too_low_on_a_bowl(curvature):
+    found = search(bowl(curvature), steps=100, schedule="constant", limits=(1e-5, 100.0))
+    edge = 2 / curvature
+    assert edge / 40 < found.lr < edge
+
+
+@pytest.mark.parametrize("shift", [-2.0, 1e6])
+def test_a_shifted_objective_gets_the_same_answer(shift):
+    def answer(added: float) -> SearchResult:
+        task = Task(
+            Bowl(4.0), [None], objective=lambda model, _: model() + added,
+            optimizer=torch.optim.SGD, device="cpu",
+        )  # fmt: skip
+        return search(task, steps=100, schedule="constant")
+
+    assert answer(shift).lr == answer(0.0).lr
+    assert answer(shift).interval == answer(0.0).interval
+
+
+def test_an_optimizer_that_sets_its_own_rate_keeps_lr_1():
+    class Adapting(torch.optim.SGD):
+        def __init__(self, params, lr):
+            super().__init__(params, lr=lr)
+            for group in self.param_groups:
+                group["d"] = 1e-6
+
+    inputs = torch.randn(64, 3)
+    data = inputs, inputs @ torch.randn(3, 1)
+    task = Task(nn.Linear(3, 1), data, loss=nn.MSELoss(), optimizer=Adapting, device="cpu")
+    found = search(task, steps=60)
+    assert (found.lr, found.interval) == (1.0, (1.0, 1.0))
+    assert any("sets its own rate" in note for note in found.notes)
+
+
+def test_a_result_is_the_same_after_json():
+    found = found_in(World(noise=0.1))
+    (again,) = read(found.to_json())
+    assert again.to_json() == found.to_json()
+    pd.testing.assert_frame_equal(again.runs, found.runs)
+
+
+# --- the plan
+
+
+@law(few=5, cases=100, steps=st.integers(1, 10**6), budget=st.floats(0.02, 20.0))
+def test_a_plan_stays_within_its_budget_or_says_how_much_it_needs(steps, budget):
+    sizes = sizes_of(None, steps)
     try:
-        found = found_by(fake, seeds=seeds, **grids)
-    except SearchError:
-        assert share > 0
+        planned = make_plan(sizes, budget)
+    except ArgumentError as error:
+        needed = float(str(error).partition("Give budget=")[2].split()[0])
+        assert needed > budget
+        make_plan(sizes, needed)
         return
-    assert 0.9e-3 < found.lr < 1.1
-    assert found.frame["verdict"].isin(["too low", "good", "high", "diverged"]).all()
-    assert found.verified == bool(found.checks["passed"].iloc[-seeds:].all())
-    assert not found.verified or found.frame.set_index("lr").loc[found.lr, "verdict"] == "good"
+    assert planned.cost <= budget * (1 + 1e-6)
+    assert 1 <= planned.short <= planned.long <= steps
 
 
-# --- on the real thing ----------------------------------------------------------------------------
-
-
-def real(seed):
-    brought = Task(zoo.MODELS["dropout"], zoo.DATA["loader"](), val=zoo.vectors())
-    grids = {"coarse": (0.1, 0.01), "fine": (0.8, 1.0, 1.5)}
-    return search(brought, steps=16, seeds=2, seed=seed, budget=math.inf, **grids)
-
-
-def test_the_same_seed_gives_the_same_answer():
-    assert real(0).to_json() == real(0).to_json() != real(1).to_json()
-
-
-def test_its_short_runs_are_those_that_train_gives():
-    brought = Task(zoo.MODELS["dropout"], zoo.vectors(), batch_size=8)
-    found = search(brought, steps=16, seeds=2, coarse=(0.1, 0.01), fine=(1.0,), budget=math.inf)
-    trace = train(brought, [Run("a", 0.01, seed=1)], found.horizon)
-    ours = found.curves[(found.curves["lr"] == 0.01) & (found.curves["seed"] == 1)]
-    assert ours["loss"].tolist() == trace.frame["loss"].tolist()
-
-
-def test_progress_is_told():
-    told = []
-    search(bowl(4.0), steps=12, seeds=1, budget=math.inf, progress=lambda *one: told.append(one))
-    assert list(dict.fromkeys(stage for stage, _, _ in told))[:3] == ["coarse", "between", "fine"]
-    assert told[-1][0] == "verify"
-    assert all(done <= total for _, done, total in told)
+def test_plans_of_some_lengths():
+    rows = {
+        steps: [(one.name, one.runs, one.steps) for one in lrtune.plan(steps=steps).stages]
+        for steps in (200, 500, 4690)
+    }
+    assert rows == {
+        200: [("coarse", 9, 50), ("fine", 3, 200)],
+        500: [("coarse", 9, 60), ("fine", 3, 500)],
+        4690: [("coarse", 9, 60), ("horizons", 3, 1105), ("fine", 3, 4690)],
+    }

@@ -119,8 +119,8 @@ def test_what_the_user_draws_from_a_loader_meanwhile_does_not_matter(name):
 # --- size -----------------------------------------------------------------------------------------
 
 
-def sizes(source, batch_size=None, *, whole=False, batches=None):
-    data = as_data(source, batch_size, what="train", whole=whole)
+def sizes(source, batch_size=None, *, batches=None):
+    data = as_data(source, batch_size, what="train")
     with preserve_random_state():
         epoch = data.epoch(0, 0) if batches is None else islice(data.batches(0), batches)
         return [count_examples(batch) for batch in epoch]
@@ -128,19 +128,11 @@ def sizes(source, batch_size=None, *, whole=False, batches=None):
 
 @settings(max_examples=50)
 @given(rows=st.integers(1, 40), size=st.integers(1, 20))
-def test_a_short_last_batch_is_dropped_in_training_and_kept_in_validation(rows, size):
+def test_a_short_last_batch_is_dropped_unless_it_is_the_only_one(rows, size):
     tensors = torch.arange(rows), torch.arange(rows)
     for source in (tensors, TensorDataset(*tensors)):
         full, rest = divmod(rows, size)
         assert sizes(source, size) == ([size] * full or [rest])
-        assert sizes(source, size, whole=True) == [size] * full + [rest] * (rest > 0)
-
-
-def test_validation_data_come_in_their_order():
-    tensors = torch.arange(10), torch.arange(10)
-    for source in (tensors, TensorDataset(*tensors)):
-        data = as_data(source, 4, what="val", whole=True)
-        assert [row for batch in data.epoch(5, 7) for row in batch[0].tolist()] == list(range(10))
 
 
 def test_batches_of_64_are_made_when_nothing_is_said():

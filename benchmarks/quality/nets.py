@@ -39,9 +39,9 @@ class Block(nn.Module):
 class ResNet(nn.Sequential):
     """A stem, three blocks, and one linear layer."""
 
-    def __init__(self, channels: int, width: int, classes: int) -> None:
+    def __init__(self, channels: int, width: int, classes: int, *, stride: int = 1) -> None:
         super().__init__(
-            nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
             Block(width, width, 1), Block(width, 2 * width, 2), Block(2 * width, 2 * width, 2),
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, classes),
         )  # fmt: skip

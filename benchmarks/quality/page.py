@@ -2,28 +2,24 @@
 
 import math
 import textwrap
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.quality import gather, horizons
+from benchmarks.quality import gather, horizons, retrained, searched, statements, verdicts
 from benchmarks.quality.answers import ANSWERS
 from benchmarks.quality.picture import draw
 from benchmarks.quality.practice import PRACTICE
-from benchmarks.quality.ranked import WAYS
 from benchmarks.quality.regret import FAILURE, LEVEL, geometric, markdown, per_task, summary
-from benchmarks.quality.searches import THRIFTY
-from benchmarks.quality.shapes import FACTORS, REPEATS, compared
 from benchmarks.quality.store import FOLDER
-from benchmarks.quality.tasks import TASKS, Spec
+from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.training import FEWER, RUNS, SEEDS
-
-NEAR = 1.05
-"""A rate with a lower regret is as good as the best."""
+from lrtune.errors import quantity
 
 FORMATS = {
     "geometric mean": "{:.2f}", "worst": "{:.3g}", "failures": "{:.0%}", "trainings": "{:.1f}",
-    "CPU s": "{:.1f}", "won": "{:.0f}", "lost": "{:.0f}", "tasks": "{:.0f}",
+    "CPU s": "{:.1f}", "won": "{:.0f}", "lost": "{:.0f}", "tasks": "{:.0f}", "rivals": "{:.0f}",
     "rate / constant's": "{:.1f}", "best on": "{:.0f}", "tau": "{:.2f}", "chosen, regret": "{:.2f}",
     "at its own rate": "{:.2f}", "T": "{:.0f}", "batch": "{:.0f}", "rate": "{:.2g}",
     "loss": "{:.3g}", "guessing": "{:.3g}", "level": "{:.0f}",
@@ -45,8 +41,8 @@ def _tasks() -> str:
     return markdown(pd.DataFrame.from_dict(rows, orient="index"), FORMATS, "task")
 
 
-def _summary(regrets: pd.DataFrame) -> str:
-    table = summary(regrets, THRIFTY)
+def _summary(regrets: pd.DataFrame, reference: str) -> str:
+    table = summary(regrets, reference)
     table.insert(1, "answers", regrets.groupby("method").size())
     table = table.rename(columns={"mean": "geometric mean", "seconds": "CPU s"})
     return markdown(table, FORMATS, "method")
@@ -87,32 +83,6 @@ def _schedules(table: pd.DataFrame, fair: pd.DataFrame) -> str:
     return markdown(rows, FORMATS, "schedule")
 
 
-def _shapes() -> str:
-    table = compared(list(PRACTICE.values())).sort_values("mean")
-    cells: dict[str, dict[str, str]] = {}
-    for (name, factor), row in table.iterrows():
-        told = f"{row['mean']:.2f} ({row['worst']:.2g}, {row['above']:.0%})"
-        cells.setdefault(name, {})[f"peak {factor:g}"] = told
-    columns = [f"peak {factor:g}" for factor in FACTORS]
-    return markdown(pd.DataFrame.from_dict(cells, "index", columns=columns), {}, "schedule")
-
-
-def _worth() -> str:
-    kinds: dict[str, list[Spec]] = {"open": [], "practice": list(PRACTICE.values()), "held out": []}
-    for spec in TASKS.values():
-        kinds["held out" if spec.held_out else "open"].append(spec)
-    kinds["open and practice"] = kinds["open"] + kinds["practice"]
-    columns = {}
-    for kind, specs in kinds.items():
-        table = gather.worth(specs)
-        title = f"{kind}, {table['tasks'].max():.0f} tasks" if len(table) else kind
-        columns[title] = table.apply(lambda row: f"{row['mean']:.2f} ({row['worst']:.3g})", axis=1)
-        order = table["mean"].sort_values().index
-    rows = pd.DataFrame(columns)
-    named = [way for way in WAYS if way in rows.index]
-    return markdown(rows.loc[[*named, *(way for way in order if way not in named)]], {}, "trained")
-
-
 def _horizons(table: pd.DataFrame) -> str:
     rows = {}
     for (way, share), some in table.groupby(["way", "share"]):
@@ -126,31 +96,92 @@ def _horizons(table: pd.DataFrame) -> str:
     return markdown(pd.DataFrame.from_dict(rows, orient="index"), FORMATS, "horizon")
 
 
+GROUPS = {
+    "open": {name: spec for name, spec in TASKS.items() if not spec.held_out},
+    "practice": PRACTICE,
+    "held out": {name: spec for name, spec in TASKS.items() if spec.held_out},
+}
+
+
+def _kept() -> str:
+    """The training that a search hands out, over the best constant rate; and what it cost."""
+    rows = {}
+    for method in (searched.OURS, searched.CONSTANT):
+        for group, specs in GROUPS.items():
+            table = verdicts.kept(specs.values(), method)
+            if len(table):
+                rows[f"{method}, {group}"] = {
+                    "tasks": len(table), "geometric mean": geometric(table["ratio"]),
+                    "worst": table["worst"].max(), "trainings": table["cost"].mean(),
+                    "at most": f"{table['cost'].max():.2f}",
+                }  # fmt: skip
+    return markdown(pd.DataFrame.from_dict(rows, orient="index"), FORMATS, "search")
+
+
 def _calibration() -> str:
     """How often an interval holds the best rate, or one that is as good."""
-    answers = ANSWERS.read().dropna(subset=["low", "high"])
     rows = {}
-    for (method, held_out), some in answers.assign(
-        held_out=answers["task"].map({name: spec.held_out for name, spec in TASKS.items()})
-    ).groupby(["method", "held_out"]):
-        held = []
-        for row in some.itertuples():
-            losses = gather.finals(TASKS[row.task]).loc["constant"].mean(axis=1)
-            _, best = gather.oracle_of(gather.finals(TASKS[row.task]))
-            good = losses.index[losses < NEAR * best]
-            held.append(((good >= row.low / 1.001) & (good <= row.high * 1.001)).any())
-        rows[f"{method}, {'held out' if held_out else 'open'}"] = {
-            "answers": len(held), "holds": f"{sum(held)} of {len(held)}",
-            "width, median": f"{math.exp(np.log(some['high'] / some['low']).median()):.2f}x",
-        }  # fmt: skip
-    return markdown(pd.DataFrame.from_dict(rows, orient="index"), FORMATS, "method")
+    for method in searched.OPTIONS:
+        for group, specs in GROUPS.items():
+            table = verdicts.intervals(specs, method)
+            if len(table):
+                rows[f"{method}, {group}"] = {
+                    "answers": len(table), "holds": f"{table['holds'].mean():.0%}",
+                    "width, median": f"{table['width'].median():.2f}x",
+                }  # fmt: skip
+    return markdown(pd.DataFrame.from_dict(rows, orient="index"), FORMATS, "search")
+
+
+def _retrained() -> str:
+    """How often the interval of a new training holds one; each task counts as one."""
+    rows = {}
+    for group, specs in list(GROUPS.items())[:2]:
+        table = retrained.intervals(specs)
+        for (near, runs), some in table.groupby(["near", "runs"], sort=False):
+            where = "at its rate" if near else "at other rates"
+            tasks = some.groupby("task")
+            rows[f"{quantity(runs, 'training')} {where}, {group}"] = {
+                "tasks": len(tasks), "intervals": len(some),
+                "holds": f"{tasks['holds'].mean().mean():.0%}",
+                "width, median": f"{tasks['width'].median().median():.2f}x",
+            }  # fmt: skip
+    return markdown(pd.DataFrame.from_dict(rows, orient="index"), FORMATS, "going by")
+
+
+def _statements() -> str:
+    """What comparisons said of the rivals that they trained, and how much of it was wrong."""
+    said, rows = statements.STATEMENTS.read(), {}
+    for group, specs in GROUPS.items():
+        some, table = said[said["task"].isin(list(specs))], statements.checked(specs)
+        for verdict in ("behind", "tied", "ahead"):
+            count, claims = int((some["verdict"] == verdict).sum()), table["verdict"] == verdict
+            wrong = f"{int(table.loc[claims, 'wrong'].sum())} of {claims.sum()}"
+            rows[f"{verdict}, {group}"] = {
+                "rivals": count, "tasks": some["task"].nunique(),
+                "the other sign": "" if verdict == "tied" else wrong,
+            }  # fmt: skip
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return markdown(table[table["rivals"] > 0], FORMATS, "verdict")
 
 
 def _versions() -> str:
+    """The newest version of each package that something was measured with."""
     sessions = pd.read_csv(FOLDER / "sessions.csv")
-    last = sessions.iloc[-1]
-    text = f"Last measured with Python {last['python']}, {last['machine']}: {last['versions']}."
+    parts = [part.rsplit(" ", 1) for text in sessions["versions"] for part in text.split("; ")]
+    newest, last = dict(parts), sessions.iloc[-1]
+    packages = "; ".join(f"{name} {version}" for name, version in newest.items())
+    text = f"Last measured with Python {last['python']}, {last['machine']}: {packages}."
     return textwrap.fill(text, 100, break_on_hyphens=False)
+
+
+def _promises() -> Iterator[str]:
+    """What searches and comparisons hand out and say, held against what is measured."""
+    if len(searched.SEARCHED.read()):
+        yield from ["## What a search hands out\n", KEPT_TEXT, _kept()]
+        yield from ["## Intervals\n", CALIBRATION_TEXT, _calibration()]
+        yield from ["### Of a new training\n", RETRAINED_TEXT, _retrained()]
+    if len(statements.STATEMENTS.read()):
+        yield from ["## What a comparison says\n", STATEMENTS_TEXT, _statements()]
 
 
 def write() -> None:
@@ -174,13 +205,12 @@ def write() -> None:
     for title, held_out in SETS.items():
         some = constant[constant["held_out"] == held_out]
         if len(some):
-            parts += [f"### {title}: {some['task'].nunique()}\n", _summary(some)]
+            parts += [f"### {title}: {some['task'].nunique()}\n", _summary(some, searched.CONSTANT)]
     parts += ["![Regret of each method on each task](quality/regret.svg)\n"]
     draw(constant, FOLDER / "regret.svg")
     parts += ["### By task, open\n", _by_task(constant[~constant["held_out"]])]
     parts += ["### Where there was no answer\n", _failures()]
-    if len(ANSWERS.read().dropna(subset=["low"])):
-        parts += ["### Intervals\n", CALIBRATION_TEXT, _calibration()]
+    parts += _promises()
     parts += [
         "## Rate and schedule together, and optimizers without a rate\n",
         OTHER_TEXT.format(fewer=len(FEWER)),
@@ -188,7 +218,7 @@ def write() -> None:
     for title, held_out in SETS.items():
         some = other[other["held_out"] == held_out]
         if len(some):
-            parts += [f"### {title}: {some['task'].nunique()}\n", _summary(some)]
+            parts += [f"### {title}: {some['task'].nunique()}\n", _summary(some, searched.OURS)]
     parts += ["## Schedules, each at its own best rate\n", SCHEDULES_TEXT]
     table, fair = gather.schedules(), gather.crossed()
     for title, held_out in SETS.items():
@@ -201,16 +231,6 @@ def write() -> None:
         some = table[table["held_out"] == held_out]
         if len(some):
             parts += [f"### {title}: {some['task'].nunique()}\n", _horizons(some)]
-    parts += [
-        "## What a comparison is worth\n",
-        WORTH_TEXT.format(seeds=len(SEEDS), fewer=len(FEWER)),
-        _worth(),
-    ]
-    parts += [
-        "## Which shape, and how high?\n",
-        SHAPES_TEXT.format(repeats=REPEATS, tasks=len(PRACTICE)),
-        _shapes(),
-    ]
     text = "\n\n".join(part.strip("\n") for part in parts) + "\n"
     (FOLDER.parent / "quality.md").write_text(text)
 
@@ -231,7 +251,7 @@ some luck: an answer of its own next-best rate already has a regret above 1.
 
 Cost: *trainings* are optimizer updates over T, CPU s is processor time of one thread on a machine
 that others used, too; what a task itself trains before (MNIST fine-tuned does) is charged to who
-comes first. *won* and *lost* count the tasks on which `lrtune search, budget 1` is better or worse
+comes first. *won* and *lost* count the tasks on which the default search is better or worse
 than the method in that row by more than {level}. {runs:,} runs are behind the tables.
 
 {versions}
@@ -244,23 +264,44 @@ out of this page.
 """
 RATES_TEXT = """
 Other tools are called as their documentation says, with their defaults. Random search and Optuna
-look from 1e-5 to 10, and may make as many updates as `lrtune search` made on that task, which has
-its default budget of 4 trainings there, but 1 or the lecture's whole grid where that is said.
+look from 1e-5 to 10, and may make as many updates as the search of lrtune 0.1.0 made on that task:
+about four trainings, the default budget of `lrtune search` now.
 
 How much of a regret is luck: when one seed chooses among the 25 rates, at the full length, and
 the others judge, the oracle's own answers have a regret of, as geometric means:
 {luck}.
 """
+KEPT_TEXT = """
+The best training of a search, as `found.model()` gives it. The search is given one half of the
+validation data, and splits it again; the other half judges. Held against the mean of three fresh
+seeds of the best constant rate there; no answer counts as guessing. *worst* is a single answer,
+*trainings* what a search says that it cost, validation included.
+
+What is known of other tasks, of which a search makes use, is made without the task that it
+searches. Constants besides were chosen on the open tasks and those for practice.
+"""
 CALIBRATION_TEXT = """
-How often the interval that comes with a rate holds the oracle's best rate, or one whose regret is
-below 1.05. The oracle has four rates per decade: an interval narrower than 1.8x can fall between.
+How often the 90 % interval that comes with a rate holds the best rate, or one whose mean log loss
+over the seeds is within 5 % of it, for the schedule of the answer.
+"""
+RETRAINED_TEXT = """
+How often `found.retrained`, which is meant to hold nine of ten trainings with another seed, holds
+one. Replayed from `quality/halves.csv`: seeds of a good rate and another seed there; or the first
+trainings of a search, on both sides of its first answer, and a training at the next one. Each task
+counts as one. The weight and the size of the usual scatter were chosen on these tasks, and what
+other tasks tell of rates was not left out.
+"""
+STATEMENTS_TEXT = """
+After a search two comparisons, of three rivals each, with three seeds: constant, step and
+exponential; cosine, linear and wsd. Of what is said to be behind or ahead, and of the recommended
+schedule, eight fresh pairs of seeds were trained: *the other sign* counts the claims which their
+mean contradicts.
 """
 OTHER_TEXT = """
-Measured against the same oracle of constant rates, so a good schedule is below 1. *+ schedule* is
-what the snippet of that search makes: its schedule, at its peak rate; *then compare*: what a
-comparison recommends after that search, one answer for each task. Optimizers that need no rate
-(on {fewer} of the seeds) replace the task's own; their run is the training itself, and costs
-nothing before it.
+Measured against the same oracle of constant rates, so a good schedule is below 1. The rows of
+`lrtune search` are what the snippet of a search makes: its schedule, at its peak rate. Optimizers
+that need no rate (on {fewer} of the seeds) replace the task's own; their run is the training
+itself, and costs nothing before it.
 """
 SCHEDULES_TEXT = """
 Final validation loss over that of the best constant rate. Rates are on the oracle's grid, from two
@@ -276,17 +317,4 @@ schedule in a share of T. *cut off*: the first share of its full run, at no deca
 interval over the tasks. *chosen, regret*: the full-length loss of the schedule and rate that would
 have been chosen, over that of the best schedule at its best rate; *at its own rate*: when its rate
 is tuned at T. Only rates that were trained at T are tried, which favours short runs.
-"""
-WORTH_TEXT = """
-`lrtune search`, then `compare` from its rate, once for each task: the final validation loss with
-what they say, over that of the rate that was found, kept constant, on the same seeds ({seeds}, for
-practice {fewer}); geometric mean (worst task). Below: every schedule at the peak that a comparison
-gave it. Of ties it recommends what has the lowest figure in the last column, so only the
-held-out tasks are a test of that.
-"""
-SHAPES_TEXT = """
-Other tasks than those above, made to try ideas on: {tasks}. Each is searched with `budget=1`,
-{repeats} times, and trained from every answer, with a peak of so many times the answer: final
-validation loss over that of the same answer kept constant, on the same seed; in brackets that of
-the worst task, and the share of answers that it made worse.
 """

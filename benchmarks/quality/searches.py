@@ -1,4 +1,4 @@
-"""Searches by trial: lrtune's, and others that may spend as many updates."""
+"""Searches by trial of others; some may spend as many updates as lrtune's."""
 
 import functools
 import math
@@ -11,18 +11,13 @@ import torch
 from torch import nn
 
 from benchmarks.quality.answers import Answer, Answers, Setup
+from benchmarks.quality.searched import OPTIONS, OURS, lrtune_search
 from benchmarks.quality.tasks import Spec
 from benchmarks.quality.training import lost
-from lrtune import Cohort, Run, Trace, search
+from lrtune import Cohort, Run, Trace
+from lrtune.results.runs import validation_losses
 from lrtune.task.random_state import preserve_random_state
 from lrtune.training.engines.fastest import Fastest
-
-OURS = "lrtune search"
-
-THRIFTY, WHOLE = f"{OURS}, budget 1", f"{OURS}, whole grid"
-"""Ours with a quarter of the default budget, and with the lecture's grid instead of one."""
-
-OURS_WITHIN = {THRIFTY: {"budget": 1.0}, OURS: {}, WHOLE: {"budget": math.inf}}
 
 SPAN = (1e-5, 10.0)
 """Where others look for a rate: as wide as the oracle."""
@@ -32,16 +27,6 @@ COARSE = (0.1, 0.01, 0.001, 0.0001)
 
 RUNGS = 8
 """Optuna's pruners are told the validation loss so often."""
-
-
-def lrtune_search(setup: Setup, *, method: str, **options: float) -> Answers:
-    """Ours, to be kept constant; and under the schedule of its snippet, at the peak for that."""
-    spec = setup.spec
-    found = search(spec.task(), steps=spec.steps, seed=10 * setup.repeat, **options)
-    return {
-        method: Answer(found.lr, "constant", *found.interval),
-        f"{method} + schedule": Answer(found.peak, found.schedule),
-    }
 
 
 def cohort(spec: Spec, rates: list[float], seed: int, steps: int) -> Trace:
@@ -70,7 +55,7 @@ def one_epoch(setup: Setup) -> Answers:
     """Two rates per decade for one epoch; the lowest validation loss is kept."""
     rates = [float(f"{10 ** (k / 2):.6g}") for k in range(-10, 3)]
     trace = cohort(setup.spec, rates, setup.repeat, epoch(setup.spec))
-    final = trace.validations.set_index("run")["loss"]
+    final = validation_losses(trace.validations)
     return {"best after one epoch": Answer(lowest(final.rename(float)))}
 
 
@@ -87,7 +72,7 @@ def random_search(setup: Setup) -> Answers:
     count = max(1, round(setup.budget / setup.spec.steps))
     drawn = np.random.default_rng(setup.repeat).uniform(*np.log10(SPAN), count)
     trace = cohort(setup.spec, (10**drawn).tolist(), setup.repeat, setup.spec.steps)
-    final = trace.validations.set_index("run")["loss"]
+    final = validation_losses(trace.validations)
     return {"random search": Answer(lowest(final.rename(float)))}
 
 
@@ -157,10 +142,7 @@ def _validated(model: nn.Module, spec: Spec, val: tuple[torch.Tensor, torch.Tens
 
 
 SEARCHES = (
-    *(
-        (functools.partial(lrtune_search, method=one, **budget), (one, f"{one} + schedule"), "")
-        for one, budget in OURS_WITHIN.items()
-    ),
+    *((functools.partial(lrtune_search, method=one), (one,), "") for one in OPTIONS),
     (one_epoch, ("best after one epoch",), ""),
     (coarse, ("coarse, one epoch",), ""),
 )

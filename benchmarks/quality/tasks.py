@@ -53,9 +53,10 @@ class Spec:
     @property
     def method(self) -> str:
         """The optimizer, in words."""
-        if self.optimizer is MOMENTUM:
-            return "SGD, momentum 0.9"
-        return self.optimizer.__name__
+        kind = getattr(self.optimizer, "func", self.optimizer)
+        given = getattr(self.optimizer, "keywords", {})
+        words = [f"{name.replace('_', ' ')} {value:g}" for name, value in given.items()]
+        return ", ".join([kind.__name__, *words])
 
     @functools.cached_property
     def data(self) -> data.Data:

@@ -12,6 +12,7 @@ from benchmarks.quality.store import FOLDER, Store
 from benchmarks.quality.tasks import Spec
 from lrtune import Cohort, Run, Task
 from lrtune.analysis.curves import Outcome
+from lrtune.results.runs import validation_losses
 from lrtune.schedules import Schedule, parse
 from lrtune.training.engines.fastest import EngineBenchmark, Fastest
 
@@ -109,7 +110,7 @@ class Judge:
             cohort.advance(stop).validate()
         trace = cohort.trace
         outcome = trace.runs.set_index("run")["outcome"]
-        val = trace.validations.set_index(["run", "step"])["loss"]
+        val = validation_losses(trace.validations, by=("run", "step"))
         rows: dict[str, dict[str, object]] = {}
         for name, frame in trace.frame.groupby("run", sort=False):
             losses, row = frame["loss"].to_numpy(), {"outcome": outcome[name]}

@@ -16,7 +16,9 @@ from lrtune.analysis.fitted import fitted
 Floats = NDArray[np.float64]
 
 WINDOW = 5  # by convention: a median of five ignores two spikes
+FEW = 8  # by convention: fewer losses often seem calm by chance
 END = 0.2  # by convention: a run ends at the mean of its last fifth
+LEAST_END = 3  # by convention: of three losses at least, as that of one batch is luck
 
 LEARNED = fitted("divergence_learned")
 LOST = fitted("divergence_lost")
@@ -66,14 +68,15 @@ def noise(losses: ArrayLike) -> float:
 
 
 @np.errstate(over="ignore")
-def diverged_at(losses: ArrayLike) -> int | None:
+def diverged_at(losses: ArrayLike, resolution: float = 0.0) -> int | None:
     """The first step at which the curve has diverged, or None; later losses do not change it.
 
     With m the median of the last `WINDOW` losses, s the first loss, b the least m so far and n
-    the `noise` so far, that is where
+    the `noise` so far, at least the `resolution` of the losses, that is where
 
     - s - b > 5 n (it had learned) and m > s + 3 n: all that it had learned is lost; or
-    - s - b <= 5 n (it never learned) and m > s + 20 n.
+    - s - b <= 5 n (it never learned) and m > s + 20 n. Fewer than 8 losses often seem calm by
+      chance: there n is at least what the upper quartile of their differences tells.
 
     Losses from the first that is not finite on are left out: that is an outcome of its own.
 
@@ -93,10 +96,24 @@ def diverged_at(losses: ArrayLike) -> int | None:
     for index in np.flatnonzero(level > losses[0]):
         seen = int(index) + WINDOW
         # The noise of the first 8, 16, 32 ... losses: that of every prefix would be too slow.
-        unit = noise_of_first(seen if seen < 8 else 1 << (seen.bit_length() - 1))
-        if level[index] > losses[0] + (LOST if gained[index] > LEARNED * unit else PATIENCE) * unit:
+        unit = noise_of_first(seen if seen < FEW else 1 << (seen.bit_length() - 1))
+        unit = max(unit, resolution)  # losses in coarse steps mostly repeat, and seem to be calm
+        if gained[index] > LEARNED * unit:
+            limit = LOST * unit
+        else:
+            limit = PATIENCE * (unit if seen >= FEW else max(unit, _upper(losses[:seen])))
+        if level[index] > losses[0] + limit:
             return seen - 1
     return None
+
+
+def _upper(losses: Floats) -> float:
+    """The noise by the upper quartile of the differences, which is seldom small by chance.
+
+    Three of four normal numbers are smaller than 1.15 standard deviations.
+    """
+    quartile = float(np.quantile(np.abs(np.diff(losses)), 0.75))
+    return quartile / (1.15 * float(np.sqrt(2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,14 +183,24 @@ def _local_lines(
 
 
 @np.errstate(over="ignore", invalid="ignore")
+def end_count(count: int, share: float = END) -> int:
+    """How many of so many losses are the end of a run: a share of them, but not of very few.
+
+    >>> [end_count(count) for count in (1, 4, 10, 100)]
+    [1, 2, 3, 20]
+    """
+    return max(1, min(LEAST_END, count // 2), round(share * count))
+
+
+@np.errstate(over="ignore", invalid="ignore")
 def end_level(losses: ArrayLike, share: float = END) -> float:
-    """Mean of the last `share` of the losses (at least one); NaN without losses.
+    """Mean of the last `share` of the losses (of `end_count`); NaN without losses.
 
     >>> end_level([3.0, 2.0, 1.0, 1.0, 2.0], share=0.4)
     1.5
     """
     losses = np.asarray(losses, float)
-    return float(losses[-max(1, round(share * len(losses))) :].mean()) if len(losses) else np.nan
+    return float(losses[-end_count(len(losses), share) :].mean()) if len(losses) else np.nan
 
 
 def end_level_stderr(losses: ArrayLike) -> float:
@@ -182,4 +209,4 @@ def end_level_stderr(losses: ArrayLike) -> float:
     >>> round(end_level_stderr([0.0, 1.0] * 10), 3)
     0.524
     """
-    return noise(losses) / float(np.sqrt(max(1, round(END * np.size(losses)))))
+    return noise(losses) / float(np.sqrt(end_count(np.size(losses))))

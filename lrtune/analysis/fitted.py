@@ -14,8 +14,8 @@ ENTRIES: Mapping[str, Mapping[str, Any]] = tomllib.loads(
 def fitted(name: str) -> float:
     """The value of an entry of `fitted.toml`.
 
-    >>> fitted("peak_ratio")
-    1.6
+    >>> fitted("reached_share")
+    0.05
     """
     value: float = ENTRIES[name]["value"]
     return value

@@ -1,10 +1,8 @@
-"""Rank candidates by their scores: candidates as index, seeds as columns, lower is better."""
+"""Paired differences: how two schedules differ on the same seeds, and how certain that is."""
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,80 +12,104 @@ from lrtune.analysis.curves import Floats
 from lrtune.analysis.fitted import fitted
 
 LEVEL = 0.9  # by convention: every interval of lrtune is a 90 % interval
+NORMAL = float(stats.norm.ppf((1 + LEVEL) / 2))  # by definition: its half width, in standard errors
+LEAST = 2  # by definition: seeds for a statement; with one nothing shows how much they vary
 PRIOR = fitted("paired_prior")
 DRAWS = 500  # by convention: enough for the ends of a 90 % interval
 
 
-@dataclass(frozen=True, eq=False)
-class PairedResult:
-    """The best of several candidates, and each candidate's difference to it with an interval.
+@dataclass(frozen=True)
+class Paired:
+    """The mean of paired differences, and how certain it is.
 
-    The frame has one row per candidate: `mean` score; mean `difference` to the leader; `low` and
-    `high`, its interval; `spread`, the standard deviation of one seed's difference; `tied`, whether
-    the interval holds zero or less, so that the two cannot be told apart.
+    Attributes:
+        mean: The mean over the seeds.
+        spread: Standard deviation of one seed's difference.
+        free: Degrees of freedom of `spread`.
+        count: The number of seeds.
+
+    >>> round(Paired(mean=0.3, spread=0.1, free=6, count=3).reach(), 3)
+    0.112
     """
 
-    leader: object
-    frame: pd.DataFrame
+    mean: float
+    spread: float
+    free: float
+    count: int
+
+    def reach(self, others: int = 1) -> float:
+        """Half the width of the mean's 90 % interval, by Student's distribution.
+
+        With `others` the probability is that of so many intervals at once (Bonferroni).
+        """
+        if not self.free:
+            return math.inf
+        tail = (1 - LEVEL) / 2 / max(others, 1)
+        return float(stats.t.ppf(1 - tail, self.free)) * self.spread / math.sqrt(self.count)
+
+    @property
+    def error(self) -> float:
+        """Standard error of the normal distribution whose 90 % interval is as wide as `reach`."""
+        return self.reach() / NORMAL
 
 
-def compare_paired(
-    scores: pd.DataFrame, level: float = LEVEL, *, family: bool = False
-) -> PairedResult | None:
-    """Intervals of each candidate's difference to the leader, paired by seed.
+def paired(
+    differences: Mapping[str, Floats], known: Mapping[str, float] | None = None
+) -> dict[str, Paired]:
+    """Read each candidate's differences to one reference, a number per seed, all of them finite.
 
-    They are Student's, with moderated variances; `docs/decisions/0003-ties.md` shows how well they
-    cover. `level` is the coverage of each of them, or with `family` of all at once (Bonferroni),
-    for naming a winner among many. With one seed only equal scores are tied. A candidate with a
-    score that is not finite gets a row of NaN; the result is None when all of them have one.
+    Two or three seeds tell little about how much a difference varies. So each variance is drawn
+    towards what is known of it: from other tasks, and from the other candidates here. That counts
+    like `PRIOR` more seeds, or fewer where it rests on fewer.
 
-    >>> scores = pd.DataFrame({0: [1.0, 1.2, 3.0], 1: [2.0, 1.9, 4.3]}, index=[0.1, 0.2, 0.4])
-    >>> compare_paired(scores).frame.round(2)
-         mean  difference   low  high  spread   tied
-    0.1  1.50        0.00  0.00  0.00     0.0   True
-    0.2  1.55        0.05 -0.37  0.47     0.3   True
-    0.4  3.65        2.15  1.73  2.57     0.3  False
+    Args:
+        differences: By candidate, lower is better.
+        known: Standard deviation of one difference on other tasks, by candidate; None where
+            the scores here have another unit.
 
-    Source: Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3 (1), 3 (moderated t), with a fixed prior.
+    >>> some = {"a": np.array([0.1, 0.3]), "b": np.array([0.2, 0.2])}
+    >>> {name: round(one.spread, 3) for name, one in paired(some).items()}
+    {'a': 0.1, 'b': 0.1}
+
+    Source: Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3 (1), 3 (moderated t).
     """
-    finite = scores[np.isfinite(scores).all(axis=1)]
-    if finite.empty:
-        return None
-    leader = finite.mean(axis=1).idxmin()
-    differences = finite.sub(finite.loc[leader], axis=1)
-    spread = moderated_spread(differences.drop(leader)).reindex(finite.index, fill_value=0.0)
-    reach = spread * half_width(level, differences.shape, family=family)
-    mean = differences.mean(axis=1)
-    frame = pd.DataFrame({
-        "mean": finite.mean(axis=1),
-        "difference": mean,
-        "low": mean - reach,
-        "high": mean + reach,
-        "spread": spread,
-    }).reindex(scores.index)  # fmt: skip
-    return PairedResult(leader, frame.assign(tied=frame["low"] <= 0))
+    free = {name: max(len(some) - 1, 0) for name, some in differences.items()}
+    square = {
+        name: float(np.var(d, ddof=1)) if free[name] else 0.0 for name, d in differences.items()
+    }
+    read = {}
+    for name, some in differences.items():
+        terms = [(float(free[other]), square[other]) for other in differences if other != name]
+        if known is not None:
+            terms.append((PRIOR, known[name] ** 2))
+        total = sum(weight for weight, _ in terms)
+        common = sum(weight * value for weight, value in terms) / total if total else 0.0
+        prior = min(PRIOR, total)
+        freedom = prior + free[name]
+        variance = (prior * common + free[name] * square[name]) / freedom if freedom else math.inf
+        read[name] = Paired(float(np.mean(some)), math.sqrt(variance), freedom, len(some))
+    return read
 
 
-def moderated_spread(differences: pd.DataFrame) -> pd.Series:
-    """Moderated standard deviation of each row; 0 where there is one column."""
-    free = differences.shape[1] - 1
-    if free < 1 or differences.empty:
-        return pd.Series(0.0, index=differences.index)
-    # Three seeds tell little about one difference, but all candidates together tell how much
-    # differences scatter: each variance is drawn towards their median, as if worth PRIOR seeds.
-    own = differences.var(axis=1)
-    common = own.median() / (stats.chi2.ppf(0.5, free) / free)
-    return np.sqrt((PRIOR * common + free * own) / (PRIOR + free))
+def combined(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Mean and standard error of independent estimates of one number, each with its error.
+
+    NaN without any estimate whose error is finite.
+
+    >>> combined([(0.0, 0.2), (1.0, 0.2), (9.0, math.inf)])[0]
+    0.5
+    """
+    if exact := [mean for mean, error in parts if error == 0]:
+        return float(np.mean(exact)), 0.0
+    weights = np.array([error**-2 for _, error in parts])
+    if not weights.sum() > 0:
+        return math.nan, math.nan
+    return float(weights @ [mean for mean, _ in parts] / weights.sum()), float(
+        weights.sum() ** -0.5
+    )
 
 
-def half_width(level: float, shape: tuple[int, int], *, family: bool) -> float:
-    """Half the width of an interval of the mean, in standard deviations of one difference."""
-    candidates, seeds = shape
-    tail = (1 - level) / 2 / (max(candidates - 1, 1) if family else 1)
-    return float(stats.t.ppf(1 - tail, PRIOR + seeds - 1) / np.sqrt(seeds))
-
-
-def seeds_needed(difference: float, spread: float, others: int) -> int:
+def seeds_needed(difference: float, spread: float, others: int = 1) -> int:
     """The number of seeds that show a difference of this size, among `others` compared at once.
 
     >>> seeds_needed(difference=0.1, spread=0.2, others=10)
@@ -137,30 +159,3 @@ def _taus(one: Floats, other: Floats) -> Floats:
         (mine * theirs).sum(axis=1), untied, out=np.full(len(one), np.nan), where=untied > 0
     )
     return taus
-
-
-Candidate = TypeVar("Candidate", bound=Hashable)
-
-
-def survivors(
-    scores: Mapping[Candidate, float], groups: Mapping[Candidate, str], eta: float = 2.0
-) -> set[Candidate]:
-    """The best ceil(K / eta) of K candidates, evenly over their groups; at least one per group.
-
-    First the best of every group goes on, then every second best, and so on; within a round the
-    better score comes first; NaN and infinity are worst. A schedule that decays late, and is behind
-    on the short horizons for that reason alone, is thus never out.
-
-    >>> scores = {"a1": 1.0, "a2": 1.1, "a3": 1.2, "b1": 5.0, "b2": 6.0}
-    >>> sorted(survivors(scores, {name: name[0] for name in scores}))
-    ['a1', 'a2', 'b1']
-    """
-    worst = {one: score if math.isfinite(score) else math.inf for one, score in scores.items()}
-    ranked = sorted(scores, key=lambda one: (worst[one], repr(one)))
-    place: dict[Candidate, int] = {}
-    size = Counter[str]()
-    for candidate in ranked:
-        place[candidate] = size[groups[candidate]]
-        size[groups[candidate]] += 1
-    count = max(math.ceil(len(scores) / eta), len(size))
-    return set(sorted(ranked, key=place.__getitem__)[:count])  # stable: the better one first

@@ -1,8 +1,7 @@
-"""The phases of a loss curve: how fast it falls early, and where it stops falling.
+"""The phases of a loss curve: how low it is early, and where it stops falling.
 
 Multiplying a curve by a positive number changes no step and no verdict here; levels, noise and
-slopes grow with it. Adding a constant shifts the level of a plateau and nothing else; only
-`early_decrease`, a share of the starting loss, depends on where zero is.
+slopes grow with it. Adding a constant shifts levels and nothing else.
 """
 
 from dataclasses import dataclass
@@ -29,16 +28,15 @@ Steps = NDArray[np.intp]
 Step = int | Steps
 
 
-def early_decrease(losses: ArrayLike, share: float = 0.25, *, steps: int | None = None) -> float:
-    """How far the loss lies below its start over the first part of the horizon, as a share of it.
+def early_level(losses: ArrayLike, share: float = 0.25, *, steps: int | None = None) -> float:
+    """The mean loss over the first part of the horizon, spikes left out.
 
-    With s = losses[0] and m the running median of five over the first ceil(share x steps) losses,
-    it is (s - mean(m)) / |s|, or s - mean(m) where s is 0; -inf, the worst there is, where the
-    curve ends within the part or is not finite there. Runs of one seed share s to the bit, so its
-    noise cancels. `steps` is the horizon, if the run may have ended before it.
+    It is the mean of the running median of five over the first ceil(share x steps) losses; inf, the
+    worst there is, where the curve ends within the part or is not finite there. `steps` is the
+    horizon, if the run may have ended before it.
 
-    >>> early_decrease([2.0, 1.5, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0], share=0.5)
-    0.375
+    >>> early_level([2.0, 1.5, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0], share=0.5)
+    1.25
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], got {share!r}. Pass 0.25 for a quarter.")
@@ -47,11 +45,8 @@ def early_decrease(losses: ArrayLike, share: float = 0.25, *, steps: int | None 
     length = max(1, int(np.ceil(round(share * horizon, 6))))  # 0.07 x 100 is 7.000000000000001
     part = losses[:length]
     if len(part) < length or not np.isfinite(part).all():
-        return -np.inf
-    start = float(part[0])
-    below = start - float(ndimage.median_filter(part, WINDOW, mode="nearest").mean())
-    # Bounded: next to a start of 1e-308 no finite curve shall look like one that failed.
-    return float(np.nan_to_num(below / abs(start))) if start else below
+        return np.inf
+    return float(ndimage.median_filter(part, WINDOW, mode="nearest").mean())
 
 
 @dataclass(frozen=True)

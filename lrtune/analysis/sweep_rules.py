@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from lrtune.analysis.curves import Floats, diverged_at, leading, noise, smooth
 from lrtune.analysis.fitted import fitted
-from lrtune.errors import ArgumentError
+from lrtune.errors import ArgumentError, quantity
 
 WIDTH = fitted("sweep_width")
 RISEN = fitted("sweep_risen")
@@ -67,10 +67,13 @@ class Sweep:
 Rule = Callable[[Sweep], tuple[float, str]]  # to the rate, and why
 
 
-def read_sweep(lr: ArrayLike, loss: ArrayLike, control: ArrayLike | None = None) -> Sweep | None:
+def read_sweep(
+    lr: ArrayLike, loss: ArrayLike, control: ArrayLike | None = None, resolution: float = 0.0
+) -> Sweep | None:
     """The usable part of a sweep; None with fewer than five finite losses.
 
     The `control`, the untrained model's losses on the same batches, takes out most of the noise.
+    The `resolution` is the smallest step between two losses.
     """
     rates, losses = np.asarray(lr, float), np.asarray(loss, float)
     control = None if control is None else np.asarray(control, float)
@@ -78,7 +81,7 @@ def read_sweep(lr: ArrayLike, loss: ArrayLike, control: ArrayLike | None = None)
     if control is not None:
         usable &= np.abs(control) < HUGE
     end = leading(usable)
-    diverged = diverged_at(losses[:end])
+    diverged = diverged_at(losses[:end], resolution)
     if diverged is not None:
         end = diverged + 1
     if end < FEW:
@@ -94,7 +97,8 @@ def read_sweep(lr: ArrayLike, loss: ArrayLike, control: ArrayLike | None = None)
     lowest = float(fit.value[bottom])
     low = np.flatnonzero(fit.value <= lowest + RISEN * max(start - lowest, 0.0))
     edge = min(int(low[-1]), _last_low(losses))
-    return Sweep(rates, decades, fit.value, fit.slope, fit.noise, start, bottom, edge)
+    spread = max(fit.noise, resolution)
+    return Sweep(rates, decades, fit.value, fit.slope, spread, start, bottom, edge)
 
 
 def _last_low(losses: Floats) -> int:
@@ -152,9 +156,13 @@ RULES: Mapping[str, Rule] = {
 
 
 def suggest(
-    rule: str, lr: ArrayLike, loss: ArrayLike, control: ArrayLike | None = None
+    rule: str,
+    lr: ArrayLike,
+    loss: ArrayLike,
+    control: ArrayLike | None = None,
+    resolution: float = 0.0,
 ) -> Suggestion:
-    """The suggestion of one of the `RULES` for one sweep; `control` as in `read_sweep`.
+    """The suggestion of one of the `RULES` for one sweep; the others as in `read_sweep`.
 
     >>> lr = np.geomspace(1e-5, 10, 61)
     >>> loss = 2.3 - 2 / (1 + (0.02 / lr) ** 2) + lr**2
@@ -163,7 +171,7 @@ def suggest(
     """
     if not np.size(lr):
         raise ArgumentError("a sweep has at least one rate, got none. Pass its rates and losses.")
-    sweep = read_sweep(lr, loss, control)
+    sweep = read_sweep(lr, loss, control, resolution)
     if sweep is None:
         lowest = float(np.asarray(lr, float)[0])
         because = (
@@ -189,7 +197,7 @@ def ensemble(suggestions: Mapping[str, list[Suggestion]]) -> Suggestion:
     apart = max(middles) - min(middles)
     seeds = max(len(each) for each in decades.values())
     agree = apart <= AGREEMENT
-    rules = f"{len(decades)} rules over {seeds} seed{'s' * (seeds > 1)}"
+    rules = f"{len(decades)} rules over {quantity(seeds, 'seed')}"
     because = f"the mean of {rules}, in log space; they "
     because += f"{'agree within' if agree else 'disagree by'} {apart:.1f} decades"
     because += "" if agree else ", so look at the curve"

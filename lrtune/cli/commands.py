@@ -1,7 +1,6 @@
 """The commands: the same verbs and words as the Python interface, without logic of their own."""
 
 import inspect
-import math
 from collections.abc import Callable
 from functools import wraps
 from importlib.metadata import version
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lrtune.cli import declared, options
 from lrtune.cli.studies import studies
 from lrtune.tuning.planning import DEFAULT_STEPS
 
@@ -25,14 +25,6 @@ app = typer.Typer(
 app.add_typer(studies, name="studies")
 
 REPORT = Path("report.html")
-Out = Annotated[Path, typer.Option(help="The HTML report to write.")]
-Steps = Annotated[
-    int, typer.Option(min=1, help="The length of training that the answer is for, in updates.")
-]
-Seeds = Annotated[
-    int, typer.Option(min=1, help="Most seeds to use (weights, order of the data, dropout).")
-]
-Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
 
 
 def _shared_options(
@@ -65,7 +57,7 @@ def _shared_options(
         bool, typer.Option("--force", help="Use the study although its task differs.")
     ] = False,
     no_study: Annotated[bool, typer.Option("--no-study", help="Record nothing.")] = False,
-    out: Out = REPORT,
+    out: declared.Out = REPORT,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """The options that all commands that train have in common; only the signature is used."""
@@ -122,47 +114,58 @@ def lrtune(
 @_trains
 def search(
     session: "Session",
-    steps: Steps = DEFAULT_STEPS,
-    seeds: Seeds = 3,
-    seed: Seed = 0,
-    no_compare: Annotated[
-        bool, typer.Option("--no-compare", help="Do not compare schedules.")
-    ] = False,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            help="Only find the rate, for at most this many full trainings (inf: the whole fine "
-            "grid).",
-            show_default="4, then compare schedules",
-        ),
-    ] = None,
+    steps: declared.Steps = DEFAULT_STEPS,
+    budget: declared.Budget = None,
+    time: declared.Time = None,
+    schedule: declared.Schedule = None,
+    schedules: declared.CompareAfterwards = None,
+    sweep: declared.RangeTestBefore = False,
+    rate_only: declared.RateOnly = False,
+    fine: declared.Fine = None,
+    current: declared.Current = None,
+    current_schedule: declared.CurrentSchedule = None,
+    around: declared.Around = None,
+    min_gain: declared.MinGain = 0.02,
+    seed: declared.Seed = 0,
+    save: declared.Save = None,
 ) -> None:
-    """Find the learning rate, then the schedule: range test, coarse and fine search, comparison.
+    """Find the best learning rate of a schedule, and keep the best model trained on the way.
 
-    Example: lrtune search train.py:task --steps 2000 --budget 1
+    Every run is recorded in a study in .lrtune/. Ctrl-C ends the search with
+    the best answer so far, and the same command goes on from there.
+
+    Exit codes: 0 for an answer, 1 for a task that failed or learned nothing,
+    2 for wrong usage, 130 after Ctrl-C.
+
+    Example: lrtune search train.py:task --steps 2000 --save best.pt
     """
-    from lrtune import compare, plan, range_test, search
+    from lrtune import range_test
+    from lrtune.cli import verbs
 
-    if budget != math.inf:
-        planned = plan(steps, budget, seeds=seeds)  # it checks the options before anything trains
-        if budget is not None:
-            session.print_status(f"Plan: {planned}")
-    if budget is None:
-        session.run(range_test, seeds=seeds, seed=seed)
-    found = session.run(search, steps=steps, seeds=seeds, seed=seed, budget=budget)
-    if budget is None and not no_compare:
-        session.run(compare, found.lr, steps=steps, seed=seed)
+    now = options.current_setting(current, current_schedule)
+    needs: dict[str, Any] = {"schedules": schedules, "fine": fine, "current": now, "save": save}
+    options.check_search(rate_only=rate_only, around=around, **needs)
+    asked: dict[str, Any] = {
+        "steps": steps, "schedule": schedule, "budget": budget, "fine": fine, "current": now,
+        "around": around, "min_gain": min_gain, "seed": seed,
+    }  # fmt: skip
+    verbs.show_plan(session, needs, rate_only=rate_only, sweep=sweep, **asked)
+    if sweep:
+        session.run(range_test, seed=seed)
+    found = verbs.run_search(session, save=save, rate_only=rate_only, time_limit=time, **asked)
+    if schedules:
+        verbs.run_comparison(session, found, schedules=schedules, time_limit=time)
 
 
 @app.command("range-test")
 @_trains
 def range_test(
     session: "Session",
-    low: Annotated[float, typer.Option(help="The first rate.")] = 1e-6,
-    high: Annotated[float, typer.Option(help="The rate that the sweep approaches.")] = 10.0,
-    steps: Annotated[int, typer.Option(min=2, help="Updates of each sweep.")] = 200,
-    seeds: Seeds = 3,
-    seed: Seed = 0,
+    low: declared.Low = 1e-6,
+    high: declared.High = 10.0,
+    steps: declared.SweepSteps = 200,
+    seeds: declared.SweepSeeds = 3,
+    seed: declared.Seed = 0,
 ) -> None:
     """Raise the rate through every decade, and see where the loss stops falling.
 
@@ -177,31 +180,28 @@ def range_test(
 @_trains
 def compare(
     session: "Session",
-    lr: Annotated[
-        float, typer.Option(help="The rate that search found; peak rates are tried around it.")
-    ],
-    schedules: Annotated[
-        str | None,
-        typer.Option(help="Names, separated by commas, or `all`.", show_default="the usual ones"),
-    ] = None,
-    steps: Steps = DEFAULT_STEPS,
-    seeds: Annotated[
-        int, typer.Option(min=1, help="Number of fresh seeds that decide the ranking.")
-    ] = 5,
-    seed: Seed = 0,
-    samples: Annotated[
-        int, typer.Option(min=0, help="Samples of each schedule's own parameters.")
-    ] = 0,
+    source: declared.Source = None,
+    lr: declared.Peak = None,
+    steps: declared.PeakSteps = None,
+    schedules: declared.Rivals = None,
+    seeds: declared.PairedSeeds = 3,
+    budget: declared.MostTrainings = None,
+    time: declared.Time = None,
+    samples: declared.Samples = 0,
+    rank_by: declared.RankBy = "final",
+    seed: declared.NewSeed = None,
 ) -> None:
-    """Rank schedules for the task, each at its own peak rate.
+    """Hold other schedules against the recommended one, each at its own peak rate.
 
-    Example: lrtune compare train.py:task --lr 0.05 --schedules cosine,one-cycle,step
+    Example: lrtune compare train.py:task --schedules cosine,one-cycle,step --budget 6
     """
-    from lrtune import compare
+    from lrtune.cli import verbs
 
-    names = schedules.split(",") if schedules else None
-    settings: dict[str, Any] = {"steps": steps, "seeds": seeds, "seed": seed, "samples": samples}
-    session.run(compare, lr, schedules=names, **settings)
+    options.check_compare(lr, steps, source, no_study=session.no_study, fresh=session.fresh)
+    asked: dict[str, Any] = {"schedules": schedules, "steps": steps, "seeds": seeds, "seed": seed}
+    asked |= {"budget": budget, "samples": samples, "rank_by": rank_by, "time_limit": time}
+    begin = verbs.last_search(session, source) if lr is None else lr
+    verbs.run_comparison(session, begin, **asked)
 
 
 @app.command()
@@ -224,25 +224,21 @@ def report(
     study: Annotated[
         str | None, typer.Option(help="Report the results of this study.", show_default=False)
     ] = None,
-    out: Out = REPORT,
+    out: declared.Out = REPORT,
 ) -> None:
     """Make one HTML report of saved results or of a study, without torch and without your code.
 
     Example: lrtune report --study digits --out digits.html
     """
     from lrtune.cli.output import exit_on_error
-    from lrtune.reporting import load, report
+    from lrtune.errors import quantity
+    from lrtune.reporting import answers_first, load, report
     from lrtune.study.contents import open_study
 
     with exit_on_error():
         contents = open_study(study) if study else None
         given = [one for path in results or () for one in load(path)]
-        typer.echo(report([*given, *(contents.reported if contents else ())], out))
+        typer.echo(report([*given, *answers_first(contents.reported if contents else [])], out))
         if contents and contents.left_out:
-            left_out = f"{contents.left_out} runs are not in the report"
+            left_out = f"not in the report: {quantity(contents.left_out, 'run')}"
             typer.echo(f"{left_out}; `lrtune studies export` writes all of them", err=True)
-
-
-def main() -> None:
-    """Run the command line; exits with 0 for an answer, 1 for a failed task, 2 for wrong usage."""
-    app()

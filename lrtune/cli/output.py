@@ -1,33 +1,30 @@
-"""What the command line prints: answers as text or as one JSON object, studies, and errors."""
+"""What the command line prints besides answers: schedules, studies, and errors."""
 
-import math
 import sysconfig
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
 
-from lrtune.analysis.paired import LEVEL
+from lrtune.cli.answers import print_result
+from lrtune.cli.options import as_options
 from lrtune.errors import (
     ArgumentError,
     LrtuneError,
     OtherTaskError,
     StudyError,
     TargetError,
+    UnknownStudyError,
     printable,
+    quantity,
 )  # fmt: skip
-from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
-from lrtune.results.comparison import snippet_or_none
-from lrtune.results.schema import HEADINGS
-from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, multipliers, parse
+from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, multipliers
 
 if TYPE_CHECKING:
     from lrtune.study.catalog import StudySummary
@@ -36,129 +33,7 @@ if TYPE_CHECKING:
 FAILED, USAGE = 1, 2  # exit codes
 PACKAGE = str(Path(__file__).parents[1])
 STANDARD_LIBRARY = sysconfig.get_path("stdlib")
-LEAST_COLUMNS = 4  # of the table of a comparison: place, schedule, peak, loss
-INDENT = 16  # columns of the titles in front of the answers
 BLOCKS = "▁▂▃▄▅▆▇█"
-
-
-def answer_object(results: Sequence[Result], report: Path | None) -> dict[str, Any]:
-    """The object of `--json`: the answer first, then every result in full."""
-    searches = [result for result in results if isinstance(result, SearchResult)]
-    sweeps = [result for result in results if isinstance(result, RangeTestResult)]
-    comparisons = [result for result in results if isinstance(result, ComparisonResult)]
-    answer: dict[str, Any] = {}
-    if searches:
-        found = searches[-1]
-        answer = {"lr": found.lr, "interval": list(found.interval), "verified": found.verified}
-        answer |= {"steps": found.steps, "confidence": found.confidence}
-        answer |= {"schedule": found.schedule, "call": str(parse(found.schedule))}
-        answer |= {"peak": found.peak, "winner": None, "snippet": found.snippet()}
-    elif sweeps:
-        suggestion = sweeps[-1].suggestion
-        answer = {"lr": suggestion.lr, "interval": list(suggestion.interval)}
-    if comparisons:  # it measured what the search could only recommend
-        best = comparisons[-1]
-        answer |= {"schedule": best.schedule, "call": best.call, "peak": best.lr}
-        answer |= {"winner": best.winner or None, "snippet": snippet_or_none(best)}
-    answer["report"] = None if report is None else str(report)
-    return answer | {"results": [result.to_dict() for result in results]}
-
-
-def print_results(results: Sequence[Result]) -> None:
-    """Print every result; a search without a comparison comes with its recommended schedule."""
-    console = Console(highlight=False)
-    for result in results:
-        _print_result(result, console)
-    searches = [result for result in results if isinstance(result, SearchResult)]
-    if searches and not any(isinstance(result, ComparisonResult) for result in results):
-        found = searches[-1]
-        usually = "No schedules were compared; this one usually ends lower than a constant rate."
-        _print_rows(console, "Schedule", [_peak(found.schedule, found.peak), usually])
-        _print_code(console, found.snippet())
-
-
-def _print_result(result: Result, console: Console) -> None:
-    match result:
-        case RangeTestResult(suggestion=suggestion, notes=notes):
-            rows = [_rate(suggestion.lr, suggestion.interval), _safe(suggestion.because)]
-            _print_rows(console, "Range test", [*rows, *_bullets(notes)])
-        case SearchResult(notes=notes, spending=spending):
-            rows = [_rate(result.lr, result.interval)]
-            rows += [_safe(result.because), _safe(result.confidence)]
-            if len(spending):
-                spent, samples = spending[["spent", "val_samples"]].sum()
-                validated = f", and {samples:,} validation samples" if samples else ""
-                trainings = f"{spent / result.steps:.2f} full trainings"
-                rows.append(f"Spent {spent:,} updates, {trainings}{validated}.")
-            _print_rows(console, "Learning rate", [*rows, *_bullets(notes)])
-        case ComparisonResult(notes=notes):
-            rows = [_peak(result.schedule, result.lr), _safe(result.because)]
-            _print_rows(console, "Schedule", [*rows, *_bullets(notes)])
-            _print_ranking(result, console)
-            code = snippet_or_none(result)
-            if code is not None:
-                _print_code(console, code)
-
-
-def _print_rows(console: Console, title: str, rows: Sequence[str]) -> None:
-    """Print a title, and beside it rows of markup that wrap within their own column."""
-    for row in rows:
-        for line in Text.from_markup(row).wrap(console, max(console.width - INDENT, 20)):
-            line.rstrip()
-            console.print(Text(f"{title:<{INDENT}}") + line)
-            title = ""
-
-
-def _rate(lr: float, interval: tuple[float, float]) -> str:
-    return f"[bold]{lr:<8.3g}[/] ({interval[0]:.2g} to {interval[1]:.2g})"
-
-
-def _peak(schedule: str, peak: float) -> str:
-    return f"[bold]{_safe(schedule)}[/] with a peak rate of {peak:.3g}"
-
-
-def _bullets(notes: Sequence[str]) -> list[str]:
-    return [f"- {_safe(note)}" for note in notes]
-
-
-def _print_ranking(result: ComparisonResult, console: Console) -> None:
-    level = f"{100 * LEVEL:.0f} % CI"
-    # The table is as wide as a terminal; so the last headings take two lines.
-    last = [HEADINGS[name].replace(" ", "\n", 1) for name in ("early", "onset")]
-    heads = ["", "schedule", "peak", "loss", "difference", level, *last]
-    rows = []
-    for row in result.table.itertuples():
-        behind = not row.failed and row.difference > 0
-        cells = (
-            "=" if row.tied else str(row.rank),
-            _safe(row.schedule),
-            f"{row.lr:.3g}",
-            "diverged" if row.failed else f"{row.final:.3g}",
-            f"{row.difference:.2g}" if behind else "",
-            f"{row.low:.2g}, {row.high:.2g}" if behind else "",
-            f"{row.early:.0%}" if math.isfinite(row.early) else "",
-            "" if math.isnan(row.onset) else f"{row.onset:.0f}",
-        )
-        rows.append(cells)
-    console.print()
-    while True:  # a narrow terminal gets fewer columns, but whole names and numbers
-        ranking = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-        for head in heads:
-            left = head == "schedule"
-            ranking.add_column(head, justify="left" if left else "right", no_wrap=True)
-        for cells in rows:
-            ranking.add_row(*cells[: len(heads)])
-        needed = Measurement.get(console, console.options.update(width=1000), ranking).maximum
-        if needed <= console.width or len(heads) == LEAST_COLUMNS:
-            break
-        heads.pop()
-    console.print(ranking)
-    console.print("= tied with the best; the intervals hold for all schedules at once")
-
-
-def _print_code(console: Console, code: str) -> None:
-    console.print()
-    console.print(code, markup=False, soft_wrap=True)
 
 
 def sparkline(schedule: Schedule, width: int = 24) -> str:
@@ -195,7 +70,7 @@ def print_studies(entries: "Sequence[StudySummary]") -> None:
         console.print("There is no study here. `lrtune search` starts one.")
     for entry in entries:
         results = ", ".join(entry.results) or "no result yet"
-        content = entry.fault or f"{entry.runs:>6} runs  {entry.created}  {results}"
+        content = entry.fault or f"{quantity(entry.runs, 'run'):>11}  {entry.created}  {results}"
         console.print(f"{entry.study:<24} {content}", markup=False)
 
 
@@ -208,15 +83,19 @@ def print_contents(contents: "StudyContents") -> None:
             console.print(f"  {printable(name):<12} {printable(value, 200)}", markup=False)
     outcomes = Counter(contents.outcomes.values()).most_common()
     counted = ", ".join(f"{count} {name.lower()}" for name, count in outcomes)
-    console.print(f"\n{len(contents.outcomes)} runs recorded: {counted or 'none'}")
+    console.print(f"\n{quantity(len(contents.outcomes), 'run')} recorded: {counted or 'none'}")
     for session in contents.sessions:
-        parts = [printable(session.get(name, ""), 200) for name in ("begun", "command", "commit")]
-        console.print("  " + "  ".join(parts).rstrip(), markup=False)
+        begun, command, commit = (
+            printable(session.get(name, ""), 200) for name in ("begun", "command", "commit")
+        )
+        console.print(f"  {begun}  {command}".rstrip(), markup=False)
+        if commit:
+            console.print(f"    in a git folder at commit {commit[:10]}", markup=False)
     for name, value in contents.decisions.items():
         console.print(f"decided: {printable(name)} is {printable(value)}", markup=False)
     console.print()
     for result in contents.results:
-        _print_result(result, Console(highlight=False))
+        print_result(result, Console(highlight=False))
 
 
 @contextmanager
@@ -225,7 +104,7 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except LrtuneError as error:
-        plain = printable(error, 2000)  # the message may quote a stranger's file
+        plain = printable(as_options(str(error)), 2000)  # the message may quote a stranger's file
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {plain}", markup=False)
         # A StudyError is a fault of the file; its subclasses, as all others, are wrong usage.
         raise SystemExit(FAILED if type(error) is StudyError else USAGE) from None
@@ -237,12 +116,14 @@ def print_error(error: Exception, console: Console) -> int:
     Returns:
         The exit code.
     """
-    usage_error = isinstance(error, ArgumentError | TargetError | OtherTaskError)
-    what = str(error) if isinstance(error, LrtuneError) else f"{type(error).__name__}: {error}"
+    usage = ArgumentError | TargetError | OtherTaskError | UnknownStudyError
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, LrtuneError):
+        what = as_options(str(error))
     console.print(f"[bold red]Error:[/] {escape(what)}", soft_wrap=True)
     for line in [*_user_lines(error), *getattr(error, "__notes__", [])]:
         console.print(f"  {escape(line)}", soft_wrap=True)
-    return USAGE if usage_error else FAILED
+    return USAGE if isinstance(error, usage) else FAILED
 
 
 def _user_lines(error: BaseException) -> Iterator[str]:
@@ -259,8 +140,3 @@ def _user_lines(error: BaseException) -> Iterator[str]:
     ]
     for frame in frames[-3:]:
         yield f"{frame.filename}:{frame.lineno}, in {frame.name}: {frame.line}"
-
-
-def _safe(text: object) -> str:
-    """Text of a result, which may come from a stranger's file, without markup or control codes."""
-    return escape(printable(text, 1000))

@@ -4,21 +4,35 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import current_thread, main_thread
+from types import FrameType
 from typing import Any, Self, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome
-from lrtune.cli.output import INDENT, answer_object, print_error, print_results
+from lrtune.cli import INTERRUPTED
+from lrtune.cli.answers import INDENT, answer_object, print_results
+from lrtune.cli.options import as_options, check_folder
+from lrtune.cli.output import print_error
+from lrtune.cli.progress import ProgressDisplay
 from lrtune.cli.task_file import default_study, task_of
-from lrtune.errors import ArgumentError, LrtuneError, ResultsError, SearchError, has_location
-from lrtune.reporting import report
+from lrtune.errors import (
+    ArgumentError,
+    LrtuneError,
+    ResultsError,
+    SearchError,
+    has_location,
+    quantity,
+)
+from lrtune.reporting import answers_first, report
+from lrtune.reporting.statements import schedule_name, setting
 from lrtune.results import Result, Trace
 from lrtune.results.runs import Run
 from lrtune.study.study import Study
@@ -27,8 +41,41 @@ from lrtune.training import Evaluate, Evaluator
 
 Answer = TypeVar("Answer", bound=Result)
 
-# Exit codes, besides those of errors; 130 is what a shell reports after Ctrl-C.
-ANSWER, INTERRUPTED = 0, 130
+ANSWER = 0  # the exit code, unless there is an error or Ctrl-C
+
+
+def must_not_stop(frame: FrameType | None) -> bool:
+    """Whether an exception in this frame would be printed or dropped, instead of ending a command.
+
+    So it is within a database, which would report that a connection broke, and in destructors.
+    """
+    while frame is not None:
+        module = f"{frame.f_globals.get('__name__', '')}."
+        if module.startswith(("sqlalchemy.", "lrtune.study.database.")):
+            return True
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
+
+
+@contextlib.contextmanager
+def _deaths_ignored() -> Iterator[None]:
+    """Let no death of a child process raise here.
+
+    torch raises an error in a signal handler when a loader's worker dies. Where one has died, the
+    others often follow; then the results of the command would be lost for the second error.
+    """
+    number = getattr(signal, "SIGCHLD", None)  # there is none on Windows
+    before = None if number is None else signal.getsignal(number)
+    if number is None or not callable(before) or current_thread() is not main_thread():
+        yield
+        return
+    signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -47,27 +94,20 @@ class Session:
     no_study: bool
     out: Path
     as_json: bool
-    seed: int
+    seed: int | None
 
     def __post_init__(self) -> None:
         """Load nothing yet: errors in the user's file are printed by the session as well."""
         self.results: list[Result] = []
+        self._begin = time.monotonic()
         self.exit_code = ANSWER
         self._study: Study | None = None
         self._evaluator: Evaluator | None = None
         self._unfinished: list[Trace] = []
         self._console = Console(stderr=True, highlight=False)
-        self._bar = Progress(
-            TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} updates"),
-            TimeRemainingColumn(compact=True),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._stages: dict[str, TaskID] = {}
-        self._last_progress = ""
+        self.display = ProgressDisplay(self._console, self.print_status)
+        self.saved: Path | None = None
+        self._error = ""
         self._interrupted = False
 
     def __enter__(self) -> Self:
@@ -76,29 +116,35 @@ class Session:
             self._check_options()
         except ArgumentError as error:
             raise SystemExit(print_error(error, self._console)) from None
-        self._bar.start()
+        self.display.start()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         """Print the error, if any, and all results; True, as the error is handled."""
-        self._bar.stop()
+        with _deaths_ignored():
+            return self._end(error)
+
+    def _end(self, error: BaseException | None) -> bool:
+        self.display.stop()
         if signal.getsignal(signal.SIGINT) == self._interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if error is None and self._interrupted:  # while the last result was recorded
+            error = KeyboardInterrupt()
         if isinstance(error, KeyboardInterrupt):
             self.exit_code = INTERRUPTED
+            self._unfinished.clear()
             self._console.print(f"[bold]Interrupted.[/] {self._how_to_resume()}")
         elif isinstance(error, Exception):
             self._add_notes(error)
+            self._error = str(error)
             self.exit_code = print_error(error, self._console)
         elif error is not None:
             return False
         study = self._study
         if study is not None and study.known and study.remembered + study.trained:
-            runs = f"remembered {study.remembered} runs, trained {study.trained}"
-            if study.retrained:
-                runs += f", and repeated {study.retrained} updates"
+            runs = f"remembered {quantity(study.remembered, 'run')}, trained {study.trained}"
             self.print_status(f"Study {study.location}: {runs}")
         with contextlib.suppress(BrokenPipeError):  # such as `lrtune search | head -1`
             self._deliver()
@@ -114,7 +160,7 @@ class Session:
         """Trains runs of the task; a study records them, and the session keeps their traces."""
         if not self.no_study:
             self._study = Study(
-                self.study or default_study(self.target, self.device),
+                self.study_name,
                 self.task,
                 fresh=self.fresh,
                 force=self.force,
@@ -127,11 +173,19 @@ class Session:
             engine=self.engine,
             progress=self._show_progress,
             decide=None if study is None else study.decide,
+            checkpoints=None if study is None else study.checkpoints,
         )
         inner: Evaluate = self._evaluator
         if study is not None:
             inner = study.evaluator(self._evaluator, self.engine)
-        return _TraceKeeper(inner, self._unfinished)
+        return _TraceKeeper(inner, self._unfinished, self.stop_if_interrupted)
+
+    @property
+    def study_name(self) -> str:
+        """The name of the study, or its URL."""
+        return self.study or default_study(self.target, self.device)
+
+    # --- what commands do
 
     def run(self, verb: Callable[..., Answer], *arguments: Any, **settings: Any) -> Answer:
         """Call a verb such as `lrtune.search` on the task, and keep its result."""
@@ -142,59 +196,62 @@ class Session:
             self._study.record(result)
         return result
 
+    def time_left(self, limit: float | None) -> float | None:
+        """What is left of a time limit of the whole command, in seconds."""
+        return None if limit is None else max(0.0, limit - (time.monotonic() - self._begin))
+
     def print_status(self, text: str) -> None:
         """Print a line on standard error, apart from the answers."""
-        self._console.print(escape(text), soft_wrap=True)
+        self._console.print(escape(as_options(text)), soft_wrap=True)
+
+    # --- how a command begins and ends
 
     def _check_options(self) -> None:
-        """Refuse what would fail later: nobody should learn of it after an hour of training."""
-        folder = self.out.resolve().parent
-        if not folder.is_dir():
-            raise ArgumentError(f"--out {self.out}: there is no folder {folder}. Create it.")
-        if self.out.is_dir():
-            raise ArgumentError(f"--out {self.out} is a folder. Name a file in it.")
+        """Refuse what would fail later."""
+        check_folder("--out", self.out)
         if self.study and self.no_study:
             raise ArgumentError(f"got --study {self.study} and --no-study. Leave one of them out.")
 
-    def _interrupt(self, _signal: int, _frame: object) -> None:
-        # Python drops an exception in a destructor, and a library may catch it: then the next
-        # update raises it again.
-        self._interrupted = True
-        raise KeyboardInterrupt
+    def _interrupt(self, _signal: int, frame: FrameType | None) -> None:
+        # A library may catch the exception: then the next update raises it again. A second Ctrl-C
+        # waits for nothing.
+        again, self._interrupted = self._interrupted, True
+        if again or not must_not_stop(frame):
+            raise KeyboardInterrupt
 
-    def _show_progress(self, stage: str, done: int, total: int) -> None:
+    def stop_if_interrupted(self) -> None:
+        """Raise KeyboardInterrupt where Ctrl-C came before, at a place that must not stop."""
         if self._interrupted:
             raise KeyboardInterrupt
-        self._last_progress = f"after {done} of {total} updates of the stage {stage!r}"
-        if stage not in self._stages:
-            self._stages[stage] = self._bar.add_task(stage, total=total)
-        self._bar.update(self._stages[stage], completed=done, total=total)
+
+    def _show_progress(self, stage: str, done: int, total: int) -> None:
+        self.stop_if_interrupted()
+        self.display.updates(stage, done, total)
 
     def _add_notes(self, error: Exception) -> None:
         """Say where an error struck, and with SearchError which runs failed."""
-        if self._last_progress and not has_location(error) and not isinstance(error, LrtuneError):
+        if self.display.last and not has_location(error) and not isinstance(error, LrtuneError):
             # Errors that a signal raises, such as the death of a loader's worker, strike anywhere.
-            error.add_note(self._last_progress)
+            error.add_note(self.display.last)
         if isinstance(error, SearchError) and self._unfinished:
             runs = self._unfinished[-1].runs
             for run in runs[runs["outcome"].isin(FAILED_OUTCOMES)].head(3).itertuples():
-                error.add_note(
-                    f"run {run.run!r} (peak rate {run.lr:g}, seed {run.seed}) at step "
-                    f"{run.steps - 1}: {Outcome[run.outcome].value}"
-                )
+                about = f"{setting(run.lr, schedule_name(run.schedule))}, seed {run.seed}"
+                said = f"at step {run.steps - 1}: {Outcome[run.outcome].value}"
+                error.add_note(f"run {run.run!r} ({about}) {said}")
 
     def _how_to_resume(self) -> str:
-        if not self.results and not self._unfinished:
-            return "Nothing was finished. Run the same command again to resume."
-        again = "resume" if self._study is not None else "start again"
-        return f"The finished part is printed below. Run the same command again to {again}."
+        below = "What was finished is printed below. " if self.results else ""
+        if self._study is None:
+            return f"{below}Nothing was recorded: the same command starts from the beginning."
+        return f"{below}Run the same command again to go on."
 
     def _deliver(self) -> None:
         for sentence in self._evaluator.engine_notes if self._evaluator is not None else []:
             self.print_status(f"Engine: {sentence}")
         if not self.as_json:
-            print_results(self.results)
-        results: list[Result] = [*self.results, *self._unfinished]
+            print_results(self.results, saved=self.saved)
+        results = answers_first([*self.results, *self._unfinished])
         path = None
         if results:
             try:
@@ -202,7 +259,7 @@ class Session:
             except ResultsError as error:
                 self.exit_code = self.exit_code or print_error(error, self._console)
         if self.as_json:
-            answer = answer_object(results, path)
+            answer = answer_object(results, report=path, saved=self.saved, error=self._error)
             sys.stdout.write(json.dumps(answer, allow_nan=False) + "\n")
         elif path is not None:
             line = f"{'Report':<{INDENT}}{escape(str(path))}"
@@ -210,16 +267,21 @@ class Session:
 
 
 class _TraceKeeper:
-    """An evaluator that appends every trace to a list, so that an interruption loses none."""
+    """An evaluator that appends every trace to a list, so that an error loses none.
 
-    def __init__(self, inner: Evaluate, traces: list[Trace]) -> None:
-        self._inner, self._traces = inner, traces
+    It calls `check` before and after each call: Ctrl-C may have come while a study was written.
+    """
+
+    def __init__(self, inner: Evaluate, traces: list[Trace], check: Callable[[], None]) -> None:
+        self._inner, self._traces, self._check = inner, traces, check
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else the inner evaluator offers, such as `price`, on which budgets rely."""
+        """Whatever else the inner evaluator offers, such as `checkpoint`."""
         return getattr(self._inner, name)
 
     def __call__(self, runs: Sequence[Run], steps: int, **settings: Any) -> Trace:
+        self._check()
         trace = self._inner(runs, steps, **settings)
         self._traces.append(trace)
+        self._check()
         return trace

@@ -54,13 +54,14 @@ def delete(
     Example: lrtune studies delete digits --yes
     """
     from lrtune.cli.output import exit_on_error
+    from lrtune.errors import quantity
     from lrtune.study.catalog import delete_study
     from lrtune.study.contents import open_study
 
     with exit_on_error():
         if not yes:
-            runs = len(open_study(study).outcomes)
-            typer.confirm(f"Delete {study} with {runs} recorded runs?", abort=True)
+            runs = quantity(len(open_study(study).outcomes), "recorded run")
+            typer.confirm(f"Delete {study} with {runs}?", abort=True)
         typer.echo(f"Deleted {delete_study(study)}")
 
 

@@ -14,12 +14,18 @@ from types import ModuleType
 import torch
 
 from lrtune.demo import digits
-from lrtune.errors import TargetError
+from lrtune.errors import ArgumentError, TargetError, TaskError
+from lrtune.task.checks import resolve_device
 from lrtune.task.task import Task
 
 
 def task_of(target: str | None, device: str | None) -> Task:
     """The task of the command line, on its device; the embedded digits without a target."""
+    if device is not None:
+        try:
+            resolve_device(device)
+        except TaskError as error:  # of the command line, not of the task
+            raise ArgumentError(str(error)) from None
     if target is None:
         torch.set_num_threads(1)  # with more threads, so small a CNN only gets slower
         return digits(device or "auto")

@@ -4,23 +4,17 @@ Each module first computes the numbers to draw, in pure functions that the tests
 draws them. plotly is imported only when a figure is drawn, so that reading results stays fast.
 """
 
-from lrtune.figures.comparison import (
-    heat_figure,
-    paths_figure,
-    ranking_figure,
-    stability_figure,
-)
+from lrtune.figures.comparison import losses_figure, ranking_figure, schedules_figure
 from lrtune.figures.losses import curves_figure, trace_figure
 from lrtune.figures.range_test import sweep_figure
 from lrtune.figures.search import rates_figure
 
 __all__ = [
     "curves_figure",
-    "heat_figure",
-    "paths_figure",
+    "losses_figure",
     "ranking_figure",
     "rates_figure",
-    "stability_figure",
+    "schedules_figure",
     "sweep_figure",
     "trace_figure",
 ]

@@ -1,211 +1,159 @@
-"""The comparison: final losses with intervals, paths of rates and losses, scores, ranks."""
+"""The comparison: how schedules stand against the recommended one, their rates and losses."""
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from lrtune.errors import LrtuneError
 from lrtune.figures import theme
-from lrtune.figures.axes import axis_range, finite_values, rows_on_log_axis, running_mean
+from lrtune.figures.axes import MAX_POINTS, axis_range, finite_values, running_mean
+from lrtune.schedules import parse
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 MAX_COLOURED = 6  # schedules; with more of them, lines without symbols would share a dash
+VERDICTS = {
+    "recommended": theme.VERDICT_STYLES["good"],
+    "ahead": theme.Style(theme.SKY, "solid", "star"),
+    "tied": theme.Style(theme.BLUE, "dash", "diamond"),
+    "behind": theme.VERDICT_STYLES["high"],
+    "not trained": theme.OTHER_STYLE,
+}
+PRIOR = theme.Style(theme.AXIS_GREY, "dot", "circle-open")
 
 
-def mean_paths(paths: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The mean of a column over the seeds: one row per `schedule` and `step`, with `value`.
+def placed_estimates(table: pd.DataFrame) -> pd.DataFrame:
+    """Where each schedule is drawn: `schedule`, `verdict`, `x`, `low`, `high`, `place`.
 
-    Losses are smoothed, rates are not.
+    A `place` is "inside"; "failed" where a whole training diverged; "unknown" where nothing is.
+
+    >>> table = pd.DataFrame({"schedule": ["a", "b", "c"], "verdict": "tied", "failed": [0, 1, 0],
+    ...     "estimate": [0.1, np.inf, np.nan], "low": 0.0, "high": 0.2})
+    >>> placed_estimates(table)["place"].tolist()
+    ['inside', 'failed', 'unknown']
     """
-    tidy = paths.assign(value=paths[column].where(np.isfinite(paths[column])))
+    points = table[["schedule", "verdict", "low", "high"]].assign(x=table["estimate"])
+    finite = np.isfinite(points["x"])
+    points["place"] = np.where(finite, "inside", "unknown")
+    lost = ~finite & ((table["failed"] > 0) | np.isinf(table["estimate"]))
+    points.loc[lost, "place"] = "failed"
+    return points
+
+
+def mean_losses(
+    curves: pd.DataFrame, runs: pd.DataFrame, table: pd.DataFrame, steps: int
+) -> pd.DataFrame:
+    """The smoothed mean loss of whole trainings: columns `schedule`, `step`, `value`."""
+    whole = runs[(runs["steps"] == steps) & (runs["stage"] != "samples")]
+    names = dict(zip(table["call"], table["schedule"], strict=True))
+    owners = whole.set_index("run")["schedule"].map(names).dropna()
+    tidy = curves[curves["run"].isin(owners.index)]
+    tidy = tidy.assign(schedule=tidy["run"].map(owners), value=tidy["loss"])
+    tidy["value"] = tidy["value"].where(np.isfinite(tidy["value"]))
     means = tidy.groupby(["schedule", "step"], sort=False)["value"].mean().reset_index()
-    if column == "loss":
-        means["value"] = means.groupby("schedule", sort=False)["value"].transform(running_mean)
+    means["value"] = means.groupby("schedule", sort=False)["value"].transform(running_mean)
     return means
 
 
-def score_matrix(candidates: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The best score at the shortest horizon: schedules as rows, half decades of rates as columns.
-
-    The rows have the order of the table; NaN where no candidate was trained or all failed.
-
-    >>> candidates = pd.DataFrame(
-    ...     {"horizon": 5, "schedule": "a", "lr": [0.1, 0.11, 0.3], "score": [2.0, 1.0, 3.0]}
-    ... )
-    >>> score_matrix(candidates, pd.DataFrame({"schedule": ["a"]})).values.tolist()
-    [[1.0, 3.0]]
-    """
-    first = rows_on_log_axis(candidates[candidates["horizon"] == candidates["horizon"].min()])
-    rates = 10 ** (np.round(np.log10(first["lr"]) * 2) / 2)
-    # Two levels, as the numbers sort the columns and the texts name them.
-    cells = first.assign(rate=rates.map("{:.3g}".format), place=rates).pivot_table(
-        index="schedule", columns=["place", "rate"], values="score", aggfunc="min", dropna=False
-    )
-    cells.columns = [rate for _, rate in cells.columns]
-    return cells.dropna(axis=1, how="all").reindex(table["schedule"])
-
-
-def ranks_by_horizon(candidates: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The rank of each schedule's best candidate: schedules as rows, horizons as columns.
-
-    The last column, "fresh seeds", is the rank in the table.
-
-    >>> candidates = pd.DataFrame(
-    ...     {"horizon": [5, 5, 9, 9], "schedule": ["a", "b"] * 2, "score": [1.0, 2.0, 4.0, 3.0]}
-    ... )
-    >>> ranks = ranks_by_horizon(candidates, pd.DataFrame({"schedule": ["b", "a"], "rank": [1, 2]}))
-    >>> ranks.columns.tolist(), ranks.to_numpy().tolist()
-    (['5', '9', 'fresh seeds'], [[2.0, 1.0, 1.0], [1.0, 2.0, 2.0]])
-    """
-    best = candidates.assign(score=candidates["score"].fillna(np.inf)).pivot_table(
-        "score", "schedule", "horizon", aggfunc="min"
-    )
-    ranks = best.rank(method="first").reindex(table["schedule"])
-    return ranks.rename(columns=str).assign(**{"fresh seeds": table["rank"].to_numpy()})
+def schedule_rates(table: pd.DataFrame, steps: int) -> pd.DataFrame:
+    """The rate of each schedule whose code is known: columns `schedule`, `step`, `value`."""
+    at = range(0, steps, -(-steps // MAX_POINTS))
+    rows: list[tuple[str, int, float]] = []
+    for row in table.itertuples():
+        try:
+            schedule = parse(row.call)
+        except LrtuneError:  # the user's own, or one that reacts to the loss
+            continue
+        rows += [(row.schedule, step, row.lr * schedule(step / steps)) for step in at]
+    return pd.DataFrame(rows, columns=["schedule", "step", "value"])
 
 
 # --- the figures
 
 
 def ranking_figure(table: pd.DataFrame) -> "Figure":
-    """The difference of each schedule's final loss to the best one, with its interval.
+    """The difference of each schedule's final score to the recommended one's, with its interval.
 
-    The table has the columns `RANKING` of `lrtune.results.schema`. Green circles: tied with the
-    best; purple triangles: worse; crosses at the right edge: diverged with some fresh seed.
+    The table has the columns `RANKING` of `lrtune.results.schema`. Colour and symbol: the verdict.
+    Open circles: what was known before. Crosses at the right edge: a whole training diverged.
     """
-    values = finite_values(table[["difference", "low", "high"]])
-    shown = axis_range([0.0, *values], below=0.04, above=0.08)
-    finished = np.isfinite(table["difference"])
-    kinds = [
-        ("tied with the best", finished & table["tied"], theme.VERDICT_STYLES["good"]),
-        ("worse than the best", finished & ~table["tied"], theme.VERDICT_STYLES["high"]),
-        ("diverged", ~finished, theme.FAILED_STYLE),
-    ]
-    traces = []
-    for name, chosen, style in kinds:
-        rows, failed = table[chosen], name == "diverged"
-        if rows.empty:
-            continue
-        reach = theme.rounded((rows["high"] - rows["difference"]).to_numpy())
-        texts = [f"{theme.escaped(r.call)}<br>peak rate {r.lr:.3g}" for r in rows.itertuples()]
-        marks = theme.markers(
-            [shown.at(0.98)] * len(rows) if failed else rows["difference"],
-            [],  # the axis has names instead of numbers
-            style,
-            size=10,
-            name=name,
-            text=texts,
-            hovertemplate="%{text}<br>difference %{x:.3~g}<extra></extra>",
-            error_x={"type": "data", "array": reach, "visible": not failed},
-        )
-        traces.append({**marks, "y": [theme.escaped(name) for name in rows["schedule"]]})
+    points = placed_estimates(table)
+    shown = axis_range([0.0, *finite_values(table[["estimate", "low", "high", "prior"]])])
+    prior = table[np.isfinite(table["prior"])]
+    traces = (
+        [_marks(prior, prior["prior"], PRIOR, "known before, from other tasks")]
+        if len(prior)
+        else []
+    )
+    for verdict, style in VERDICTS.items():
+        rows = points[(points["verdict"] == verdict) & (points["place"] == "inside")]
+        if len(rows):
+            bars = {
+                "type": "data",
+                "array": theme.rounded((rows["high"] - rows["x"]).to_numpy()),
+                "arrayminus": theme.rounded((rows["x"] - rows["low"]).to_numpy()),
+            }
+            traces.append(_marks(rows, rows["x"], style, verdict, error_x=bars))
+    failed = points[points["place"] == "failed"]
+    if len(failed):
+        edge = pd.Series(shown.at(0.98), index=failed.index)
+        traces.append(_marks(failed, edge, theme.FAILED_STYLE, "diverged"))
     order = [theme.escaped(name) for name in table["schedule"]][::-1]  # plotly counts from below
+    zero = {"type": "line", "xref": "x", "yref": "y domain", "x0": 0, "x1": 0, "y0": 0, "y1": 1}
     return theme.make_figure(
         traces,
-        xaxis=theme.value_axis("difference in final loss to the best schedule", shown),
+        shapes=[{**zero, "line": {"color": theme.AXIS_GREY, "width": 1}}],
+        xaxis=theme.value_axis("final score less that of the recommended schedule", shown),
         yaxis={"categoryorder": "array", "categoryarray": order, "showgrid": False},
-        height=_height(table),
+        height=max(theme.HEIGHT, 120 + 28 * len(table)),  # pixels, 28 for the name of a schedule
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
 
 
-def _height(table: pd.DataFrame) -> int:
-    return max(theme.HEIGHT, 120 + 28 * len(table))  # pixels, 28 for the name of a schedule
+def _marks(
+    rows: pd.DataFrame, x: pd.Series, style: theme.Style, name: str, **more: Any
+) -> theme.Part:
+    hover = f"%{{y}}<br>{name}<br>difference %{{x:.3~g}}<extra></extra>"
+    marks = theme.markers(x, [], style, size=10, name=name, hovertemplate=hover, **more)
+    return {**marks, "y": [theme.escaped(schedule) for schedule in rows["schedule"]]}
 
 
-def paths_figure(paths: pd.DataFrame, table: pd.DataFrame, column: str) -> "Figure":
-    """The rate (`lr`) or the `loss` of every schedule over the steps, as means of the fresh seeds.
+def schedules_figure(table: pd.DataFrame, steps: int) -> "Figure":
+    """The rate of every schedule over the steps, at its own peak."""
+    rates = schedule_rates(table, steps)
+    return _lines(rates, table, "learning rate", axis_range(rates["value"], above=0.06))
 
-    The tables have the columns `PATHS` and `RANKING` of `lrtune.results.schema`. The first six
-    schedules of the ranking are in colour.
+
+def losses_figure(
+    curves: pd.DataFrame, runs: pd.DataFrame, table: pd.DataFrame, steps: int
+) -> "Figure":
+    """The training loss over the steps, as the mean of each schedule's whole trainings.
+
+    The tables have the columns `CURVES`, `TRIED` and `RANKING` of `lrtune.results.schema`.
     """
-    means = mean_paths(paths, column)
+    means = mean_losses(curves, runs, table, steps)
     values = means["value"]
-    if column == "loss" and len(values):
+    if len(values):
         start = means.groupby("schedule", sort=False)["value"].first().max()
         # A schedule that explodes leaves the picture instead of flattening all others.
         values = values[values <= start + 0.25 * abs(start - values.min())]
-    shown = axis_range(values, above=0.06)
+    return _lines(means, table, "training loss", axis_range(values, above=0.06))
+
+
+def _lines(paths: pd.DataFrame, table: pd.DataFrame, title: str, shown: Any) -> "Figure":
+    """One line per schedule; the first six of the table are in colour."""
     traces = []
-    for place, row in reversed(list(enumerate(table.itertuples()))):  # the best one in front
-        path = means[means["schedule"] == row.schedule]
+    places = [row for row in table.itertuples() if (paths["schedule"] == row.schedule).any()]
+    for place, row in reversed(list(enumerate(places))):  # the best one in front
+        path = paths[paths["schedule"] == row.schedule]
         name = f"{theme.escaped(row.schedule)} at {row.lr:.3g}"
         hover = f"{name}<br>step %{{x}}<br>%{{y:.4~g}}<extra></extra>"
+        style: dict[str, Any] = {"style": theme.OTHER_STYLE, "width": 1}
+        if place < MAX_COLOURED:
+            style = {"style": theme.LINE_STYLES[place]}
         more = {"name": name, "hovertemplate": hover, "legendrank": place + 1}
-        traces.append(theme.long_line(path["step"], path["value"], **_ranked_style(place), **more))
-    title = {"lr": "learning rate", "loss": "training loss"}[column]
+        traces.append(theme.long_line(path["step"], path["value"], **style, **more))
     axis = {"title": {"text": "step"}}
     return theme.make_figure(traces, xaxis=axis, yaxis=theme.value_axis(title, shown))
-
-
-def heat_figure(candidates: pd.DataFrame, table: pd.DataFrame) -> "Figure":
-    """The score of every schedule at every rate, at the shortest horizon.
-
-    The tables have the columns `CANDIDATES` and `RANKING` of `lrtune.results.schema`. Dark is low,
-    which is good; empty: not trained, or diverged. The colours end at twice the distance from the
-    best score to the median one.
-    """
-    cells = score_matrix(candidates, table)
-    finite = finite_values(cells)
-    low = float(finite.min()) if len(finite) else 0.0
-    high = low + 2 * float(np.median(finite) - low) if len(finite) else 1.0
-    trace = {
-        "type": "heatmap",
-        "x": list(cells.columns),
-        "y": [theme.escaped(name) for name in cells.index],
-        "z": [theme.rounded(row) for row in cells.to_numpy(float)],
-        "zmin": low,
-        "zmax": high if high > low else low + 1.0,  # equal ends would leave no scale
-        "colorscale": "Viridis",
-        "xgap": 2,
-        "ygap": 2,
-        "colorbar": {"title": {"text": "score"}, "thickness": 14, "outlinewidth": 0},
-        "hovertemplate": "%{y}<br>rate %{x}<br>%{z:.4~g}<extra></extra>",
-    }
-    return theme.make_figure(
-        [trace],
-        xaxis={"type": "category", "title": {"text": "peak learning rate"}, "showgrid": False},
-        yaxis={"autorange": "reversed", "showgrid": False},
-        height=_height(table),
-    )
-
-
-def stability_figure(
-    candidates: pd.DataFrame, table: pd.DataFrame, stability: pd.DataFrame
-) -> "Figure":
-    """How the ranks change with the horizon, with Kendall's tau to the final ranking above each.
-
-    The tables have the columns `CANDIDATES`, `RANKING` and `STABILITY` of `lrtune.results.schema`;
-    the horizons of the last one are drawn.
-    """
-    ranks = ranks_by_horizon(candidates[candidates["horizon"].isin(stability["horizon"])], table)
-    columns = [f"{name} steps" if name.isdigit() else name for name in ranks.columns]
-    traces = []
-    for place, (schedule, row) in enumerate(ranks.iterrows()):
-        name, look = theme.escaped(schedule), _ranked_style(place)
-        line = theme.line([], row, **look, name=name, cliponaxis=False)
-        marker = {"symbol": look["style"].symbol, "size": 9, "color": look["style"].colour}
-        hover = f"{name}<br>%{{x}}: rank %{{y}}<extra></extra>"
-        points = {"mode": "lines+markers", "marker": marker, "hovertemplate": hover}
-        traces.append({**line, **points, "x": columns})
-    taus = [
-        theme.label(f"{row.horizon} steps", f"tau {row.tau:.2f}")
-        for row in stability.itertuples()
-        if math.isfinite(row.tau) and f"{row.horizon} steps" in columns
-    ]
-    return theme.make_figure(
-        traces,
-        xaxis={"type": "category", "title": {"text": "horizon"}, "showgrid": False},
-        yaxis={"title": {"text": "rank"}, "range": [len(ranks) + 0.5, 0.5], "dtick": 1},
-        annotations=taus,
-    )
-
-
-def _ranked_style(place: int) -> dict[str, Any]:
-    """The style and the width of the line of the schedule in this place of the table."""
-    if place < MAX_COLOURED:
-        return {"style": theme.LINE_STYLES[place]}
-    return {"style": theme.OTHER_STYLE, "width": 1}

@@ -1,6 +1,5 @@
-"""Losses over steps: the runs of a trace, and the short runs of a search."""
+"""Losses over steps: the runs of a trace, and those of a search."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,11 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lrtune.analysis.curves import end_level
+from lrtune.analysis.curves import FAILED_OUTCOMES, end_level
 from lrtune.figures import theme
 from lrtune.figures.axes import (
     MAX_LOSS,
-    MAX_POINTS,
     AxisRange,
     axis_range,
     clipped_losses,
@@ -30,87 +28,64 @@ MAX_COLOURED = len(theme.LINE_STYLES)
 SYMBOL_VARIANTS = ("", "-open", "-open-dot")
 
 
-def mean_curves(curves: pd.DataFrame, most: int = MAX_POINTS) -> pd.DataFrame:
-    """The short runs of a search (`lr`, `seed`, `step`, `loss`), averaged over the seeds.
+def joined_curves(curves: pd.DataFrame, runs: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """The losses of all runs of a search, with what each run is.
 
     Returns:
-        One row per rate and part of the run, of which there are `most`: `lr`; `step`, its first;
-        `mean` over the seeds; `smooth`, the mean of the smoothed runs; `low` and `high`, the
-        extremes of the smoothed runs. `mean` and `smooth` are NaN as soon as one seed has failed:
-        the mean of the others would flatter it.
+        One row per run and step, in the order of the runs: `run`, `step`, `loss`; `lr`, `seed`,
+        `outcome` of the run; `verdict` of its rate; `short`, whether it is a short run of the
+        coarse stage.
     """
-    curves = rows_on_log_axis(curves)
-    width = max(1, math.ceil((curves["step"].max() + 1) / most)) if len(curves) else 1
-    parts = curves.assign(loss=clipped_losses(curves["loss"]), step=curves["step"] // width * width)
-    runs = parts.groupby(["lr", "seed", "step"])["loss"].agg(["mean", "count", "size"])
-    runs = runs.reset_index()
-    # `count` leaves NaN out, `size` does not: a part with a lost step has no mean.
-    runs["loss"] = runs["mean"].where(runs["count"] == runs["size"])
-    smooth = runs.groupby(["lr", "seed"])["loss"].transform(running_mean)
-    points = runs.assign(smooth=smooth.where(runs["loss"].notna())).groupby(["lr", "step"])
-    means = points.agg(
-        mean=("loss", "mean"),
-        smooth=("smooth", "mean"),
-        low=("smooth", "min"),
-        high=("smooth", "max"),
-        seeds=("loss", "count"),
-    ).reset_index()
-    all_seeds = means["lr"].map(curves.groupby("lr")["seed"].nunique())
-    # The running minimum: once a seed has failed, its rate has no mean at any later step.
-    complete = means.groupby("lr")["seeds"].cummin() == all_seeds
-    means[["mean", "smooth"]] = means[["mean", "smooth"]].where(complete)
-    return means.drop(columns="seeds")
+    known = rows_on_log_axis(runs).drop_duplicates("run")
+    known = known.loc[known["stage"] != "before", ["run", "stage", "lr", "seed", "outcome"]]
+    verdicts = frame.drop_duplicates("lr").set_index("lr")["verdict"]
+    known["verdict"] = known["lr"].map(verdicts).astype(object).fillna("unknown")
+    known["short"] = known["stage"] == "coarse"
+    return known.drop(columns="stage").merge(curves, on="run")[
+        ["run", "step", "loss", "lr", "seed", "outcome", "verdict", "short"]
+    ]
 
 
-def highlighted_rates(frame: pd.DataFrame, most: int = MAX_COLOURED) -> list[float]:
-    """The rates to draw in colour: the most informative of each verdict, by turns, up to `most`.
+def coloured_runs(lines: pd.DataFrame, most: int = MAX_COLOURED) -> list[str]:
+    """The runs to draw in colour: the most informative of each verdict, by turns, up to `most`.
 
-    >>> rates = pd.DataFrame({"lr": [1e-4, 1e-3, 0.1, 1.0], "mean": [2.3, 2.0, 0.2, math.nan],
-    ...                       "verdict": ["too low", "too low", "good", "diverged"]})
-    >>> highlighted_rates(rates, most=3)
-    [0.0001, 0.1, 1.0]
+    Of the good rates the runs that end lowest; of the others those furthest from the good ones.
+
+    >>> lines = pd.DataFrame({"run": ["a", "b", "c"], "step": 0, "lr": [1e-4, 0.1, 0.1],
+    ...                       "loss": [2.3, 0.3, 0.2], "verdict": ["too low", "good", "good"]})
+    >>> coloured_runs(lines, most=2)
+    ['a', 'c']
     """
-    verdicts = rows_on_log_axis(frame).groupby("verdict")
-    ranked = {verdict: _most_informative_first(rows) for verdict, rows in verdicts}
+    ends = lines.groupby("run", sort=False).agg(
+        lr=("lr", "first"), verdict=("verdict", "first"), loss=("loss", end_level)
+    )
+    order = {"good": ends["loss"], "too low": ends["lr"]}
+    ranked = {
+        verdict: list(
+            order.get(verdict, -ends["lr"])[ends["verdict"] == verdict].sort_values().index
+        )
+        for verdict in theme.VERDICT_STYLES
+    }
     turns = [
-        ranked.get(verdict, [])[turn : turn + 1]
+        run
         for turn in range(len(SYMBOL_VARIANTS))
         for verdict in theme.VERDICT_STYLES
+        for run in ranked[verdict][turn : turn + 1]
     ]
-    return sorted([lr for turn in turns for lr in turn][:most])
+    return [str(run) for run in ends.index if run in turns[:most]]
 
 
-def _most_informative_first(rows: pd.DataFrame) -> list[float]:
-    """Of the good rates first the best; of the others first the one furthest from the good ones."""
-    rates = sorted(rows["lr"])
-    first = [rates[-1], rates[0]]
-    match rows["verdict"].iloc[0]:
-        case "good":
-            # No finite mean gives infinity, which no rate has.
-            best = rows.loc[rows["mean"] == finite_values(rows["mean"]).min(initial=np.inf), "lr"]
-            first = [*best[:1], rates[0], rates[-1]]
-        case "too low":
-            first = [rates[0], rates[-1]]
-    return list(dict.fromkeys([*first, rates[len(rates) // 2], *rates]))
-
-
-def failed_runs(curves: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """The runs of a search that diverged, or whose loss is no longer finite.
+def failed_ends(lines: pd.DataFrame) -> pd.DataFrame:
+    """Where the runs ended that diverged, or whose loss was no longer finite.
 
     Returns:
-        One row per run: `lr`, `seed`, `step` of its end, `loss`, the last finite one there.
+        One row per run: `run`, `lr`, `seed`, `short`; `step` of its end; `loss`, the last finite
+        one, or NaN.
     """
-    rows = []
-    candidates = rows_on_log_axis(curves)
-    candidates = candidates[candidates["lr"].isin(frame.loc[frame["failed"] > 0, "lr"])]
-    for (lr, seed), run in candidates.groupby(["lr", "seed"]):
-        bad = run.loc[~np.isfinite(run["loss"]), "step"]
-        end = bad.min() if len(bad) else run["step"].max()
-        if len(bad) or end < curves["step"].max():
-            before = finite_values(run.loc[run["step"] <= end, "loss"])
-            rows.append((lr, seed, end, before[-1] if len(before) else math.nan))
-    columns = {"lr": float, "seed": "int64", "step": "int64", "loss": float}
-    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+    failed = lines[lines["outcome"].isin(FAILED_OUTCOMES)]
+    ends = failed.groupby("run", sort=False).last()  # of `loss` the last one that is no NaN
+    ends["loss"] = clipped_losses(failed.set_index("run")["loss"]).groupby(level=0).last()
+    return ends[["lr", "seed", "short", "step", "loss"]].reset_index()
 
 
 def highlighted_runs(frame: pd.DataFrame, most: int = MAX_COLOURED) -> list[str]:
@@ -139,12 +114,13 @@ def loss_range(lines: ArrayLike, starts: ArrayLike, calm: ArrayLike) -> AxisRang
 # --- the figures
 
 
-def trace_figure(frame: pd.DataFrame) -> "Figure":
+def trace_figure(frame: pd.DataFrame, floor: float | None = None) -> "Figure":
     """Losses over steps, one line per run.
 
     The table has the columns `TRACE` of `lrtune.results.schema`. Bold: smoothed; thin behind: the
     raw losses. With more than eight runs, eight of them, from the lowest final loss to the highest,
-    are in colour, the others grey.
+    are in colour, the others grey. `floor` is the number below which the loss cannot fall, if it is
+    known.
     """
     losses = frame["loss"]
     shown = loss_range(losses, frame.groupby("run")["loss"].first(), losses)
@@ -164,77 +140,86 @@ def trace_figure(frame: pd.DataFrame) -> "Figure":
     lost = frame[~np.isfinite(losses)].drop_duplicates("run")
     texts = [f"{theme.escaped(end.run)}<br>step {end.step}" for end in lost.itertuples()]
     crosses = _crosses(lost["step"], shown.at(0.97), texts, "loss not finite")
-    return _figure([*traces, *crosses], losses, shown)
+    return _figure([*traces, *crosses], losses, shown, floor)
 
 
-def curves_figure(curves: pd.DataFrame, frame: pd.DataFrame) -> "Figure":
-    """Losses of the short runs of a search over their steps.
+def curves_figure(
+    curves: pd.DataFrame, runs: pd.DataFrame, frame: pd.DataFrame, floor: float | None = None
+) -> "Figure":
+    """Training losses of all runs of a search over their steps.
 
-    The tables have the columns `CURVES` and `RATES` of `lrtune.results.schema`. Bold: up to eight
-    rates, each the smoothed mean over the seeds, with a band from the lowest to the highest seed
-    (or the raw losses of a single seed); colour and dash: the verdict. Grey: the other rates.
-    Crosses: failed runs. A line that ends early without a cross was stopped early.
+    The tables have the columns `CURVES`, `TRIED` and `RATES` of `lrtune.results.schema`. The short
+    runs of the coarse stage have a panel of their own. Bold: the smoothed losses of up to eight
+    runs in each panel, thin behind them each step; colour and dash: the verdict on their rate.
+    Grey: the other runs. Crosses: failed runs. `floor` is the number below which the loss cannot
+    fall, if it is known.
     """
-    means, coloured = mean_curves(curves), highlighted_rates(frame)
-    verdicts = dict(zip(frame["lr"], frame["verdict"], strict=True))
-    calm = means["lr"].map(verdicts) != "diverged"  # an exploding rate must not set the axis
-    starts = means.loc[means["step"] == 0, "mean"]
-    shown = loss_range(means["smooth"], starts, means.loc[calm, "smooth"])
-    lines = {float(lr): rows for lr, rows in means.groupby("lr")}
+    lines = joined_curves(curves, runs, frame)
+    lines["loss"] = clipped_losses(lines["loss"])
+    calm = lines["verdict"] != "diverged"  # an exploding rate must not set the axis
+    starts = lines.loc[lines["step"] == 0, "loss"]
+    shown = loss_range(lines["loss"], starts, lines.loc[calm, "loss"])
+    panels = [rows for _, rows in lines.groupby("short", sort=True)][::-1]  # the short ones first
+    traces: list[theme.Part] = []
+    for panel, axis in zip(panels, ("x", "x2"), strict=False):
+        traces += [{**trace, "xaxis": axis} for trace in _panel(panel, shown)]
+    layout: dict[str, theme.Part] = {
+        name: {"title": {"text": _steps(panel)}}
+        for name, panel in zip(("xaxis", "xaxis2"), panels, strict=False)
+    }
+    if len(panels) == 2:  # both stand on one axis of losses
+        layout["xaxis"]["domain"], layout["xaxis2"]["domain"] = [0.0, 0.4], [0.46, 1.0]
+        layout["xaxis2"]["anchor"] = "y"
+    return _figure(traces, lines["loss"], shown, floor, **layout)
+
+
+def _steps(panel: pd.DataFrame) -> str:
+    return "step of the short runs" if panel["short"].any() else "step"
+
+
+def _panel(lines: pd.DataFrame, shown: AxisRange) -> list[theme.Part]:
+    """The lines and crosses of one panel."""
+    several = len(set(lines["seed"])) > 1
+    by_run = {str(run): rows for run, rows in lines.groupby("run", sort=False)}
+    labels = {run: _label(rows.iloc[0], seed=several) for run, rows in by_run.items()}
+    coloured = coloured_runs(lines)
     others = [
-        rows.assign(loss=rows["smooth"], label=f"rate {lr:.4g}")
-        for lr, rows in lines.items()
-        if lr not in coloured
+        rows.assign(label=f"lr {labels[run]}").iloc[drawn_indices(rows["loss"])]
+        for run, rows in by_run.items()
+        if run not in coloured
     ]
-    traces = _grey_lines(others, "rate")
-    several_seeds = bool((means["high"] > means["low"]).any())
+    traces = _grey_lines(others, "run")
     # The good rates come last, in front of all others; `legendrank` puts the low rates first.
     for verdict in ("diverged", "high", "too low", "good"):
-        rates = [lr for lr in coloured if verdicts[lr] == verdict and lr in lines]
-        for nth, lr in enumerate(rates):
-            traces += _coloured_rate(lr, lines[lr], verdict, nth=nth, band=several_seeds)
-    failed = failed_runs(curves, frame)
+        same = [run for run in coloured if by_run[run]["verdict"].iloc[0] == verdict]
+        for nth, run in enumerate(same):
+            traces += _coloured_run(by_run[run], labels[run], nth)
+    failed = failed_ends(lines)
     heights = failed["loss"].fillna(MAX_LOSS).clip(shown.at(0.03), shown.at(0.97))
-    texts = [
-        f"rate {run.lr:.4g}, seed {run.seed}<br>ended at step {run.step}"
-        for run in failed.itertuples()
-    ]
-    crosses = _crosses(failed["step"], heights, texts, "failed run")
-    return _figure([*traces, *crosses], means["low"], shown)
+    texts = [f"lr {labels[end.run]}<br>ended at step {end.step}" for end in failed.itertuples()]
+    return traces + _crosses(failed["step"], heights, texts, "failed run")
 
 
-def _coloured_rate(
-    lr: float, rows: pd.DataFrame, verdict: str, *, nth: int, band: bool
-) -> list[theme.Part]:
-    style, group = theme.VERDICT_STYLES[verdict], f"{lr:.6g}"
+def _label(run: pd.Series, *, seed: bool) -> str:
+    return f"{run['lr']:.4g}" + f", seed {run['seed']}" * seed
+
+
+def _coloured_run(rows: pd.DataFrame, label: str, nth: int) -> list[theme.Part]:
+    """The smoothed line of a run, with its losses behind it; `nth` of its verdict."""
+    verdict, short = rows["verdict"].iloc[0], bool(rows["short"].iloc[0])
+    style, group = theme.VERDICT_STYLES[verdict], f"{label} {short}"
     front = _smooth_line(
-        rows.assign(loss=rows["smooth"]),
+        rows.assign(loss=running_mean(rows["loss"]).where(rows["loss"].notna())),
         theme.Style(style.colour, style.dash, style.symbol + SYMBOL_VARIANTS[nth]),
-        label=f"rate {lr:.4g} ({verdict})",
+        label=f"lr {label} ({verdict})",
         width=2.5 if nth == 0 else 1.75,
-        name=f"{lr:.4g}",
+        name=label,
         legendgroup=group,
-        legendrank=100 * list(theme.VERDICT_STYLES).index(verdict) + nth,
+        legendrank=100 * list(theme.VERDICT_STYLES).index(verdict) + nth + 500 * (not short),
     )
     if nth == 0:
-        front["legendgrouptitle"] = {"text": verdict}
-    if not band:
-        return [_raw_line(rows.assign(loss=rows["mean"]), style, legendgroup=group), front]
-    rows = rows[rows["low"].notna()]
-    # There along the upper edge and back along the lower one: plotly fills what the line encloses.
-    behind = theme.line(
-        [*rows["step"], *rows["step"][::-1]],
-        [*rows["high"], *rows["low"][::-1]],
-        style,
-        width=0,
-        fill="toself",
-        fillcolor=style.colour,
-        opacity=0.08 if verdict == "diverged" else 0.16,  # there the seeds lie far apart
-        showlegend=False,
-        hoverinfo="skip",
-        legendgroup=group,
-    )
-    return [behind, front]
+        front["legendgrouptitle"] = {"text": f"{'short, ' * short}{verdict}"}
+    return [_raw_line(rows, style, legendgroup=group), front]
 
 
 def _smooth_line(rows: pd.DataFrame, style: theme.Style, *, label: str, **more: Any) -> theme.Part:
@@ -281,10 +266,16 @@ def _crosses(
     return theme.labelled_markers(steps, heights, theme.FAILED_STYLE, texts, name, legendrank=2001)
 
 
-def _figure(traces: Sequence[theme.Part], losses: ArrayLike, shown: AxisRange) -> "Figure":
-    return theme.make_figure(
-        traces,
-        xaxis={"title": {"text": "step"}},
-        yaxis=theme.value_axis("training loss", shown),
-        meta=theme.log_axis_option(losses, shown),
-    )
+def _figure(
+    traces: Sequence[theme.Part],
+    losses: ArrayLike,
+    shown: AxisRange,
+    floor: float | None,
+    **layout: theme.Part,
+) -> "Figure":
+    axes = {
+        "xaxis": {"title": {"text": "step"}},
+        "yaxis": theme.value_axis("training loss", shown),
+        "meta": theme.log_axis_option(losses, shown, floor),
+    }
+    return theme.make_figure(traces, **(axes | layout))

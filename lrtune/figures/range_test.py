@@ -83,14 +83,19 @@ def early_stops(frame: pd.DataFrame, stops: pd.DataFrame) -> pd.DataFrame:
 
 
 def sweep_figure(
-    frame: pd.DataFrame, answers: pd.DataFrame, stops: pd.DataFrame, suggestion: Suggestion
+    frame: pd.DataFrame,
+    answers: pd.DataFrame,
+    stops: pd.DataFrame,
+    suggestion: Suggestion,
+    floor: float | None = None,
 ) -> "Figure":
     """Loss over rate, on a logarithmic axis.
 
     The tables have the columns `SWEEP`, `ANSWERS` and `STOPS` of `lrtune.results.schema`. Thin
     lines: the raw losses; bold lines: smoothed, one per seed. Symbols: the answer of each rule, the
     median over the seeds, with a whisker from the lowest to the highest. Green: the suggested rate
-    and its interval. Red: where the loss rises again.
+    and its interval. Red: where the loss rises again. `floor` is the number below which the loss
+    cannot fall, if it is known.
     """
     shown, danger, lr = sweep_range(frame, stops), rise_rate(stops), suggestion.lr
     rates = finite_values([*rows_on_log_axis(frame)["lr"], *rows_on_log_axis(stops)["lr"]])
@@ -111,7 +116,7 @@ def sweep_figure(
         yaxis=theme.value_axis("training loss right after the update", shown),
         shapes=shapes,
         annotations=labels,
-        meta=theme.log_axis_option(frame["loss"], shown),
+        meta=theme.log_axis_option(frame["loss"], shown, floor),
     )
 
 

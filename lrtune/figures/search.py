@@ -1,4 +1,4 @@
-"""The search: the score of every rate and seed, the verdicts, and where the best rate lies."""
+"""The search: the losses of every run over its rate, and where the best peak lies."""
 
 import math
 from typing import TYPE_CHECKING
@@ -6,176 +6,184 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lrtune.analysis.curves import Outcome
+from lrtune.analysis.curves import FAILED_OUTCOMES
 from lrtune.figures import theme
-from lrtune.figures.axes import AxisRange, axis_range, finite_values, rows_on_log_axis
+from lrtune.figures.axes import (
+    AxisRange,
+    axis_range,
+    clipped_losses,
+    finite_values,
+    rows_on_log_axis,
+)
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+# What a loss is of, and the kind of symbol that stands for it.
+SHORT, SHORTER = "training loss", "training loss, fewer steps"
+WHOLE, STATED, COMPRESSED, OTHER = "chosen by", "stated", "compressed run", "another schedule"
+SYMBOLS = {
+    SHORT: "", SHORTER: "-open", WHOLE: "", STATED: "-open", COMPRESSED: "-open-dot", OTHER: "-dot",
+}  # fmt: skip
+SIZES = {SHORT: 10, SHORTER: 7, WHOLE: 10, STATED: 10, COMPRESSED: 8, OTHER: 10}
 
-def placed_scores(frame: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFrame, AxisRange]:
-    """The score of every rate and seed, where it is drawn, and the range of the axis.
 
-    The range contains every score that is not far above the loss of the untrained model. A `place`
-    is "inside", "above" (beyond the range), or without a score "retired" or "failed".
+def drawn_losses(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The losses of all runs of a search, as a chart needs them.
+
+    Returns:
+        One row per run and loss: `run`, `lr`, `seed`, `until`, `outcome`, `start`; `verdict` of its
+        rate; `short`, whether it is a short run of the coarse stage; `part`, what the loss is of;
+        `loss`, NaN where the run failed. A whole training has two rows, if its loss was stated on
+        data that chose nothing.
     """
+    runs = rows_on_log_axis(runs)
+    runs = runs[runs["stage"] != "before"].reset_index(drop=True)
     verdicts = frame.drop_duplicates("lr").set_index("lr")["verdict"]
-    points = rows_on_log_axis(scores)[["lr", "seed", "outcome", "score"]].reset_index(drop=True)
-    points["verdict"] = points["lr"].map(verdicts).astype(object).fillna("unknown")
-    finite, starts = finite_values(points["score"]), finite_values(scores["start"])
+    short, compressed = runs["stage"] == "coarse", runs["stage"] == "horizons"
+    fewer = short & (runs["until"] < runs.loc[short, "until"].max())
+    # The user's present setting may be that of another schedule than the one that is searched.
+    searched = runs.loc[runs["stage"] == "fine", "schedule"]
+    other = (runs["stage"] == "current") & ~runs["schedule"].isin(searched)
+    losses = runs["loss"].where(~short & runs["loss"].notna(), runs["train"])
+    points = runs[["run", "lr", "seed", "until", "outcome", "start"]].assign(
+        verdict=runs["lr"].map(verdicts).astype(object).fillna("unknown"),
+        short=short,
+        part=np.select(
+            [fewer, short, compressed, other], [SHORTER, SHORT, COMPRESSED, OTHER], WHOLE
+        ),
+        loss=losses,
+    )
+    stated = points.assign(part=STATED, loss=runs["test"])[~short & ~other & runs["test"].notna()]
+    points = pd.concat([points, stated], ignore_index=True)
+    failed = points["outcome"].isin(FAILED_OUTCOMES)
+    points["loss"] = clipped_losses(points["loss"].where(~failed))
+    return points
+
+
+def panel_range(points: pd.DataFrame) -> AxisRange:
+    """The losses that a panel shows: all that are not far above the loss before training."""
+    finite, starts = finite_values(points["loss"]), finite_values(points["start"])
     if len(finite) and len(starts):
         # A quarter above the start: this shows a run that got slightly worse, but no explosion.
         ceiling = max(starts.max(), finite.min()) + 0.25 * abs(starts.max() - finite.min())
         finite = finite[finite <= ceiling]
-    shown = axis_range(finite, above=0.18)
-    points["place"] = np.where(points["score"] > shown.high, "above", "inside")
-    unscored = ~np.isfinite(points["score"])
-    retired = points["outcome"] == Outcome.RETIRED.name
-    points.loc[unscored, "place"] = np.where(retired[unscored], "retired", "failed")
-    return points, shown
+    return axis_range(finite, above=0.18)
 
 
-def close_up_span(frame: pd.DataFrame, interval: tuple[float, float]) -> tuple[float, float] | None:
-    """The rates around the interval, if they are crowded enough for a panel of their own.
-
-    >>> rates = pd.DataFrame({"lr": [1e-4, 1e-3, 1e-2, 0.08, 0.09, 0.1, 0.11, 1.0]})
-    >>> close_up_span(rates, (0.09, 0.1))
-    (0.05625, 0.16)
-    """
-    rates = rows_on_log_axis(frame)["lr"]
-    if not (len(rates) and 0 < interval[0] <= interval[1] < math.inf):
-        return None
-    low, high = interval[0] / 1.6, interval[1] * 1.6
-    inside = int(rates.between(low, high).sum())
-    whole, part = math.log(rates.max() / rates.min()), math.log(high / low)
-    # A panel that repeats most of the picture would show nothing new.
-    crowded = inside >= 4 and part < 0.5 * whole
-    return (float(f"{low:.4g}"), float(f"{high:.4g}")) if crowded else None
+def best_training(points: pd.DataFrame) -> pd.DataFrame:
+    """The row of the whole training with the lowest loss of those that choose; none without one."""
+    whole = points[(points["part"] == WHOLE) & points["loss"].notna()]
+    return whole.nsmallest(1, "loss")
 
 
 # --- the figure
 
 
 def rates_figure(
-    frame: pd.DataFrame, scores: pd.DataFrame, lr: float, interval: tuple[float, float]
+    frame: pd.DataFrame, runs: pd.DataFrame, lr: float, interval: tuple[float, float]
 ) -> "Figure":
-    """Score over rate, on a logarithmic axis; `lr` is the chosen rate, `interval` the best one's.
+    """Loss over rate, on a logarithmic axis; `lr` is the chosen peak, `interval` the best one's.
 
-    The tables have the columns `RATES` and `SCORES` of `lrtune.results.schema`. Full symbols: means
-    over the seeds; open symbols: each seed; colour and symbol: the verdict. At the upper edge,
-    crosses: failed runs; diamonds: runs that were stopped early; arrows: scores above the picture.
-    Green: the chosen rate and the interval. A second panel magnifies rates that are crowded around
-    it.
+    The tables have the columns `RATES` and `TRIED` of `lrtune.results.schema`. The short runs of
+    the coarse stage, which keep their rate constant, have a panel of their own, with their training
+    losses. In the other one every whole training has its own seed: full symbols are the losses
+    that chose, open ones those that are stated, dotted ones those of compressed runs or of another
+    schedule. Colour and symbol: the verdict on the rate. Crosses at the upper edge: failed runs;
+    arrows: losses above the picture. Green: the chosen peak and its interval.
     """
-    points, shown = placed_scores(frame, scores)
-    measured = theme.value_axis(f"{_measured(scores)} of the short runs", shown)
-    layout = {"xaxis": theme.rate_axis(), "yaxis": measured}
-    traces, shapes = _panel(frame, points, shown), theme.chosen_rate(lr, interval)
-    span, axis = close_up_span(frame, interval), "x"
-    if span is not None:
-        near = points[points["lr"].between(*span) & (points["place"] == "inside")]
-        detail, axis = axis_range(near["score"], above=0.18), "x2"
-        second = {"xaxis": "x2", "yaxis": "y2", "showlegend": False}
-        traces += [{**trace, **second} for trace in _panel(frame, points, detail, span=span)]
-        shapes += theme.chosen_rate(lr, interval, axis="x2")
-        layout["xaxis"]["domain"], layout["yaxis"]["anchor"] = [0.0, 0.53], "x"
-        close_up = theme.rate_axis("learning rate, close up", span)
-        layout["xaxis2"] = close_up | {"domain": [0.61, 1.0], "anchor": "y2"}
-        layout["yaxis2"] = theme.value_axis("", detail) | {"anchor": "x2"}
-    text = f"chosen: {lr:.3g}"
-    labels = [theme.label(math.log10(lr), text, axis=axis)] if 0 < lr < math.inf else []
-    return theme.make_figure(traces, shapes=shapes, annotations=labels, **layout)
+    points = drawn_losses(frame, runs)
+    panels = [rows for _, rows in points.groupby("short")][::-1] or [points]  # the short ones first
+    traces: list[theme.Part] = []
+    layout: dict[str, theme.Part] = {}
+    for rows, number in zip(panels, ("", "2"), strict=False):
+        shown = panel_range(rows)
+        where = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
+        traces += [{**trace, **where} for trace in _panel(rows, shown)]
+        short = bool(rows["short"].any())
+        kept = short or set(runs.loc[runs["stage"] == "fine", "schedule"]) == {"constant"}
+        layout[f"xaxis{number}"] = theme.rate_axis("constant rate" if kept else "peak rate")
+        layout[f"yaxis{number}"] = theme.value_axis(_title(rows), shown)
+    if len(panels) == 2:
+        layout["xaxis"] |= {"domain": [0.0, 0.45], "anchor": "y"}
+        layout["xaxis2"] |= {"domain": [0.57, 1.0], "anchor": "y2"}
+        layout["yaxis"] |= {"anchor": "x"}
+        layout["yaxis2"] |= {"anchor": "x2"}
+    axis = f"x{number}"  # of the last panel, which has the whole trainings
+    marks = theme.chosen_rate(lr, interval, axis=axis)
+    labels = []
+    if 0 < lr < math.inf:
+        labels = [theme.label(math.log10(lr), f"lr {lr:.3g}", axis=axis)]
+    return theme.make_figure(_one_legend(traces), shapes=marks, annotations=labels, **layout)
 
 
-def _measured(scores: pd.DataFrame) -> str:
-    # With a budget the score is the mean of training and validation loss.
-    if (scores["score"] - scores["val"]).abs().gt(1e-9 * scores["val"].abs()).any():
-        return "loss (training, validation)"
-    return "validation loss" if len(finite_values(scores["val"])) else "training loss"
+def _title(rows: pd.DataFrame) -> str:
+    if rows["short"].any():
+        return f"training loss after {rows['until'].max()} steps"
+    return "loss of whole trainings"
 
 
-def _panel(
-    frame: pd.DataFrame,
-    points: pd.DataFrame,
-    shown: AxisRange,
-    span: tuple[float, float] = (0.0, math.inf),
-) -> list[theme.Part]:
-    means = rows_on_log_axis(frame).sort_values("lr")
-    means = means[means["lr"].between(*span)]
-    points = points[points["lr"].between(*span)]
-    connection = theme.line(
-        means["lr"], means["mean"], theme.OTHER_STYLE, width=1, hoverinfo="skip", showlegend=False
-    )
-    return [connection, *_seeds(points), *_means(means), *_upper_edge(points, shown)]
+def _one_legend(traces: list[theme.Part]) -> list[theme.Part]:
+    """Name every group in the legend once, though both panels have it."""
+    seen: set[str] = set()
+    for trace in traces:
+        name = trace.get("name", "")
+        trace["showlegend"] = bool(name) and name not in seen
+        seen.add(name)
+    return traces
 
 
-def _seeds(points: pd.DataFrame) -> list[theme.Part]:
-    """Every finite score as a small open symbol, if there are several seeds."""
-    drawn = points[np.isfinite(points["score"])]
-    if drawn.empty or drawn["seed"].nunique() < 2:  # one seed is its own mean
-        return []
-    styles = [theme.VERDICT_STYLES.get(name, theme.OTHER_STYLE) for name in drawn["verdict"]]
-    marker = {
-        "color": [style.colour for style in styles],
-        "symbol": [f"{style.symbol}-open" for style in styles],
-        "line": {"width": 1.2},
-    }
-    return [
-        theme.markers(
-            drawn["lr"],
-            drawn["score"],
-            theme.OTHER_STYLE,
-            size=6,
-            marker=marker,
-            opacity=0.75,
-            cliponaxis=True,
-            name="each seed",
-            legendgroup="each seed",
-            customdata=drawn["seed"].tolist(),
-            hovertemplate="rate %{x:.4~g}<br>seed %{customdata}<br>%{y:.4~g}<extra></extra>",
-        )
-    ]
+def _panel(points: pd.DataFrame, shown: AxisRange) -> list[theme.Part]:
+    means = points[points["part"].isin([SHORT, WHOLE])].groupby("lr")["loss"].mean().dropna()
+    connection = theme.line(means.index, means, theme.OTHER_STYLE, width=1, hoverinfo="skip")
+    return [connection, *_ring(points), *_losses(points), *_upper_edge(points, shown)]
 
 
-def _means(means: pd.DataFrame) -> list[theme.Part]:
-    """One trace per verdict, from too low to diverged."""
-    means = means[np.isfinite(means["mean"])]  # the others were stopped early, or failed
-    verdicts = [*theme.VERDICT_STYLES, *means["verdict"]]  # whose order is that of the legend
+def _ring(points: pd.DataFrame) -> list[theme.Part]:
+    best = best_training(points)
+    style = theme.Style(theme.ORANGE, "solid", "circle-open")
+    texts = [f"the best training: lr {row.lr:.4g}, seed {row.seed}" for row in best.itertuples()]
+    marker = {"size": 18, "line": {"width": 2}}
+    name = "best training"
+    return theme.labelled_markers(best["lr"], best["loss"], style, texts, name, marker=marker)
+
+
+def _losses(points: pd.DataFrame) -> list[theme.Part]:
+    """One trace per verdict and part, from too low to diverged."""
     traces = []
-    for verdict in dict.fromkeys(verdicts):
-        rows = means[means["verdict"] == verdict]
-        if rows.empty:
-            continue
-        name = theme.escaped(verdict)
-        traces.append(
-            theme.markers(
-                rows["lr"],
-                rows["mean"],
-                theme.VERDICT_STYLES.get(verdict, theme.OTHER_STYLE),
-                size=10,
-                cliponaxis=True,
-                name=name,
-                legendgroup=name,
-                hovertemplate=f"rate %{{x:.4~g}}<br>mean %{{y:.4~g}}<br>{name}<extra></extra>",
+    for verdict in dict.fromkeys([*theme.VERDICT_STYLES, *points["verdict"]]):
+        style, name = theme.VERDICT_STYLES.get(verdict, theme.OTHER_STYLE), theme.escaped(verdict)
+        for part, kind in SYMBOLS.items():
+            alike = (points["verdict"] == verdict) & (points["part"] == part)
+            rows = points[alike & points["loss"].notna()]
+            if rows.empty:
+                continue
+            symbol = theme.Style(style.colour, style.dash, style.symbol + kind)
+            texts = [
+                f"lr {row.lr:.4g}, seed {row.seed}<br>{row.loss:.4g} after {row.until} steps<br>"
+                f"{part}; {name}"
+                for row in rows.itertuples()
+            ]
+            marker = {"size": SIZES[part], "line": {"width": 1.4}}
+            traces += theme.labelled_markers(
+                rows["lr"], rows["loss"], symbol, texts, name, marker=marker, cliponaxis=True
             )
-        )
     return traces
 
 
 def _upper_edge(points: pd.DataFrame, shown: AxisRange) -> list[theme.Part]:
     """The runs without a place in the picture: symbols at its upper edge."""
+    failed = points[points["loss"].isna() & (points["part"] != STATED)]
+    above = points[points["loss"] > shown.high]
     kinds = [
-        ("retired", "stopped early", theme.Style(theme.GREY, "dot", "diamond-open")),
-        ("failed", "failed run", theme.FAILED_STYLE),
-        ("above", "above the picture", theme.Style(theme.VERMILLION, "dot", "arrow-up-open")),
+        (failed, "failed run", theme.FAILED_STYLE),
+        (above, "above the picture", theme.Style(theme.VERMILLION, "dot", "arrow-up-open")),
     ]
     traces = []
-    for place, name, style in kinds:
-        rows = points[points["place"] == place]
+    for rows, name, style in kinds:
         texts = [
-            f"rate {row.lr:.4g}<br>seed {row.seed}<br>"
-            + (f"{row.score:.4g}" if place == "above" else theme.escaped(row.outcome).lower())
+            f"lr {row.lr:.4g}, seed {row.seed}<br>"
+            + (theme.escaped(row.outcome).lower() if math.isnan(row.loss) else f"{row.loss:.4g}")
             for row in rows.itertuples()
         ]
         traces += theme.labelled_markers(rows["lr"], shown.at(0.97), style, texts, name)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from lrtune.analysis.scores import digits_that_differ
 from lrtune.figures.axes import AxisRange, drawn_indices, finite_values
 
 if TYPE_CHECKING:
@@ -123,10 +124,14 @@ def value_axis(title: str, shown: AxisRange) -> Part:
     }
 
 
-def log_axis_option(values: ArrayLike, shown: AxisRange) -> Part | None:
-    """The range of a logarithmic axis, for the page's button; None if a value is not positive."""
+def log_axis_option(values: ArrayLike, shown: AxisRange, floor: float | None) -> Part | None:
+    """The range of a logarithmic axis, for the page's button.
+
+    None where a value is not positive, or the floor of the values is not known to be 0: then a
+    constant that is added to all of them would change the picture.
+    """
     finite = finite_values(values)
-    if not len(finite) or finite.min() <= 0:
+    if floor != 0 or not len(finite) or finite.min() <= 0:
         return None
     # Down to the lowest of all values, as a logarithmic axis is for the end of a run.
     low, high = np.log10(finite.min()), np.log10(shown.high)
@@ -134,8 +139,11 @@ def log_axis_option(values: ArrayLike, shown: AxisRange) -> Part | None:
 
 
 def rounded(values: ArrayLike) -> list[float | None]:
-    """The values to six digits, more than a screen shows; None for what is not finite."""
-    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in np.asarray(values, float)]
+    """The values to six digits of their span, more than a screen shows; None if not finite."""
+    values = np.asarray(values, float)
+    # A single value has no span: it may be the symbol of a curve far from zero.
+    digits = digits_that_differ(values, least=6 if len(values) > 1 else 12)
+    return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in values]
 
 
 def escaped(text: object) -> str:

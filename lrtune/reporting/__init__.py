@@ -1,5 +1,5 @@
 """Results to one HTML page, and back; works without torch and Optuna."""
 
-from lrtune.reporting.page import load, report
+from lrtune.reporting.page import answers_first, load, report
 
-__all__ = ["load", "report"]
+__all__ = ["answers_first", "load", "report"]

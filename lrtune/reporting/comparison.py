@@ -1,111 +1,98 @@
-"""The section of a comparison: the recommended schedule, the ranking, and how reliable it is."""
+"""The section of a comparison: the recommended schedule, and how the others stand against it."""
 
 from lrtune.analysis.paired import LEVEL
-from lrtune.figures.comparison import mean_paths
+from lrtune.errors import quantity
+from lrtune.figures.comparison import mean_losses, schedule_rates
 from lrtune.reporting.sections import (
     Chart,
     Section,
-    Table,
     as_sentence,
     python_call,
-    quantity,
     text_table,
     values_by_step,
 )
+from lrtune.reporting.statements import peak_note
 from lrtune.results.comparison import ComparisonResult, snippet_or_none
+
+# What is read first comes first.
+FIRST = ("rank", "schedule", "lr", "verdict", "estimate", "low", "high")
+NEXT = ("early", "onset", "level", "noise", "slope", "released")
 
 
 def comparison_section(result: ComparisonResult) -> Section:
-    """The recommended schedule with its peak rate, the reason, the code, and five charts."""
-    name, peak = result.schedule, f"{result.lr:.3g}"
-    tied = int(result.table["tied"].sum())
-    seeds = quantity(result.paths["seed"].nunique(), "fresh seed")
-    headline = f"No clear winner: {name} with a peak rate of {peak} was ahead"
+    """The recommended schedule with its peak rate, the reason, the code, and three charts."""
+    name, rate = result.schedule, f"{result.lr:.3g}"
+    kind = "peak rate" if peak_note(result.call) else "rate"
+    said = result.table["verdict"].value_counts()
+    headline = f"Keep the schedule {name} with a {kind} of {rate}"
     if result.winner:
-        headline = f"Use the schedule {name} with a peak rate of {peak}"
-    elif tied > 1:
-        headline = f"A tie: use {name} with a peak rate of {peak}"
-    settings = ["lr", "steps", "horizon", "seeds", "seed", "samples"]
+        headline = f"Use the schedule {name} with a {kind} of {rate}"
+    elif said.get("tied"):
+        headline = f"A tie: use {name} with a {kind} of {rate}"
+    trained = int(said.reindex(["behind", "tied", "ahead"]).sum())
+    facts = [
+        ("Schedule", name),
+        (kind.capitalize(), rate),
+        ("Training length", quantity(result.steps, "step")),
+        ("Trained for all steps", f"{trained} of {quantity(len(result.table) - 1, 'rival')}"),
+        ("Tied", str(said.get("tied", 0))),
+        ("Cost", f"{result.cost:.2f} full trainings"),
+    ]
+    if result.best is not None and result.best.samples:
+        best = result.best
+        facts.append(("Best training", f"{best.schedule}, loss {best.loss:.4g}"))
+    call = python_call("compare", result.manifest, ["found", "steps", "seeds", "samples", "budget"])
+    if "found=" not in call:
+        call = call.replace("(task", "(task, found", 1)
     return Section(
         kind="Comparison",
         headline=headline,
-        short=f"{name} at {peak}" if result.winner else f"no winner, use {name} at {peak}",
+        short=f"{name} at {rate}" if result.winner else f"no winner, use {name} at {rate}",
         lead=as_sentence(result.because),
-        facts=[
-            ("Schedule", name),
-            ("Peak rate", peak),
-            ("Tied with the best", f"{tied} of {quantity(len(result.table), 'schedule')}"),
-            ("Compared on", f"{seeds}, {quantity(result.horizon, 'step')} each"),
-            ("Training length", quantity(result.steps, "step")),
-        ],
+        facts=facts,
         notes=[as_sentence(note) for note in result.notes],
         code=snippet_or_none(result) or "",
-        charts=[_ranking(result), _rates(result), _losses(result), _heat(result), _stable(result)],
+        charts=[_ranking(result), _rates(result), _losses(result)],
         manifest=result.manifest,
-        call=python_call("compare", result.manifest, settings),
+        call=call,
     )
 
 
 def _ranking(result: ComparisonResult) -> Chart:
-    ahead = ", ".join(result.table.sort_values("rank")["schedule"].head(3))
+    table = result.table
+    ahead = ", ".join(table.sort_values("rank")["schedule"].head(3))
+    rest = [name for name in table if name not in (*FIRST, *NEXT)]
+    tables = [text_table("The ranking", table[[*FIRST, *NEXT, *rest]])]
     return Chart(
-        title="Final loss of every schedule",
+        title="Final score of every schedule",
         draw=result.figure,
-        alt=f"The difference in final loss of {quantity(len(result.table), 'schedule')} to the "
-        f"best one, with intervals. The first are {ahead}.",
-        caption="The difference in final loss to the best schedule, each schedule at its own peak "
-        f"rate, paired by fresh seed. The {100 * LEVEL:.0f} % intervals hold for all schedules at "
-        "once. Circles: tied with the best. Triangles: worse than the best. Crosses: diverged "
-        "with some seed.",
-        tables=[text_table("The ranking", result.table)],
+        alt=f"The difference in final score of {quantity(len(table), 'schedule')} to the "
+        f"recommended one, {result.schedule}, with intervals. The first are {ahead}.",
+        caption="The final score less that of the recommended schedule, each schedule at its own "
+        f"peak rate, with its {100 * LEVEL:.0f} % interval. Colour and symbol: the verdict, which "
+        "rests on whole trainings alone, paired by seed. Grey: not trained for all steps. Open "
+        "circles: what was known before, from other tasks. Crosses: diverged.",
+        tables=[*tables, text_table("All runs", result.runs), text_table("Cost", result.spending)],
     )
 
 
 def _rates(result: ComparisonResult) -> Chart:
+    rates = schedule_rates(result.table, result.steps)
     return Chart(
         title="Learning rate over steps",
         draw=result.rates_figure,
         alt="The learning rate of every schedule over the steps, at its own peak rate.",
-        caption="Every schedule at its own peak rate, compressed as a whole to the length of the "
-        "short runs.",
-        tables=[_at_some_steps("Learning rate at some steps", result, "lr")],
+        caption="Every schedule at its own peak rate.",
+        tables=[text_table("Rate at some steps", values_by_step(rates, "schedule", "value"))],
     )
 
 
 def _losses(result: ComparisonResult) -> Chart:
+    means = mean_losses(result.curves, result.runs, result.table, result.steps)
     return Chart(
         title="Loss over steps",
         draw=result.losses_figure,
-        alt="The training loss of every schedule over the steps, the mean over the fresh seeds.",
-        caption="The smoothed mean over the fresh seeds. Colours and dashes as in the chart above.",
-        tables=[_at_some_steps("Smoothed training loss at some steps", result, "loss")],
-    )
-
-
-def _at_some_steps(caption: str, result: ComparisonResult, column: str) -> Table:
-    means = mean_paths(result.paths, column)
-    return text_table(caption, values_by_step(means, "schedule", "value"))
-
-
-def _heat(result: ComparisonResult) -> Chart:
-    return Chart(
-        title="Score by rate and schedule",
-        draw=result.heat_figure,
-        alt="A heat map of the lowest score of every schedule in every half decade of the rate.",
-        caption="The lowest loss of every schedule in each half decade of the peak rate, at the "
-        "shortest horizon, where the peak rates were chosen. Dark is low, which is good. Empty: "
-        "not trained, or diverged.",
-        tables=[text_table("All candidates", result.candidates)],
-    )
-
-
-def _stable(result: ComparisonResult) -> Chart:
-    return Chart(
-        title="Rank at every horizon",
-        draw=result.stability_figure,
-        alt="The rank of every schedule at every horizon and on the fresh seeds.",
-        caption="The rank of the best candidate of every schedule, at each horizon and on the "
-        "fresh seeds. Kendall's tau compares each ranking with the one on the fresh seeds: 1 "
-        "means the same order, 0 means no relation.",
-        tables=[text_table("Agreement with the fresh seeds", result.stability)],
+        alt="The training loss of every schedule over the steps, the mean over the seeds.",
+        caption="The smoothed mean over the seeds, of what was trained for all steps.",
+        tables=[text_table("Loss at some steps", values_by_step(means, "schedule", "value"))],
     )

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 
 from lrtune.analysis.curves import end_level
+from lrtune.analysis.scores import digits_that_differ
+from lrtune.errors import quantity
 from lrtune.figures.axes import clipped_losses
 from lrtune.figures.range_test import rise_rate, rule_medians
 from lrtune.reporting.sections import (
@@ -13,12 +15,12 @@ from lrtune.reporting.sections import (
     as_sentence,
     outcome_counts,
     python_call,
-    quantity,
     spread_indices,
     text_table,
     values_by_step,
 )
 from lrtune.results import RangeTestResult, Trace
+from lrtune.results.runs import validation_losses
 from lrtune.results.schema import HEADINGS
 
 MAX_ROWS = 60  # of the table of the sweeps; the embedded results contain all
@@ -89,7 +91,8 @@ def trace_section(result: Trace) -> Section:
     finite = ends[np.isfinite(ends)]
     lead = "No run ended with a finite loss."
     if len(finite):
-        lead = f"Run {finite.idxmin()} has the lowest final training loss: {finite.min():.3g}."
+        lowest = f"{finite.min():.{digits_that_differ(finite, least=3)}g}"
+        lead = f"Run {finite.idxmin()} has the lowest final training loss: {lowest}."
     runs, steps = quantity(len(result.runs), "run"), quantity(result.steps, "step")
     return Section(
         kind="Trace",
@@ -106,7 +109,8 @@ def trace_section(result: Trace) -> Section:
 def _trace_chart(result: Trace, ends: pd.Series, alt: str) -> Chart:
     summary = result.runs.assign(end=result.runs["run"].map(ends))
     if len(result.validations):
-        last = result.validations.groupby("run")["loss"].last()
+        losses = validation_losses(result.validations, by=("run", "step"))
+        last = losses.groupby(level=0, sort=False).last()
         summary["validation"] = summary["run"].map(last)
     few_steps = values_by_step(result.frame, "run", "loss")
     return Chart(

@@ -108,7 +108,7 @@
   const arrange = (chart, layout, height) => {
     const DOMAINS = ["xaxis", "xaxis2", "yaxis", "yaxis2"].map((axis) => `${axis}.domain`);
     const FORMS = {
-      wide: [[0, 0.53], [0.61, 1], [0, 1], [0, 1]],
+      wide: [[0, 0.45], [0.57, 1], [0, 1], [0, 1]],
       narrow: [[0, 1], [0, 1], [0.58, 1], [0, 0.42]],
     };
     let form = "wide";

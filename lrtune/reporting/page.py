@@ -80,6 +80,12 @@ def report(results: Result | Sequence[Result], path: str | os.PathLike[str]) -> 
     return write(Path(path), render(several))
 
 
+def answers_first(results: Sequence[Result]) -> list[Result]:
+    """The results in the order of a reader: the last word first, then what it rests on."""
+    order = (ComparisonResult, SearchResult, RangeTestResult, Trace)
+    return sorted(results, key=lambda result: order.index(type(result)))
+
+
 def render(results: Sequence[Result]) -> str:
     """The page as text; the same results give the same text."""
     sections = [SECTIONS[type(result)](result) for result in results]

@@ -1,125 +1,171 @@
-"""The section of a search: the rate, its interval, its check at full length, and the short runs."""
+"""The section of a search: the answer on one card, then what it rests on."""
 
-from lrtune.analysis.curves import Outcome
-from lrtune.figures.losses import failed_runs, mean_curves
-from lrtune.figures.search import close_up_span
+import math
+from collections.abc import Iterator
+
+import pandas as pd
+
+from lrtune.analysis.curves import FAILED_OUTCOMES
+from lrtune.analysis.prior_table import prior_source, prior_table
+from lrtune.errors import quantity
+from lrtune.reporting import statements
 from lrtune.reporting.sections import (
     Chart,
     Section,
+    Table,
     as_sentence,
     python_call,
-    quantity,
     text_table,
     values_by_step,
 )
 from lrtune.results import SearchResult
 
+NUMBERS = ["steps", "budget", "min_gain", "seed", "around"]
+SEQUENCES = ["coarse", "fine", "limits"]
 
-def search_section(result: SearchResult) -> Section:
-    """The recommended rate, the reason, the code, and two charts."""
-    lr, (low, high) = result.lr, result.interval
-    seeds, budgeted = result.scores["seed"].nunique(), len(result.spending) > 0
-    passed = result.checks.loc[result.checks["lr"] == lr, "passed"]
-    unstable = len(passed) > 0 and result.check == "not held"
-    trained = [quantity(len(result.frame), "rate"), quantity(seeds, "seed")]
-    stable = f"stable in {passed.sum()} of {quantity(len(passed), 'run')}"
-    facts = [
-        ("Learning rate", f"{lr:.3g}"),
-        ("90 % interval", f"{low:.3g} to {high:.3g}"),
-        ("Training length", quantity(result.steps, "step")),
-        ("With a schedule", f"{result.schedule} with a peak of {result.peak:.3g}"),
-        ("At full length", stable if len(passed) else "not trained"),
-        ("Trained", ", ".join([*trained, f"up to {quantity(result.horizon, 'step')} each"])),
-    ]
-    if budgeted:
-        trainings = result.spending["spent"].sum() / result.steps
-        facts.append(("Cost", f"{trainings:.2f} full trainings"))
+
+def search_section(found: SearchResult) -> Section:
+    """The rate with its schedule, what it reaches, the code, and what all of it rests on."""
+    answer = statements.setting(found.lr, found.schedule)
     return Section(
         kind="Search",
-        headline=f"No learning rate stayed stable, not even {lr:.3g}"
-        if unstable
-        else f"Use a learning rate of {lr:.3g}",
-        short="no rate stayed stable" if unstable else f"use {lr:.3g}",
-        lead=f"{as_sentence(result.because)} {result.confidence}".rstrip(),
-        facts=facts,
-        notes=[as_sentence(note) for note in result.notes],
-        limits=_limits(result, seeds),
-        charts=[_rates(result, seeds), _curves(result, seeds)],
-        code=result.snippet(),
-        manifest=result.manifest,
+        headline=f"Use {answer}",
+        short=answer,
+        lead=" ".join(_lead(found)),
+        facts=_facts(found),
+        notes=[as_sentence(note) for note in found.notes],
+        limits=" ".join(_limits(found)),
+        charts=[_rates(found), _curves(found)],
+        tables=[prior_rows(found.steps)] if found.steps > 0 else [],
+        code=statements.code(found),
+        manifest=found.manifest,
         call=python_call(
-            "search",
-            result.manifest,
-            ["steps", "budget" if budgeted else "horizon", "seeds", "seed"],
-            ["coarse"] if budgeted else ["coarse", "fine"],
+            "search", found.manifest, NUMBERS, SEQUENCES, texts={"schedule": found.schedule}
         ),
     )
 
 
-def _limits(result: SearchResult, seeds: int) -> str:
-    limits = [f"The rates were compared in runs of {quantity(result.horizon, 'step')}."]
-    if len(result.checks):
-        limits.append(
-            f"At the full {result.steps:,} steps only the chosen rate was trained, to check its "
-            "stability. Whether another rate ends lower there was not measured."
-        )
-    else:
-        limits.append(f"No rate was trained for the full {result.steps:,} steps.")
-    if seeds == 1:
-        limits.append("A single seed does not show the influence of chance, so ties go unseen.")
-    return " ".join(limits)
+def _lead(found: SearchResult) -> Iterator[str]:
+    """The reasons for the answer, and what was reached with it."""
+    yield as_sentence(found.because)
+    yield statements.certainty(found)
+    if found.best is not None:
+        yield f"The best training: {statements.best_training(found)}"
 
 
-def _rates(result: SearchResult, seeds: int) -> Chart:
-    verdicts = result.frame["verdict"].value_counts()
-    counted = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
-    best = result.frame.dropna(subset="mean").nsmallest(1, "mean")["lr"]
-    lowest = f" The lowest mean is at {best.iloc[0]:.3g}." if len(best) else ""
-    caption = ["Full symbols: the mean over the seeds. Open symbols: each seed."] * (seeds > 1)
-    if result.frame["failed"].any():
-        caption.append("Crosses at the upper edge: failed runs.")
-    if (result.scores["outcome"] == Outcome.RETIRED.name).any():
-        caption.append("Diamonds there: runs that were stopped early, far behind the best.")
-    caption.append("Green: the chosen rate and its 90 % interval.")
-    if close_up_span(result.frame, result.interval):
-        caption.append("The second panel magnifies the crowded rates.")
-    # In this table the interval is that of a difference, which has no column of its own.
-    rates = result.frame.rename(columns={"low": "difference to the best from"})
-    tables = [
-        text_table("All rates", rates),
-        text_table("All short runs", result.scores),
-        text_table("Checks at full length", result.checks),
+def _facts(found: SearchResult) -> list[tuple[str, str]]:
+    """The card: terms and their values, the answer first."""
+    note = statements.peak_note(found.schedule)
+    facts = [("Answer", statements.setting(found.lr, found.schedule))]
+    facts += [("Kind of rate", note)] if note else []
+    facts += [
+        ("90 % interval", statements.range_of(*found.interval)),
+        ("Expected within 5 %", statements.range_of(*found.good_range)),
+        ("Training length", quantity(found.steps, "step")),
     ]
-    if len(result.spending):
-        tables.append(text_table("Cost by stage, in updates", result.spending))
+    best, told = found.best, found.retrained
+    if best is not None and math.isfinite(best.loss):
+        error = f" ± {best.stderr:.2g}" if math.isfinite(best.stderr) else ""
+        loss, samples = statements.loss_text(best.loss, found), f"{best.samples:,} of {best.of:,}"
+        facts.append(("Stated loss", f"{loss}{error} on {samples} samples"))
+    if told is not None:
+        ends = (told.expected, *sorted((told.low, told.high)))
+        expected, low, high = (statements.loss_text(end, found) for end in ends)
+        facts.append(("Retrained, expect", f"{expected} ({low} to {high})"))
+    facts.append(("Cost", f"{found.cost:.2f} of {found.budget:g} full trainings"))
+    return facts
+
+
+def _limits(found: SearchResult) -> list[str]:
+    """What the result does not show."""
+    length = f"{quantity(found.steps, 'step')} of this schedule"
+    limits = [f"The answer is for {length}. Another length or schedule has another best rate."]
+    whole = found.runs[found.runs["stage"] == "fine"]
+    if found.best is None:
+        limits.append(
+            "No rate was trained to its end, so nothing verifies the answer: whole trainings cost "
+            "a budget of about 1 each, and time."
+        )
+    elif len(whole) > 1:
+        limits.append(
+            f"The kept model is the best of {len(whole)} trainings, which is partly luck: a new "
+            "training ends where `retrained` says."
+        )
+    return limits
+
+
+def prior_rows(steps: int) -> Table:
+    """What other tasks tell of schedules of this length, as text."""
+    known = prior_table(steps)
+    heads = {
+        "loss": "final loss over trapezoid's",
+        "low": "nine tasks of ten from",
+        "high": "to",
+    }
+    caption = f"What other tasks tell of schedules of {quantity(steps, 'step')}"
+    return text_table(f"{caption}. {prior_source(known)}", known.rename(columns=heads))
+
+
+def _trained(found: SearchResult) -> pd.DataFrame:
+    """The runs, without the one that changes no weight: it only measures the loss before."""
+    return found.runs[found.runs["stage"] != "before"]
+
+
+def _rates(found: SearchResult) -> Chart:
+    verdicts = found.frame["verdict"].value_counts()
+    counted = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
+    stages = set(found.runs["stage"])
+    caption = []
+    if "coarse" in stages:
+        caption.append(
+            "Short runs keep their rate constant: their training loss is shown, with small open "
+            "symbols after fewer steps."
+        )
+    if stages - {"coarse", "before"}:
+        caption.append(
+            f"Whole trainings follow {found.schedule}, with a seed each: full symbols are the "
+            "losses that chose among them, open ones those that are stated. The ring is the best "
+            "training, which was kept."
+        )
+    if "horizons" in stages:
+        caption.append("Open dotted symbols: whole runs of it, compressed to fewer steps.")
+    if "current" in stages:
+        caption.append("Your present setting has a dotted symbol if its schedule is another one.")
+    if found.frame["failed"].any():
+        caption.append("Crosses at the upper edge: failed runs.")
+    caption.append("Colour and symbol: the verdict. Green: the answer, and its 90 % interval.")
+    runs = _trained(found).drop(columns="checkpoint").rename(columns={"loss": "loss that chose"})
     return Chart(
-        title="Final loss over learning rate",
-        draw=result.figure,
-        alt=f"The final loss of the short runs for {quantity(len(result.frame), 'rate')}: "
-        f"{counted}.{lowest} The chosen rate is {result.lr:.3g}.",
+        title="Loss over learning rate",
+        draw=found.figure,
+        alt=f"The losses of {quantity(len(found.frame), 'rate')}: {counted}. The answer is "
+        f"{statements.setting(found.lr, found.schedule)}.",
         caption=" ".join(caption),
-        tables=tables,
+        tables=[
+            text_table("All rates", found.frame.rename(columns={"loss": "mean loss"})),
+            text_table("All runs", runs),
+            text_table("Cost by stage, in full trainings", found.spending),
+        ],
     )
 
 
-def _curves(result: SearchResult, seeds: int) -> Chart:
-    means = mean_curves(result.curves).sort_values(["lr", "step"])
-    few_steps = values_by_step(means, "lr", "mean")
-    verdicts = dict(zip(result.frame["lr"], result.frame["verdict"], strict=True))
-    few_steps.insert(1, "verdict", [verdicts.get(lr, "") for lr in few_steps["lr"]])
+def _curves(found: SearchResult) -> Chart:
+    runs = _trained(found)
+    curves = found.curves[found.curves["run"].isin(runs["run"])]
+    few_steps = values_by_step(curves, "run", "loss")
+    rates = dict(zip(runs["run"], runs["lr"], strict=True))
+    few_steps.insert(1, "lr", [rates.get(run, math.nan) for run in few_steps["run"]])
     caption = (
-        "Lines: the smoothed mean over the seeds. Bands: from the lowest to the highest seed."
-        if seeds > 1
-        else "Bold lines: the smoothed loss. Thin lines: the loss of each step."
+        "Bold lines: the smoothed loss. Thin lines: the loss of each step. Colour, dash and "
+        "symbol: the verdict on the rate. Grey: the other runs."
     )
-    caption += " Colour, dash and symbol: the verdict. Grey: the other rates."
-    if len(failed_runs(result.curves, result.frame)):
+    if found.runs["outcome"].isin(FAILED_OUTCOMES).any():
         caption += " Crosses: runs that diverged, or whose loss was no longer finite."
     return Chart(
-        title="Loss of the short runs",
-        draw=result.curves_figure,
-        alt=f"The training loss of the short runs over {quantity(result.horizon, 'step')}, one "
-        "line per rate, grouped by verdict: too low, good, high, diverged.",
+        title="Loss over steps",
+        draw=found.curves_figure,
+        alt=f"The training loss of {quantity(len(runs), 'run')} over their steps, grouped "
+        "by the verdict on their rate: too low, good, high, diverged.",
         caption=caption,
-        tables=[text_table("Mean training loss at some steps", few_steps)],
+        tables=[text_table("Training loss at some steps", few_steps)],
     )

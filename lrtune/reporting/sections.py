@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from lrtune.analysis.curves import Outcome
+from lrtune.analysis.scores import digits_that_differ
 from lrtune.results.schema import HEADINGS
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class Section:
     lead: str  # the reason for the answer
     facts: Sequence[tuple[str, str]]  # terms and their values
     charts: Sequence[Chart]
+    tables: Sequence[Table] = ()  # that belong to no chart
     notes: Sequence[str] = ()
     code: str = ""  # Python to paste into a training script
     limits: str = ""  # what the result does not show
@@ -57,19 +60,23 @@ def text_table(caption: str, frame: pd.DataFrame) -> Table:
     """All rows of a frame, as text, under plain headings; outcomes as words."""
     if "outcome" in frame:
         frame = frame.assign(outcome=outcome_words(frame["outcome"]))
-    rows = [[format_cell(value) for value in row] for row in frame.itertuples(index=False)]
     types = pd.api.types
+    digits = [digits_that_differ(c, 4) if types.is_float_dtype(c) else 4 for _, c in frame.items()]
+    rows = [
+        [format_cell(value, most) for value, most in zip(row, digits, strict=True)]
+        for row in frame.itertuples(index=False)
+    ]
     numeric = [types.is_numeric_dtype(t) and not types.is_bool_dtype(t) for t in frame.dtypes]
     headings = [HEADINGS.get(str(column), str(column)) for column in frame.columns]
     return Table(caption, headings, rows, numeric)
 
 
-def format_cell(value: object) -> str:
-    """A value as text: floats to four digits, yes and no for booleans."""
+def format_cell(value: object, digits: int = 4) -> str:
+    """A value as text: floats to so many digits, yes and no for booleans."""
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)):
-        return f"{value:.4g}"
+        return f"{value:.{digits}g}"
     return str(value)
 
 
@@ -88,15 +95,6 @@ def outcome_counts(outcomes: pd.Series) -> str:
     return ", ".join(f"{number} {outcome}" for outcome, number in counts.items()) or "none"
 
 
-def quantity(number: int, noun: str) -> str:
-    """A number with its noun, in the singular or the plural.
-
-    >>> quantity(1, "seed"), quantity(3000, "step")
-    ('1 seed', '3,000 steps')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def as_sentence(text: str) -> str:
     """The text with a capital at the beginning and a full stop at the end.
 
@@ -109,6 +107,7 @@ def as_sentence(text: str) -> str:
 
 _NUMBER = r"-?[\d.]+(?:e[-+]?\d+)?"
 _NUMBERS = re.compile(rf"{_NUMBER}(?:, {_NUMBER})*")
+_TEXT = re.compile(r"[\w.,=()' -]{1,200}", re.ASCII)
 
 
 def python_call(
@@ -116,16 +115,19 @@ def python_call(
     manifest: Mapping[str, str],
     numbers: Sequence[str],
     sequences: Sequence[str] = (),
+    *,
+    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """The call that makes a result again, with its settings that are numbers.
+    """The call that makes a result again, with its settings that are numbers, or names.
 
     >>> python_call("search", {"steps": "400", "coarse": "0.1", "seed": "os.abort()"},
-    ...             ["steps", "seed"], ["coarse"])
-    'lrtune.search(task, steps=400, coarse=(0.1,))'
+    ...             ["steps", "seed"], ["coarse"], texts={"schedule": "wsd"})
+    "lrtune.search(task, schedule='wsd', steps=400, coarse=(0.1,))"
     """
     # A manifest may come from a stranger's file, and a reader may paste the call: only numbers
-    # enter it.
+    # enter it, and literals of simple texts.
     arguments = ["task"]
+    arguments += [f"{name}={text!r}" for name, text in texts.items() if _TEXT.fullmatch(text)]
     for name in (*numbers, *sequences):
         value = manifest.get(name, "")
         if not _NUMBERS.fullmatch(value):

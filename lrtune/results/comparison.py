@@ -1,49 +1,59 @@
 """The result of a comparison of schedules."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
 from lrtune import figures
-from lrtune.errors import LrtuneError
-from lrtune.results.optuna_export import ExportedTrial, add_to_optuna, run_id
-from lrtune.results.schema import CANDIDATES, PATHS, RANKING, STABILITY, table_field
-from lrtune.results.serialization import Serializable
+from lrtune.errors import ArgumentError, LrtuneError
+from lrtune.results.schema import CURVES, RANKING, SPENDING, TRIED, table_field
+from lrtune.results.trained import BestRun, Retrained, Trained
 from lrtune.schedules import parse
 from lrtune.schedules.snippets import snippet
 
 if TYPE_CHECKING:
-    from optuna.study import Study
     from plotly.graph_objects import Figure
 
 
 @dataclass(frozen=True, eq=False)
-class ComparisonResult(Serializable):
-    """The result of a comparison: the recommended schedule, and the ranking behind it.
+class ComparisonResult(Trained):
+    """The result of a comparison: the recommended schedule, and how the others stand against it.
 
     Attributes:
-        winner: The schedule that beats every other; empty when it is a tie, or when the horizons
-            do not agree.
-        schedule: The one recommended: the winner, or of those tied with the best that which did
-            best on other tasks.
-        call: The call of `lrtune.schedules` that makes it, with the best parameters found.
-        lr: Its own peak rate.
+        winner: The recommended schedule, if whole trainings show every other one behind it; else
+            empty.
+        schedule: The recommended schedule: that of the search, unless whole trainings show another
+            one ahead of it.
+        call: The call of `lrtune.schedules` that makes it.
+        lr: Its peak rate.
         because: Why this one, in a sentence.
-        notes: What a reader should know: how far the ranking can be trusted, and what it needs.
+        notes: What a reader should know: which rivals were trained, what their seeds can show, what
+            would settle the ties.
+        stopped: Why the comparison ended: budget, time, interrupted.
         steps: The length of training that the answer is for, in optimizer updates.
-        horizon: The length of the runs that it was judged by.
+        horizon: The length of the compressed runs that chose rivals; 0 without them.
+        seeds: On how many seeds rivals were trained for all steps, in pairs with the reference.
+        budget: The most that could be spent, in full trainings.
+        cost: What was spent, validation included.
+        scores: What the scores are: logs of losses, or shares of the fall.
+        best: The best of all whole trainings, those of the search included; None without any.
+        retrained: What to expect of a new training with the recommended settings.
         manifest: The task, the settings and the versions, as text.
-        table: One row per schedule: `rank`, `schedule`, `call`, `lr`, `early`, the plateau
-            (`onset`, `level`, `noise`, `slope`, `released`), `final`, `difference` to the best
-            with `low` and `high`, `tied`, `failed`, `cost` in updates.
-        stability: One row per horizon: `horizon`, `tau`, `low`, `high`.
-        candidates: One row per candidate and horizon: `horizon`, `schedule`, `call`, `lr`,
-            `score`.
-        paths: One row per schedule, fresh seed and step: `schedule`, `seed`, `step`, `lr`, `loss`.
+        table: One row per schedule: `rank`, `schedule`, `call`, `lr`, `verdict`, `estimate` with
+            `low` and `high` (its score at `steps` less that of the recommended one, by whole
+            trainings, or without them by the rest); `prior` with its `tasks`; `final`, the loss
+            whose score is the mean score of its `runs`, on the data that select; `horizon`; then
+            `early`, the plateau (`onset`, `level`, `noise`, `slope`, `released`), `failed`, `cost`.
+        runs: One row per run, those of the search that were compared with included: `run`, `stage`,
+            `lr`, `schedule`, `seed`, `steps`, `until`, `outcome`, `start`, `train`, `loss`, `test`,
+            `checkpoint`.
+        curves: Their training losses, thinned: `run`, `step`, `loss`.
+        spending: One row per stage: `stage`, `planned`, `spent`, in full trainings.
     """
 
     kind: ClassVar[str] = "comparison"
+    optuna_study: ClassVar[str] = "lrtune-comparison"
 
     winner: str
     schedule: str
@@ -51,74 +61,55 @@ class ComparisonResult(Serializable):
     lr: float
     because: str
     notes: tuple[str, ...]
+    stopped: str
     steps: int
     horizon: int
+    seeds: int
+    budget: float
+    cost: float
+    scores: str
+    best: BestRun | None
+    retrained: Retrained | None
     manifest: dict[str, str]
     table: pd.DataFrame = table_field(RANKING)
-    stability: pd.DataFrame = table_field(STABILITY)
-    candidates: pd.DataFrame = table_field(CANDIDATES)
-    paths: pd.DataFrame = table_field(PATHS)
+    runs: pd.DataFrame = table_field(TRIED)
+    curves: pd.DataFrame = table_field(CURVES)
+    spending: pd.DataFrame = table_field(SPENDING)
 
     @property
     def frame(self) -> pd.DataFrame:
         """The table, by the name that every result has."""
         return self.table
 
-    def snippet(self) -> str:
-        """Python to paste into a training script: the recommended schedule, for `steps` steps.
-
-        Raises:
-            ArgumentError: It is a schedule of your own, or one that reacts to the loss: only you
-                have its code.
-        """
-        return snippet(parse(self.call), self.lr, self.steps)
-
-    def to_optuna(self, storage: Any = None) -> "Study":
-        """Add each candidate at each horizon as a trial to the Optuna study `lrtune-comparison`.
-
-        A trial has no `seed`: its value is the mean score over the seeds, and it failed if a run of
-        any seed failed. Repeating it adds nothing twice.
+    def snippet(self, schedule: str | None = None) -> str:
+        """Python to paste into a training script: a schedule at its own peak, for `steps` steps.
 
         Args:
-            storage: An Optuna storage or its URL; None for a study in memory.
+            schedule: A schedule of the table; the recommended one when None.
 
         Raises:
-            ArgumentError: The storage cannot be used.
+            ArgumentError: There is no such schedule; or it is one of your own, or one that reacts
+                to the loss: only you have its code.
         """
-        # Nothing forbids two equal rows, so the place of each is part of its key.
-        runs = [
-            ExportedTrial(
-                key=run_id(self.manifest, place, row.horizon, row.call, row.lr),
-                lr=row.lr,
-                schedule=row.schedule,
-                call=row.call,
-                steps=row.horizon,
-                value=row.score,
-                more={"value": "mean score over the seeds"},
-            )
-            for place, row in enumerate(self.candidates.itertuples())
-        ]
-        return add_to_optuna(runs, "lrtune-comparison", storage)
+        if schedule is None:
+            return snippet(self._recommended(self.call), self.lr, self.steps)
+        rows = self.table[self.table["schedule"] == schedule]
+        if rows.empty:
+            known = ", ".join(self.table["schedule"])
+            raise ArgumentError(f"{schedule!r} was not compared. There are {known}.")
+        return snippet(parse(rows["call"].item()), rows["lr"].item(), self.steps)
 
     def figure(self) -> "Figure":
-        """Final loss of every schedule against the best, with intervals; ties in one colour."""
+        """How every schedule stands against the recommended one, with intervals and verdicts."""
         return figures.ranking_figure(self.table)
 
     def rates_figure(self) -> "Figure":
-        """Every schedule's rate over the run."""
-        return figures.paths_figure(self.paths, self.table, "lr")
+        """The rate of every schedule over the run, at its own peak."""
+        return figures.schedules_figure(self.table, self.steps)
 
     def losses_figure(self) -> "Figure":
-        """Losses over steps, the mean over the fresh seeds."""
-        return figures.paths_figure(self.paths, self.table, "loss")
-
-    def heat_figure(self) -> "Figure":
-        """Best score of every schedule at every rate, on the shortest horizon."""
-        return figures.heat_figure(self.candidates, self.table)
-
-    def stability_figure(self) -> "Figure":
-        """How the ranking changes with the horizon."""
-        return figures.stability_figure(self.candidates, self.table, self.stability)
+        """Training losses of whole trainings over the steps, as means over the seeds."""
+        return figures.losses_figure(self.curves, self.runs, self.table, self.steps)
 
 
 def snippet_or_none(result: ComparisonResult) -> str | None:

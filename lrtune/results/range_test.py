@@ -30,6 +30,7 @@ class RangeTestResult(Serializable):
             rate), `edge` (the last rate at which the loss had not risen again).
         answers: One row per rule and seed: `rule`, `seed`, `lr`, `because`.
         manifest: The task, the settings and the versions, as text.
+        floor: The number below which the losses cannot fall; None where it is unknown.
     """
 
     kind: ClassVar[str] = "range-test"
@@ -40,6 +41,7 @@ class RangeTestResult(Serializable):
     frame: pd.DataFrame = table_field(SWEEP)
     stops: pd.DataFrame = table_field(STOPS)
     answers: pd.DataFrame = table_field(ANSWERS)
+    floor: float | None = None
 
     def to_optuna(self, storage: Any = None) -> "Study":
         """Add each sweep as a trial to the Optuna study `lrtune-range-test`.
@@ -73,4 +75,5 @@ class RangeTestResult(Serializable):
 
     def figure(self) -> "Figure":
         """Loss over rate: raw thin, smoothed bold, the rules marked, divergence shaded."""
-        return figures.sweep_figure(self.frame, self.answers, self.stops, self.suggestion)
+        tables = self.frame, self.answers, self.stops
+        return figures.sweep_figure(*tables, self.suggestion, self.floor)

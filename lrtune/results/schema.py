@@ -1,6 +1,7 @@
 """The tables in results: their columns, which are contracts, and the check of a table."""
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,15 +26,27 @@ RUNS = {
     "seed": "int64",
     "outcome": "str",  # a name in lrtune.analysis.curves.Outcome
     "steps": "int64",  # updates recorded
+    "checkpoint": "str",  # the name of the run's checkpoint at the last step of the call, or empty
 }
+SELECTION, TEST = PARTS = ("selection", "test")
+"""The halves of the validation data: one selects among runs, the other gives the stated loss."""
+OPTIONAL = ("checkpoint",)
+"""Columns of text that may be missing, as in a table that a plain function makes: then empty."""
+
+CHECKPOINT_NAME = re.compile(r"([0-9a-f]{32})-([0-9]{1,10})")
+"""The name of a checkpoint: the key of its run, and the step. None leads out of a folder."""
+
 VALIDATIONS = {
     "run": "str",
     "step": "int64",  # updates made before
-    "loss": "float64",  # mean validation loss
+    "part": "str",  # a half of the validation data: selection or test
+    "loss": "float64",  # mean loss per example
+    "stderr": "float64",  # its standard error; NaN with fewer than two batches
+    "samples": "int64",  # that were measured
 }
 COSTS = {
     "run": "str",
-    "updates": "int64",  # made for this run by this call, repeated and discarded ones included
+    "updates": "int64",  # made for this run by this call, discarded ones included
     "val_samples": "int64",  # validated
     "seconds": "float64",
 }
@@ -58,106 +71,94 @@ ANSWERS = {
 }
 RATES = {
     "lr": "float64",
-    "stage": "str",  # where it was first trained: coarse, between, longer or fine, answer
+    "stage": "str",  # where it was first trained: coarse, horizons, current, fine
     "verdict": "str",  # too low, good, high, diverged
-    "mean": "float64",  # mean score over the seeds; lower is better, NaN if a run failed
-    "low": "float64",  # interval of its paired difference to the best rate
-    "high": "float64",
-    "tied": "bool",  # cannot be told apart from the best
-    "failed": "int64",  # runs that diverged or became non-finite
+    "schedule": "str",  # of its longest run
+    "steps": "int64",  # how far that was trained
+    "loss": "float64",  # mean loss of its longest runs; NaN if one failed
+    "runs": "int64",  # how many those are
+    "failed": "int64",  # runs that diverged or became non-finite, of all with this rate
 }
-SCORES = {
-    "lr": "float64",
+TRIED = {
+    "run": "str",
+    "stage": "str",
+    "lr": "float64",  # peak rate
+    "schedule": "str",  # the call that makes it
     "seed": "int64",
+    "steps": "int64",  # the horizon
+    "until": "int64",  # how far it was trained
     "outcome": "str",  # a name in lrtune.analysis.curves.Outcome
     "start": "float64",  # first training loss
-    "train": "float64",  # mean training loss of the last fifth of the run
-    "val": "float64",  # validation loss at the end; NaN without validation data
-    "score": "float64",  # val where there is any, else train; NaN if the run failed
+    "train": "float64",  # mean training loss of the last fifth of what was trained
+    "loss": "float64",  # validation loss on what selects; NaN where it was not measured
+    "test": "float64",  # validation loss on what selected nothing; NaN likewise
+    "checkpoint": "str",  # the name of its checkpoint; empty if there is none
 }
-CURVES = {"lr": "float64", "seed": "int64", "step": "int64", "loss": "float64"}
-CHECKS = {
-    "lr": "float64",
-    "seed": "int64",
-    "outcome": "str",
-    "short": "float64",  # training loss at the end of the short run
-    "long": "float64",  # training loss at the end of the full length
-    "passed": "bool",
+CURVES = {"run": "str", "step": "int64", "loss": "float64"}
+PLAN = {
+    "stage": "str",
+    "runs": "int64",
+    "steps": "int64",  # of its longest run
+    "cost": "float64",  # in full trainings
 }
 SPENDING = {
     "stage": "str",
-    "planned": "int64",  # updates set aside before anything trained
-    "spent": "int64",  # updates made
-    "val_samples": "int64",  # samples validated
+    "planned": "float64",  # in full trainings, before anything trained
+    "spent": "float64",
 }
 RANKING = {
-    "rank": "int64",  # 1 is the lowest final loss
+    "rank": "int64",
     "schedule": "str",  # its name
     "call": "str",  # the call that makes it
     "lr": "float64",  # its own peak rate
-    "early": "float64",  # early decrease, a share of the starting loss
+    "verdict": "str",  # recommended; behind, ahead or tied by whole trainings; not trained
+    "estimate": "float64",  # final score less that of the recommended schedule; NaN if unknown
+    "low": "float64",  # 90 % interval of the estimate
+    "high": "float64",
+    "prior": "float64",  # that difference on other tasks; NaN if unknown
+    "tasks": "int64",  # how many other tasks that rests on
+    "final": "float64",  # loss of its whole trainings, a mean by score; NaN if none, or one failed
+    "runs": "int64",  # how many those are
+    "horizon": "float64",  # difference in score at the horizon; NaN if not measured
+    "early": "float64",  # early decrease, a share of the fall
     "onset": "float64",  # plateau: the step it begins at; NaN without a plateau
     "level": "float64",  # plateau: its loss
     "noise": "float64",  # plateau: standard deviation of single steps around it
     "slope": "float64",  # plateau: per step
     "released": "str",  # plateau: whether a lower rate let the loss fall on: yes, no, or empty
-    "final": "float64",  # mean final loss over the fresh seeds; NaN if a run failed
-    "difference": "float64",  # of it to the best schedule's, paired by seed
-    "low": "float64",  # interval of the difference, corrected for all comparisons
-    "high": "float64",
-    "tied": "bool",  # cannot be told apart from the best
-    "failed": "int64",  # fresh seeds in which it diverged or became non-finite
-    "cost": "int64",  # updates trained for it, all horizons and seeds
-}
-STABILITY = {
-    "horizon": "int64",  # its ranking, compared with that of the fresh seeds
-    "tau": "float64",  # Kendall's tau-b
-    "low": "float64",  # bootstrap interval over the seeds
-    "high": "float64",
-}
-CANDIDATES = {
-    "horizon": "int64",
-    "schedule": "str",
-    "call": "str",
-    "lr": "float64",
-    "score": "float64",  # mean over the seeds; NaN if a run failed
-}
-PATHS = {
-    "schedule": "str",
-    "seed": "int64",
-    "step": "int64",
-    "lr": "float64",
-    "loss": "float64",
+    "failed": "int64",  # whole trainings that diverged or became non-finite
+    "cost": "float64",  # spent on it here, in full trainings
 }
 
 # The heading of a column where a table is shown; other columns are headed by their name.
 HEADINGS = {
     "because": "reason",
     "call": "code",
-    "cost": "updates",
+    "cost": "full trainings",
     "early": "early decrease",
     "edge": "rises again from",
     "end": "final training loss",
+    "estimate": "difference to the recommended",
     "failed": "failed runs",
     "final": "final loss",
     "high": "to",
+    "horizon": "difference at the horizon",
     "level": "plateau loss",
-    "long": "loss at full length",
     "low": "90 % interval from",
     "lr": "learning rate",
-    "mean": "mean loss",
     "noise": "plateau noise",
     "onset": "plateau from step",
-    "passed": "stable",
+    "planned": "planned, in trainings",
+    "prior": "difference on other tasks",
     "released": "falls again at a lower rate",
-    "short": "loss of the short run",
     "slope": "plateau slope per step",
     "smooth": "smoothed loss",
+    "spent": "spent, in trainings",
     "start": "loss before training",
-    "tau": "Kendall's tau",
-    "tied": "tied with the best",
+    "tasks": "other tasks",
+    "test": "stated loss",
     "train": "training loss",
-    "val": "validation loss",
+    "until": "trained to step",
     "val_samples": "validation samples",
     "validation": "validation loss",
 }
@@ -167,15 +168,17 @@ def as_table(rows: Iterable[Any], columns: Columns) -> pd.DataFrame:
     """A frame with exactly these columns, from rows in their order, or from columns by name.
 
     Raises:
-        ResultsError: A column is missing, or holds what its dtype cannot.
+        ResultsError: A column is missing that is not in `OPTIONAL`, or holds what its dtype cannot.
 
     >>> as_table([("x", 1)], {"a": "str", "b": "float64"})
        a    b
     0  x  1.0
     """
-    named = isinstance(rows, pd.DataFrame | Mapping)
     try:
-        frame = pd.DataFrame(rows, columns=None if named else list(columns))
+        frame = _frame(rows, columns)
+        for name in OPTIONAL:
+            if name in columns and name not in frame:
+                frame = frame.assign(**{name: ""})
         missing = [name for name in columns if name not in frame]
         if missing:
             raise ResultsError(
@@ -184,6 +187,14 @@ def as_table(rows: Iterable[Any], columns: Columns) -> pd.DataFrame:
         return frame[list(columns)].astype(dict(columns)).reset_index(drop=True)
     except (TypeError, ValueError, OverflowError) as error:  # such as lone surrogates, in Arrow
         raise ResultsError(f"a table has a value of the wrong type: {error}") from error
+
+
+def _frame(rows: Iterable[Any], columns: Columns) -> pd.DataFrame:
+    if isinstance(rows, pd.DataFrame | Mapping):
+        return pd.DataFrame(rows)
+    rows = list(rows)
+    width = len(rows[0]) if rows else len(columns)  # without a last column that is optional
+    return pd.DataFrame(rows, columns=list(columns)[:width])
 
 
 def table_field(columns: Columns, *, optional: bool = False) -> Any:

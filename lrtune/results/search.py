@@ -1,143 +1,111 @@
 """The result of a search."""
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
 from lrtune import figures
-from lrtune.analysis.curves import Outcome
-from lrtune.analysis.rate_estimate import decays
-from lrtune.results.optuna_export import ExportedTrial, add_to_optuna, run_id
-from lrtune.results.schema import CHECKS, CURVES, RATES, SCORES, SPENDING, table_field
-from lrtune.results.serialization import Serializable
+from lrtune.analysis.short_runs import rounded
+from lrtune.results.schema import CURVES, RATES, SPENDING, TRIED, table_field
+from lrtune.results.trained import BestRun, Retrained, Trained
 from lrtune.schedules import parse
 from lrtune.schedules.snippets import snippet
 
 if TYPE_CHECKING:
-    from optuna.study import Study
     from plotly.graph_objects import Figure
 
 
 @dataclass(frozen=True, eq=False)
-class SearchResult(Serializable):
-    """The result of a search: a rate with its interval, a schedule, and the evidence.
+class SearchResult(Trained):
+    """The result of a search: a rate with its schedule, the best training, and the evidence.
 
     Attributes:
-        lr: The learning rate that is best when it is kept to the end.
-        interval: 90 % interval of the best rate.
-        schedule: The recommended schedule, a name in `schedules.SCHEDULES`.
-        peak: The peak rate for that schedule.
-        because: Why this rate, in a sentence.
-        notes: What a reader should know: grown grids, steps down.
+        lr: The recommended peak rate, for `schedule`: the rate to hand to the optimizer.
+        schedule: The schedule that it goes with, as a call that `schedules.parse` reads.
+        interval: With 90 % probability it holds the best peak for `steps` with that schedule.
+        good_range: Peaks whose expected loss is within 5 % of the best one's.
         steps: The length of training that the answer is for, in optimizer updates.
-        horizon: The length of the short runs.
-        verified: Whether `lr` stayed stable in every run of the full length that was made with it:
-            one from a budget of 2 on, one for each seed without a limit.
-        frame: One row per rate: `lr`, `stage`, `verdict` (too low, good, high, diverged), `mean`
-            score, `low` and `high` of its paired difference to the best, `tied`, `failed` runs.
-        scores: One row per rate and seed: `lr`, `seed`, `outcome`, `start`, `train`, `val`,
-            `score`.
-        curves: One row per rate, seed and step of the short runs: `lr`, `seed`, `step`, `loss`.
-        checks: One row per seed of each longer run: `lr`, `seed`, `outcome`, `short`, `long`,
-            `passed`.
+        best: The best of the whole trainings; None where none was trained to its end.
+        retrained: What to expect of a new training; None without `best`.
+        because: Why this rate, in a sentence.
+        confidence: What was trained to verify it.
+        notes: What a reader should know: grown grids, limits, rates that failed.
+        stopped: Why the search ended: budget, gain, rate only, time, interrupted.
+        budget: The most that could be spent, in full trainings.
+        cost: What was spent, validation included.
+        scores: What the scores are: logs of losses, or shares of the fall.
         manifest: The task, the settings and the versions, as text.
-        confidence: How far the answer can be trusted, and what would make it surer.
-        spending: With a budget, one row per stage: `stage`, `planned`, `spent`, in updates.
+        frame: One row per rate: `lr`, `stage`, `verdict` (good within `interval`, too low or high
+            beside it, diverged), `schedule`, `steps`, `loss`, `runs`, `failed`.
+        runs: One row per run: `run`, `stage`, `lr`, `schedule`, `seed`, `steps`, `until`,
+            `outcome`, `start`, `train`, `loss`, `test`, `checkpoint`.
+        curves: Training losses of all runs, thinned: `run`, `step`, `loss`.
+        spending: One row per stage: `stage`, `planned`, `spent`, in full trainings.
+        floor: The number below which the losses cannot fall; None where it is unknown.
     """
 
     kind: ClassVar[str] = "search"
+    optuna_study: ClassVar[str] = "lrtune-search"
 
     lr: float
-    interval: tuple[float, float]
     schedule: str
-    peak: float
+    interval: tuple[float, float]
+    good_range: tuple[float, float]
+    steps: int
+    best: BestRun | None
+    retrained: Retrained | None
     because: str
     confidence: str
     notes: tuple[str, ...]
-    steps: int
-    horizon: int
-    verified: bool
+    stopped: str
+    budget: float
+    cost: float
+    scores: str
     manifest: dict[str, str]
     frame: pd.DataFrame = table_field(RATES)
-    scores: pd.DataFrame = table_field(SCORES)
+    runs: pd.DataFrame = table_field(TRIED)
     curves: pd.DataFrame = table_field(CURVES)
-    checks: pd.DataFrame = table_field(CHECKS)
     spending: pd.DataFrame = table_field(SPENDING)
-
-    @property
-    def check(self) -> str:
-        """Whether the rate stayed stable at the full length: `held`, `not held`, `not tried`."""
-        if self.verified:
-            return "held"
-        return "not held" if len(self.checks) else "not tried"
+    floor: float | None = None
 
     def snippet(self, schedule: str | None = None) -> str:
-        """Python code of a schedule for `steps` steps, to paste into a training script.
-
-        The recommended schedule starts at `peak`. So does any other that decays; one that hardly
-        leaves its peak, such as `constant`, starts at `lr`.
+        """Python code of the recommended rate and schedule, to paste into a training script.
 
         Args:
-            schedule: A name in `schedules.SCHEDULES`, or a call such as `cosine(floor=0.1)`;
-                `self.schedule` when None.
+            schedule: Another schedule, at the same peak; `self.schedule` when None.
 
         Raises:
-            ArgumentError: There is no such schedule, or it does not take these arguments.
+            ArgumentError: There is no such schedule, or it does not take these arguments; or the
+                recommended one reacts to the loss, or is a function of your own and this result
+                was read from a file, which keeps its name only.
         """
-        shape = parse(schedule or self.schedule)
-        at_peak = schedule is None or decays(shape)
-        return snippet(shape, self.peak if at_peak else self.lr, self.steps)
+        wanted = parse(schedule) if schedule else self._recommended(self.schedule)
+        return snippet(wanted, self.lr, self.steps)
 
-    def to_optuna(self, storage: Any = None) -> "Study":
-        """Add the finished runs as trials to the Optuna study `lrtune-search`.
-
-        The value of a short run is its score, that of a run of the full length its training loss.
-        Repeating it adds nothing twice.
-
-        Args:
-            storage: An Optuna storage or its URL; None for a study in memory.
+    def scheduler(self, optimizer: Any) -> Any:
+        """The recommended schedule as a scheduler of torch; give the optimizer `lr` before.
 
         Raises:
-            ArgumentError: The storage cannot be used.
+            ArgumentError: As of `snippet`.
         """
-        losses = dict(iter(self.curves.groupby(["lr", "seed"])))
+        from lrtune.schedules.torch_schedulers import to_torch  # noqa: PLC0415
 
-        def trial(row: Any, steps: int, value: float, *more: str, **others: Any) -> ExportedTrial:
-            return ExportedTrial(
-                key=run_id(self.manifest, steps, row.lr, row.seed, *more),
-                lr=row.lr,
-                schedule="constant",
-                call="constant()",
-                seed=row.seed,
-                steps=steps,
-                outcome=row.outcome,
-                value=value,
-                **others,
-            )
-
-        # A run that was stopped early, far behind, has no final loss that a trial could hold.
-        short = [
-            trial(
-                row,
-                self.horizon,
-                row.score,
-                losses=losses[row.lr, row.seed].set_index("step")["loss"].to_dict(),
-                more={"value": "training loss" if math.isnan(row.val) else "validation loss"},
-            )
-            for row in self.scores[self.scores["outcome"] != Outcome.RETIRED.name].itertuples()
-        ]
-        full = [
-            trial(row, self.steps, row.long, "full length", more={"value": "training loss"})
-            for row in self.checks.itertuples()
-        ]
-        return add_to_optuna([*short, *full], "lrtune-search", storage)
+        return to_torch(self._recommended(self.schedule), optimizer, self.steps)
 
     def figure(self) -> "Figure":
-        """Score over rate, with every seed; verdicts in colour; the interval shaded."""
-        return figures.rates_figure(self.frame, self.scores, self.lr, self.interval)
+        """Loss over peak rate, one panel of it for each length; verdicts in colour."""
+        return figures.rates_figure(self.frame, self.runs, self.lr, self.interval)
 
     def curves_figure(self) -> "Figure":
-        """Losses of the short runs over steps, the mean over the seeds, verdicts in colour."""
-        return figures.curves_figure(self.curves, self.frame)
+        """Training losses of all runs over steps, verdicts in colour."""
+        return figures.curves_figure(self.curves, self.runs, self.frame, self.floor)
+
+
+def printed_rate(rate: float) -> str:
+    """A rate as it is printed.
+
+    >>> printed_rate(0.012345)
+    '0.0123'
+    """
+    return f"{rounded(rate):g}"

@@ -128,6 +128,16 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
+def sync(path: Path) -> None:
+    """Have the system write a file or a folder to the disk now."""
+    with contextlib.suppress(PermissionError):  # some systems open no folders
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 class Serializable:
     """A result that can be written as a dict and as JSON.
 

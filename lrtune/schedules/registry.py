@@ -258,6 +258,16 @@ def _build(node: ast.expr) -> Any:
             return ast.literal_eval(node)
 
 
+def schedule_text(schedule: object) -> str:
+    """Return a schedule as text that `parse` reads: its name, or the call that makes it.
+
+    >>> schedule_text(SCHEDULES["trapezoid"]()), schedule_text(shapes.cosine(floor=0.1))
+    ('trapezoid', 'cosine(floor=0.1)')
+    """
+    default = next((name for name, make in SCHEDULES.items() if make() == schedule), "")
+    return default or repr(schedule)
+
+
 def registered_name(schedule: object) -> str:
     """Return the name of a schedule in `SCHEDULES` or `FEEDBACK`; empty for any other.
 

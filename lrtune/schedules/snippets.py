@@ -56,7 +56,7 @@ def snippet(schedule: Curve, lr: float, steps: int) -> str:
     >>> from lrtune.schedules import linear
     >>> print(snippet(linear(), lr=0.1, steps=500))
     # linear(floor=0.0) over 500 steps, written by lrtune.
-    # Build the optimizer with lr=0.1: the rates that its groups have here are their peaks.
+    # Build the optimizer with lr=0.1: its groups have their peak rates here.
     # Call scheduler.step() after every optimizer.step().
     from torch.optim.lr_scheduler import LinearLR
     <BLANKLINE>
@@ -70,10 +70,11 @@ def snippet(schedule: Curve, lr: float, steps: int) -> str:
     rates, moments = multipliers(known, steps), momenta(known, steps)
     text = " ".join(known.text.split())
     head = (
-        f"# {text} over {steps} steps, written by lrtune.\n"
-        f"# Build the optimizer with lr={float(lr)!r}: the rates that its groups have here are "
-        "their peaks.\n"
-        "# Call scheduler.step() after every optimizer.step().\n"
+        _comment(f"{text} over {steps} steps, written by lrtune.")
+        + _comment(
+            f"Build the optimizer with lr={float(lr)!r}: its groups have their peak rates here."
+        )
+        + _comment("Call scheduler.step() after every optimizer.step().")
     )
     native = None if moments else _native(known.rate, steps)  # torch's own set no momentum
     if native:
@@ -85,6 +86,12 @@ def snippet(schedule: Curve, lr: float, steps: int) -> str:
     reason = _WHY_NOT_NATIVE.get(curves["multiplier"].func)
     why = f"# (torch's own {reason}.)\n" if reason else ""
     return head + why + _program(curves, steps)
+
+
+def _comment(text: str) -> str:
+    """A comment, in lines that a terminal holds."""
+    filled = textwrap.fill(text, 77, break_long_words=False, break_on_hyphens=False)
+    return textwrap.indent(filled, "# ") + "\n"
 
 
 def _program(curves: dict[str, partial[float]], steps: int) -> str:

@@ -101,10 +101,15 @@ def set_momentum(optimizer: Optimizer, value: float) -> None:
                 "sets the momentum. Make the schedule without it: one_cycle(momentum=None)."
             )
     for group in optimizer.param_groups:
-        if "betas" in group:
-            group["betas"] = (value, *group["betas"][1:])
-        else:
-            group["momentum"] = value
+        set_group_momentum(group, value)
+
+
+def set_group_momentum(group: dict[str, Any], value: float) -> None:
+    """Set the momentum, or Adam's beta1, of one parameter group that has one of them."""
+    if "betas" in group:
+        group["betas"] = (value, *group["betas"][1:])
+    else:
+        group["momentum"] = value
 
 
 def from_torch(

@@ -2,7 +2,9 @@
 
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +14,14 @@ from sqlalchemy import URL, Connection, delete, distinct, func, insert, select, 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError as UrlError
 
-from lrtune.errors import ArgumentError, LrtuneError, StudyError, printable
+from lrtune.errors import (
+    ArgumentError,
+    LrtuneError,
+    StudyError,
+    UnknownStudyError,
+    printable,
+    quantity,
+)
 from lrtune.study import tables
 from lrtune.study.database import FOLDER, SUFFIX, Database, StudyLocation, remove_file
 from lrtune.study.leases import LivenessMonitor
@@ -128,12 +137,14 @@ def _summaries(location: StudyLocation) -> Iterator[StudySummary]:
 
 
 def study_row(link: Connection, location: StudyLocation) -> Mapping[Any, Any]:
-    """The row of a study in `lrtune_studies`; StudyError if there is none of that name."""
+    """The row of a study in `lrtune_studies`; UnknownStudyError if there is none of that name."""
     row = _row_of(link, location.name)
     if row is None:
         some = link.scalars(select(tables.studies.c.name).limit(5))
         names = ", ".join(map(printable, some)) or "none"
-        raise StudyError(f"{location.database} holds no study {location.name!r}; it holds {names}.")
+        raise UnknownStudyError(
+            f"{location.database} holds no study {location.name!r}; it holds {names}."
+        )
     return row
 
 
@@ -155,9 +166,13 @@ def delete_study(study: str) -> str:
             link.execute(delete(table).where(table.c.study == row["id"]))
         link.execute(delete(tables.studies).where(tables.studies.c.id == row["id"]))
         left = link.scalar(select(func.count()).select_from(tables.studies))
+    folder = location.checkpoints(int(row["id"]))
+    shutil.rmtree(folder, ignore_errors=True)
     if location.file is not None and not left:
         remove_file(location.file)
-    return f"{location} with {runs} runs"
+    with suppress(OSError):  # other studies of this database may have some
+        folder.parent.rmdir()
+    return f"{location} with {quantity(runs, 'run')}"
 
 
 def _row_of(link: Connection, name: str) -> Mapping[Any, Any] | None:

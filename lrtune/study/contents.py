@@ -5,6 +5,7 @@ checked and nothing in it is executed.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +19,12 @@ from lrtune.analysis.curves import FAILED_OUTCOMES, end_level
 from lrtune.errors import ArgumentError
 from lrtune.results import KINDS, Result, Trace, read
 from lrtune.results.optuna_export import ExportedTrial, add_to_optuna
-from lrtune.results.schema import as_table
+from lrtune.results.schema import SELECTION, TEST, as_table
 from lrtune.results.serialization import write
 from lrtune.study import tables
 from lrtune.study.catalog import study_location, study_row
 from lrtune.study.database import Database
+from lrtune.study.leases import WHOLE
 from lrtune.study.records import run_from_row, trace_from_runs
 
 MOST_RUNS = 500
@@ -39,11 +41,12 @@ RECORDED = {
     "engine": "str",
     "outcome": "str",
     "recorded": "int64",  # steps with a loss
-    "updates": "int64",  # charged to the call that recorded it
+    "updates": "int64",  # made by the call that recorded it
     "val_samples": "int64",
     "seconds": "float64",
     "train": "float64",  # mean training loss of the last fifth
-    "val": "float64",  # validation loss at the end; NaN without
+    "val": "float64",  # validation loss at the end, on the selection part; NaN without
+    "val_test": "float64",  # on the test part
 }
 """Columns of `StudyContents.recorded`: one row per run and step that it was recorded at."""
 
@@ -130,9 +133,9 @@ class StudyContents:
         The study has the same name, and lies in an Optuna storage; in memory if that is None.
         """
         trials: dict[str, ExportedTrial] = {}
-        for row in sorted(self._rows, key=lambda row: bool(row["validated"])):
+        for row in sorted(self._rows, key=_validated_samples):
             if row["until"] == row["steps"] or row["outcome"] in FAILED_OUTCOMES:
-                trials[row["key"]] = _trial(row)  # the validated one replaces the other
+                trials[row["key"]] = _trial(row)  # what was validated on more replaces the other
         return add_to_optuna(trials.values(), self.name, storage)
 
 
@@ -188,10 +191,21 @@ def _recorded(rows: list[Mapping[Any, Any]]) -> pd.DataFrame:
     records = []
     for row in rows:
         run = run_from_row(row)
-        train, val = end_level(run.loss), float(run.val[0]) if len(run.val) else np.nan
-        about = {"run": row["name"], "recorded": row["count"], "train": train, "val": val}
+        losses = {part.part: part.loss for part in run.validations}
+        about = {
+            "run": row["name"],
+            "recorded": row["count"],
+            "train": end_level(run.loss),
+            "val": losses.get(SELECTION, np.nan),
+            "val_test": losses.get(TEST, np.nan),
+        }
         records.append([about.get(name, row.get(name)) for name in RECORDED])
     return as_table(records, RECORDED)
+
+
+def _validated_samples(row: Mapping[Any, Any]) -> float:
+    """The number of samples that were asked for; infinite for the whole validation data."""
+    return math.inf if row["validated"] == WHOLE else row["validated"]
 
 
 def _trace(rows: list[Mapping[Any, Any]]) -> Trace:

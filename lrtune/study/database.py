@@ -4,6 +4,7 @@ SQLite and PostgreSQL behave alike here: one writer at a time, each transaction 
 A SQLite file is made whole or not at all, and examined before anything is written to it.
 """
 
+import hashlib
 import os
 import re
 import secrets
@@ -18,7 +19,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from lrtune.errors import StudyError
+from lrtune.errors import StudyError, UnknownStudyError
+from lrtune.results.serialization import sync
 from lrtune.study import tables
 
 FOLDER, SUFFIX = Path(".lrtune"), ".db"
@@ -59,6 +61,19 @@ class StudyLocation:
             return self.name
         return f"{self.url.render_as_string(hide_password=True)}#{self.name}"
 
+    def checkpoints(self, study: int) -> Path:
+        """The folder for the checkpoints of the study with this number, which no renaming changes.
+
+        It lies beside a SQLite file; for a database on a server, below the working directory.
+        """
+        if self.file is not None:
+            beside = self.file.with_name(f"{self.file.name.removesuffix(SUFFIX)}.checkpoints")
+            return beside / str(study)
+        server = self.url.set(username=None, password=None).render_as_string()
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", self.url.database or "")[:60]
+        mark = hashlib.blake2b(server.encode(), digest_size=4).hexdigest()
+        return FOLDER / "checkpoints" / f"{name}-{mark}" / str(study)
+
     @property
     def database(self) -> str:
         """The database, for messages, without a password."""
@@ -80,7 +95,7 @@ class Database:
                 if create and not file.exists():
                     _create_file(location, file)
                 if not file.exists():
-                    raise StudyError(
+                    raise UnknownStudyError(
                         f"there is no study {str(location)!r}. `lrtune studies list` shows those "
                         "that exist."
                     )
@@ -171,7 +186,7 @@ def _create_file(location: StudyLocation, file: Path) -> None:
             finished.execute("PRAGMA journal_mode = WAL")
         if fault := _fault(part, "ro&immutable=1"):
             raise OSError(None, f"it was not written whole, {fault}")  # noqa: TRY301
-        _sync(part)
+        sync(part)
         try:
             os.link(part, file)  # fails where the file exists; a rename would replace it
         except FileExistsError:
@@ -179,7 +194,7 @@ def _create_file(location: StudyLocation, file: Path) -> None:
         except OSError:  # a file system without hard links
             if not file.exists():
                 part.replace(file)
-        _sync(file.parent)
+        sync(file.parent)
     except OSError as error:
         raise StudyError(
             f"cannot create the study {file}: {error.strerror or error}. {ELSEWHERE}"
@@ -225,15 +240,6 @@ def _fault(file: Path, mode: str) -> str:
     if mode.endswith("immutable=1") and pages * width != size:
         return f"it has {size} bytes, expected {pages * width}"
     return ""
-
-
-def _sync(path: Path) -> None:
-    with suppress(PermissionError):  # some systems open no folders
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 # --- errors

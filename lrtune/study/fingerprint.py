@@ -12,23 +12,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from lrtune.errors import ResultsError
-from lrtune.results.runs import Run, Shape
 from lrtune.results.serialization import from_builtins, to_builtins
-from lrtune.schedules import Feedback, Schedule, momenta, multipliers, replay
 from lrtune.study import tables
 from lrtune.task.checks import TRIAL_LR
 from lrtune.task.data import Batch, clone_batch, count_examples, digest
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.task import Task
-from lrtune.task.value_texts import plain_repr, structure_texts, value_texts
+from lrtune.task.value_texts import plain_repr, structure_texts, text_digest, value_texts
 
 BATCHES, UPDATES = 3, 2
 """First batches that are compared, and updates that are made on the first of them."""
@@ -56,7 +52,7 @@ class Fingerprint:
     @property
     def key(self) -> str:
         """What identifies the task in the key of every run."""
-        return tables.digest(text for item in sorted(self.digests.items()) for text in item)
+        return text_digest(text for item in sorted(self.digests.items()) for text in item)
 
     def to_json(self) -> str:
         """The text that the database keeps."""
@@ -107,10 +103,10 @@ def fingerprint(task: Task) -> Fingerprint:
         if task.device.type == "cuda":
             device = f"cuda ({torch.cuda.get_device_name(task.device)})"
         parts = {
-            "model": (about["model"], tables.digest(structure_texts(state.model))),
+            "model": (about["model"], text_digest(structure_texts(state.model))),
             "weights": ("", _weights(state.model)),
             "optimizer": _optimizer(state.optimizer),
-            "loss": (about["loss"], tables.digest(value_texts(task._loss))),  # noqa: SLF001
+            "loss": (about["loss"], text_digest(value_texts(task._loss))),  # noqa: SLF001
             "data": (about["batch"], _batch_digest(batches)),
             "validation": _validation(task),
             "device": (device,) * 2,
@@ -143,7 +139,7 @@ def _on_own_copy(of: str) -> Iterator[None]:
 
 
 def _weights(model: nn.Module) -> str:
-    return tables.digest(value_texts(dict(model.state_dict())))
+    return text_digest(value_texts(dict(model.state_dict())))
 
 
 def _optimizer(optimizer: Optimizer) -> tuple[str, str]:
@@ -156,7 +152,7 @@ def _optimizer(optimizer: Optimizer) -> tuple[str, str]:
     name = type(optimizer).__name__
     usual = {k: v for k, v in optimizer.defaults.items() if k != "lr" and v not in (None, False, 0)}
     words = ", ".join(f"{key}={plain_repr(usual[key])}" for key in sorted(usual))
-    return f"{name}({words})", tables.digest([name, *texts])
+    return f"{name}({words})", text_digest([name, *texts])
 
 
 def _first_batches(task: Task, seed: int) -> list[Batch]:
@@ -164,14 +160,14 @@ def _first_batches(task: Task, seed: int) -> list[Batch]:
 
 
 def _batch_digest(batches: Sequence[Batch]) -> str:
-    return tables.digest(str(digest(batch)) for batch in batches)
+    return text_digest(str(digest(batch)) for batch in batches)
 
 
 def _validation(task: Task) -> tuple[str, str]:
     data = task._val  # noqa: SLF001 - nobody else has to know it
     if data is None:
         return "none", "none"
-    batches = list(itertools.islice(data.epoch(0, 0), BATCHES))
+    batches = list(data.first(BATCHES))
     words = f"batches of {count_examples(batches[0])}" if batches else "no batch"
     return words, _batch_digest(batches)
 
@@ -190,37 +186,3 @@ def _first_losses(task: Task, batches: Sequence[Batch]) -> tuple[float, ...]:
             loss.backward()  # type: ignore[no-untyped-call]
             state.optimizer.step()
     return tuple(losses)
-
-
-# --- keys of runs
-
-
-def run_keys(task: str, runs: Sequence[Run], steps: int, engine: str) -> list[str]:
-    """The identities of runs: what a run is made of decides, its name does not."""
-    shapes = {id(run.schedule): run.schedule for run in runs}
-    # A schedule that many runs share is tabulated once.
-    schedules = {number: _schedule_key(shape, steps) for number, shape in shapes.items()}
-    # Engines agree up to rounding only, so the engine is part of the identity.
-    same = (str(steps), engine)
-    return [
-        tables.digest([task, run.lr.hex(), schedules[id(run.schedule)], str(run.seed), *same])
-        for run in runs
-    ]
-
-
-def _schedule_key(shape: Shape, steps: int) -> str:
-    """The identity of a schedule over a horizon: its text, and the numbers that it gives.
-
-    The text is not enough, as all lambdas have one name. A schedule that reacts to the loss is
-    tried on three curves: a loss that falls, one that stands still, and one that becomes NaN.
-    """
-    if isinstance(shape, Schedule):
-        curves, name = [multipliers(shape, steps), momenta(shape, steps) or []], []
-    else:
-        feedback = cast("Feedback[Any]", shape)  # a run makes a Schedule of every function
-        falling = np.geomspace(4.0, 0.01, steps).tolist()
-        failing = [*falling[: steps // 2], *[np.nan] * (steps - steps // 2)]
-        curves = [replay(feedback, losses) for losses in (falling, [1.0] * steps, failing)]
-        name = [type(shape).__qualname__]
-    numbers = [np.asarray(curve, dtype="<f8").tobytes().hex() for curve in curves]
-    return tables.digest([*name, plain_repr(shape), *numbers])

@@ -8,7 +8,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,9 @@ HEARTBEAT = 15.0
 GRACE = 120.0
 """Seconds without a heartbeat after which a process of another host counts as dead."""
 
+WHOLE = -1
+"""The number that stands for the whole validation data, where any other counts samples."""
+
 TRAINING: set[str] = set()
 """Tokens under which this process trains at this moment.
 
@@ -38,15 +41,15 @@ A lease under another token of this process could not be given back, as on a ful
 
 
 class Request(NamedTuple):
-    """A wish for one run, trained up to one step, with or without its validation loss."""
+    """A wish for one run, trained up to one step, and validated there on so many samples."""
 
     key: str
     until: int
-    validated: bool
+    validated: int  # 0 for none, `WHOLE` for both parts of the validation data
 
     def columns(self) -> dict[str, Any]:
         """Its columns in `lrtune_runs` and `lrtune_leases`."""
-        return {**self._asdict(), "validated": int(self.validated)}
+        return self._asdict()
 
 
 def matching_rows(
@@ -54,54 +57,21 @@ def matching_rows(
 ) -> Iterator[Mapping[Any, Any]]:
     """Rows of `lrtune_runs` or `lrtune_leases` that answer requests for one step.
 
-    A validated run answers a request without validation, too.
+    A run answers a request for its own number of validation samples, and one for none.
     """
     table = getattr(columns[0], "table", columns[0])
-    requests = list(requests)
+    requests, validated = list(requests), table.c.validated
     for start in range(0, len(requests), BATCH):
         some = requests[start : start + BATCH]
         query = (
             select(*columns)
             .where(table.c.study == study, table.c.until == some[0].until)
-            .where(table.c.validated >= int(some[0].validated))
             .where(table.c.key.in_([one.key for one in some]))
-            .order_by(table.c.validated)
+            .order_by(validated != 0, validated)  # those without validation cost least
         )
+        if some[0].validated:
+            query = query.where(validated == some[0].validated)
         yield from link.execute(query).mappings()
-
-
-class HeldRuns:
-    """Tells which runs would be in memory without the interruption, so that resuming costs no more.
-
-    Like `lrtune.training.Evaluator`, a call continues the runs of a cohort that it names, and
-    retires the others. Calls that are answered from the database count, too. So a resumed search
-    is charged what an uninterrupted one is charged, and finds the same prices.
-    """
-
-    def __init__(self, *, continues: bool) -> None:
-        self.in_memory = set[str]()  # keys of runs that this session has really trained
-        self._continues = continues
-        self._cohorts: list[tuple[int, int, set[str]]] = []  # horizon, step, keys of the runs
-
-    def lost_steps(self, request: Request, steps: int) -> int:
-        """Steps that must be trained again because an interruption lost the state of a run."""
-        if request.key not in self.in_memory:
-            for horizon, step, keys in self._cohorts:
-                if request.key in keys and horizon == steps and step <= request.until:
-                    return step
-        return 0
-
-    def update(self, requests: Sequence[Request], steps: int, live: set[str]) -> None:
-        """Note a call that was answered, and the keys of its runs that have not failed."""
-        left, until = {one.key for one in requests}, requests[0].until
-        cohorts = []
-        for horizon, step, keys in self._cohorts:
-            known = keys & left if horizon == steps and step <= until else set[str]()
-            cohorts.append((horizon, until, known & live) if known else (horizon, step, keys))
-            left -= known
-        cohorts.append((steps, until, left & live))
-        if self._continues:
-            self._cohorts = [one for one in cohorts if one[2] and one[1] < one[0]]
 
 
 class Leases:

@@ -1,6 +1,7 @@
 """What a study has recorded: runs, seeds, decisions and results; each call is a transaction."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
@@ -9,21 +10,37 @@ import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, func, insert, select
 
-from lrtune.analysis.curves import Outcome, end_level
+from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome, end_level
 from lrtune.results import Trace
-from lrtune.results.runs import Cost, Run
-from lrtune.results.schema import COSTS, RUNS, TRACE, VALIDATIONS, as_table
+from lrtune.results.runs import Cost, Run, Validation
+from lrtune.results.schema import (
+    CHECKPOINT_NAME,
+    COSTS,
+    PARTS,
+    RUNS,
+    TRACE,
+    VALIDATIONS,
+    as_table,
+)
 from lrtune.schedules.registry import registered_name
 from lrtune.study import tables
 from lrtune.study.database import Database
 from lrtune.study.leases import Leases, Request, matching_rows
+
+MISSING = (math.nan,) * 3
+"""Loss, standard error and samples of a part that was not measured."""
+
+VAL_NUMBERS = len(MISSING) * len(PARTS)
+"""How many numbers a validation has."""
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedRun:
     """What was recorded of one run up to one step; its arrays have one value per step from 0 on.
 
-    `val` holds the validation loss at the end, or nothing; `cost` is what is charged for the run.
+    `val` holds loss, standard error and samples of the selection part at the end, then those of the
+    test part, NaN where there is none; or nothing. `cost` is what the call made that recorded the
+    run; `checkpoint` is the name of its checkpoint at that step, or empty.
     """
 
     outcome: str
@@ -32,18 +49,30 @@ class RecordedRun:
     batch: NDArray[np.int64]
     val: NDArray[np.float64]
     cost: Cost
+    checkpoint: str = ""
 
     @property
     def final(self) -> float:
-        """The validation loss if there is one, else the mean training loss of the last fifth."""
+        """The loss on the selection part if there is one, else that of training at the end."""
         return float(self.val[0]) if len(self.val) else end_level(self.loss)
+
+    @property
+    def validations(self) -> list[Validation]:
+        """The validation losses of the parts that were measured."""
+        parts = zip(PARTS, self.val.reshape(-1, 3).tolist(), strict=False)
+        return [
+            Validation(part, loss, stderr, int(samples))
+            for part, (loss, stderr, samples) in parts
+            if not math.isnan(samples)
+        ]
 
     def columns(self) -> dict[str, Any]:
         """Its columns in `lrtune_runs`."""
         arrays = {
             name: tables.packed(getattr(self, name), dtype) for name, dtype in tables.ARRAYS.items()
         }
-        return {"outcome": self.outcome, "count": len(self.loss), **arrays, **asdict(self.cost)}
+        about = {"outcome": self.outcome, "count": len(self.loss), "checkpoint": self.checkpoint}
+        return {**about, **arrays, **asdict(self.cost)}
 
 
 def run_from_row(row: Mapping[Any, Any]) -> RecordedRun:
@@ -52,7 +81,7 @@ def run_from_row(row: Mapping[Any, Any]) -> RecordedRun:
     if row["outcome"] not in Outcome.__members__:
         raise tables.damaged(f"a run has the unknown outcome {row['outcome'][:20]!r}")
     counts = dict.fromkeys(tables.ARRAYS, row["count"])
-    counts["val"] = int(row["val"] != tables.packed((), "<f8"))
+    counts["val"] = VAL_NUMBERS if row["val"] != tables.packed((), "<f8") else 0
     arrays = {
         name: tables.unpacked(row[name], dtype, counts[name])
         for name, dtype in tables.ARRAYS.items()
@@ -60,7 +89,7 @@ def run_from_row(row: Mapping[Any, Any]) -> RecordedRun:
     if not row["validated"]:  # what trains may validate unasked, but no answer rests on it
         arrays["val"] = np.empty(0)
     cost = Cost(row["updates"], row["val_samples"], row["seconds"])
-    return RecordedRun(row["outcome"], **arrays, cost=cost)
+    return RecordedRun(row["outcome"], **arrays, cost=cost, checkpoint=row["checkpoint"])
 
 
 def runs_from_trace(trace: Trace, until: int) -> dict[str, RecordedRun]:
@@ -69,18 +98,22 @@ def runs_from_trace(trace: Trace, until: int) -> dict[str, RecordedRun]:
     step, loss, rate, batch = (
         trace.frame[name].to_numpy() for name in ("step", "loss", "lr", "batch")
     )
-    last = trace.validations[trace.validations["step"] == until]
-    vals = dict(zip(last["run"], last["loss"], strict=True))
+    last = trace.validations[trace.validations["step"] == until].drop(columns="step")
+    vals: dict[str, dict[str, Sequence[float]]] = {}
+    for name, part, *numbers in last.itertuples(index=False):
+        vals.setdefault(name, {})[part] = numbers
     costs = {name: cost for name, *cost in trace.costs[list(COSTS)].itertuples(index=False)}
     recorded = {}
-    for name, outcome in zip(trace.runs["run"], trace.runs["outcome"], strict=True):
+    columns = as_table(trace.runs, RUNS)[["run", "outcome", "checkpoint"]]
+    for name, outcome, checkpoint in columns.itertuples(index=False):
         rows = places.get(name, np.empty(0, dtype=np.int64))
         assert (step[rows] == np.arange(len(rows))).all(), "a run records every step from 0 on"
-        val = np.array([vals[name]] if name in vals else [], dtype=float)
-        # A plain function that trains runs tells no costs, so each run costs what was asked for.
+        val = np.ravel([vals[name].get(part, MISSING) for part in PARTS] if name in vals else [])
+        # A plain function that trains runs tells no costs: it made what was asked for.
         updates, val_samples, seconds = costs.get(name, (until, 0, 0.0))
         cost = Cost(int(updates), int(val_samples), float(seconds))
-        recorded[name] = RecordedRun(outcome, loss[rows], rate[rows], batch[rows], val, cost)
+        curves = loss[rows], rate[rows], batch[rows]
+        recorded[name] = RecordedRun(outcome, *curves, val, cost, checkpoint)
     return recorded
 
 
@@ -90,10 +123,12 @@ def trace_from_runs(
     until: int,
     *,
     validate: bool,
+    checkpoint: bool = False,
 ) -> Trace:
     """The trace that a cohort of exactly these runs records up to step `until` of `steps`.
 
-    `named` holds for each run its name, peak rate, schedule, seed, and what was recorded.
+    `named` holds for each run its name, peak rate, schedule, seed, and what was recorded. The names
+    of checkpoints are left out where `checkpoint` is not set.
     """
     recorded = [run for *_, run in named]
     counts = [len(run.loss) for run in recorded]
@@ -106,14 +141,21 @@ def trace_from_runs(
             "batch": np.concatenate([run.batch for run in recorded]),
         }
     )
-    rows = [(*about, run.outcome, len(run.loss)) for *about, run in named]
+    rows = [
+        (*about, run.outcome, len(run.loss), run.checkpoint if checkpoint else "")
+        for *about, run in named
+    ]
     # One run under two names was trained once, so only its first name has a cost.
     first = {id(run): name for name, *_, run in reversed(named)}
     costs = [
         (name, *(astuple(run.cost) if first[id(run)] == name else (0, 0, 0.0)))
         for name, *_, run in named
     ]
-    vals = [(name, until, run.final) for name, *_, run in named if validate and len(run.val)]
+    vals = [
+        (name, until, *part)
+        for name, *_, run in named
+        for part in (run.validations if validate else [])
+    ]
     return Trace(
         steps=steps,
         frame=as_table(frame, TRACE),
@@ -126,13 +168,13 @@ def trace_from_runs(
 class StudyRecords:
     """Reads runs, results and choices from a study, and writes those of this session.
 
-    `manifest` describes the session, as JSON. Three attributes count what the session does:
-    `remembered` has the keys of runs that other sessions recorded, `trained` the requests that
-    this one trained for, `retrained` the updates that it made again and charged to no run.
+    `manifest` describes the session, as JSON. Three attributes tell what the session does: `asked`
+    has the keys of all runs that it asked for, `remembered` of those that other sessions recorded,
+    and `trained` the requests that it trained for.
     """
 
     def __init__(self, database: Database, study: int, manifest: str) -> None:
-        self.remembered, self.trained, self.retrained = set[str](), list[Request](), 0
+        self.asked, self.remembered, self.trained = set[str](), set[str](), list[Request]()
         self._database, self._study, self.leases = database, study, Leases(database, study)
         row = tables.with_checksum(tables.sessions, {"study": study, "manifest": manifest})
         with database.write() as link:
@@ -140,13 +182,14 @@ class StudyRecords:
             self._session = int(link.execute(made).scalar_one())
             self.leases.drop_dead(link)
 
-    def find(self, requests: Iterable[Request], *, count: bool = False) -> dict[str, RecordedRun]:
-        """The recorded runs that answer these requests, by key; noted as remembered if `count`."""
+    def find(self, requests: Collection[Request]) -> dict[str, RecordedRun]:
+        """The recorded runs that answer these requests, by key; noted as asked and remembered."""
+        self.asked |= {request.key for request in requests}
         found: dict[str, RecordedRun] = {}
         with self._database.read() as link:
             for row in matching_rows(link, self._study, requests, tables.runs):
                 found.setdefault(row["key"], run_from_row(row))
-                if count and row["session"] != self._session:
+                if row["session"] != self._session:
                     self.remembered.add(row["key"])
         return found
 
@@ -211,6 +254,24 @@ class StudyRecords:
                 "json": json,
             }
             link.execute(insert(results).values(tables.with_checksum(results, row)))
+
+    def unneeded(self, names: Collection[str]) -> set[str]:
+        """Those of these checkpoints that nobody needs, of the runs that this session asked for.
+
+        Needed are those that the JSON of a result names, and the newest of a run that was neither
+        trained to its end nor has failed. Runs of other sessions may still lead to a result.
+        """
+        runs, results = tables.runs.c, tables.results.c
+        asked = {name for name in names if name.partition("-")[0] in self.asked}
+        if not asked:
+            return asked
+        ended = (runs.until == runs.steps) | runs.outcome.in_(FAILED_OUTCOMES)
+        keys = select(runs.key).distinct().where(runs.study == self._study, ended)
+        with self._database.read() as link:
+            over = set(link.scalars(keys))
+            texts = link.scalars(select(results.json).where(results.study == self._study))
+            named = {found[0] for text in texts for found in CHECKPOINT_NAME.finditer(text)}
+        return {name for name in asked - named if name.partition("-")[0] in over}
 
     def first(
         self, table: Any, key: Mapping[str, Any], column: str, make: Callable[[], str]

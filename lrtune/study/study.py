@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lrtune.analysis.curves import FAILED_OUTCOMES
 from lrtune.errors import ArgumentError, OtherTaskError, whole_number
 from lrtune.results import Result, Trace
 from lrtune.results.runs import Run, checked_runs
@@ -15,16 +14,14 @@ from lrtune.results.serialization import provenance
 from lrtune.study import tables
 from lrtune.study.catalog import begin_study, study_location
 from lrtune.study.database import Database
-from lrtune.study.fingerprint import (
-    fingerprint,
-    fingerprint_from_json,
-    run_keys,
-    seed_fingerprint,
-)
-from lrtune.study.leases import HeldRuns, Request
+from lrtune.study.fingerprint import fingerprint, fingerprint_from_json, seed_fingerprint
+from lrtune.study.leases import WHOLE, Request
 from lrtune.study.records import RecordedRun, StudyRecords, runs_from_trace, trace_from_runs
 from lrtune.task.task import Task, checked_task
 from lrtune.training import Evaluate, Evaluator, Progress
+from lrtune.training.checkpoint_stores import FolderStore
+from lrtune.training.checkpoints import Checkpoint
+from lrtune.training.run_keys import run_keys
 
 POLL = 0.2
 """Seconds between two looks at what another process trains."""
@@ -57,6 +54,8 @@ class Study:
     Attributes:
         location: Where the study lies.
         known: Whether it existed before.
+        checkpoints: The folder of its checkpoints, for an evaluator of your own:
+            `study.evaluator(Evaluator(task, checkpoints=study.checkpoints))`.
         evaluate: Trains with the loop engine, and remembers.
 
     Raises:
@@ -67,8 +66,8 @@ class Study:
     >>> from lrtune.testing import bowl
     >>> where = f"sqlite:///{tempfile.mkdtemp()}/bowl.db"
     >>> first, again = (Study(where, bowl(4.0)) for _ in range(2))
-    >>> lr = lrtune.search(bowl(4.0), steps=80, seeds=1, evaluate=first.evaluate).lr
-    >>> lrtune.search(bowl(4.0), steps=80, seeds=1, evaluate=again.evaluate).lr == lr
+    >>> lr = lrtune.search(bowl(4.0), steps=80, evaluate=first.evaluate).lr
+    >>> lrtune.search(bowl(4.0), steps=80, evaluate=again.evaluate).lr == lr
     True
     >>> first.remembered, again.remembered == first.trained, again.trained
     (0, True, 0)
@@ -110,7 +109,9 @@ class Study:
         }
         self._key = then.key
         self._records = StudyRecords(database, number, json.dumps(manifest))
-        self.evaluate = self.evaluator(Evaluator(task, progress=progress))
+        self.checkpoints = FolderStore(self.location.checkpoints(number), self._key)
+        train = Evaluator(task, progress=progress, checkpoints=self.checkpoints)
+        self.evaluate = self.evaluator(train)
 
     @property
     def remembered(self) -> int:
@@ -122,11 +123,6 @@ class Study:
         """Number of runs that this session trained; a run that was continued counts once."""
         return len({request.key for request in self._records.trained})
 
-    @property
-    def retrained(self) -> int:
-        """Updates made again, as an interruption had lost the runs; they are charged to none."""
-        return self._records.retrained
-
     def evaluator(self, train: Evaluate, engine: str = "loop") -> "StudyEvaluator":
         """An evaluator that calls `train` only for runs that are not recorded yet.
 
@@ -137,12 +133,19 @@ class Study:
                 loop, give `decide` to the evaluator:
                 `study.evaluator(Evaluator(task, engine="auto", decide=study.decide), "auto")`.
         """
-        return StudyEvaluator(self._records, train, engine, self._key, self._check_seed, self._say)
+        return StudyEvaluator(
+            self._records, train, engine, self._key, self.checkpoints, self._check_seed, self._say
+        )
 
     def record(self, result: Result) -> None:
-        """Keep a result, so that a report can be made from the study alone."""
+        """Keep a result, so that a report can be made from the study alone.
+
+        Of the runs that this session asked for, checkpoints are deleted that no result names, but
+        for those of runs that can still be continued.
+        """
         plain = result.to_dict()
         self._records.add_result(plain["kind"], json.dumps(plain, allow_nan=False))
+        self.checkpoints.remove(self._records.unneeded(self.checkpoints.names(parts=True)))
 
     def decide(self, name: str, make: Callable[[], str]) -> str:
         """A decision that outlives this session: the first one that is made stands for all.
@@ -176,12 +179,13 @@ class StudyEvaluator:
     train: Evaluate
     engine: str  # the class of the engine that `train` uses
     task: str  # the key of the task's fingerprint
+    checkpoints: FolderStore
     check_seed: Callable[[int], None]
     say: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        """Hold no run yet."""
-        self._held, self._checked_seeds = HeldRuns(continues=self.engine == "loop"), set[int]()
+        """Have checked no seed yet."""
+        self._checked_seeds = set[int]()
 
     def __call__(
         self,
@@ -189,56 +193,62 @@ class StudyEvaluator:
         steps: int,
         *,
         stage: str,
-        validate: bool = True,
+        validate: int | None = None,
         until: int | None = None,
+        checkpoint: bool = False,
     ) -> Trace:
         """The trace of these runs; see `Evaluate`."""
         end = whole_number("steps", steps, least=1) if until is None else until
         if not 1 <= end <= steps:
             raise ArgumentError(f"until={end} lies outside 1 ... {steps}, the horizon.")
+        whole_number("validate", validate or 0, least=0)
         runs = checked_runs(runs)
         for seed in {run.seed for run in runs} - self._checked_seeds:
             self.check_seed(seed)
             self._checked_seeds.add(seed)
-        requests = self._requests(runs, steps, end, validate=validate)
+        keys = run_keys(self.task, runs, steps, self.engine)
+        validated = WHOLE if validate is None else validate
+        requests = [Request(key, end, validated) for key in keys]
+        wanted = dict(zip(requests, runs, strict=True))
         try:
-            known = self._complete(dict(zip(requests, runs, strict=True)), steps, stage)
+            known = self._complete(wanted, steps, stage, checkpoint=checkpoint)
         except BaseException:
-            self._held.in_memory.clear()  # the evaluator continues none after an error
             self.records.leases.release()
             raise
-        live = {key for key, one in known.items() if one.outcome not in FAILED_OUTCOMES}
-        self._held.update(requests, steps, live)
+        if checkpoint and end == steps:
+            there = self.checkpoints.names()
+            gone = {key: one for key, one in known.items() if one.checkpoint not in there}
+            known |= {key: replace(one, checkpoint="") for key, one in gone.items()}
         named = [
-            (run.name, run.lr, repr(run.schedule), run.seed, known[request.key])
-            for request, run in zip(requests, runs, strict=True)
+            (run.name, run.lr, repr(run.schedule), run.seed, known[key])
+            for key, run in zip(keys, runs, strict=True)
         ]
-        return trace_from_runs(named, steps, end, validate=validate)
+        return trace_from_runs(named, steps, end, validate=validate != 0, checkpoint=checkpoint)
 
-    def price(self, runs: Sequence[Run], steps: int, until: int) -> list[int]:
-        """The most updates that a call would be charged for each run; see `Evaluate`."""
-        requests = self._requests(runs, steps, until, validate=False)
-        known = self.records.find(requests)
-        wanted = dict(zip(requests, runs, strict=True))
-        new = {request: run for request, run in wanted.items() if request.key not in known}
-        prices = {key: one.cost.updates for key, one in known.items()}
-        if new:
-            price = getattr(self.train, "price", lambda some, *_: [until] * len(some))
-            asked = price(list(new.values()), steps, until)
-            for request, updates in zip(new, asked, strict=True):
-                prices[request.key] = max(0, updates - self._held.lost_steps(request, steps))
-        return [prices[request.key] for request in requests]
+    def checkpoint(self, name: str) -> Checkpoint:
+        """The checkpoint with a name that a trace gave.
+
+        Raises:
+            ArgumentError: It is no longer there.
+            CheckpointError: Its file is damaged.
+        """
+        return self.checkpoints.load(name)
+
+    def checkpoint_file(self, name: str) -> str:
+        """The path of the file that holds a checkpoint."""
+        return self.checkpoints.place(name)
 
     def _complete(
-        self, wanted: Mapping[Request, Run], steps: int, stage: str
+        self, wanted: Mapping[Request, Run], steps: int, stage: str, *, checkpoint: bool
     ) -> dict[str, RecordedRun]:
         """Train what is missing, and wait for what other processes train."""
         waiting_for = ""
-        while len(known := self.records.find(wanted, count=True)) < len(wanted):
+        while len(known := self.records.find(wanted)) < len(wanted):
             missing = [request for request in wanted if request.key not in known]
             mine, others = self.records.allocate(missing)
             if mine:
-                self._train_and_record({one: wanted[one] for one in mine}, steps, stage)
+                runs = {one: wanted[one] for one in mine}
+                self._train_and_record(runs, steps, stage, checkpoint=checkpoint)
             elif others:
                 if others[0] != waiting_for:
                     waiting_for = others[0]
@@ -246,25 +256,21 @@ class StudyEvaluator:
                 time.sleep(POLL)
         return known
 
-    def _train_and_record(self, runs: Mapping[Request, Run], steps: int, stage: str) -> None:
+    def _train_and_record(
+        self, runs: Mapping[Request, Run], steps: int, stage: str, *, checkpoint: bool
+    ) -> None:
         """Train these runs, and record all of them at once."""
-        until, validate = next((one.until, one.validated) for one in runs)
-        part: dict[str, Any] = {} if until == steps else {"until": until}
+        until, validated = next((one.until, one.validated) for one in runs)
+        validate = None if validated == WHOLE else validated
+        # A plain function needs to know of neither.
+        more: dict[str, Any] = {"until": until} if until < steps else {}
+        more |= {"checkpoint": True} if checkpoint else {}
         with self.records.leases.heartbeats():
-            trace = self.train(list(runs.values()), steps, stage=stage, validate=validate, **part)
+            trace = self.train(list(runs.values()), steps, stage=stage, validate=validate, **more)
         recorded = runs_from_trace(trace, until)
-        done = {}
-        for request, run in runs.items():
-            one = recorded[run.name]
-            again = min(self._held.lost_steps(request, steps), one.cost.updates)
-            self.records.retrained += again
-            cost = replace(one.cost, updates=one.cost.updates - again)
-            done[request] = run, replace(one, cost=cost)
+        there = self.checkpoints.names() if checkpoint else set()
+        for name, one in recorded.items():
+            if one.checkpoint not in there:  # what trains may keep it elsewhere, or not at all
+                recorded[name] = replace(one, checkpoint="")
+        done = {request: (run, recorded[run.name]) for request, run in runs.items()}
         self.records.record(done, stage=stage, steps=steps, engine=self.engine)
-        self._held.in_memory |= {request.key for request in runs}
-
-    def _requests(
-        self, runs: Sequence[Run], steps: int, until: int, *, validate: bool
-    ) -> list[Request]:
-        keys = run_keys(self.task, runs, steps, self.engine)
-        return [Request(key, until, validate) for key in keys]

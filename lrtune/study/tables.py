@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lrtune.errors import StudyError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The version of these tables. Every change of them takes the next number."""
 
 MAX_STEPS = 100_000_000
@@ -68,9 +68,9 @@ runs = _table(
     {
         "id": Number,  # in the order of recording
         "study": Number,
-        "key": sa.String(32),  # of the run, see fingerprint.run_keys
+        "key": sa.String(32),  # of the run, see training.run_keys
         "until": Number,  # trained up to this step
-        "validated": Number,  # 1 if validation was asked for, else 0
+        "validated": Number,  # samples that were asked for; -1: the whole data, 0: none
         "session": Number,
         "stage": sa.Text,  # the stage that trained it
         "name": sa.Text,  # Run.name in that stage
@@ -85,8 +85,9 @@ runs = _table(
         "loss": sa.LargeBinary,
         "rate": sa.LargeBinary,
         "batch": sa.LargeBinary,
-        "val": sa.LargeBinary,  # the validation loss, or nothing
-        "updates": Number,  # charged to the call that recorded it
+        "val": sa.LargeBinary,  # nothing; or loss, stderr, samples of selection, then of test
+        "checkpoint": sa.String(64),  # its name, if one was asked for; its file may be gone
+        "updates": Number,  # made by the call that recorded it
         "val_samples": Number,
         "seconds": Real,
     },
@@ -223,12 +224,3 @@ def unpacked(blob: bytes, dtype: str, count: int) -> NDArray[Any]:
     if len(raw) != count * 8 or not inflate.eof or inflate.unused_data:
         raise damaged(f"a run does not hold the {count} numbers that it should")
     return np.frombuffer(raw, dtype=dtype).astype(dtype[1:])
-
-
-def digest(parts: Iterable[str]) -> str:
-    """32 hexadecimal digits over texts, each kept apart from the next."""
-    hashed = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        raw = part.encode("utf-8", "surrogatepass")
-        hashed.update(len(raw).to_bytes(8, "little") + raw)
-    return hashed.hexdigest()

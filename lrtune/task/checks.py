@@ -42,6 +42,11 @@ def resolve_device(wanted: str | torch.device) -> torch.device:
     return chosen
 
 
+def name_of(given: object) -> str:
+    """Return the name of a function, or of the class of an object without a name."""
+    return str(getattr(given, "__name__", type(given).__name__))
+
+
 def check_loss(given: object) -> None:
     """Raise unless the loss is a function or an instance of a loss module."""
     if isinstance(given, type):
@@ -69,7 +74,7 @@ def make_two_models(make: Callable[[], object]) -> tuple[nn.Module, nn.Module]:
     try:
         inspect.signature(make).bind()
     except TypeError as error:
-        name = getattr(make, "__name__", type(make).__name__)
+        name = name_of(make)
         raise TaskError(
             f"model={name} cannot be called without arguments ({error}); expected an nn.Module, "
             f"or a function without arguments that makes one: Task(lambda: {name}(...), ...)."

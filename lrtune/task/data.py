@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrtune.errors import TaskError
+from lrtune.task.loaders import copy_loader, goes_by_index
 from lrtune.task.memory import fits_beside_training
-from lrtune.task.random_state import ORDER, derive_seed, reseed_generator, seed_everything
+from lrtune.task.random_state import ORDER, derive_seed, seed_everything
 
 Batch = Any
 """The input of one step: usually a tuple of tensors whose last one is the target."""
@@ -41,20 +42,21 @@ def tensors_of(batch: Batch) -> list[Tensor]:
     return [leaf for leaf in leaves(batch) if isinstance(leaf, Tensor)]
 
 
-def _map_leaves(batch: Batch, change: Callable[[Any], Any]) -> Batch:
+def map_leaves(batch: Batch, change: Callable[[Any], Any]) -> Batch:
+    """Return the batch with every leaf changed by a function."""
     # Other mappings, such as those of tokenizers, are leaves with a method `to` of their own.
     if type(batch) is dict:
-        return {key: _map_leaves(value, change) for key, value in batch.items()}
+        return {key: map_leaves(value, change) for key, value in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):  # a namedtuple
-        return type(batch)(*(_map_leaves(value, change) for value in batch))
+        return type(batch)(*(map_leaves(value, change) for value in batch))
     if isinstance(batch, (tuple, list)):
-        return type(batch)(_map_leaves(value, change) for value in batch)
+        return type(batch)(map_leaves(value, change) for value in batch)
     return change(batch)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Return the batch on the device; a value without a `to` method stays as it is."""
-    return _map_leaves(batch, lambda leaf: _leaf_to_device(leaf, device))
+    return map_leaves(batch, lambda leaf: _leaf_to_device(leaf, device))
 
 
 def _leaf_to_device(leaf: Any, device: torch.device) -> Any:
@@ -71,7 +73,7 @@ def _leaf_to_device(leaf: Any, device: torch.device) -> Any:
 
 def clone_batch(batch: Batch) -> Batch:
     """Return the batch with copies of its tensors, for a model that works in place."""
-    return _map_leaves(batch, lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)
+    return map_leaves(batch, lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)
 
 
 def digest(batch: Batch) -> int:
@@ -133,6 +135,11 @@ class Data(ABC):
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
 
+    @property
+    @abstractmethod
+    def epoch_steps(self) -> int | None:
+        """How many batches come before any example comes again; None where that is not known."""
+
     def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
         """Yield the batches of one epoch on the device, with their digests."""
         for batch in self.epoch(seed, epoch):
@@ -161,11 +168,10 @@ def _endless(epochs: Callable[[int], Iterator[Any]]) -> Iterator[Any]:
             )
 
 
-def as_data(source: object, batch_size: int | None, *, what: str, whole: bool = False) -> Data:
+def as_data(source: object, batch_size: int | None, *, what: str) -> Data:
     """Return a DataLoader, a Dataset, a tuple of tensors or an iterable of batches as `Data`.
 
-    With `whole`, the rows of a Dataset or of tensors keep their order, and a short last batch
-    stays. `what` is `train` or `val`, for messages.
+    `what` is `train` or `val`, for messages.
     """
     if isinstance(source, DataLoader) or not isinstance(source, (tuple, Dataset)):
         if batch_size is not None:
@@ -173,25 +179,28 @@ def as_data(source: object, batch_size: int | None, *, what: str, whole: bool = 
                 f"batch_size={batch_size} goes with a Dataset or tensors, but {what} is a "
                 f"{type(source).__name__} that makes its own batches. Leave batch_size out."
             )
-        return _IterableData(source, what)
+        return IterableData(source, what)
     size = 64 if batch_size is None else batch_size
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise TaskError(f"batch_size must be a whole number >= 1, got {size!r}.")
     if isinstance(source, IterableDataset):
-        return _IterableData(DataLoader(source, size), what)
+        return IterableData(DataLoader(source, size), what)
     if isinstance(source, tuple):
-        return TensorData(source, size, what, whole=whole)
+        return TensorData(source, size, what)
     count = len(cast("Any", source))
     if not count:
         raise TaskError(f"{what} is an empty {type(source).__name__}. Check the path or split.")
-    loader = DataLoader(source, size, shuffle=not whole, drop_last=not whole and count >= size)
-    return _IterableData(loader, what)
+    loader = DataLoader(source, size, shuffle=True, drop_last=count >= size)
+    return IterableData(loader, what, own_loader=False)
 
 
 class TensorData(Data):
-    """Tensors with one row per example, cut into batches; `whole`: every row once, unshuffled."""
+    """Tensors with one row per example, cut into shuffled batches of `size`.
 
-    def __init__(self, tensors: tuple[Any, ...], size: int, what: str, *, whole: bool) -> None:
+    `rows` holds the numbers of the rows that are drawn: all of them, but for `part`.
+    """
+
+    def __init__(self, tensors: tuple[Any, ...], size: int, what: str) -> None:
         try:
             self.tensors = tuple(map(torch.as_tensor, tensors))
         except Exception as error:
@@ -207,31 +216,41 @@ class TensorData(Data):
                 f"{what} is a tuple of tensors of shapes {shapes or '()'}; expected the same "
                 "number (>= 1) of rows in each: (inputs, targets)."
             )
-        self._rows, self._size, self._whole = rows.pop(), size, whole
+        self.rows, self.size = torch.arange(rows.pop()), size
         self._on_device: dict[torch.device, tuple[Tensor, ...]] = {}
+
+    def part(self, rows: Tensor) -> "TensorData":
+        """Return the same tensors, of which only these rows are drawn."""
+        made = copy.copy(self)
+        made.rows = rows
+        return made
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
-        for rows in torch.split(self._order(seed, epoch), self._size):
+        for rows in torch.split(self._order(seed, epoch), self.size):
             yield tuple(tensor[rows] for tensor in self.tensors)
 
     def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
         """Yield the batches of one epoch on the device; the digest is that of the row numbers."""
         order, tensors = self._order(seed, epoch), self._tensors_on(device)
-        digests = [zlib.crc32(rows.numpy().data) for rows in torch.split(order, self._size)]
+        digests = [zlib.crc32(rows.numpy().data) for rows in torch.split(order, self.size)]
         if tensors is not self.tensors:  # unmoved tensors may lie anywhere: a CPU index fits all
             order = order.to(device)
-        for rows, known in zip(torch.split(order, self._size), digests, strict=True):
+        for rows, known in zip(torch.split(order, self.size), digests, strict=True):
             yield to_device(tuple(tensor[rows] for tensor in tensors), device), known
+
+    @property
+    def epoch_steps(self) -> int | None:
+        """How many batches come before any example comes again."""
+        return max(1, len(self.rows) // self.size)
 
     def _order(self, seed: int, epoch: int) -> Tensor:
         """Return the row numbers of one epoch, one batch after the other."""
-        if self._whole:
-            return torch.arange(self._rows)
         # A generator of its own, so that the order does not depend on what else draws numbers.
         generator = torch.Generator().manual_seed(derive_seed(seed, ORDER, epoch))
-        order = torch.randperm(self._rows, generator=generator)
-        return order[: self._rows - self._rows % self._size or self._rows]
+        count = len(self.rows)
+        order = self.rows[torch.randperm(count, generator=generator)]
+        return order[: count - count % self.size or count]
 
     def _tensors_on(self, device: torch.device) -> tuple[Tensor, ...]:
         """Return the tensors on the device, moved once; unmoved where they would not fit."""
@@ -242,10 +261,13 @@ class TensorData(Data):
         return self._on_device[device]
 
 
-class _IterableData(Data):
-    """A DataLoader or another iterable of batches; each epoch draws from seeded generators."""
+class IterableData(Data):
+    """A DataLoader or another iterable of batches; each epoch draws from seeded generators.
 
-    def __init__(self, source: object, what: str) -> None:
+    `own_loader` is False where the loader was made here, of a Dataset.
+    """
+
+    def __init__(self, source: object, what: str, *, own_loader: bool = True) -> None:
         if not isinstance(source, Iterable) or (isinstance(source, Tensor) and not source.ndim):
             raise TaskError(
                 f"{what} is a {type(source).__name__}; expected a DataLoader, a Dataset, a tuple "
@@ -257,12 +279,18 @@ class _IterableData(Data):
                 "every run needs the same batches from the start. Pass list(...) of it, or an "
                 "object whose __iter__ starts again."
             )
-        self._source = source
+        self.source, self.what, self.own_loader = source, what, own_loader
+
+    @property
+    def epoch_steps(self) -> int | None:
+        """How many batches come before any example comes again; None where that is not known."""
+        return len(cast("Any", self.source)) if goes_by_index(self.source) else None
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        source, first = self._source, derive_seed(seed, ORDER, epoch)
+        """Yield the batches of one epoch."""
+        source, first = self.source, derive_seed(seed, ORDER, epoch)
         if isinstance(source, DataLoader):
-            source = _copy_loader(source, first)
+            source = copy_loader(source, first)
         seed_everything(first)
         batches = iter(source)
         for position in itertools.count(1):
@@ -273,27 +301,3 @@ class _IterableData(Data):
             except StopIteration:
                 return
             yield batch
-
-
-def _copy_loader(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
-    """Return a copy of the user's loader, whose own generators have this seed."""
-    # The data set may be huge, so the copy shares it. It must not share the sampler and the
-    # generator: both have a state, which would move on in the user's own loader.
-    generator = None if loader.generator is None else torch.Generator(loader.generator.device)
-    memo = {id(loader.dataset): loader.dataset, id(loader.generator): generator}
-    try:
-        sampler, batch_sampler = copy.deepcopy((loader.sampler, loader.batch_sampler), memo)
-    except Exception as error:
-        raise TaskError(
-            f"the sampler of the {type(loader).__name__} cannot be copied "
-            f"({type(error).__name__}: {error}), and iterating yours would change its state. "
-            "Pass the data set itself, or a sampler that copy.deepcopy can copy."
-        ) from error
-    for copied in list(memo.values()):  # deepcopy lists here every generator it has copied
-        reseed_generator(copied, seed)
-    made = copy.copy(loader)
-    # DataLoader.__setattr__ refuses to replace these after construction; this goes around it.
-    vars(made).update(
-        sampler=sampler, batch_sampler=batch_sampler, generator=generator, _iterator=None
-    )
-    return made

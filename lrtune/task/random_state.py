@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-WEIGHTS, ORDER, NOISE = 1, 2, 3
-"""Purposes of a seed: initial weights, order and augmentation of the data, random layers."""
+WEIGHTS, ORDER, NOISE, SPLIT = 1, 2, 3, 4
+"""Purposes of a seed: weights, order and augmentation of the data, random layers, parts of data."""
 
 
 def derive_seed(*keys: int) -> int:

@@ -1,19 +1,17 @@
 """`Task`: the model, data, loss and optimizer of the user, copied and tried once."""
 
 import copy
-import functools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.optim import SGD, Optimizer
-from torch.utils.data import Dataset
+from torch.optim import Optimizer
 
-from lrtune.errors import ArgumentError, TaskError
+from lrtune.errors import ArgumentError, TaskError, whole_number
+from lrtune.results.runs import Validation
+from lrtune.results.schema import SELECTION
 from lrtune.task import checks
 from lrtune.task.cloning import MakeModel, deepcopy_module, model_maker
 from lrtune.task.data import (
@@ -24,28 +22,14 @@ from lrtune.task.data import (
     clone_batch,
     count_examples,
     describe_batch,
-    tensors_of,
     to_device,
 )
-from lrtune.task.random_state import (
-    NOISE,
-    WEIGHTS,
-    derive_seed,
-    preserve_random_state,
-    seed_everything,
-)
-
-Loss = Callable[..., Tensor]
-MakeOptimizer = Callable[[nn.Module, float], Optimizer]
-
-
-@dataclass
-class TrainState:
-    """Everything that training changes in one run: model, optimizer, and the loss module."""
-
-    model: nn.Module
-    loss: Loss
-    optimizer: Optimizer
+from lrtune.task.guess import Guess, part_guess
+from lrtune.task.optimizers import optimizer_maker
+from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
+from lrtune.task.states import Loss, TrainState, copy_state
+from lrtune.task.trial import try_update
+from lrtune.task.validation import eval_mode, measure, no_batch, with_validation
 
 
 class Task:
@@ -68,11 +52,19 @@ class Task:
         optimizer: A class, a `functools.partial` of one, or a function `(model, lr)` that returns
             an optimizer, whose parameter groups may have any ratio to lr. SGD with momentum 0.9
             when None.
-        val: Validation data in any of these forms; a validation uses all of them.
+        val: Validation data in any of these forms, or a share of the training data, such as 0.1.
+            They are split in halves, the same in every process: `selection` and `test`. A share is
+            split off by rows, stratified by class, or as every k-th batch of a list.
         device: `auto` (CUDA, else MPS, else CPU), or a torch device.
         objective: Instead of `loss`, for batches of any other form: a function `(model, batch)`
             that returns the loss, such as `lambda model, batch: model(**batch).loss`.
         batch_size: Batch size for a Dataset or tensors; 64 when None.
+        floor: A number below which the loss cannot fall, such as 0.0; most of torch's losses need
+            none. Where it is known, scores are logs of the loss above it, else shares of the fall.
+
+    Attributes:
+        loss_kind: What the loss is, its floor, and what the scores are (`lrtune.task.losses`).
+        adapts_rate: Whether the optimizer sets its own rate, as Prodigy and D-Adaptation do.
 
     Raises:
         TaskError: The task cannot be trained; the message says why, and what to do.
@@ -93,6 +85,7 @@ class Task:
         device: str | torch.device = "auto",
         objective: Callable[[Any, Batch], Tensor] | None = None,
         batch_size: int | None = None,
+        floor: float | None = None,
     ) -> None:
         if loss is not None and objective is not None:
             raise TaskError("got loss and objective; an objective computes the loss. Pass one.")
@@ -104,18 +97,17 @@ class Task:
         else:
             self._loss = objective
             checks.check_objective(objective)
-        self._make_optimizer = _optimizer_maker(optimizer)
-        self._train = as_data(train, batch_size, what="train")
-        size = batch_size if isinstance(val, (tuple, Dataset)) else None
-        self._val = None if val is None else as_data(val, size, what="val", whole=True)
-        self._works_in_place = False
+        self._make_optimizer = optimizer_maker(optimizer)
+        data = as_data(train, batch_size, what="train")
+        self._train, self._val = with_validation(data, val, batch_size)
+        self._guesses: dict[str, Guess | None] = {}
         # Who owns what: the task has a copy of the model, and each run a copy of that copy, its
         # own loss and optimizer. The data are shared, as nothing writes into them.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
             self._make_model = model_maker(model)
             self._first = next(self.batches(seed=0))
             with checks.guard_model(model):
-                self._try_one_update(model)
+                self._try_one_update(model, floor)
 
     @property
     def uses_loader(self) -> bool:
@@ -123,9 +115,27 @@ class Task:
         return not isinstance(self._train, TensorData)
 
     @property
+    def batch_examples(self) -> int:
+        """The number of examples of a training batch: of the first one, where they differ."""
+        return count_examples(self._first)
+
+    @property
+    def epoch_steps(self) -> int | None:
+        """The updates before any training example comes again; None where that is not known."""
+        return self._train.epoch_steps
+
+    @property
     def has_validation(self) -> bool:
         """Whether the task has validation data."""
         return self._val is not None
+
+    @property
+    def val_counts(self) -> dict[str, int]:
+        """The validation samples of each part, `selection` and `test`.
+
+        Empty without validation data. Those of an iterable are counted by reading it once.
+        """
+        return {} if self._val is None else self._val.counts
 
     def on(self, device: str | torch.device) -> "Task":
         """Return the same task on another device; `auto` as in `Task`."""
@@ -142,13 +152,19 @@ class Task:
         """Yield the same batches on the task's device, each with its digest."""
         return self._train.device_batches(seed, self.device)
 
+    def new_model(self) -> nn.Module:
+        """Return a new model as the user made it, to load weights into; its own are of seed 0."""
+        with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
+            seed_everything(derive_seed(0, WEIGHTS))
+            return self._make_model()
+
     def init_state(self, seed: int, lr: float) -> TrainState:
         """Return a new model, its loss and optimizer; call it inside `preserve_random_state()`."""
         seed_everything(derive_seed(seed, WEIGHTS))
         model = self._make_model().to(self.device)
         if any(map(is_lazy, [*model.parameters(), *model.buffers()])):
             # A forward pass gives lazy parameters their shapes; eval mode keeps the statistics.
-            with torch.no_grad(), _eval_mode(model):
+            with torch.no_grad(), eval_mode(model):
                 self._forward(model, self._own_loss(), self.to_device(clone_batch(self._first)))
         if not model.training:  # else all parts keep their modes, such as a frozen BatchNorm
             model.train()
@@ -156,14 +172,7 @@ class Task:
 
     def copy_state(self, state: TrainState, lr: float) -> TrainState:
         """Return a copy of a state, with the same optimizer state but the peak rate `lr`."""
-        model, loss = deepcopy_module((state.model, state.loss))
-        optimizer = self._make_optimizer(model, lr)
-        # load_state_dict also overwrites the rates, and takes over the tensors that it is given.
-        rates = [group["lr"] for group in optimizer.param_groups]
-        optimizer.load_state_dict(copy.deepcopy(state.optimizer.state_dict()))
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        return TrainState(model, loss, optimizer)
+        return copy_state(state, self._make_optimizer, lr)
 
     def to_device(self, batch: Batch) -> Batch:
         """Return the batch on the task's device."""
@@ -175,38 +184,53 @@ class Task:
             batch = clone_batch(batch)
         return self._forward(state.model, state.loss, batch)
 
-    def validate(self, states: Mapping[str, TrainState]) -> dict[str, float]:
-        """Return the mean loss per example over the validation data, in eval mode.
+    def validate(
+        self, states: Mapping[str, TrainState], samples: int | None = None
+    ) -> dict[str, list[Validation]]:
+        """Return the losses of each state on the parts of the validation data, in eval mode.
 
-        All states see each batch in turn. An exception carries a note with the name of its state.
+        Call it inside `preserve_random_state()`. An exception carries the name of its state.
+
+        Args:
+            states: Names to states; all of them see each batch in turn.
+            samples: So many samples of the selection part, always the same; both parts when None.
+                There is no test part where the data are a single batch that cannot be cut.
 
         Raises:
             TaskError: The task has no validation data, or they gave no batch.
         """
         if self._val is None:
             raise TaskError("this task has no validation data. Pass val=... to Task.")
-        totals, count = {name: torch.zeros((), dtype=torch.float64) for name in states}, 0
-        with torch.no_grad(), _eval_mode(*(state.model for state in states.values())):
-            for batch in self._val.epoch(0, 0):
-                placed = self.to_device(batch)
-                for name, state in states.items():
-                    # A random layer that stays on in eval mode draws the same for every state.
-                    seed_everything(derive_seed(0, NOISE, count))
-                    try:
-                        loss = self.loss(state, placed)
-                    except Exception as error:
-                        error.add_note(f"while validating {name}")
-                        raise
-                    totals[name] += loss.double().cpu() * count_examples(batch)
-                count += count_examples(batch)
-        if not count:
-            raise TaskError("the validation data gave no batch. Pass data, or leave val out.")
-        self.val_samples = count
-        return {name: float(total / count) for name, total in totals.items()}
+        if samples is not None:
+            whole_number("samples", samples, least=1)
+        return self._measure(self._val.batches(samples), states)
+
+    def _measure(
+        self, batches: Iterable[tuple[str, Batch]], states: Mapping[str, TrainState]
+    ) -> dict[str, list[Validation]]:
+        with torch.no_grad(), eval_mode(*(state.model for state in states.values())):
+            return measure(batches, states, self.loss, self.to_device)
+
+    def guess(self, part: str = SELECTION) -> Guess | None:
+        """Return the loss of the best prediction without any input, and its standard error.
+
+        It is fitted once to the targets of a part of the validation data, or of the first training
+        batches (`lrtune.task.guess`). None without such data, with an objective, or with a loss
+        that is none of torch's.
+
+        Args:
+            part: `selection`, `test` or `train`.
+
+        Raises:
+            ArgumentError: There is no such part.
+        """
+        if part not in self._guesses:
+            self._guesses[part] = part_guess(self._known_loss, part, self._train, self._val)
+        return self._guesses[part]
 
     def describe(self) -> dict[str, str]:
-        """Return model, optimizer, loss, batch and device in words, for reports and manifests."""
-        return dict(self._description)
+        """Return model, optimizer, loss, batch, device, and what its scores are, in words."""
+        return {**self._description, "scores": self.loss_kind.scores}
 
     def __repr__(self) -> str:
         return f"Task({', '.join(self._description.values())})"
@@ -222,7 +246,7 @@ class Task:
             return self._loss
         return deepcopy_module(self._loss).to(self.device)
 
-    def _try_one_update(self, users_model: object) -> None:
+    def _try_one_update(self, users_model: object, floor: float | None) -> None:
         """Make one update and one validation on a copy, and describe the task."""
         first = self._first
         if not self._has_objective:
@@ -231,41 +255,36 @@ class Task:
             model = self.init_state(seed=0, lr=checks.TRIAL_LR).model
             optimizer = checks.check_optimizer(self._make_optimizer, model)
         state = TrainState(model, self._own_loss(), optimizer)
-        # A clone, because a loss or a layer may work in place, and the user's batch is not ours.
-        batch = self.to_device(clone_batch(first))
-        before = [tensor._version for tensor in tensors_of(batch)]  # noqa: SLF001 - counts changes
-        seed_everything(derive_seed(0, NOISE))
-        loss = checks.check_loss_value(self._first_loss(state, batch))
-        checks.check_loss_uses_copy(loss, users_model)  # a closure may hold the original
-        with checks.explain_errors("the update", first):
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        self._works_in_place = before != [one._version for one in tensors_of(batch)]  # noqa: SLF001
-        self.val_samples = 0
-        if self._val is not None:
-            with checks.explain_errors("validation", next(self._val.epoch(0, 0), None)):
-                self.validate({"the model": state})
+        trial = try_update(
+            state,
+            first,
+            self._train,
+            users_model=users_model,
+            device=self.device,
+            floor=floor,
+            has_objective=self._has_objective,
+        )
+        self._known_loss, self.loss_kind = trial.known_loss, trial.loss_kind
+        self.adapts_rate, self._works_in_place = trial.adapts_rate, trial.works_in_place
+        self._try_validation(state)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.nbytes = sum(one.nbytes for one in [*model.parameters(), *model.buffers()])
-        name = getattr(self._loss, "__name__", type(self._loss).__name__)
         self._description = {
             "model": f"{type(model).__name__} with {parameters:,} parameters",
             "optimizer": type(optimizer).__name__,
-            "loss": "a custom objective" if self._has_objective else name,
+            "loss": "a custom objective" if self._has_objective else checks.name_of(self._loss),
             "batch": describe_batch(first),
             "device": str(self.device),
         }
 
-    def _first_loss(self, state: TrainState, batch: Batch) -> Tensor:
-        """Return the loss of the first batch; an exception names the part that raised it."""
-        if self._has_objective:
-            with checks.explain_errors("the objective", self._first):
-                return state.loss(state.model, batch)
-        with checks.explain_errors("the model", self._first):
-            outputs = state.model(*batch[:-1])
-        checks.check_labels(outputs, self._loss, self._train, batch)
-        with checks.explain_errors("the loss", self._first):
-            return state.loss(outputs, batch[-1])
+    def _try_validation(self, state: TrainState) -> None:
+        """Validate on one batch."""
+        if self._val is not None:
+            first = next(self._val.first(1), None)
+            if first is None:
+                raise no_batch()
+            with checks.explain_errors("validation", first):
+                self._measure([(SELECTION, first)], {"the model": state})
 
 
 def checked_task(task: Task) -> Task:
@@ -276,25 +295,3 @@ def checked_task(task: Task) -> Task:
             "lrtune.Task(model, train)."
         )
     return task
-
-
-def _optimizer_maker(given: Callable[..., Optimizer] | None) -> MakeOptimizer:
-    make = functools.partial(SGD, momentum=0.9) if given is None else given
-    checks.check_optimizer_factory(make)
-    kind = make.func if isinstance(make, functools.partial) else make
-    if not isinstance(kind, type):
-        return make
-    return lambda model, lr: make([p for p in model.parameters() if p.requires_grad], lr=lr)
-
-
-@contextmanager
-def _eval_mode(*models: nn.Module) -> Iterator[None]:
-    """Put models into eval mode; on exit each of their parts gets its own mode back."""
-    modes = [(part, part.training) for model in models for part in model.modules()]
-    try:
-        for model in models:
-            model.eval()
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

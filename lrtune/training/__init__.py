@@ -1,14 +1,16 @@
 """Training: cohorts, their engines, and the evaluator."""
 
 from lrtune.training.cohort import Cohort, Progress
+from lrtune.training.engine_choice import ENGINES
 from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop
 from lrtune.training.engines.vmapped import Vmapped
-from lrtune.training.evaluator import ENGINES, Evaluate, Evaluator, train
+from lrtune.training.evaluator import CheckedEvaluate, Evaluate, Evaluator, as_evaluate, train
 from lrtune.training.recording import step_settings
 
 __all__ = [
     "ENGINES",
+    "CheckedEvaluate",
     "Cohort",
     "Engine",
     "Evaluate",
@@ -16,6 +18,7 @@ __all__ = [
     "Loop",
     "Progress",
     "Vmapped",
+    "as_evaluate",
     "step_settings",
     "train",
 ]

@@ -1,9 +1,10 @@
 """Batches of each seed: drawn once, handed to all its runs, and cached for later cohorts."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lrtune.errors import CheckpointError
 from lrtune.task.data import Batch, DigestedBatch, digest, tensors_of
 from lrtune.task.memory import batch_cache_bytes
 from lrtune.task.task import Task
@@ -73,18 +74,40 @@ class BatchCache:
 
 
 class BatchStreams:
-    """One endless stream of batches for each seed; records the digest of every batch drawn."""
+    """One endless stream of batches for each seed; records the digest of every batch drawn.
 
-    def __init__(self, cache: BatchCache, seeds: Sequence[int]) -> None:
+    `seen` are the digests of the batches that runs were trained on before they were resumed. They
+    are skipped when the first one after them is drawn.
+    """
+
+    def __init__(
+        self,
+        cache: BatchCache,
+        seeds: Sequence[int],
+        seen: Mapping[int, Sequence[int]] | None = None,
+    ) -> None:
         self._streams = {seed: cache.read(seed) for seed in seeds}
-        self.digests: dict[int, list[int]] = {seed: [] for seed in seeds}
+        self.digests: dict[int, list[int]] = {seed: [*(seen or {}).get(seed, [])] for seed in seeds}
+        self._to_skip = {seed: list(known) for seed, known in self.digests.items() if known}
 
     def draw(self, seed: int) -> Batch:
-        """Return the seed's next batch, on the task's device."""
-        try:
-            batch, known = next(self._streams[seed])
-        except Exception as error:
-            error.add_note(f"while loading batch {len(self.digests[seed])} of seed {seed}")
-            raise
+        """Return the seed's next batch, on the task's device.
+
+        Raises:
+            CheckpointError: The batches that are skipped are not those of the checkpoint.
+        """
+        for place, known in enumerate(self._to_skip.pop(seed, [])):
+            if self._next(seed, place)[1] != known:
+                raise CheckpointError(
+                    f"batch {place} of seed {seed} is not the one that the checkpoint has seen."
+                )
+        batch, known = self._next(seed, len(self.digests[seed]))
         self.digests[seed].append(known)
         return batch
+
+    def _next(self, seed: int, place: int) -> DigestedBatch:
+        try:
+            return next(self._streams[seed])
+        except Exception as error:
+            error.add_note(f"while loading batch {place} of seed {seed}")
+            raise

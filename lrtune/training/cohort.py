@@ -1,30 +1,32 @@
 """The only training loop of the package: a cohort trains runs in lockstep."""
 
+import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lrtune.analysis.curves import Outcome
 from lrtune.errors import ArgumentError, add_location, whole_number
 from lrtune.results import Trace
-from lrtune.results.runs import Run, checked_runs
+from lrtune.results.runs import Run, Validation, checked_runs
 from lrtune.results.schema import VALIDATIONS, as_table
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state
 from lrtune.task.task import Task, checked_task
 from lrtune.training.batch_cache import BatchCache, BatchStreams
+from lrtune.training.checkpoints import Checkpoint, complete, resume_point
 from lrtune.training.engines import Engine
-from lrtune.training.engines.loop import Loop, describe_run
+from lrtune.training.engines.loop import Loop, describe_runs
 from lrtune.training.recording import (
     BLOCK,
     RetireRule,
     RunRecord,
+    SeedGroup,
     retire_failed,
     run_rows,
+    start_record,
     step_settings,
     trace_rows,
 )
@@ -34,18 +36,6 @@ Progress = Callable[[str, int, int], None]
 
 REPORT_SECONDS = 0.1
 """Time between two calls of `progress`: a person sees no more, and each call costs."""
-
-
-@dataclass
-class _SeedGroup:
-    """The live runs of one seed, which see the same batches; `unread` losses are on the device."""
-
-    seed: int
-    records: list[RunRecord]
-    unread: list[Tensor] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.runs = [one.run for one in self.records]
 
 
 class Cohort:
@@ -61,10 +51,12 @@ class Cohort:
         runs: Their names must differ.
         steps: The horizon: optimizer updates of each run; schedules are spread over it.
         engine: Carries the updates out; the loop when None.
-        retire: Decides when a run is retired; by default when it is non-finite or diverged.
+        retire: Decides when a run is retired; when it is non-finite or diverged if None.
         cache: Shares loaded batches with other cohorts of this task; nothing is cached when None.
         stage: A word for `progress`.
         progress: Called with stage, updates done and total, at most ten times a second.
+        resume: The checkpoint of each run, all of one step; they go on from there. The batches
+            before it are drawn again, but no run is trained on them.
 
     Attributes:
         updates: Each run to the updates made for it, those after a divergence included.
@@ -73,6 +65,7 @@ class Cohort:
     Raises:
         ArgumentError: No runs, two of one name, or steps < 1.
         ScheduleError: A schedule gives no finite multiplier >= 0 somewhere; nothing has trained.
+        CheckpointError: A checkpoint does not fit its run; `advance` raises it for the data.
     """
 
     def __init__(
@@ -82,29 +75,33 @@ class Cohort:
         steps: int,
         *,
         engine: Engine | None = None,
-        retire: RetireRule = retire_failed,
+        retire: RetireRule | None = None,
         cache: BatchCache | None = None,
         stage: str = "training",
         progress: Progress | None = None,
+        resume: Mapping[str, Checkpoint] | None = None,
     ) -> None:
         self.task, self.steps = checked_task(task), whole_number("steps", steps, least=1)
         self._engine: Engine = Loop(task) if engine is None else engine
-        self._retire, self._stage, self._progress = retire, stage, progress
-        runs = checked_runs(runs)
-        self._all = {run.name: RunRecord(run, step_settings(run, steps), 0) for run in runs}
-        self._step, self._goal, self._broken, self._told_at = 0, steps, False, 0.0
-        self._validated: list[tuple[str, int, float]] = []
+        failed = functools.partial(retire_failed, resolution=task.loss_kind.resolution)
+        self._retire, self._stage, self._progress = retire or failed, stage, progress
+        runs, saved = checked_runs(runs), resume or {}
+        self._step, seen = (0, {}) if resume is None else resume_point(runs, steps, resume)
+        self._all = {run.name: start_record(run, steps, saved.get(run.name)) for run in runs}
+        self._goal, self._broken, self._told_at = steps, False, 0.0
+        # Of each run and step: how many samples were asked for, and the losses.
+        self._validated: dict[tuple[str, int], tuple[int | None, list[Validation]]] = {}
         self.updates = dict.fromkeys(self._all, 0)
         self.val_samples = dict.fromkeys(self._all, 0)
         seeds = list(dict.fromkeys(run.seed for run in runs))
-        self._streams = BatchStreams(cache or BatchCache(task, most=0), seeds)
+        self._streams = BatchStreams(cache or BatchCache(task, most=0), seeds, seen)
         # Deriving them here keeps Python's overhead out of the loop.
         self._noise = {
             seed: [derive_seed(seed, NOISE, step) for step in range(steps)] for seed in seeds
         }
         with self._training():
             for run in runs:
-                self._engine.begin(run)
+                self._engine.begin(run, checkpoint=saved.get(run.name))
         self._regroup()
 
     @property
@@ -155,9 +152,7 @@ class Cohort:
 
         Each goes on from this step, with its own rate and its schedule over the whole horizon.
         """
-        parent = self._all.get(name)
-        if parent is None or parent.outcome is not None:
-            raise ArgumentError(f"no live run is named {name!r}: {[r.name for r in self.live]}.")
+        parent = self._live_record(name)
         checked_runs([*(one.run for one in self._all.values()), *runs])
         for run in runs:
             if run.seed != parent.run.seed:
@@ -178,15 +173,34 @@ class Cohort:
         self._regroup()
         return self
 
-    def validate(self) -> "Cohort":
-        """Measure every live run on the validation data, once a step; returns itself."""
-        done = {name for name, step, _ in self._validated if step == self._step}
-        runs = [run for run in self.live if run.name not in done]
+    def validate(self, samples: int | None = None) -> "Cohort":
+        """Measure every live run on the validation data; returns itself.
+
+        On `samples` of the selection part, or on both parts when None. A run is measured once a
+        step; asked for another number of samples, it is measured anew, and that replaces the rows.
+        """
+        known, step = self._validated, self._step
+        runs = [run for run in self.live if known.get((run.name, step), (0, []))[0] != samples]
         with self._training():
-            for run, loss in zip(runs, self._engine.validate(runs), strict=True):
-                self._validated.append((run.name, self._step, loss))
-                self.val_samples[run.name] += self.task.val_samples
+            measured = self._engine.validate(runs, samples) if runs else []
+            for run, parts in zip(runs, measured, strict=True):
+                known[run.name, step] = samples, parts
+                self.val_samples[run.name] += sum(part.samples for part in parts)
         return self
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Return a copy of everything that the live run `name` is now, on the CPU.
+
+        Raises:
+            ArgumentError: No live run has this name.
+            CheckpointError: The run has a state that is no plain data; training can go on.
+        """
+        self._refuse_if_broken()
+        self._read()
+        one = self._live_record(name)
+        with preserve_random_state(), torch.inference_mode(mode=False), torch.no_grad():
+            saved, seen = self._engine.checkpoint(one.run), self._streams.digests[one.run.seed]
+            return complete(saved, one.run, steps=self.steps, losses=one.losses, batches=seen)
 
     @property
     def trace(self) -> Trace:
@@ -194,21 +208,19 @@ class Cohort:
         self._read()  # after an interruption, losses are still on the device
         records = list(self._all.values())
         otherwise = Outcome.FINISHED if self._step == self.steps else Outcome.PAUSED
+        validated = ((*at, *part) for at, (_, parts) in self._validated.items() for part in parts)
         return Trace(
             frame=trace_rows(records, self._streams.digests),
             runs=run_rows(records, otherwise),
-            validations=as_table(self._validated, VALIDATIONS),
+            validations=as_table(validated, VALIDATIONS),
             steps=self.steps,
+            floor=self.task.loss_kind.floor,
         )
 
     @contextmanager
     def _training(self) -> Iterator[None]:
         """Restore global states at the end; an exception leaves the cohort broken for good."""
-        if self._broken:
-            raise ArgumentError(
-                "this cohort was interrupted within a step, so its runs are no longer in lockstep. "
-                "Its trace is good up to there; make a new Cohort to train on."
-            )
+        self._refuse_if_broken()
         # The caller may stand in `torch.no_grad()`, or draw from the global generators afterwards.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
             try:
@@ -217,9 +229,22 @@ class Cohort:
                 self._broken = True
                 if isinstance(error, Exception) and self.live:
                     # A loader's worker that dies raises by a signal, so between updates, too.
-                    where = f"at step {self._step} of {self.steps}, {_describe(self.live)}"
+                    where = f"at step {self._step} of {self.steps}, {describe_runs(self.live)}"
                     add_location(error, where)
                 raise
+
+    def _refuse_if_broken(self) -> None:
+        if self._broken:
+            raise ArgumentError(
+                "this cohort was interrupted within a step, so its runs are no longer in lockstep. "
+                "Its trace is good up to there; make a new Cohort to train on."
+            )
+
+    def _live_record(self, name: str) -> RunRecord:
+        one = self._all.get(name)
+        if one is None or one.outcome is not None:
+            raise ArgumentError(f"no live run is named {name!r}: {[r.name for r in self.live]}.")
+        return one
 
     def _live_records(self) -> list[RunRecord]:
         return [one for one in self._all.values() if one.outcome is None]
@@ -229,7 +254,7 @@ class Cohort:
         by_seed: dict[int, list[RunRecord]] = {}
         for one in self._live_records():
             by_seed.setdefault(one.run.seed, []).append(one)
-        self._groups = [_SeedGroup(seed, some) for seed, some in by_seed.items()]
+        self._groups = [SeedGroup(seed, some) for seed, some in by_seed.items()]
 
     def _update(self) -> None:
         """Make one update of every live run."""
@@ -245,7 +270,7 @@ class Cohort:
                     self.updates[run.name] += 1
             except Exception as error:
                 where = f"at step {step} of {self.steps}, in the stage {self._stage!r}, with "
-                add_location(error, where + _describe(group.runs))
+                add_location(error, where + describe_runs(group.runs))
                 raise
         self._step += 1
 
@@ -282,9 +307,3 @@ class Cohort:
     def _end(self, one: RunRecord, outcome: Outcome) -> None:
         one.outcome = outcome
         self._engine.drop(one.run)
-
-
-def _describe(runs: Sequence[Run]) -> str:
-    """Describe the first of some runs, and count the others."""
-    first, more = runs[0], len(runs) - 1
-    return f"{describe_run(first)} and {more} more" if more else describe_run(first)

@@ -1,39 +1,26 @@
 """`Evaluator` trains runs and continues those it has trained before; `train` does it once."""
 
 import dataclasses
-import math
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
-from lrtune.errors import ArgumentError, whole_number
+from lrtune.errors import ArgumentError, CheckpointError, printable, whole_number
 from lrtune.results import Trace, concat_traces
 from lrtune.results.runs import Run, checked_runs
 from lrtune.results.schema import COSTS, as_table
 from lrtune.task.memory import max_runs
 from lrtune.task.task import Task, checked_task
+from lrtune.task.value_texts import text_digest
 from lrtune.training.batch_cache import BatchCache
+from lrtune.training.checkpoint_keeper import CheckpointKeeper
+from lrtune.training.checkpoint_stores import CheckpointStore, FolderStore, MemoryStore
+from lrtune.training.checkpoints import Checkpoint
 from lrtune.training.cohort import Cohort, Progress
-from lrtune.training.engines import Engine
-from lrtune.training.engines.fastest import (
-    MIN_RUNS,
-    ROUNDS,
-    ChosenEngine,
-    EngineBenchmark,
-    EngineConfig,
-    Fastest,
-    engine_configs,
-)
-from lrtune.training.engines.loop import Loop
-from lrtune.training.engines.vmapped import Vmapped
-
-ENGINES = ("loop", "vmapped", "auto")
-
-Decide = Callable[[str, Callable[[], str]], str]
-"""Takes the name of a choice and a function that makes it; returns the one made first."""
+from lrtune.training.engine_choice import Decide, EngineChoice
 
 
 class Evaluate(Protocol):
@@ -45,18 +32,69 @@ class Evaluate(Protocol):
         steps: int,
         *,
         stage: str,
-        validate: bool = True,
+        validate: int | None = None,
         until: int | None = None,
+        checkpoint: bool = False,
     ) -> Trace:
         """Train every run, over a horizon of `steps`, up to step `until` (to the end when None).
 
-        `stage` names the part of a search for people, such as `coarse`. A second call with some
-        of the runs and a later `until` continues them: its trace is that of one training without
-        a stop.
+        `validate` is how many samples of the selection part of the validation data each run is
+        measured on at `until`: 0 for none; None for the whole selection part and the test part.
 
-        An evaluator may have a method `price(runs, steps, until)`, which returns the most updates
-        that a call would make for each run, and may fill `Trace.costs`. Budgets use both.
+        `stage` names the part of a search for people, such as `coarse`. A second call with some
+        of the runs and a later `until` continues them, as if they had trained without a stop.
+
+        With `checkpoint`, `Trace.runs` has the name of each live run's checkpoint at that step, and
+        a method `checkpoint(name)` returns it. A plain function may leave the names empty. It may
+        also leave out `Trace.costs`.
         """
+
+
+class CheckedEvaluate:
+    """Trains runs by a function of the user's own, and checks what it returns.
+
+    Raises:
+        ArgumentError: It is no function; or, when it is called, it returned something other than a
+            trace of the runs that were asked for.
+    """
+
+    def __init__(self, evaluate: Evaluate) -> None:
+        if not callable(evaluate):
+            raise ArgumentError(
+                f"evaluate={evaluate!r}; expected a function that trains runs: it takes (runs, "
+                "steps, *, until, **_) and returns lrtune.Trace.of(runs, steps, losses)."
+            )
+        self._evaluate = evaluate
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else it offers, such as `checkpoint`."""
+        return getattr(self._evaluate, name)
+
+    def __call__(self, runs: Sequence[Run], steps: int, **settings: Any) -> Trace:
+        """Train the runs; see `Evaluate`."""
+        trace = self._evaluate(runs, steps, **settings)
+        if not isinstance(trace, Trace):
+            raise ArgumentError(
+                f"evaluate returned {printable(repr(trace))}; expected an lrtune.Trace. "
+                "lrtune.Trace.of(runs, steps, {run.name: losses}) makes one."
+            )
+        missing = {run.name for run in runs} - set(trace.runs["run"])
+        if missing:
+            raise ArgumentError(
+                f"evaluate returned a trace without the runs {', '.join(sorted(missing))}; "
+                "expected every run that it was asked for. Train all of `runs`."
+            )
+        return trace
+
+
+class _Call(NamedTuple):
+    """What a call asks for besides its runs; `end` is the step up to which they are trained."""
+
+    steps: int
+    end: int
+    stage: str
+    validate: int | None
+    checkpoint: bool
 
 
 class Evaluator:
@@ -72,6 +110,9 @@ class Evaluator:
         decide: Keeps the choices of `auto`, as `Study.decide` does. Each is made before the runs
             begin, by a benchmark whose updates are discarded. Then a trace depends on its call
             alone, bit for bit on a CPU: only the loop continues runs of earlier calls.
+        checkpoints: A folder for the checkpoints of this task, from which runs are resumed that are
+            no longer in memory, also by another process. When None, the best checkpoint of each
+            length is held in memory.
 
     Raises:
         ArgumentError: There is no such engine.
@@ -91,23 +132,26 @@ class Evaluator:
         engine: str = "loop",
         progress: Progress | None = None,
         decide: Decide | None = None,
+        checkpoints: Path | CheckpointStore | None = None,
     ) -> None:
-        if engine not in ENGINES:
-            raise ArgumentError(f"engine={engine!r}; there are {', '.join(ENGINES)}.")
         self._task, self._progress = checked_task(task), progress
-        self._engine, self._decide = engine, decide
-        self._benchmarks: list[EngineBenchmark] = []
-        self._choices: dict[str, str] = {}
+        self._engine = EngineChoice(task, engine, decide)
         # Vmapped losses round differently when neighbours leave, so a run that is continued
         # would differ in its last bits from one that a resumed study trains from the start.
         self._continues = decide is None or engine == "loop"
         self._cohorts: list[Cohort] = []
         self._cache = BatchCache(task)
+        about = text_digest(task.describe().values())
+        if checkpoints is None:
+            checkpoints = MemoryStore(about, continues=self._continues)
+        elif isinstance(checkpoints, Path):
+            checkpoints = FolderStore(checkpoints, about)
+        self._keeper = CheckpointKeeper(checkpoints, engine)
 
     @property
     def engine_notes(self) -> list[str]:
         """Which engine `auto` chose, for how many runs, and by how much it is faster."""
-        return [*map(str, self._benchmarks), *self._choices.values()]
+        return self._engine.notes
 
     def __call__(
         self,
@@ -115,60 +159,55 @@ class Evaluator:
         steps: int,
         *,
         stage: str,
-        validate: bool = True,
+        validate: int | None = None,
         until: int | None = None,
+        checkpoint: bool = False,
     ) -> Trace:
         """Train the runs; see `Evaluate`."""
         end = whole_number("steps", steps, least=1)
+        whole_number("validate", validate or 0, least=0)
         if until is not None:
             end = whole_number("until", until, least=1)
         if end > steps:
             raise ArgumentError(f"until={end} lies beyond the horizon of {steps} steps.")
-        held, new = self._split(checked_runs(runs), steps, end)
+        call = _Call(steps, end, stage, validate, checkpoint)
+        held, new = self._split(checked_runs(runs), call)
         idle, self._cohorts = self._cohorts, []  # an interrupted cohort cannot be continued
-        traces = [
-            self._advance(cohort, known, end, stage, validate=validate) for cohort, known in held
-        ]
+        traces = [self._advance(cohort, known, call) for cohort, known in held]
         if len(new) + sum(len(cohort.live) for cohort in idle) > self._max_runs:
             idle = []  # frees their memory; asked for again, they train from the start
-        for some in self._parts(new):
-            engine, discarded = self._make_engine(some, steps)
-            cohort = Cohort(
-                self._task, some, steps, engine=engine, cache=self._cache, progress=self._progress
-            )
-            trace = self._advance(cohort, some, end, stage, validate=validate)
-            trace.costs["updates"] += [discarded.get(run.name, 0) for run in some]
+        for cohort, trace in self._start(new, call):
             traces.append(trace)
             idle.append(cohort)
         unfinished = [one for one in idle if one.live and one.step < one.steps]
         self._cohorts = unfinished if self._continues else []
         return concat_traces(traces).select([run.name for run in runs])
 
-    def price(self, runs: Sequence[Run], steps: int, until: int) -> list[int]:
-        """Return the most updates that a call would make for each run; see `Evaluate`.
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Return the checkpoint with a name that a trace gave; `torch.save` can write it.
 
-        A held run continues from its step. Any other starts at 0, and an engine benchmark may come
-        first.
+        Raises:
+            ArgumentError: It is no longer kept.
+            CheckpointError: Its file is damaged.
         """
-        held, new = self._split(runs, steps, until)
-        prices = {run.name: until - cohort.step for cohort, known in held for run in known}
-        prices |= {run.name: until for run in new}
-        if self._engine == "auto" and self._decide is not None:
-            for some in self._parts(new):
-                group, choice = _benchmark_group(some)
-                if len(group) >= MIN_RUNS and not _is_decided(self._decide, choice):
-                    for run in group:
-                        prices[run.name] += self._benchmark_length(steps)
-        return [prices[run.name] for run in runs]
+        return self._keeper.get(name, self._cohorts)
+
+    def checkpoint_file(self, name: str) -> str:
+        """Return the path of the file that holds a checkpoint; empty where it is in memory."""
+        return self._keeper.store.place(name)
+
+    def prune(self, keep: Collection[str]) -> None:
+        """Delete all checkpoints but those with these names; runs in memory can go on."""
+        self._keeper.store.prune(keep)
 
     def _split(
-        self, runs: Sequence[Run], steps: int, end: int
+        self, runs: Sequence[Run], call: _Call
     ) -> tuple[list[tuple[Cohort, list[Run]]], list[Run]]:
-        """Split runs into those that held cohorts can continue, and those that start at 0."""
+        """Split runs into those that held cohorts can continue, and the others."""
         held, new = [], list(runs)
         for cohort in self._cohorts:
             known = [run for run in new if run in cohort.live]
-            if known and cohort.steps == steps and cohort.step <= end:
+            if known and cohort.steps == call.steps and cohort.step <= call.end:
                 new = [run for run in new if run not in known]
                 held.append((cohort, known))
         return held, new
@@ -177,90 +216,69 @@ class Evaluator:
     def _max_runs(self) -> int:
         return max_runs(self._task.nbytes, self._task.device)
 
+    def _start(self, runs: Sequence[Run], call: _Call) -> list[tuple[Cohort, Trace]]:
+        """Train runs that no cohort holds: those with a checkpoint from there, the others anew."""
+        done, fresh = [], list(runs)
+        for step, some in self._keeper.saved_steps(runs, call.steps, call.end).items():
+            for part in self._parts(some):
+                saved = self._keeper.load(part, call.steps, step)
+                if known := [run for run in part if run.name in saved]:
+                    try:
+                        done.append(self._begin(known, call, saved))
+                        fresh = [run for run in fresh if run not in known]
+                    except CheckpointError as error:
+                        self._keeper.warn(error, "Its runs train from the start.")
+        return done + [self._begin(part, call) for part in self._parts(fresh)]
+
+    def _begin(
+        self, runs: Sequence[Run], call: _Call, saved: Mapping[str, Checkpoint] | None = None
+    ) -> tuple[Cohort, Trace]:
+        """Train a new cohort of these runs, from their checkpoints if there are any."""
+        engine, discarded = self._engine.make(runs, call.steps)
+        cohort = Cohort(
+            self._task,
+            runs,
+            call.steps,
+            engine=engine,
+            cache=self._cache,
+            progress=self._progress,
+            resume=saved,
+        )
+        trace = self._advance(cohort, runs, call)
+        trace.costs["updates"] += [discarded.get(run.name, 0) for run in runs]
+        return cohort, trace
+
     def _parts(self, runs: Sequence[Run]) -> list[Sequence[Run]]:
         """Cut runs into cohorts that fit into memory."""
         size = self._max_runs
         return [runs[first : first + size] for first in range(0, len(runs), size)]
 
-    def _advance(
-        self, cohort: Cohort, runs: Sequence[Run], end: int, stage: str, *, validate: bool
-    ) -> Trace:
-        """Train these runs of the cohort up to `end` and retire its others; return their trace."""
+    def _advance(self, cohort: Cohort, runs: Sequence[Run], call: _Call) -> Trace:
+        """Train these runs of the cohort to the end of the call, retire its others; their trace."""
         names = [run.name for run in runs]
         updates, val_samples = dict(cohort.updates), dict(cohort.val_samples)
         begin = time.perf_counter()
-        cohort.retain(names).advance(end, stage=stage)
-        if validate and self._task.has_validation:
-            cohort.validate()
+        cohort.retain(names).advance(call.end, stage=call.stage)
+        if call.validate != 0 and self._task.has_validation:
+            cohort.validate(call.validate)
         costs = pd.DataFrame({"run": names})
         costs["updates"] = [cohort.updates[name] - updates[name] for name in names]
         costs["val_samples"] = [cohort.val_samples[name] - val_samples[name] for name in names]
         costs["seconds"] = (time.perf_counter() - begin) / len(runs)
         trace = cohort.trace.select(names)
-        validations = trace.validations[trace.validations["step"] == end].reset_index(drop=True)
-        return dataclasses.replace(trace, validations=validations, costs=as_table(costs, COSTS))
-
-    # --- which engine: without a study, `Fastest` decides while it trains -------------------------
-
-    def _make_engine(self, runs: Sequence[Run], steps: int) -> tuple[Engine, Mapping[str, int]]:
-        """Return an engine for these runs, and the updates that choosing it discarded."""
-        if self._engine == "loop":
-            return Loop(self._task), {}
-        if self._engine == "vmapped":
-            return Vmapped(self._task), {}
-        if self._decide is None:
-            return Fastest(self._task, self._benchmarks), {}
-        group, choice = _benchmark_group(runs)
-        if len(group) < MIN_RUNS:
-            return ChosenEngine(self._task, engine_configs(self._task.device)[0]), {}
-        made: list[EngineBenchmark] = []
-        discarded: dict[str, int] = {}
-
-        def choose() -> str:
-            # A study keeps the choice. Timed on updates of the runs themselves, their first losses
-            # would be those of several engines, and a resumed study could not repeat them.
-            fastest = Fastest(self._task)
-            cohort = Cohort(self._task, group, steps, engine=fastest, stage="benchmark")
-            discarded.update(cohort.advance(self._benchmark_length(steps)).updates)
-            untimed = EngineBenchmark(len(group), engine_configs(self._task.device)[:1])
-            made.extend([*fastest.benchmarks, untimed][:1])
-            return made[0].best.to_json()
-
-        config = EngineConfig.from_json(self._decide(choice, choose))
-        # Another session may have decided while this one was timing.
-        ours = bool(made) and config == made[0].best
-        about = choice.removeprefix("engine for ")
-        note = str(made[0]) if ours else f"{about}: {config}, as was decided before"
-        # The first note tells how the choice was made, so it stays.
-        self._choices = {choice: note} | self._choices
-        return ChosenEngine(self._task, config), discarded
-
-    def _benchmark_length(self, steps: int) -> int:
-        """Return the updates of each run in a benchmark."""
-        return min(steps, len(engine_configs(self._task.device)) * (ROUNDS + 1) + 1)
+        asked = (trace.validations["step"] == call.end) & (call.validate != 0)
+        last = trace.validations[asked].reset_index(drop=True)
+        trace = dataclasses.replace(trace, validations=last, costs=as_table(costs, COSTS))
+        return self._keeper.save(cohort, trace) if call.checkpoint else trace
 
 
-def _benchmark_group(runs: Sequence[Run]) -> tuple[list[Run], str]:
-    """Return the runs of the seed with most runs, and the name of their choice in a study."""
-    ((seed, count),) = Counter(run.seed for run in runs).most_common(1)
-    # Rounded to a power of 1.5, so that cohorts of similar size share one benchmark.
-    size = round(1.5 ** round(math.log(count, 1.5)))
-    return [run for run in runs if run.seed == seed], f"engine for about {size} runs"
-
-
-class _UndecidedError(Exception):
-    """Ends a call of `decide` before anything is decided."""
-
-
-def _is_decided(decide: Decide, choice: str) -> bool:
-    def refuse() -> str:
-        raise _UndecidedError
-
-    try:
-        decide(choice, refuse)
-    except _UndecidedError:
-        return False
-    return True
+def as_evaluate(task: Task | None, evaluate: Evaluate | None) -> Evaluate:
+    """What trains runs: a function of the user's own, else an evaluator of the task."""
+    if evaluate is not None:
+        return CheckedEvaluate(evaluate)
+    if task is None:
+        raise ArgumentError("got neither a task nor evaluate. Pass lrtune.Task(model, train).")
+    return Evaluator(task)
 
 
 def train(
@@ -279,7 +297,7 @@ def train(
         runs: Their names must differ.
         steps: Optimizer updates of each run; schedules are spread over them.
         engine: `loop`, `vmapped` or `auto`; see `Evaluator`.
-        validate: Measure the validation loss of the runs that reached the end, if there is data.
+        validate: Measure the validation losses of the runs that reached the end, if there is data.
         progress: Called with the stage, the updates done and their total.
 
     Returns:
@@ -295,4 +313,4 @@ def train(
     [['a', 'FINISHED'], ['b', 'DIVERGED']]
     """
     evaluator = Evaluator(task, engine=engine, progress=progress)
-    return evaluator(runs, steps, stage="training", validate=validate)
+    return evaluator(runs, steps, stage="training", validate=None if validate else 0)

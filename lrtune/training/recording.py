@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lrtune.analysis.curves import Outcome, diverged_at
 from lrtune.errors import ScheduleError
 from lrtune.results.runs import Run
 from lrtune.results.schema import RUNS, TRACE, as_table
 from lrtune.schedules import Feedback, Schedule, momenta, multipliers
+from lrtune.training.checkpoints import Checkpoint
 from lrtune.training.engines import StepSettings
 
 BLOCK = 32
@@ -56,6 +58,11 @@ class FeedbackSettings:
         self.rates.append(rate)
         return rate
 
+    def replay(self, losses: Sequence[float]) -> None:
+        """React to the losses of the steps before a checkpoint."""
+        for loss in losses:
+            self._react(loss)
+
 
 def step_settings(run: Run, steps: int, first: int = 0) -> TabulatedSettings | FeedbackSettings:
     """Return the optimizer settings of a run, from step `first` of `steps` on."""
@@ -85,6 +92,31 @@ class RunRecord:
         # A check reads the whole curve, so checks become rarer as it grows.
         self.next_check = len(self.losses) + max(BLOCK, len(self.losses) // 4)
         return True
+
+
+@dataclass
+class SeedGroup:
+    """The live runs of one seed, which see the same batches; `unread` losses are on the device."""
+
+    seed: int
+    records: list[RunRecord]
+    unread: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """List the runs of the records."""
+        self.runs = [one.run for one in self.records]
+
+
+def start_record(run: Run, steps: int, saved: Checkpoint | None) -> RunRecord:
+    """Return the record of a new run, or what it was when its checkpoint was saved."""
+    if saved is None:
+        return RunRecord(run, step_settings(run, steps), 0)
+    losses = saved["losses"].tolist()
+    first = saved["step"] - len(losses)
+    settings = step_settings(run, steps, first)
+    if isinstance(settings, FeedbackSettings):
+        settings.replay(losses)
+    return RunRecord(run, settings, first, losses)
 
 
 def trace_rows(records: Sequence[RunRecord], digests: Mapping[int, Sequence[int]]) -> pd.DataFrame:
@@ -121,7 +153,9 @@ The answer may depend only on the losses up to that step: then it does not matte
 """
 
 
-def retire_failed(losses: NDArray[np.float64]) -> tuple[int, Outcome] | None:
+def retire_failed(
+    losses: NDArray[np.float64], resolution: float = 0.0
+) -> tuple[int, Outcome] | None:
     """Retire runs whose loss is not finite or diverged (`lrtune.analysis.curves.diverged_at`).
 
     >>> retire_failed(np.array([2.0, 1.0, np.nan, np.nan]))
@@ -130,7 +164,7 @@ def retire_failed(losses: NDArray[np.float64]) -> tuple[int, Outcome] | None:
     finite = np.isfinite(losses)
     # What comes after the first NaN cannot show a divergence.
     end = len(losses) if finite.all() else int(np.argmin(finite))
-    diverged = diverged_at(losses[:end])
+    diverged = diverged_at(losses[:end], resolution)
     if diverged is not None:
         return diverged, Outcome.DIVERGED
     return None if end == len(losses) else (end, Outcome.NONFINITE)

@@ -1,25 +1,22 @@
-"""The candidates of a comparison: schedules, samples of their parameters, rounds of training."""
+"""The candidates of a comparison: schedules, each with its own peak and what is known of it."""
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import optuna
-import pandas as pd
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
-from lrtune.analysis.curves import FAILED_OUTCOMES
-from lrtune.analysis.rate_estimate import PEAK_RATIO, decays
+from lrtune.analysis.prior import REFERENCE, Prior, prior
 from lrtune.errors import ArgumentError
-from lrtune.results import Trace, concat_traces
 from lrtune.results.optuna_export import without_log
 from lrtune.results.runs import Run, Shape
-from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, ScheduleEntry, look_up
-from lrtune.training import Evaluate, step_settings
-from lrtune.tuning.rate_history import end_levels, validation_losses
+from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, ScheduleEntry, look_up, parse
+from lrtune.schedules.registry import registered_name
+from lrtune.schedules.schedule import FACTORIES, momenta, multipliers
 
 BASELINES = ("constant", "linear", "cosine")  # always in the ranking
 
@@ -28,14 +25,6 @@ DEFAULT = (
     *BASELINES, "exponential", "step", "warmup-linear", "warmup-cosine", "wsd", "trapezoid",
     "cosine-restarts", "triangular", "decay-cyclic", "one-cycle",
 )  # fmt: skip
-
-# Final loss with each schedule over that with a constant rate, in the benchmark: the last column
-# of "What a comparison is worth" in `docs/quality.md`; a test holds the two together.
-BENCHMARK_LOSS_RATIO = {
-    "wsd": 0.83, "trapezoid": 0.84, "one-cycle": 0.95, "warmup-linear": 0.96, "linear": 0.97,
-    "warmup-cosine": 0.97, "triangular": 0.99, "constant": 1.0, "decay-cyclic": 1.01,
-    "cosine-restarts": 1.01, "cosine": 1.02, "step": 1.34, "exponential": 1.51,
-}  # fmt: skip
 
 
 class ParameterSampler:
@@ -64,159 +53,143 @@ class ParameterSampler:
                     self._study.tell(number, state=TrialState.FAIL)
 
 
-@dataclass(frozen=True)
-class ComparedSchedule:
-    """A schedule that takes part in a comparison."""
+class Named(NamedTuple):
+    """A schedule with its name in the table."""
 
-    name: str  # in the table
-    complexity: int  # its place in the order from the simplest to the most complex
-    shape: Shape  # the schedule with its default parameters
+    name: str
+    shape: Shape
+    asked: bool = True  # by the user; else it is in the table anyway
     entry: ScheduleEntry | None = None  # in the registry, where it has parameters to sample
-
-    @property
-    def tie_order(self) -> tuple[float, int]:
-        """Of tied schedules the lowest wins: first by benchmark loss, then by complexity."""
-        return BENCHMARK_LOSS_RATIO.get(self.name, math.inf), self.complexity
-
-    @property
-    def peak_ratio(self) -> float:
-        """Its likely best peak rate over the best constant rate."""
-        schedule = Run(self.name, 1.0, self.shape).schedule
-        return PEAK_RATIO if isinstance(schedule, Schedule) and decays(schedule) else 1.0
-
-
-def resolve_schedules(
-    schedules: Sequence[str] | Mapping[str, Shape] | None, horizons: Sequence[int]
-) -> list[ComparedSchedule]:
-    """The schedules to compare, the baselines first; each is checked on every horizon."""
-    if isinstance(schedules, str):
-        raise ArgumentError(
-            f"schedules={schedules!r} is one string; expected a list: [{schedules!r}]."
-        )
-    names: Sequence[str] = DEFAULT
-    own: Mapping[str, Shape] = {}
-    if isinstance(schedules, Mapping):
-        names, own = (), schedules
-    elif schedules is not None:
-        names = tuple(SCHEDULES) if "all" in schedules else schedules
-    known = [_registered(name) for name in (*BASELINES, *names)]
-    mine = [ComparedSchedule(name, len(SCHEDULES) + 1, shape) for name, shape in own.items()]
-    compared = {schedule.name: schedule for schedule in (*known, *mine)}
-    for schedule in compared.values():
-        for steps in horizons:
-            step_settings(Run(schedule.name, 1.0, schedule.shape), steps)
-    return list(compared.values())
-
-
-def _registered(name: str) -> ComparedSchedule:
-    """A schedule by its name; the registry lists the simplest first."""
-    if name in FEEDBACK:
-        return ComparedSchedule(name, len(SCHEDULES), FEEDBACK[name]())
-    entry = look_up(name)
-    complexity = list(SCHEDULES).index(entry.name)
-    return ComparedSchedule(entry.name, complexity, entry(), entry if entry.space else None)
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One schedule with one set of parameters at one peak rate."""
+    """A schedule at its own peak rate.
 
-    schedule: str
-    number: int  # of the set of parameters; 0 is the default
-    shape: Shape
+    Attributes:
+        named: The schedule.
+        lr: Its peak rate.
+        prior: What other tasks tell of it; `tasks` is 0 where they tell nothing.
+        number: Of the sample of its parameters.
+    """
+
+    named: Named
     lr: float
-
-
-@dataclass(frozen=True, eq=False)
-class Round:
-    """Candidates trained over one horizon with the same seeds."""
-
-    horizon: int
-    candidates: list[Candidate]  # one per row of `scores`
-    scores: pd.DataFrame  # final losses: candidate x seed; NaN where a run failed
-    trace: Trace
-    rows: dict[str, int]  # the name of each run to the row of its candidate
+    prior: Prior
+    number: int = 0
 
     @property
-    def worst(self) -> pd.Series:
-        """The score of each candidate in its worst seed; infinite where a run failed."""
-        # The mean would select rates that are fast with most seeds and diverge with the next.
-        return self.scores.fillna(np.inf).max(axis=1)
+    def name(self) -> str:
+        """Its name in the table."""
+        return self.named.name
 
     @property
-    def means(self) -> pd.Series:
-        """The mean score of each candidate; NaN where a run failed."""
-        return self.scores.mean(axis=1, skipna=False)
+    def order(self) -> tuple[object, ...]:
+        """Of two candidates the lower one is trained first, before anything of this task is known.
 
-    def loss_by_rate(self, schedule: str) -> dict[float, float]:
-        """The mean score of a schedule at each rate; infinite where a run failed."""
-        scored = zip(self.candidates, self.means.fillna(np.inf), strict=True)
-        return {one.lr: float(mean) for one, mean in scored if one.schedule == schedule}
+        The user's own schedules are first, as nothing is known of them; then those that were asked
+        for, and in either group those that did better on other tasks.
+        """
+        asked, known = self.named.asked, bool(self.prior.tasks)
+        return not asked, known if asked else not known, self.prior.score, self.name
 
-    def best(self) -> dict[str, int]:
-        """The row of each schedule's best candidate, the best schedule first."""
-        best: dict[str, int] = {}
-        for row in self.worst.sort_values(kind="stable").index:
-            best.setdefault(self.candidates[row].schedule, row)
-        return best
+    def run(self, seed: int, lr: float, horizon: int = 0) -> Run:
+        """A run at this peak rate; whole, or compressed to a horizon."""
+        sample = f"#{self.number}" * bool(self.number)
+        name = f"{self.name}{sample} {lr:.6g}/{seed}" + f" of {horizon}" * bool(horizon)
+        return Run(name, lr, self.named.shape, seed)
 
-    def best_scores(self) -> pd.DataFrame:
-        """The scores of each schedule's best candidate: one row per schedule."""
-        best = self.best()
-        return self.scores.loc[list(best.values())].set_axis(list(best), axis=0)
+    def sampled(self, number: int, shape: Shape) -> "Candidate":
+        """The same schedule with other parameters; number 0 are its own."""
+        if not number:
+            return self
+        return replace(self, number=number, named=self.named._replace(shape=shape))
 
-    def merged(self, other: "Round") -> "Round":
-        """Both rounds as one; they share horizon and seeds, and no candidate."""
-        shift = len(self.candidates)
-        return Round(
-            self.horizon,
-            [*self.candidates, *other.candidates],
-            pd.concat([self.scores, other.scores], ignore_index=True),
-            concat_traces([self.trace, other.trace]),
-            self.rows | {name: row + shift for name, row in other.rows.items()},
+    def known_difference(self, other: "Candidate") -> tuple[float, float]:
+        """Score less that of another one, on other tasks, and its deviation; NaN if unknown."""
+        if not (self.prior.tasks and other.prior.tasks):
+            return math.nan, math.inf
+        # Scores are over those of the reference, whose own differ from task to task as well.
+        pair = [one for one in (self, other) if registered_name(one.named.shape) != REFERENCE]
+        spread = float(np.sqrt(np.mean([one.prior.spread**2 for one in pair or (self, other)])))
+        return self.prior.score - other.prior.score, spread
+
+
+def known_of(shape: Shape, steps: int) -> Prior:
+    """What is known of a schedule; of one that no task was trained with, what is of one like it."""
+    known = prior(registered_name(shape), steps)
+    if known.tasks or _decays(shape):
+        return known
+    return replace(prior("constant", steps), tasks=0)
+
+
+def _decays(shape: Shape) -> bool:
+    """Whether a schedule ends below half of its peak rate, however its runs go."""
+    if not isinstance(shape, Schedule):
+        return False
+    values = multipliers(shape, 100)
+    return values[-1] < max(values) / 2
+
+
+def resolve(
+    schedules: Sequence[str | Shape] | Mapping[str, str | Shape] | None, steps: int
+) -> list[Named]:
+    """The schedules to compare, by unique names; each is tried on all progress of `steps`.
+
+    Raises:
+        ArgumentError: There is no schedule of a name.
+        ScheduleError: A schedule raises, or gives no finite multiplier >= 0.
+    """
+    if isinstance(schedules, str):
+        raise ArgumentError(
+            f"schedules={schedules!r} is one string; expected a list: [{schedules!r}]."
         )
+    if isinstance(schedules, Mapping):
+        given = [_named(one)._replace(name=name) for name, one in schedules.items()]
+    elif schedules is None:
+        given = [_named(name)._replace(asked=False) for name in DEFAULT]
+    else:
+        names = [name for one in schedules for name in (SCHEDULES if one == "all" else [one])]
+        given = [_named(name) for name in names]
+    unique: dict[str, Named] = {}
+    for one in [*given, *(_named(name)._replace(asked=False) for name in BASELINES)]:
+        if isinstance(one.shape, Schedule):
+            multipliers(one.shape, steps)
+            momenta(one.shape, steps)
+        if any(same(one.shape, known.shape) for known in unique.values()):
+            continue
+        name, copies = one.name, 1
+        while name in unique:
+            copies += 1
+            name = f"{one.name} {copies}"
+        shape = one.shape
+        if isinstance(shape, Schedule) and not _is_ours(shape):
+            shape = replace(shape, text=name)  # the text tells its runs from those of others
+        unique[name] = one._replace(name=name, shape=shape)
+    return list(unique.values())
 
 
-class Rounds:
-    """Trains the candidates of a comparison round by round, and keeps what each round measured."""
-
-    def __init__(
-        self, evaluate: Evaluate, schedules: Sequence[ComparedSchedule], seeds: Sequence[int]
-    ) -> None:
-        self._evaluate, self.schedules = evaluate, list(schedules)
-        self.seeds = list(seeds)  # for selection
-        self.trained: list[Round] = []
-        self.selection: list[Round] = []  # those of them that select candidates
-
-    def train(
-        self, candidates: Sequence[Candidate], horizon: int, seeds: Sequence[int], stage: str
-    ) -> Round:
-        """Train every candidate with every seed, all as one cohort."""
-        runs = [
-            Run(f"{c.schedule}#{c.number}@{c.lr:g}/{seed}", c.lr, c.shape, seed)
-            for c in candidates
-            for seed in seeds
-        ]
-        rows = {run.name: place // len(seeds) for place, run in enumerate(runs)}
-        trace = self._evaluate(runs, horizon, stage=stage)
-        losses = _final_losses(trace).loc[list(rows)].to_numpy()
-        scores = pd.DataFrame(losses.reshape(len(candidates), len(seeds)), columns=list(seeds))
-        self.trained.append(Round(horizon, list(candidates), scores, trace, rows))
-        return self.trained[-1]
-
-    def select(self, candidates: Sequence[Candidate], horizon: int, stage: str) -> Round:
-        """Train candidates with the seeds for selection."""
-        self.selection.append(self.train(candidates, horizon, self.seeds, stage))
-        return self.selection[-1]
-
-    def selection_at(self, horizon: int) -> Round:
-        """All rounds of the selection over this horizon, as one."""
-        return functools.reduce(Round.merged, (r for r in self.selection if r.horizon == horizon))
+def same(one: Shape, other: Shape) -> bool:
+    """Whether two schedules are the same: a text that lrtune wrote means one schedule."""
+    if not isinstance(one, Schedule) or _is_ours(one):
+        return one == other
+    return one is other
 
 
-def _final_losses(trace: Trace) -> pd.Series:
-    """The validation loss of each run, or its training loss at the end; NaN where it failed."""
-    if trace.validations.empty:
-        return end_levels(trace)
-    failed = trace.runs.set_index("run")["outcome"].isin(FAILED_OUTCOMES)
-    return validation_losses(trace).reindex(failed.index).mask(failed)
+def _is_ours(schedule: Schedule) -> bool:
+    name, call, _ = schedule.text.partition("(")
+    return bool(call) and name in FACTORIES
+
+
+def _named(given: str | Shape) -> Named:
+    """A schedule by its name, by the call that makes it, or as it is."""
+    if not isinstance(given, str):
+        shape = Run("", 1.0, given).schedule
+        return Named(registered_name(shape) or repr(shape), shape)
+    if given in FEEDBACK:
+        return Named(given, FEEDBACK[given]())
+    if "(" in given:
+        shape = parse(given)
+        return Named(registered_name(shape) or given, shape)
+    entry = look_up(given)
+    return Named(entry.name, entry(), entry=entry if entry.space else None)

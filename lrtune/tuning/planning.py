@@ -1,124 +1,204 @@
-"""How a search spends its budget: the plan before anything trains, and the account afterwards."""
+"""How a search spends its budget: the plan before anything trains."""
 
 import math
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
-from lrtune.errors import ArgumentError, positive_number, whole_number
-from lrtune.results.runs import Cost
-from lrtune.results.schema import SPENDING, as_table
+from lrtune.errors import ArgumentError, positive_number, quantity, whole_number
+from lrtune.results.schema import PLAN, as_table
 
 DEFAULT_STEPS = 500  # the length of the training that an answer is for, in optimizer updates
 BUDGET = 4.0  # full trainings that a search may spend by default
-SHORTEST = 4  # updates of the shortest run; with fewer there is no curve to read
-LENGTHENING = 3  # length of the runs around the best rate, in lengths of the coarse runs
-SPARE = 2  # coarse runs by which the grid may grow without taking from later stages
-VERIFIED = 2.0  # from this budget on, one full training is set aside to verify the answer
+COARSE = 270  # updates of a coarse stage (docs/decisions/0015-coarse-then-fine.md)
+COARSE_SHARE = 1 / 20  # of a long training
+LONG_RUN = 60  # updates of the longer runs, where that can be had
+LENGTHENING = 4  # length of the runs around the best rate, in lengths of the coarse runs
+LEAST_SHORT = 3  # updates of the shortest run; with fewer there is no curve to read
+LEAST_HORIZON = 250  # whole runs of fewer steps are worth less than what other tasks tell
+HORIZON_RUNS = 4  # three rates, and one more where the best lies at the edge
+GROWTH = 1.5  # trainings besides the whole grid, for the coarse stage and a grid that grows
+SAMPLES = 200  # validation samples of a short run, at least
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a training and a validation cost.
+
+    Attributes:
+        steps: The length of the training that the answer is for.
+        batch: Samples of a batch.
+        selection: Validation samples that select.
+        test: Validation samples that give the stated loss.
+        epoch: The updates before any training example comes again; 0 where that is not known.
+    """
+
+    steps: int
+    batch: int = 1
+    selection: int = 0
+    test: int = 0
+    epoch: int = 0
+
+    def updates(self, count: float) -> float:
+        """The cost of so many updates, in full trainings."""
+        return count / self.steps
+
+    def validation(self, samples: float) -> float:
+        """The cost of validating on so many samples: three of them cost as much as one update's."""
+        return samples / (3 * self.batch) / self.steps
+
+    def short_samples(self, steps: int) -> int:
+        """On how many validation samples a run of so many updates is measured."""
+        return min(self.selection, max(SAMPLES, int(0.3 * self.batch * steps)))
+
+    @property
+    def whole(self) -> float:
+        """The cost of a whole training with its validation at the end."""
+        return 1 + self.validation(self.selection + self.test)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a plan.
+
+    Attributes:
+        name: Its word: coarse, horizons, current, fine.
+        runs: How many runs it trains, about.
+        steps: The length of its longest run, in updates.
+        cost: In full trainings. The coarse stage may take more, if its grid has to grow.
+    """
+
+    name: str
+    runs: int
+    steps: int
+    cost: float
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a budget is spent: short runs of the coarse grid, longer ones around its best rate.
+    """What a search usually spends, stage by stage, in full trainings.
 
-    >>> print(plan(steps=400, budget=1.0))
-    at most 400 updates (1 full training of 400): coarse 92, between 46, longer 138, answer 69
+    >>> print(make_plan(Sizes(steps=500, batch=64, selection=180, test=180), extra=1))
+    At most 4 full trainings of 500 updates, usually:
+      coarse    about 9 runs of up to 60 updates    0.54
+      current   1 run of 500 updates                1.00
+      fine      2 runs of 500 updates               2.01
+      together                                      3.55
     """
 
-    steps: int  # length of the training that the answer is for
-    budget: float  # the most to spend, in full trainings
-    coarse: int  # how many rates the coarse grid has
-    seeds: int  # how many seeds every rate is trained with
-    short: int  # length of the coarse runs
-    long: int  # length of the runs that the answer is read from
-    verify: bool  # whether the answer is trained to the end
+    sizes: Sizes
+    budget: float
+    stages: tuple[Stage, ...]
+    short: int  # length of the runs of the coarse grid
+    long: int  # length of those around its best rate
+    horizon: int  # length of whole runs, compressed; 0 where they are not worth it
 
     @property
-    def updates(self) -> int:
-        """The most updates to make; the factor forgives the rounding of `budget`."""
-        return int(self.budget * self.steps * (1 + 1e-9))
+    def cost(self) -> float:
+        """What all stages usually cost together; a coarse grid that grows may cost more."""
+        return sum(stage.cost for stage in self.stages)
 
     @property
-    def stages(self) -> dict[str, int]:
-        """Updates of each stage if the grid need not grow."""
-        stages = {
-            "coarse": self.coarse * self.seeds * self.short,
-            "between": 2 * self.seeds * self.short,
-            "longer": 3 * self.seeds * (self.long - self.short),
-            "answer": self.seeds * self.long,
-        }
-        return stages | ({"verify": self.steps - self.long} if self.verify else {})
+    def whole_cost(self) -> float:
+        """What whole trainings cost."""
+        return sum(stage.cost for stage in self.stages if stage.name in ("current", "fine"))
+
+    def __getitem__(self, name: str) -> Stage | None:
+        """The stage of this name; None where the budget does not hold it."""
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per stage: columns `PLAN`."""
+        rows = [(one.name, one.runs, one.steps, one.cost) for one in self.stages]
+        return as_table(rows, PLAN)
 
     def __str__(self) -> str:
-        """One line: the limit, and the updates of each stage."""
-        stages = ", ".join(f"{name} {updates:,}" for name, updates in self.stages.items())
-        trainings = f"{self.budget:g} full training{'' if self.budget == 1 else 's'}"
-        return f"at most {self.updates:,} updates ({trainings} of {self.steps:,}): {stages}"
+        """The limit, and one line per stage: what it usually costs."""
+        trainings = f"{self.budget:g} full training{'s' * (self.budget != 1)}"
+        usually = ", usually" * (self["coarse"] is not None)  # its grid may have to grow
+        lines = [f"At most {trainings} of {self.sizes.steps:,} updates{usually}:"]
+        texts = [_words(stage) for stage in self.stages]
+        width = max(map(len, [*texts, ""]))
+        for stage, text in zip(self.stages, texts, strict=True):
+            lines.append(f"  {stage.name:9} {text:{width}}  {stage.cost:6.2f}")
+        lines.append(f"  {'together':9} {'':{width}}  {self.cost:6.2f}")
+        return "\n".join(lines)
 
 
-def plan(steps: int, budget: float | None = None, *, seeds: int = 3, coarse: int = 4) -> Plan:
-    """Plan what `search` spends on each stage: first one seed, then verification, seeds, length.
+def _words(stage: Stage) -> str:
+    about = "about " * (stage.name not in ("current", "fine"))
+    upto = "up to " * (stage.name == "coarse")
+    return f"{about}{quantity(stage.runs, 'run')} of {upto}{quantity(stage.steps, 'update')}"
+
+
+def make_plan(
+    sizes: Sizes, budget: float | None = None, *, coarse: int = 4, grid: int = 0, extra: int = 0
+) -> Plan:
+    """Plan a search; see `lrtune.plan`.
+
+    Whole trainings come first: what they leave over lets the coarse grid grow, and pays for runs of
+    a horizon where that is long enough to be worth anything.
 
     Args:
-        steps: The length of training that the answer is for.
-        budget: The most full trainings to spend, > 0. When None, 4, or more where a training is
-            too short for these to pay for runs of four updates.
-        seeds: The most seeds to use.
-        coarse: How many rates the coarse grid has.
+        sizes: What a training costs.
+        budget: The most to spend, in full trainings; when None 4, or what `grid` takes.
+        coarse: How many rates the coarse grid has; 0 where the rate is known about.
+        grid: How many whole trainings the whole fine grid takes; 0 without it.
+        extra: Whole trainings besides, such as of the present setting.
 
     Raises:
-        ArgumentError: A number is out of its range, or does not pay for runs of four updates.
+        ArgumentError: A number is out of its range, or the budget is too small for a coarse stage.
     """
-    whole_number("steps", steps, least=SHORTEST * LENGTHENING)
-    whole_number("seeds", seeds, least=1)
-    per_seed = coarse + 2 + 3 * (LENGTHENING - 1) + LENGTHENING + SPARE  # in short runs
+    steps = whole_number("steps", sizes.steps, least=1)
+    least = LEAST_SHORT * _weight(coarse) if coarse else 0
     if budget is None:
-        budget = max(BUDGET, math.ceil(1 + SHORTEST * per_seed / steps))
-    budget = positive_number("budget", budget)
-    verify = budget >= VERIFIED
-    rest = budget - verify
-    used = min(max(int(rest + 1e-9), 1), seeds)
-    while rest * steps < SHORTEST * per_seed * used and used > 1:
-        used -= 1  # fewer seeds are better than runs that are too short
-    short = min(int(rest * steps / (per_seed * used) + 1e-9), steps // LENGTHENING)
-    if short < SHORTEST:
-        needed = SHORTEST * per_seed * used / steps + verify
-        raise ArgumentError(
-            f"budget={budget:g} of steps={steps} allows {int(budget * steps)} updates; the "
-            f"search needs {math.ceil(needed * steps)}. Give budget={needed:.2g} or more."
+        short = 1 + least / steps  # of a very short training four are not enough for any answer
+        budget = float(
+            max(
+                BUDGET,
+                math.ceil(short),
+                math.ceil((grid + extra) * sizes.whole + GROWTH * bool(grid)),
+            )
         )
-    return Plan(steps, budget, coarse, used, short, LENGTHENING * short, verify)
+    most = positive_number("budget", budget) * steps * (1 + 1e-9)
+    if most < max(least, 1):
+        raise ArgumentError(
+            f"budget={budget:g} of steps={steps} allows {int(most)} updates, and the coarse stage "
+            f"needs {least}. Give budget={math.ceil(1000 * least / steps) / 1000:g} or more."
+        )
+    enough = max(COARSE, steps * COARSE_SHARE, least) if coarse else 0
+    usual = max(min(enough, most / 4 if most > steps else most), least)
+    # A training that hardly fits beside it is worth more than a quarter of the coarse stage.
+    each = steps * sizes.whole
+    whole = int((most - max(3 / 4 * usual, least)) / each)
+    usual = min(enough, most - whole * each)  # what they leave over costs no training
+    if not coarse and not whole:
+        raise ArgumentError(
+            f"budget={budget:g} holds no whole training of steps={steps}, and without a coarse "
+            f"stage nothing else is trained. Give budget={math.ceil(1000 * sizes.whole) / 1000:g} "
+            "or more."
+        )
+    rest = most - usual - whole * each
+    horizon = int(min(steps / 4, rest / HORIZON_RUNS))
+    if horizon < LEAST_HORIZON:
+        horizon = 0
+        usual = usual if whole or not coarse else most  # nothing else to spend it on
+    short = max(1, min(int(usual / _weight(coarse)), steps // LENGTHENING)) if coarse else 0
+    long = min(steps, max(LENGTHENING * short, min(LONG_RUN, int(usual / 4)))) if coarse else 0
+    stages = [
+        Stage("coarse", coarse + 5, long, sizes.updates(usual)),
+        Stage("horizons", 3, horizon, 3 * sizes.updates(horizon)),
+        Stage("current", min(extra, whole), steps, min(extra, whole) * sizes.whole),
+        Stage("fine", whole - extra, steps, (whole - extra) * sizes.whole),
+    ]
+    kept = [one for one in stages if one.steps and one.runs > 0 and one.cost]
+    return Plan(sizes, budget, tuple(kept), short, long, horizon)
 
 
-class Budget:
-    """The updates that a search may make, and what each stage has cost so far.
+def _weight(coarse: int) -> int:
+    """The updates of a coarse stage, in lengths of its short runs.
 
-    >>> budget = Budget(100)
-    >>> budget.charge("coarse", Cost(updates=60, val_samples=0, seconds=0.1))
-    >>> budget.remaining
-    40
+    The grid, its growth by one, two between; three longer runs, and a fourth.
     """
-
-    def __init__(self, updates: int) -> None:
-        self.updates = updates
-        self._spent, self._samples = Counter[str](), Counter[str]()
-
-    @property
-    def remaining(self) -> int:
-        """The updates that may still be made."""
-        return self.updates - self._spent.total()
-
-    def charge(self, stage: str, cost: Cost) -> None:
-        """Add the cost of a call to what the stage has cost."""
-        self._spent[stage] += cost.updates
-        self._samples[stage] += cost.val_samples
-
-    def spending(self, planned: Mapping[str, int]) -> pd.DataFrame:
-        """One row per stage: columns `SPENDING`."""
-        rows = [
-            (stage, planned.get(stage, 0), self._spent[stage], self._samples[stage])
-            for stage in dict.fromkeys([*planned, *self._spent])
-        ]
-        return as_table(rows, SPENDING)
+    return coarse + 3 + 4 * (LENGTHENING - 1) + 1

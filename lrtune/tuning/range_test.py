@@ -74,16 +74,17 @@ def range_test(
     evaluate = evaluate or Evaluator(task, progress=progress)
     runs = [*sweeps.values(), *controls.values()]
     # The loss after the last update takes one step more.
-    trace = evaluate(runs, steps + 1, stage="range test", validate=False)
-    swept = {s: _pair_losses(trace, sweeps[s].name, controls[s].name) for s in chosen}
+    trace = evaluate(runs, steps + 1, stage="range test", validate=0)
+    step = task.loss_kind.resolution
+    swept = {s: _pair_losses(trace, sweeps[s].name, controls[s].name, step) for s in chosen}
     said = {
-        (s, rule): suggest(rule, frame["lr"], frame["loss"], frame["untrained"])
+        (s, rule): suggest(rule, frame["lr"], frame["loss"], frame["untrained"], step)
         for s, frame in swept.items()
         for rule in RULES
     }
     suggestion = ensemble({rule: [said[s, rule] for s in chosen] for rule in RULES})
     answers = [(rule, s, one.lr, one.because) for (s, rule), one in said.items()]
-    stops = _stops(trace, swept, sweeps)
+    stops = _stops(trace, swept, sweeps, step)
     return RangeTestResult(
         suggestion=suggestion,
         notes=_notes(suggestion, stops, steps / np.log10(high / low)),
@@ -91,11 +92,15 @@ def range_test(
         frame=as_table(pd.concat([f.assign(seed=s) for s, f in swept.items()]), SWEEP),
         stops=stops,
         answers=as_table(answers, ANSWERS),
+        floor=task.loss_kind.floor,
     )
 
 
-def _pair_losses(trace: Trace, sweep: str, control: str) -> pd.DataFrame:
-    """Pair each rate with the loss right after its update, and with the control's loss."""
+def _pair_losses(trace: Trace, sweep: str, control: str, step: float) -> pd.DataFrame:
+    """Pair each rate with the loss right after its update, and with the control's loss.
+
+    `step` is the smallest step between two losses.
+    """
     by_run = trace.frame.groupby("run", sort=False)
     swept = by_run.get_group(sweep)
     rates, losses = swept["lr"].to_numpy()[:-1], swept["loss"].to_numpy()[1:]
@@ -104,17 +109,19 @@ def _pair_losses(trace: Trace, sweep: str, control: str) -> pd.DataFrame:
     known = by_run.get_group(control)["loss"].to_numpy()[1 : len(losses) + 1]
     untrained, smooth = np.full((2, len(losses)), np.nan)
     untrained[: len(known)] = known
-    if readable := read_sweep(rates, losses, untrained):
+    if readable := read_sweep(rates, losses, untrained, step):
         smooth[: len(readable.curve)] = readable.curve
     return pd.DataFrame({"lr": rates, "loss": losses, "untrained": untrained, "smooth": smooth})
 
 
-def _stops(trace: Trace, swept: dict[int, pd.DataFrame], sweeps: dict[int, Run]) -> pd.DataFrame:
+def _stops(
+    trace: Trace, swept: dict[int, pd.DataFrame], sweeps: dict[int, Run], step: float
+) -> pd.DataFrame:
     """Where the sweep of each seed ended, and how: columns `STOPS`."""
     outcomes = trace.runs.set_index("run")["outcome"]
     rows = []
     for seed, frame in swept.items():
-        sweep = read_sweep(frame["lr"], frame["loss"], frame["untrained"])
+        sweep = read_sweep(frame["lr"], frame["loss"], frame["untrained"], step)
         edge = sweep.lr[sweep.edge] if sweep else np.nan
         rows.append((seed, outcomes[sweeps[seed].name], frame["lr"].iloc[-1], edge))
     return as_table(rows, STOPS)

@@ -1,5 +1,6 @@
 """What fails in the user's own code is told with run, rate and step; what was finished stays."""
 
+import gc
 import json
 import random
 import re
@@ -91,10 +92,10 @@ FAULT = {
     "loss": "a loss that raises at step k",
     "worker": "a loader worker that dies",
 }
-WITHIN = {"loader": (8, 200), "memory": (8, 420), "loss": (8, 420), "worker": (400, 2500)}
+WITHIN = {"loader": (8, 90), "memory": (8, 120), "loss": (8, 120), "worker": (300, 1400)}
 """After how many batches, losses or examples it breaks: within what the search takes."""
 
-LINE = ["search", "train.py", "--steps", "12", "--seeds", "1", "--no-compare", "--json"]
+LINE = ["search", "train.py", "--steps", "40", "--json"]
 
 
 @pytest.fixture
@@ -112,11 +113,16 @@ def run(tmp_path, monkeypatch):
 
 
 def results_of(result):
-    plain = json.loads(result.stdout)
+    """The results, without the places of checkpoints, which depend on the study."""
+    plain = json.loads(
+        result.stdout,
+        object_hook=lambda one: {name: one[name] for name in one if name != "checkpoint"},
+    )
     return [one for one in plain["results"] if one["kind"] != "trace"]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a dead worker
 @pytest.mark.parametrize("kind", SAYS)
 def test_the_error_says_where_and_the_search_resumes_once_it_is_mended(run, tally, times, kind):
     draw = random.Random(kind)
@@ -135,17 +141,23 @@ def test_the_error_says_where_and_the_search_resumes_once_it_is_mended(run, tall
         assert re.search(SAYS[kind], message), message
         at_once = re.search(r"after \d+ of \d+ updates of the stage", message)
         if kind != "worker" or not at_once:  # a death comes as a signal, wherever we are
-            assert re.search(r"run '[^']+' \(peak rate [\d.e+-]+, seed 0\)", message), message
+            assert re.search(r"run '[^']+' \(lr [\d.e+-]+, seed \d\)", message), message
             assert re.search(r"at step \d+ of \d+", message), message
         before = recorded(Path(".lrtune") / f"{kind}-{n}.db")
-        assert len(results_of(broken)) == (len(before) >= 2)  # a sweep and its twin: a result
+        assert before, "what was finished before it broke"
+        assert results_of(broken) == []
         again = run(*study)
         assert again.exit_code == 0, again.output
         lost = len(before - recorded(Path(".lrtune") / f"{kind}-{n}.db"))
         count = int((re.search(r"remembered (\d+)", again.stderr) or [0, 0])[1])
         tally(
-            FAULT[kind], 1, lost + abs(count - len(before)), results_of(again) != results_of(plain)
+            FAULT[kind],
+            1,
+            lost + abs(count - len({key for _, key, *_ in before})),
+            results_of(again) != results_of(plain),
         )
+    del broken, again, plain
+    gc.collect()  # the loaders of dead workers complain here, and not in the next test
 
 
 def test_a_loss_that_becomes_nan_is_a_result_that_names_run_rate_and_step(run, tally, times):
@@ -158,13 +170,13 @@ def test_a_loss_that_becomes_nan_is_a_result_that_names_run_rate_and_step(run, t
             failed = run("--study", f"nan-{n}", "--steps", "40")
             assert failed.exit_code == 1
             seen = " ".join(failed.stderr.split())
-            assert "no rate from" in seen
+            assert "nothing was learned" in seen or "no rate from" in seen
             where = re.search(
-                r"run '[^']+' \(peak rate ([\d.e-]+), seed 0\) at step (\d+): The loss", seen
+                r"run '[^']+' \(lr ([\d.e-]+) with \w+, seed \d\) at step (\d+): The loss", seen
             )
             assert where, seen
             assert "NaN or infinite" in seen
-            told.append(seen.partition("Study")[0].strip())
+            told.append(seen.partition("Error:")[2].partition("Study")[0].strip())
         assert "trained 0" in seen
 
         tally("a loss that becomes NaN at step k", 1, 0, told[0] != told[1])

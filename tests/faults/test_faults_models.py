@@ -20,12 +20,12 @@ VERBS = {
         task, steps=8, seeds=2, evaluate=evaluate
     ),
     "search": lambda task, evaluate: lrtune.search(
-        task, steps=6, horizon=3, seeds=2, coarse=(0.1, 0.01), fine=(1.0,), limits=(1e-2, 0.1),
+        task, steps=6, coarse=(0.1, 0.01), fine=(1.0,), limits=(1e-2, 0.1), budget=16.0,
         evaluate=evaluate,
     ),
     "compare": lambda task, evaluate: lrtune.compare(
-        task, 0.03, schedules=["constant"], steps=6, horizon=4, seeds=1, samples=0,
-        limits=(0.03, 0.03), evaluate=evaluate,
+        task, 0.03, schedules=["constant"], steps=6, seeds=2, budget=6.0,
+        limits=(0.001, 1.0), evaluate=evaluate,
     ),
 }  # fmt: skip
 
@@ -89,7 +89,9 @@ def ended(verb, plan, handed, engine, fault):
     assert not plan.refused
     try:
         with suppress(SearchError):  # that no rate is good for it is an answer
-            VERBS[verb](task, Evaluator(task, engine=engine))
+            result = VERBS[verb](task, Evaluator(task, engine=engine))
+            if getattr(result, "stopped", "") == "interrupted":
+                return "broken off"
     except (Stop, KeyboardInterrupt):
         return "broken off"
     except EngineError:
@@ -99,6 +101,7 @@ def ended(verb, plan, handed, engine, fault):
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")  # torch's, of frozen
+@pytest.mark.filterwarnings("ignore:the (search|comparison) was interrupted:UserWarning")
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_generated_model_stays_as_it_is(verb, times, hands):
     count = Counter()

@@ -160,10 +160,10 @@ def test_validation_is_no_neighbour_either():
     runs = POOL[:4]
     cohort = Cohort(task(), runs, STEPS)
     for step in range(0, STEPS, 3):
-        cohort.advance(step).validate()
+        cohort.advance(step).validate(step or None)
     assert_undisturbed(cohort.advance().trace, runs)
     measured = cohort.trace.validations
-    single = Cohort(task(), runs[:1], STEPS).advance(6).validate().trace.validations
+    single = Cohort(task(), runs[:1], STEPS).advance(6).validate(6).trace.validations
     assert measured[(measured["run"] == runs[0].name) & (measured["step"] == 6)][
         "loss"
     ].tolist() == (single["loss"].tolist())
@@ -402,7 +402,7 @@ def test_an_error_of_the_users_is_no_outcome():
     brought = Task(zoo.model("linear"), zoo.vectors(), loss=picky, batch_size=8)
     with pytest.raises(ValueError, match="too large for me") as caught:
         train(brought, [Run("a", 0.01), Run("b", 200.0)], STEPS)
-    assert "training run 'b' (peak rate 200, seed 0)" in caught.value.__notes__[0]
+    assert "training run 'b' (lr 200, seed 0)" in caught.value.__notes__[0]
 
 
 # --- 9. same noise --------------------------------------------------------------------------------

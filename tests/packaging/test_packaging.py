@@ -38,7 +38,7 @@ def test_the_version_is_written_once():
 
 
 @pytest.mark.parametrize(
-    "command", [["-m", "lrtune"], ["-c", "from lrtune.cli.commands import main; main()"]]
+    "command", [["-m", "lrtune"], ["-c", "from lrtune.__main__ import main; main()"]]
 )
 def test_the_command_line_tells_the_version(command):
     told = subprocess.run(

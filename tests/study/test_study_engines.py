@@ -56,8 +56,7 @@ def answer(where, clock, engine, at=0, chosen=()):
         task._loss.calls, task._loss.at = 0, at
         sweep = range_test(task, steps=8, seeds=3, evaluate=evaluate)
         found = search(
-            task, steps=40, horizon=24, seeds=2, coarse=(0.3, 0.1, 0.03), fine=(0.7, 0.8, 1.0),
-            limits=(1e-3, 1.0), evaluate=evaluate,
+            task, steps=40, coarse=(0.3, 0.1, 0.03), limits=(1e-3, 1.0), evaluate=evaluate,
         )  # fmt: skip
         told = [sweep.to_json(), found.to_json()]
         return (

@@ -26,21 +26,17 @@ from lrtune.schedules import GrowUntilPlateau, ReduceOnPlateau, cosine, linear
 from lrtune.study import leases, tables
 from lrtune.study.catalog import study_location
 from lrtune.study.database import FOLDER, Database
-from lrtune.study.fingerprint import (
-    fingerprint,
-    fingerprint_from_json,
-    run_keys,
-    seed_fingerprint,
-)
+from lrtune.study.fingerprint import fingerprint, fingerprint_from_json, seed_fingerprint
 from lrtune.study.tables import (
-    digest,
     packed,
     storable,
     unpacked,
     verify_checksum,
     with_checksum,
 )
+from lrtune.task.value_texts import text_digest
 from lrtune.testing import bowl
+from lrtune.training.run_keys import run_keys
 from tests.study.tasks import a_task, net, numbers
 
 # --- locations
@@ -180,12 +176,12 @@ def test_a_run_is_what_it_is_made_of():
 
 @given(st.lists(st.text()), st.lists(st.text()))
 def test_a_digest_tells_lists_apart(one, two):
-    assert (digest(one) == digest(two)) == (one == two)
+    assert (text_digest(one) == text_digest(two)) == (one == two)
 
 
 def test_keys_are_the_same_in_another_process():
     code = (
-        "from lrtune import Run; from lrtune.study.fingerprint import run_keys; "
+        "from lrtune import Run; from lrtune.training.run_keys import run_keys; "
         "from lrtune.schedules import ReduceOnPlateau, cosine; "
         "runs = [Run('a', 0.1, cosine()), Run('b', 0.1, ReduceOnPlateau())]; "
         "print(*run_keys('t', runs, 9, 'loop'))"
@@ -354,7 +350,7 @@ def test_a_heartbeat_counts_up_and_survives_a_busy_database(tmp_path, monkeypatc
             return link.execute(tables.leases.select()).mappings().one()["heartbeat"]
 
     with database.write() as link:
-        held.take(link, [leases.Request("k", 1, validated=False)])
+        held.take(link, [leases.Request("k", 1, 0)])
     monkeypatch.setattr(leases, "HEARTBEAT", 0.01)
     monkeypatch.setattr(database, "write", busy_at_first)
     with held.heartbeats():

@@ -44,7 +44,7 @@ EVIL = [
 def measured(where, **more):
     study = Study(where, a_task(), **more)
     study.record(range_test(a_task(), steps=20, seeds=1, evaluate=study.evaluate))
-    found = search(a_task(), steps=12, seeds=1, evaluate=study.evaluate)
+    found = search(a_task(), steps=12, evaluate=study.evaluate)
     study.record(found)
     return study, found
 
@@ -79,7 +79,7 @@ def test_what_has_led_to_nothing_yet_is_reported_as_traces(where):
 def test_the_same_conclusion_is_kept_once_and_the_latest_is_told(where):
     study, found = measured(where)
     study.record(found)
-    again = search(a_task(), steps=16, seeds=1, evaluate=study.evaluate)
+    again = search(a_task(), steps=16, evaluate=study.evaluate)
     study.record(again)
     with Database(study_location(where), create=False).read() as link:
         assert len(link.execute(tables.results.select()).all()) == 3
@@ -144,7 +144,7 @@ def test_parquet_without_its_library_says_what_to_do(where, tmp_path, monkeypatc
 def test_deleting_takes_one_study_and_leaves_the_others(where, server):
     for n in range(2):
         Study(where, bowl(4.0 + n), fresh=True).evaluate([Run("a", 0.1)], 5, stage="s")
-    assert "#study~1 with 1 runs" in delete_study(f"{where}#study~1")
+    assert "#study~1 with 1 run" in delete_study(f"{where}#study~1")
     assert [one.runs for one in list_studies(where)] == [1]
     with pytest.raises(StudyError, match="holds no study 'study~1'; it holds study"):
         open_study(f"{where}#study~1")

@@ -5,8 +5,9 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from lrtune.results.runs import Run
+from lrtune.results.runs import Run, Validation
 from lrtune.task.data import Batch
+from lrtune.training.checkpoints import Checkpoint
 
 
 class StepSettings(NamedTuple):
@@ -31,8 +32,14 @@ class Engine(Protocol):
     Random layers draw the same numbers in every run of a seed, and no run sees another's state.
     """
 
-    def begin(self, run: Run, like: str | None = None) -> None:
-        """Create a fresh state for the run, or copy the present state of run `like`."""
+    def begin(
+        self, run: Run, like: str | None = None, checkpoint: Checkpoint | None = None
+    ) -> None:
+        """Create a fresh state for the run, copy that of run `like`, or restore a checkpoint.
+
+        Raises:
+            CheckpointError: The checkpoint does not fit the task.
+        """
 
     def update(
         self, runs: Sequence[Run], batch: Batch, settings: Sequence[StepSettings], noise: int
@@ -49,8 +56,17 @@ class Engine(Protocol):
             Each run's loss before the update, shape [runs], still on the device.
         """
 
-    def validate(self, runs: Sequence[Run]) -> list[float]:
-        """Return the mean validation loss of each run."""
+    def validate(self, runs: Sequence[Run], samples: int | None = None) -> list[list[Validation]]:
+        """Return the validation losses of each run; see `Task.validate`."""
+
+    def checkpoint(self, run: Run) -> Checkpoint:
+        """Return the run's model, optimizer and loss; a cohort adds the other fields.
+
+        The optimizer's groups have their peak rates as `initial_lr`.
+
+        Raises:
+            CheckpointError: The state is no plain data.
+        """
 
     def drop(self, run: Run) -> None:
         """Delete the run's state."""

@@ -12,7 +12,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from lrtune.errors import EngineError
+from lrtune.errors import EngineError, quantity
 from lrtune.results.runs import Run
 from lrtune.task.data import Batch
 from lrtune.task.task import Task
@@ -45,7 +45,7 @@ class EngineConfig:
     threads: int
 
     def __str__(self) -> str:
-        return f"{self.engine}, {self.threads} thread{'s' * (self.threads != 1)}"
+        return f"{self.engine}, {quantity(self.threads, 'thread')}"
 
     def to_json(self) -> str:
         """Return the text that a study keeps."""
@@ -126,7 +126,7 @@ class EngineBenchmark:
         return best
 
     def __str__(self) -> str:
-        chosen = f"{self.runs} runs: {self.best}"
+        chosen = f"{quantity(self.runs, 'run')}: {self.best}"
         if self.refused:
             return f"{chosen}; the vmapped engine refuses these runs: {self.refused}"
         if not self.times:

@@ -7,20 +7,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lrtune.results.runs import Run
+from lrtune.results.runs import Run, Validation
 from lrtune.schedules.torch_schedulers import set_momentum
 from lrtune.task.data import Batch, tensors_of
 from lrtune.task.random_state import seed_everything
-from lrtune.task.task import Task, TrainState
+from lrtune.task.states import TrainState
+from lrtune.task.task import Task
+from lrtune.training.checkpoints import Checkpoint, add_peaks
 from lrtune.training.engines import StepSettings
+from lrtune.training.saved_state import Fresh, fresh_attributes, restore_state, save_state
 
 
 @dataclass
 class RunState:
-    """Model and optimizer of one run, and the peak rate of each of its parameter groups."""
+    """Model and optimizer of one run, the peak rate of each of its groups, and how it began."""
 
     state: TrainState
     peaks: list[float]
+    fresh: Fresh  # its attributes before the first update
 
     def step(self, settings: StepSettings, loss: Tensor) -> None:
         """Step the optimizer; its parameter groups keep the ratios of their peak rates."""
@@ -44,15 +48,21 @@ class Loop:
         self._task = task
         self.states: dict[str, RunState] = {}
 
-    def begin(self, run: Run, like: str | None = None) -> None:
-        """Create a fresh state for the run, or copy the present state of run `like`."""
+    def begin(
+        self, run: Run, like: str | None = None, checkpoint: Checkpoint | None = None
+    ) -> None:
+        """Create a fresh state for the run, copy that of run `like`, or restore a checkpoint."""
         with name_run_in_errors("starting", run):
             if like is None:
                 state = self._task.init_state(run.seed, run.lr)
+                fresh = fresh_attributes(state)
             else:
-                state = self._task.copy_state(self.states[like].state, run.lr)
-        peaks = [float(group["lr"]) for group in state.optimizer.param_groups]
-        self.states[run.name] = RunState(state, peaks)
+                parent = self.states[like]
+                state, fresh = self._task.copy_state(parent.state, run.lr), parent.fresh
+            peaks = [float(group["lr"]) for group in state.optimizer.param_groups]
+            if checkpoint is not None:
+                restore_state(state, checkpoint)
+        self.states[run.name] = RunState(state, peaks, fresh)
 
     def update(
         self, runs: Sequence[Run], batch: Batch, settings: Sequence[StepSettings], noise: int
@@ -84,10 +94,18 @@ class Loop:
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().reshape(1)
 
-    def validate(self, runs: Sequence[Run]) -> list[float]:
-        """Return the mean validation loss of each run."""
+    def validate(self, runs: Sequence[Run], samples: int | None = None) -> list[list[Validation]]:
+        """Return the validation losses of each run; see `Task.validate`."""
         states = {describe_run(run): self.states[run.name].state for run in runs}
-        return list(self._task.validate(states).values())
+        return list(self._task.validate(states, samples).values())
+
+    def checkpoint(self, run: Run) -> Checkpoint:
+        """Return the run's model, optimizer and loss; see `Engine`."""
+        held = self.states[run.name]
+        with name_run_in_errors("saving", run):
+            saved = save_state(held.state, held.fresh)
+            add_peaks(saved["optimizer"], held.peaks)
+        return saved
 
     def drop(self, run: Run) -> None:
         """Delete the run's state."""
@@ -100,6 +118,7 @@ class LoopStates:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self.begin, self.validate, self.drop = loop.begin, loop.validate, loop.drop
+        self.checkpoint = loop.checkpoint
 
 
 @contextmanager
@@ -113,8 +132,14 @@ def name_run_in_errors(doing: str, run: Run) -> Iterator[None]:
 
 
 def describe_run(run: Run) -> str:
-    """Return name, peak rate and seed of a run, for messages."""
-    return f"run {run.name!r} (peak rate {run.lr:g}, seed {run.seed})"
+    """Return name, rate and seed of a run, for messages."""
+    return f"run {run.name!r} (lr {run.lr:g}, seed {run.seed})"
+
+
+def describe_runs(runs: Sequence[Run]) -> str:
+    """Describe the first of some runs, and count the others."""
+    first, more = runs[0], len(runs) - 1
+    return f"{describe_run(first)} and {more} more" if more else describe_run(first)
 
 
 def _overflows(task: Task, state: TrainState, batch: Batch) -> bool:

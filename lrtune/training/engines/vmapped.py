@@ -14,7 +14,8 @@ from lrtune.task.cloning import deepcopy_module
 from lrtune.task.data import Batch
 from lrtune.task.memory import max_vmapped_runs, saved_bytes
 from lrtune.task.random_state import seed_everything
-from lrtune.task.task import Task, TrainState
+from lrtune.task.states import TrainState
+from lrtune.task.task import Task
 from lrtune.training.engines import StepSettings
 from lrtune.training.engines.loop import Loop, LoopStates, name_run_in_errors
 

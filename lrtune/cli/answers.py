@@ -1,0 +1,270 @@
+"""What the command line prints of results: one answer first, as text or as one JSON object."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from lrtune.analysis.prior_table import prior_source, prior_table
+from lrtune.analysis.scores import digits_that_differ
+from lrtune.cli.options import as_options
+from lrtune.errors import LrtuneError, printable
+from lrtune.reporting import statements
+from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
+from lrtune.schedules import parse
+
+LEAST_COLUMNS = 4  # of the table of a comparison: place, schedule, peak, verdict
+INDENT = 16  # columns of the titles in front of the answers
+PRIORS = 5  # schedules of which the terminal shows what other tasks tell
+
+# --- as one JSON object
+
+
+def answer_object(
+    results: Sequence[Result],
+    *,
+    report: Path | None = None,
+    saved: Path | None = None,
+    error: str = "",
+) -> dict[str, Any]:
+    """The object of `--json`: the answer first, then every result in full."""
+    answer: dict[str, Any] = {"error": error} if error else {}
+    searches = _of(results, SearchResult)
+    sweeps = _of(results, RangeTestResult)
+    if searches:
+        answer |= _search_object(searches[-1])
+    elif sweeps:
+        suggestion = sweeps[-1].suggestion
+        answer |= {"lr": suggestion.lr, "interval": list(suggestion.interval)}
+    for ranked in _of(results, ComparisonResult)[-1:]:  # it measured what a search only assumes
+        if answer.get("schedule") != ranked.schedule:
+            answer |= {"interval": None, "good_range": None}  # those of another schedule's peak
+        answer |= _shared_object(ranked, ranked.schedule)
+        answer |= {"call": ranked.call, "winner": ranked.winner or None}
+    answer["saved"] = None if saved is None else str(saved)
+    answer["report"] = None if report is None else str(report)
+    return answer | {"results": [result.to_dict() for result in results]}
+
+
+def _search_object(found: SearchResult) -> dict[str, Any]:
+    return _shared_object(found, found.schedule) | {
+        "call": _call(found.schedule),
+        "interval": list(found.interval),
+        "good_range": list(found.good_range),
+        "confidence": found.confidence,
+    }
+
+
+def _shared_object(answer: statements.Answer, schedule: str) -> dict[str, Any]:
+    """What searches and comparisons have in common."""
+    best, told = answer.best, answer.retrained
+    return {
+        "lr": answer.lr,
+        "schedule": schedule,
+        "rate": "peak" if statements.peak_note(schedule) else "constant",
+        "steps": answer.steps,
+        "best": None if best is None else _without_nan(vars(best)),
+        "retrained": None if told is None else _without_nan(vars(told)),
+        "because": answer.because,
+        "notes": list(answer.notes),
+        "cost": answer.cost,
+        "budget": answer.budget,
+        "stopped": answer.stopped,
+        "snippet": statements.code(answer) or None,
+    }
+
+
+def _call(schedule: str) -> str | None:
+    """The call that makes a schedule; None for one of the user's own."""
+    try:
+        return str(parse(schedule))
+    except LrtuneError:
+        return None
+
+
+def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with None for a number that JSON does not have."""
+    bad = [
+        name for name, one in values.items() if isinstance(one, float) and not math.isfinite(one)
+    ]
+    return {**values, **dict.fromkeys(bad)}
+
+
+def _of(results: Sequence[Result], kind: type[Any]) -> list[Any]:
+    return [result for result in results if isinstance(result, kind)]
+
+
+# --- as text
+
+
+def print_results(results: Sequence[Result], *, saved: Path | None = None) -> None:
+    """Print the answer, what it rests on, and code to paste.
+
+    Args:
+        results: What a command found. The answer is that of the last comparison, else of the last
+            search; the search comes first, and the comparison that follows from it.
+        saved: The file with the best model, if it was written.
+    """
+    console = Console(highlight=False)
+    answers = [*_of(results, SearchResult)[-1:], *_of(results, ComparisonResult)[-1:]]
+    for answer in answers[-1:]:
+        print_headline(answer, console)
+    for place, result in enumerate([*answers, *_of(results, RangeTestResult)]):
+        if place:
+            console.print()
+        print_result(result, console, named=len(answers) > 1)
+    if saved is not None:
+        text = f"{saved}; torch.load(path, weights_only=True) reads it"
+        _print_rows(console, "Saved", [_safe(text)])
+    for answer in answers[-1:]:
+        code = statements.code(answer)
+        if code:
+            console.print()
+            console.print(f"{code.rstrip()}\n", markup=False, soft_wrap=True)
+    if len(answers) == 1 and isinstance(answers[0], SearchResult):
+        _print_prior(answers[0], console)
+
+
+def print_headline(answer: statements.Answer, console: Console) -> None:
+    """Print the answer: the rate, its schedule, and that the rate is a peak."""
+    rate = printable(statements.setting(answer.lr, answer.schedule), 300)
+    note = as_options(statements.peak_note(answer.schedule))
+    console.print(f"[bold]{escape(rate)}[/]", end="", soft_wrap=True)
+    if note:
+        # On one line with the rate where it fits; whole in any case.
+        fits = len(rate) + len(note) + 3 <= console.width
+        console.print((" " if fits else "\n") + f"({escape(note)})", end="", soft_wrap=True)
+    console.print("\n")
+
+
+def print_result(result: Result, console: Console, *, named: bool = True) -> None:
+    """Print the facts of one result.
+
+    Args:
+        result: The result; one that has no answer is left out.
+        console: Where to.
+        named: Whether to begin with its answer; without, a headline has told it.
+    """
+    match result:
+        case RangeTestResult(suggestion=told, notes=notes):
+            between = statements.range_of(*told.interval)
+            rows = [f"begin near lr {told.lr:.2g} with constant ({between})", _safe(told.because)]
+            _print_rows(console, "Range test", [*rows, *_bullets(notes)])
+        case SearchResult() | ComparisonResult():
+            title = "Search" if isinstance(result, SearchResult) else "Comparison"
+            if named:
+                answer = statements.setting(result.lr, result.schedule)
+                _print_rows(console, title, [f"[bold]{_safe(answer)}[/]"])
+            for name, fact in _facts(result).items():
+                _print_rows(console, name, [_safe(fact)] if fact else [])
+            _print_rows(console, "Reason", [_safe(result.because), *_bullets(result.notes)])
+            if isinstance(result, ComparisonResult):
+                _print_ranking(result.table, console)
+
+
+def _facts(answer: statements.Answer) -> dict[str, str]:
+    certainty = statements.certainty(answer) if isinstance(answer, SearchResult) else ""
+    return {
+        "Certainty": certainty,
+        "Best training": statements.best_training(answer),
+        "Retrained": statements.retrained(answer),
+        "Cost": statements.cost(answer),
+    }
+
+
+def _print_rows(console: Console, title: str, rows: Sequence[str]) -> None:
+    """Print a title, and beside it rows of markup that wrap within their own column."""
+    for row in rows:
+        for line in Text.from_markup(row).wrap(console, max(console.width - INDENT, 20)):
+            line.rstrip()
+            console.print(Text(f"{title:<{INDENT}}") + line)
+            title = ""
+
+
+def _bullets(notes: Sequence[str]) -> list[str]:
+    return [f"- {_safe(note)}" for note in notes]
+
+
+def _print_prior(found: SearchResult, console: Console) -> None:
+    """What other tasks tell of schedules of this length, in a few lines."""
+    if found.steps < 1:
+        return
+    known = prior_table(found.steps)
+    wanted = {found.schedule, "constant", "linear", "cosine"}
+    known = known[(known.index < PRIORS) | known["schedule"].isin(wanted)]
+    told = (
+        f"What other tasks tell of schedules of {found.steps:,} updates: the final loss over that "
+        f"of trapezoid, each at its own best rate. {prior_source(known)}"
+    )
+    rows = [told]
+    width = max(map(len, known["schedule"]))
+    for row in known.itertuples():
+        scatter = f"  (nine tasks of ten: {row.low:.2f} to {row.high:.2f})"
+        text = f"{row.schedule:{width}}  {row.loss:.2f}" + scatter * (row.low < row.high)
+        rows.append(_safe(text))
+    _print_rows(console, "Other tasks", rows)
+
+
+def _print_ranking(ranking: pd.DataFrame, console: Console) -> None:
+    """Print as many columns of the ranking as the terminal is wide: whole names and numbers."""
+    heads = [head for head, _ in RANKING.values()]
+    rows = [
+        [form(row[name]) for name, (_, form) in RANKING.items()]
+        for row in _with_final_texts(ranking).sort_values("rank").to_dict("records")
+    ]
+    console.print()
+    while True:
+        table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+        for head in heads:
+            left = head in ("schedule", "verdict")
+            table.add_column(head, justify="left" if left else "right", no_wrap=True)
+        for cells in rows:
+            table.add_row(*cells[: len(heads)])
+        needed = Measurement.get(console, console.options.update(width=1000), table).maximum
+        if needed <= console.width or len(heads) <= LEAST_COLUMNS:
+            break
+        heads.pop()
+    console.print(table)
+    console.print(
+        "loss: of so many runs, on the data that select, a mean by score; difference: of the score "
+        "to the recommended one, with its 90 % interval, by these runs, or without them by what is "
+        "known; elsewhere: that on other tasks, not measured here",
+        style="dim",
+    )
+
+
+def _with_final_texts(ranking: pd.DataFrame) -> pd.DataFrame:
+    """The final losses with the digits that tell them apart."""
+    digits = digits_that_differ(ranking["final"], least=3)
+    return ranking.assign(final=ranking["final"].map(_number(digits)))
+
+
+def _number(digits: int) -> Callable[[float], str]:
+    return lambda value: f"{value:.{digits}g}" if math.isfinite(value) else ""
+
+
+def _safe(text: object) -> str:
+    """Text of a result, which may come from a stranger's file, without markup or control codes."""
+    return escape(as_options(printable(text, 1000)))
+
+
+RANKING: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "rank": ("", str),
+    "schedule": ("schedule", _safe),
+    "lr": ("peak", _number(3)),
+    "verdict": ("verdict", _safe),
+    "final": ("loss", str),
+    "runs": ("runs", str),
+    "estimate": ("difference", _number(2)),
+    "low": ("from", _number(2)),
+    "high": ("to", _number(2)),
+    "prior": ("elsewhere", _number(2)),
+}
+"""The printed columns of a ranking, the most important first, with their headings."""

@@ -1,0 +1,137 @@
+"""The options of the commands: their types, help and limits."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from lrtune.cli import options
+
+LIMITS: Any = {"min": 1e-7, "max": 10.0, "show_default": False}  # the limits of a search
+
+_DURATION: Any = {"parser": options.duration, "metavar": "TIME"}
+_SCHEDULE: Any = {"parser": options.schedule, "metavar": "SCHEDULE"}
+_SCHEDULES: Any = {"parser": options.schedules, "metavar": "NAMES"}
+
+Out = Annotated[Path, typer.Option(help="The HTML report to write; it replaces an earlier one.")]
+Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
+Time = Annotated[
+    float | None,
+    typer.Option(
+        **_DURATION,
+        help="Begin nothing that would not finish in this time: 20m, 90s, 2h; a bare number counts "
+        "seconds.",
+        show_default="no limit",
+    ),
+]
+
+# --- of a search
+
+Steps = Annotated[
+    int, typer.Option(min=1, help="The length of training that the answer is for, in updates.")
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        help="The most to spend, in full trainings.", show_default="4; more for --fine grid"
+    ),
+]
+Schedule = Annotated[
+    str | None,
+    typer.Option(
+        **_SCHEDULE,
+        help="The schedule whose peak rate is sought, such as cosine; constant for a rate that is "
+        "kept. `lrtune schedules` lists them.",
+        show_default="the best one on other tasks",
+    ),
+]
+CompareAfterwards = Annotated[
+    options.Names | None,
+    typer.Option(
+        **_SCHEDULES,
+        help="Compare these schedules afterwards: names, separated by commas.",
+        show_default="no comparison",
+    ),
+]
+RangeTestBefore = Annotated[
+    bool, typer.Option("--range-test", help="Make a range test before the search.")
+]
+RateOnly = Annotated[
+    bool, typer.Option("--rate-only", help="End with the first answer, of short runs.")
+]
+Fine = Annotated[
+    Literal["grid"] | None,
+    typer.Option(help="Train the whole fine grid.", show_default="train the best rate again"),
+]
+Current = Annotated[
+    float | None, typer.Option(**LIMITS, help="The rate that you use now: train it first.")
+]
+CurrentSchedule = Annotated[
+    str | None,
+    typer.Option(**_SCHEDULE, help="The schedule that you use now.", show_default="constant"),
+]
+Around = Annotated[
+    float | None,
+    typer.Option(**LIMITS, help="Begin near this rate instead of with the coarse grid."),
+]
+MinGain = Annotated[
+    float, typer.Option(min=0, help="End when two more trainings are expected to gain less.")
+]
+Save = Annotated[
+    Path | None, typer.Option(help="Write the best model to this file.", show_default=False)
+]
+
+# --- of a range test
+
+Low = Annotated[float, typer.Option(help="The first rate.")]
+High = Annotated[float, typer.Option(help="The rate that the sweep approaches.")]
+SweepSteps = Annotated[int, typer.Option(min=2, help="Updates of each sweep.")]
+SweepSeeds = Annotated[int, typer.Option(min=1, help="Sweeps, each with a seed of its own.")]
+
+# --- of a comparison
+
+Source = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="Begin with the search in this file: a report, or output of --json.",
+        show_default="the last search of the study",
+    ),
+]
+Peak = Annotated[
+    float | None,
+    typer.Option(help="Begin with this peak rate instead of a search.", show_default=False),
+]
+PeakSteps = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="With --lr: the length of training that it is for.", show_default=False
+    ),
+]
+Rivals = Annotated[
+    options.Names | None,
+    typer.Option(
+        **_SCHEDULES,
+        help="Names, separated by commas, or `all`; `lrtune schedules` lists them.",
+        show_default="the usual ones",
+    ),
+]
+PairedSeeds = Annotated[
+    int, typer.Option(min=2, help="Seeds by which a rival is compared at full length.")
+]
+MostTrainings = Annotated[
+    float | None,
+    typer.Option(
+        help="The most to spend, in full trainings.",
+        show_default="4, or what one rival takes with its seeds",
+    ),
+]
+Samples = Annotated[int, typer.Option(min=0, help="Samples of each schedule's own parameters.")]
+RankBy = Annotated[
+    Literal["final", "early", "plateau"],
+    typer.Option(help="Sort the table by final loss, early decrease or plateau."),
+]
+NewSeed = Annotated[
+    int | None,
+    typer.Option(min=0, help="The first new seed.", show_default="after those of the search"),
+]

@@ -1,0 +1,116 @@
+"""What a command asks of a session: the plan first, then a search, then a comparison."""
+
+import dataclasses
+import itertools
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lrtune.cli.options import check_folder
+from lrtune.cli.session import Session
+from lrtune.errors import ArgumentError, ResultsError, StudyError
+from lrtune.reporting import load
+from lrtune.results import ComparisonResult, SearchResult
+from lrtune.study.contents import open_study
+from lrtune.tuning.compare import compare, plan_comparison
+from lrtune.tuning.planning import Sizes, make_plan
+from lrtune.tuning.search import search
+from lrtune.tuning.settings import make_setting
+
+Answer = TypeVar("Answer", SearchResult, ComparisonResult)
+
+WAYS_TO_COMPARE = (
+    "A comparison begins with a search: run `lrtune search` on this task first, or give --from "
+    "found.json, or --lr RATE with --steps."
+)
+
+
+def show_plan(
+    session: Session, needs: Mapping[str, Any], *, rate_only: bool, sweep: bool, **settings: Any
+) -> None:
+    """Print what a search will spend; raises where it would not do what was asked for.
+
+    Args:
+        session: The command.
+        needs: The options that need whole trainings; None where they were not given.
+        rate_only: Whether the search ends with the first answer.
+        sweep: Whether a range test comes before.
+        settings: Those of the search itself, which are checked here.
+    """
+    planned = make_setting(session.task, **settings).plan
+    if needs["save"] is not None:
+        check_folder("--save", needs["save"])
+    given = [name for name, value in needs.items() if value is not None]
+    if given and planned["fine"] is None:
+        raise ArgumentError(
+            f"--{given[0]} needs a whole training, and budget={planned.budget:g} holds none. "
+            f"Give --budget {_least_budget(planned.sizes, planned.budget):g} or more."
+        )
+    if rate_only:
+        short = [stage for stage in planned.stages if stage.name == "coarse"]
+        planned = dataclasses.replace(planned, stages=tuple(short))
+    if sweep:
+        session.print_status("Before the search, a range test: 3 sweeps of 200 updates.")
+    session.display.show_plan("search", planned)
+    if needs["schedules"]:
+        session.print_status(f"After it, a comparison with {', '.join(needs['schedules'])}.")
+
+
+def _least_budget(sizes: Sizes, budget: float) -> float:
+    """The least budget that holds a whole training, to a twentieth."""
+    budgets = (round(budget + step / 20, 2) for step in itertools.count(1))
+    return next(more for more in budgets if make_plan(sizes, more)["fine"])
+
+
+def run_search(session: Session, *, save: Path | None, **settings: Any) -> SearchResult:
+    """Search, and save the best model."""
+
+    def saved(found: SearchResult) -> None:
+        if save is not None and found.best is None:
+            session.print_status(f"No whole training was finished, so {save} was not written.")
+        elif save is not None:
+            session.saved = found.save(save)
+
+    return _run_long(session, search, then=saved, **settings)
+
+
+def run_comparison(
+    session: Session, begin: SearchResult | float, *, time_limit: float | None, **settings: Any
+) -> None:
+    """Print the plan of a comparison, and compare."""
+    planned = {name: settings[name] for name in settings if name not in ("rank_by", "seed")}
+    contest = plan_comparison(session.task, begin, **planned)
+    session.display.show_plan("comparison", contest.plan, str(contest))
+    left = session.time_left(time_limit)  # a search may have taken some of it
+    _run_long(session, compare, begin, time_limit=left, **settings)
+
+
+def _run_long(
+    session: Session,
+    verb: Callable[..., Answer],
+    *arguments: Any,
+    then: Callable[[Answer], None] = lambda _: None,
+    **settings: Any,
+) -> Answer:
+    """Call a verb that tells its answer so far; one that Ctrl-C has ended ends the command."""
+    with warnings.catch_warnings():  # the session says it itself
+        warnings.filterwarnings("ignore", "the (search|comparison) was interrupted")
+        result = session.run(verb, *arguments, progress=session.display.event, **settings)
+    then(result)
+    if result.stopped == "interrupted":
+        raise KeyboardInterrupt
+    return result
+
+
+def last_search(session: Session, source: Path | None) -> SearchResult:
+    """The search that a comparison begins with: that of a file, or the last of the study."""
+    where = str(source or f"the study {session.study_name}")
+    try:
+        results = open_study(session.study_name).results if source is None else load(source)
+    except (StudyError, ResultsError) as error:
+        raise ArgumentError(f"{error} {WAYS_TO_COMPARE}") from error
+    searches = [one for one in results if isinstance(one, SearchResult)]
+    if not searches:
+        raise ArgumentError(f"{where} holds no search. {WAYS_TO_COMPARE}")
+    return searches[-1]

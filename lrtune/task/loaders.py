@@ -1,0 +1,116 @@
+"""Copies of the user's DataLoaders: with seeds of their own, or over some rows of the data set."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+)
+
+from lrtune.errors import TaskError
+from lrtune.task.random_state import reseed_generator
+
+
+class RowBatches(Sampler[list[int]]):
+    """Batches of row numbers, in their order."""
+
+    def __init__(self, batches: Sequence[Tensor]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (rows.tolist() for rows in self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class RowSampler(Sampler[int]):
+    """Row numbers in their order, or shuffled by a generator: the global one where it is None."""
+
+    def __init__(self, rows: Tensor, generator: torch.Generator | None, *, shuffle: bool) -> None:
+        self.rows, self.generator, self.shuffle = rows, generator, shuffle
+
+    def __iter__(self) -> Iterator[int]:
+        rows = self.rows
+        if self.shuffle:
+            rows = rows[torch.randperm(len(rows), generator=self.generator)]
+        return iter(rows.tolist())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def goes_by_index(loader: object) -> bool:
+    """Return whether it is a DataLoader that reads every row of its data set once an epoch.
+
+    Any other sampler, batch sampler or `__iter__` decides by itself what an epoch is.
+    """
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+        return False
+    sampler: Any = loader.sampler
+    plain = type(sampler) is SequentialSampler
+    plain |= type(sampler) is RandomSampler and not sampler.replacement
+    return (
+        plain
+        and type(loader.batch_sampler) is BatchSampler
+        and loader.batch_size is not None
+        and type(loader).__iter__ is DataLoader.__iter__
+        and len(sampler) == len(cast("Any", loader.dataset))
+    )
+
+
+def shuffles(loader: DataLoader[Any]) -> bool:
+    """Return whether a loader that goes by index shuffles its rows."""
+    return isinstance(loader.sampler, RandomSampler)
+
+
+def loader_of_batches(loader: DataLoader[Any], batches: Sequence[Tensor]) -> DataLoader[Any]:
+    """Return a loader with the settings of this one that gives these batches of row numbers."""
+    # Samplers choose the rows, and no Subset: functions of workers see the user's own data set.
+    sampler = RowBatches(batches)
+    workers = min(loader.num_workers, len(batches))  # more would start for nothing
+    return _changed(loader, sampler=sampler, batch_sampler=sampler, num_workers=workers)
+
+
+def loader_of_rows(loader: DataLoader[Any], rows: Tensor, *, drop_last: bool) -> DataLoader[Any]:
+    """Return a loader with the settings of this one, also its shuffling, over these rows."""
+    assert loader.batch_size is not None, "only a loader that goes by index is asked for rows"
+    generator = getattr(loader.sampler, "generator", None)
+    sampler = RowSampler(rows, generator, shuffle=shuffles(loader))
+    batch_sampler = BatchSampler(sampler, loader.batch_size, drop_last)
+    return _changed(loader, sampler=sampler, batch_sampler=batch_sampler, drop_last=drop_last)
+
+
+def copy_loader(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
+    """Return a copy of the user's loader, whose own generators have this seed."""
+    # The data set may be huge, so the copy shares it. It must not share the sampler and the
+    # generator: both have a state, which would move on in the user's own loader.
+    generator = None if loader.generator is None else torch.Generator(loader.generator.device)
+    memo = {id(loader.dataset): loader.dataset, id(loader.generator): generator}
+    try:
+        sampler, batch_sampler = copy.deepcopy((loader.sampler, loader.batch_sampler), memo)
+    except Exception as error:
+        raise TaskError(
+            f"the sampler of the {type(loader).__name__} cannot be copied "
+            f"({type(error).__name__}: {error}), and iterating yours would change its state. "
+            "Pass the data set itself, or a sampler that copy.deepcopy can copy."
+        ) from error
+    for copied in list(memo.values()):  # deepcopy lists here every generator it has copied
+        reseed_generator(copied, seed)
+    return _changed(loader, sampler=sampler, batch_sampler=batch_sampler, generator=generator)
+
+
+def _changed(loader: DataLoader[Any], **attributes: Any) -> DataLoader[Any]:
+    """Return a shallow copy of a loader with some other attributes."""
+    made = copy.copy(loader)
+    # DataLoader.__setattr__ refuses to replace these after construction; this goes around it.
+    vars(made).update(attributes, _iterator=None)
+    return made

@@ -1,0 +1,233 @@
+"""Validation data in two halves: one selects among runs, the other gives the stated loss."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from lrtune.errors import TaskError
+from lrtune.results.runs import Validation
+from lrtune.results.schema import PARTS, SELECTION
+from lrtune.task.data import Batch, Data, IterableData, as_data, count_examples
+from lrtune.task.random_state import NOISE, derive_seed, seed_everything
+from lrtune.task.rows import Rows, rows_of
+from lrtune.task.splitting import fair_order, split_in_halves
+from lrtune.task.streams import StreamedHalves
+
+LEAST_SAMPLES = 2
+"""A share that is split off the training data has at least one sample for each half."""
+
+State = TypeVar("State")
+
+
+class ValidationData(Protocol):
+    """Validation data in two parts, `selection` and `test`."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of samples of each part."""
+
+    def batches(self, samples: int | None = None) -> Iterator[tuple[str, Batch]]:
+        """Yield batches with the names of their parts.
+
+        All batches of both parts; or `samples` of the selection part, the first ones in a fixed
+        order (all, if it has fewer; more, where they come in batches that cannot be cut).
+        """
+
+    def first(self, count: int) -> Iterator[Batch]:
+        """Yield the first batches, and read no more than these."""
+
+
+class HalvedRows:
+    """Two halves of rows that can be had in any order."""
+
+    def __init__(self, rows: Rows, which: Tensor) -> None:
+        self._rows = rows
+        halves = split_in_halves(rows.classes[which])
+        self._parts = {part: which[half] for part, half in zip(PARTS, halves, strict=True)}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of samples of each part."""
+        return {part: len(rows) for part, rows in self._parts.items()}
+
+    def batches(self, samples: int | None = None) -> Iterator[tuple[str, Batch]]:
+        """Yield the batches of both parts, or so many samples of the selection part."""
+        parts = self._parts if samples is None else {SELECTION: self._parts[SELECTION][:samples]}
+        named = [(part, rows) for part, some in parts.items() for rows in self._rows.batches(some)]
+        batches = self._rows.read([rows for _, rows in named])
+        for (part, _), batch in zip(named, batches, strict=True):
+            yield part, batch
+
+    def first(self, count: int) -> Iterator[Batch]:
+        """Yield the first batches."""
+        return self._rows.read(self._rows.batches(self._parts[SELECTION])[:count])
+
+
+def with_validation(
+    train: Data, val: object, batch_size: int | None
+) -> tuple[Data, ValidationData | None]:
+    """Return training and validation data; a number is a share of the training data."""
+    if isinstance(val, (int, float)) and not isinstance(val, bool):
+        return hold_out(train, val)
+    return train, None if val is None else validation_data(val, batch_size)
+
+
+def validation_data(source: object, batch_size: int | None) -> ValidationData:
+    """Return validation data of any form; `batch_size` is for tensors and Datasets."""
+    size = batch_size if isinstance(source, (tuple, Dataset)) else None
+    data = as_data(source, size, what="val")
+    rows = rows_of(data)
+    if rows is None:
+        return StreamedHalves(cast("IterableData", data))
+    return HalvedRows(rows, torch.arange(len(rows.classes)))
+
+
+# --- a share of the training data -----------------------------------------------------------------
+
+
+def hold_out(train: Data, share: float) -> tuple[Data, ValidationData]:
+    """Split a share off the training data, and return the rest, and the share for validation.
+
+    Raises:
+        TaskError: The share is not in (0, 1), it is too small or too large for the data, or the
+            data have no rows and are no list.
+    """
+    if not 0 < share < 1:
+        raise TaskError(
+            f"val={share!r} is a number; expected a share of the training data, > 0 and < 1, or "
+            "validation data. Pass val=0.1 to use a tenth of the training data."
+        )
+    rows = rows_of(train)
+    if rows is not None:
+        order = fair_order(rows.classes)
+        count = round(share * len(order))
+        _check_count(share, count, len(order), rest=len(order) - count)
+        rest = order[count:].sort().values
+        return rows.training_data(rest), HalvedRows(rows, order[:count])
+    source = cast("IterableData", train).source
+    if not isinstance(source, list):
+        raise TaskError(
+            f"val={share:g} splits a share off tensors, a Dataset, a list of batches, or a "
+            "DataLoader that goes through a Dataset with torch's own samplers; train is a "
+            f"{type(source).__name__} whose samples cannot be chosen. Pass validation data of "
+            "their own: val=loader."
+        )
+    return _hold_out_batches(source, share)
+
+
+def _hold_out_batches(batches: list[Batch], share: float) -> tuple[Data, ValidationData]:
+    """Split off evenly spaced batches of a list: every k-th, for a share of 1/k."""
+    # So many of the first n batches: the last bit of a product such as 5 x 0.1 makes no difference.
+    held_of = [math.floor(n * share + 0.5 + 1e-9) for n in range(len(batches) + 1)]
+    held = [after > before for before, after in itertools.pairwise(held_of)]
+    kept, rest = (
+        [batch for batch, is_held in zip(batches, held, strict=True) if is_held is wanted]
+        for wanted in (True, False)
+    )
+    samples = [sum(map(count_examples, some)) for some in (kept, batches)]
+    _check_count(share, *samples, rest=len(rest))
+    return IterableData(rest, "train"), StreamedHalves(IterableData(kept, "val"))
+
+
+def _check_count(share: float, count: int, of: int, *, rest: int) -> None:
+    if count < LEAST_SAMPLES or not rest:
+        wrong = f"expected at least {LEAST_SAMPLES}" if rest else "and nothing is left to train on"
+        raise TaskError(
+            f"val={share:g} holds out {count} of {of} training samples; {wrong}. Pass another "
+            "share, or validation data of their own."
+        )
+
+
+# --- the loss on validation data ------------------------------------------------------------------
+
+
+def measure(
+    batches: Iterable[tuple[str, Batch]],
+    states: Mapping[str, State],
+    loss: Callable[[State, Batch], Tensor],
+    place: Callable[[Batch], Batch],
+) -> dict[str, list[Validation]]:
+    """Return the losses of each state, one for each part, on batches with names of parts.
+
+    All states see each batch in turn. An exception carries a note with the name of its state.
+
+    Args:
+        batches: See `ValidationData.batches`.
+        states: Names to whatever `loss` takes.
+        loss: The mean loss of a state on a placed batch.
+        place: Moves a batch to the device.
+
+    Raises:
+        TaskError: There is no batch.
+    """
+    losses: dict[str, dict[str, list[Tensor]]] = {}
+    counts: dict[str, list[int]] = {}
+    for part, batch in batches:
+        count, placed = counts.setdefault(part, []), place(batch)
+        of_part = losses.setdefault(part, {name: [] for name in states})
+        for name, state in states.items():
+            # A random layer that stays on in eval mode draws the same for every state.
+            seed_everything(derive_seed(0, NOISE, sum(count)))
+            try:
+                of_part[name].append(loss(state, placed).detach())
+            except Exception as error:
+                error.add_note(f"while validating {name}")
+                raise
+        count.append(count_examples(batch))
+    if not counts:
+        raise no_batch()
+    return {
+        name: [
+            _validation(part, losses[part][name], counts[part]) for part in PARTS if part in counts
+        ]
+        for name in states
+    }
+
+
+@contextmanager
+def eval_mode(*models: nn.Module) -> Iterator[None]:
+    """Put models into eval mode; on exit each of their parts gets its own mode back."""
+    modes = [(part, part.training) for model in models for part in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def no_batch() -> TaskError:
+    """Return the error for validation data without a batch."""
+    return TaskError("the validation data gave no batch. Pass data, or leave val out.")
+
+
+def _validation(part: str, losses: Sequence[Tensor], counts: Sequence[int]) -> Validation:
+    numbers = torch.stack([one.reshape(()) for one in losses]).cpu().double().numpy()
+    return Validation(part, *mean_and_stderr(numbers, counts), sum(counts))
+
+
+def mean_and_stderr(losses: Any, samples: Sequence[int]) -> tuple[float, float]:
+    """Return the mean loss per example of batches, and its standard error.
+
+    The error comes from the spread of the batches, weighted by their numbers of samples; it is
+    NaN with fewer than two batches.
+
+    >>> mean_and_stderr([1.0, 2.0, 3.0], [10, 10, 10])
+    (2.0, 0.5773502691896257)
+    >>> mean_and_stderr([1.0, 4.0], [20, 10])[0], mean_and_stderr([1.0], [10])
+    (2.0, (1.0, nan))
+    """
+    each, weights = np.asarray(losses, dtype=float), np.asarray(samples) / sum(samples)
+    with np.errstate(invalid="ignore"):  # losses may be infinite
+        mean = float(weights @ each)
+        squares = float(weights**2 @ (each - mean) ** 2)
+    count = len(each)
+    return mean, math.sqrt(squares * count / (count - 1)) if count > 1 else math.nan

@@ -1,0 +1,77 @@
+"""How the runs of one task are scored, and whether anything was learned."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrtune.analysis.curves import Floats, end_level_stderr
+from lrtune.analysis.scores import Scale
+from lrtune.analysis.short_runs import ROUNDING
+from lrtune.tuning.history import Measured
+
+ERRORS = 2.0  # standard errors by which a validation loss has to lie below that of guessing
+ERRORS_OF_TRAINING = 2.5  # the same for a training loss, whose noise is less well known
+LEAST_LEARNED = 0.01  # a share of what guessing leaves; a model that gains less has learned nothing
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a model that has learned nothing would reach: a loss and its standard error.
+
+    Attributes:
+        loss: Of the best prediction that does not look at the input; else before training.
+        stderr: The error of that loss, where runs are measured on other data; else 0.
+        known: Whether it is the former.
+    """
+
+    loss: float
+    stderr: float
+    known: bool
+
+
+@dataclass
+class Scoring:
+    """Scores final losses of one task.
+
+    Attributes:
+        scale: Where the zero of the loss is.
+        start: The loss before training.
+        guess: On the data that runs are scored on; `start` where it is None.
+    """
+
+    scale: Scale
+    start: float = math.nan
+    guess: Baseline | None = None
+
+    def scores(self, runs: Sequence[Measured]) -> Floats:
+        """The score of each run; infinite where it failed."""
+        losses = np.array([one.loss() for one in runs], float)
+        if not len(losses):
+            return losses
+        finite = losses[np.isfinite(losses)]
+        best = float(finite.min()) if len(finite) else math.nan
+        return self.scale.scores(losses, self.start, best)
+
+    def room(self, runs: Sequence[Measured]) -> float:
+        """How far the best of these scores lies below that of guessing; NaN if not known."""
+        finite = [one.loss() for one in runs if not one.failed]
+        if not finite or self.guess is None:
+            return math.nan
+        both = self.scale.scores([min(finite), self.guess.loss], self.start, min(finite))
+        return float(both[1] - both[0])
+
+    def learned(self, one: Measured) -> bool:
+        """Whether a run is below what a model that has learned nothing reaches, and no accident."""
+        if one.failed or not len(one.losses):
+            return False
+        guess = self.guess or Baseline(self.start, 0.0, known=False)
+        loss, below = one.loss(), guess.loss
+        error, errors = one.stderr(), ERRORS
+        if not one.validations or math.isnan(error):  # one of a single batch is of the same size
+            error, errors = end_level_stderr(one.losses), ERRORS_OF_TRAINING
+        least = ROUNDING * (abs(below) + abs(loss))
+        if self.scale.floor is not None and guess.known:
+            least = max(least, LEAST_LEARNED * (below - self.scale.floor))
+        return loss + errors * math.hypot(error, guess.stderr) < below - least
