@@ -129,7 +129,7 @@ def test_a_table_has_its_columns_in_order_with_their_types():
     )
     made_of = as_table(frame, CURVES)
     assert list(made_of) == list(CURVES)
-    assert [str(one) for one in made_of.dtypes] == list(CURVES.values())
+    assert list(made_of.dtypes) == [pd.Series(dtype=kind).dtype for kind in CURVES.values()]
     assert list(made_of.index) == [0, 1]
 
 

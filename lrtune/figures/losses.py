@@ -180,7 +180,8 @@ def _steps(panel: pd.DataFrame) -> str:
 def _panel(lines: pd.DataFrame, shown: AxisRange) -> list[theme.Part]:
     """The lines and crosses of one panel."""
     several = len(set(lines["seed"])) > 1
-    by_run = {str(run): rows for run, rows in lines.groupby("run", sort=False)}
+    # Older pandas groups by the text before a NUL, so the names are compared one by one.
+    by_run = {run: lines[lines["run"] == run] for run in dict.fromkeys(map(str, lines["run"]))}
     labels = {run: _label(rows.iloc[0], seed=several) for run, rows in by_run.items()}
     coloured = coloured_runs(lines)
     others = [
