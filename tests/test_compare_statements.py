@@ -130,9 +130,9 @@ def statements(count, steps, budget, names):
     [(500, 9, ["wsd", "constant"]), (LONG, 6, ["wsd", "linear", "rex"])],
 )
 def test_statements_have_the_right_sign_and_intervals_cover(steps, budget, names):
-    table = statements(200, steps, budget, names)
+    table = statements(250, steps, budget, names)
     behind = table[table["verdict"] == "behind"]
-    assert len(behind) >= 80
+    assert len(behind) >= 100
     assert (behind["truth"] < 0).mean() <= 0.05
     stated = table[table["runs"] > 0]
     inside = (stated["low"] <= stated["truth"]) & (stated["truth"] <= stated["high"])
