@@ -184,7 +184,7 @@ def _local_lines(
 
 @np.errstate(over="ignore", invalid="ignore")
 def end_count(count: int, share: float = END) -> int:
-    """How many of so many losses are the end of a run: a share of them, but not of very few.
+    """How many losses are the end of a run: a share, at least three, but half of very few.
 
     >>> [end_count(count) for count in (1, 4, 10, 100)]
     [1, 2, 3, 20]
@@ -194,7 +194,7 @@ def end_count(count: int, share: float = END) -> int:
 
 @np.errstate(over="ignore", invalid="ignore")
 def end_level(losses: ArrayLike, share: float = END) -> float:
-    """Mean of the last `share` of the losses (of `end_count`); NaN without losses.
+    """Mean of the last `share` of the losses, `end_count` of them; NaN without losses.
 
     >>> end_level([3.0, 2.0, 1.0, 1.0, 2.0], share=0.4)
     1.5

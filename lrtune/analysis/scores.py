@@ -66,7 +66,7 @@ class Scale:
         return np.where(np.isfinite(losses), values, np.inf)
 
     def losses(self, scores: ArrayLike, start: float, best: float) -> Floats:
-        """The loss of each score: what `scores` gives these for.
+        """The losses that have these scores: the inverse of `scores`.
 
         >>> Scale(floor=0.0).losses([0.0], start=2.0, best=0.1).tolist()
         [1.0]

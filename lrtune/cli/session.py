@@ -220,7 +220,7 @@ class Session:
             raise KeyboardInterrupt
 
     def stop_if_interrupted(self) -> None:
-        """Raise KeyboardInterrupt where Ctrl-C came before, at a place that must not stop."""
+        """Raise the KeyboardInterrupt of a Ctrl-C that was put off."""
         if self._interrupted:
             raise KeyboardInterrupt
 
