@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     __version__: str
 
     from lrtune import schedules
+    from lrtune.diagnosis.check import check
     from lrtune.errors import LrtuneError
     from lrtune.reporting import report
-    from lrtune.results import ComparisonResult, RangeTestResult, SearchResult, Trace
+    from lrtune.results import ComparisonResult, Diagnosis, RangeTestResult, SearchResult, Trace
     from lrtune.results.runs import Run
     from lrtune.schedules.torch_schedulers import from_torch, to_torch
     from lrtune.study.study import Study
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cohort",
     "ComparisonResult",
+    "Diagnosis",
     "Evaluator",
     "LrtuneError",
     "RangeTestResult",
@@ -39,6 +41,7 @@ __all__ = [
     "Study",
     "Task",
     "Trace",
+    "check",
     "compare",
     "from_torch",
     "plan",
@@ -53,6 +56,7 @@ __all__ = [
 _HOMES = {
     "Cohort": "lrtune.training",
     "ComparisonResult": "lrtune.results",
+    "Diagnosis": "lrtune.results",
     "Evaluator": "lrtune.training",
     "LrtuneError": "lrtune.errors",
     "RangeTestResult": "lrtune.results",
@@ -61,6 +65,7 @@ _HOMES = {
     "Study": "lrtune.study.study",
     "Task": "lrtune.task.task",
     "Trace": "lrtune.results",
+    "check": "lrtune.diagnosis.check",
     "compare": "lrtune.tuning.compare",
     "from_torch": "lrtune.schedules.torch_schedulers",
     "plan": "lrtune.tuning.search",

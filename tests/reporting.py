@@ -7,7 +7,15 @@ import numpy as np
 import pandas as pd
 
 from lrtune.analysis.sweep_rules import Suggestion
-from lrtune.results import ComparisonResult, RangeTestResult, SearchResult, Trace, schema
+from lrtune.results import (
+    ComparisonResult,
+    Diagnosis,
+    Finding,
+    RangeTestResult,
+    SearchResult,
+    Trace,
+    schema,
+)
 from lrtune.results.schema import as_table
 from lrtune.results.trained import BestRun, Retrained
 
@@ -38,6 +46,16 @@ def a_sweep(text="text"):
         stops=framed(schema.STOPS, outcome=[text], lr=[1.0], edge=[NAN]),
         answers=framed(schema.ANSWERS, rule=[text, "valley"], lr=[0.02, 0.05], because=[text, ""]),
         floor=0.0,
+    )
+
+
+def a_diagnosis(text="text"):
+    return Diagnosis(
+        facts={text: text, "Updates in an epoch": "9"},
+        findings=(Finding(text, "warning", text, text, text), Finding("odd", "note", text, "", "")),
+        looked_at=(text, "odd"),
+        manifest={"model": text},
+        groups=framed(schema.GROUPS, group=[0, 1], weight_decay=[NAN, 0.1]),
     )
 
 
@@ -182,6 +200,7 @@ SAMPLES = {
     RangeTestResult: a_sweep,
     SearchResult: a_search,
     Trace: a_trace,
+    Diagnosis: a_diagnosis,
     ComparisonResult: a_comparison,
 }
 

@@ -10,10 +10,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lrtune import Cohort, Run, compare, range_test, report, train
+from lrtune import Cohort, Run, check, compare, range_test, report, train
 from lrtune.analysis import sweep_rules
 from lrtune.cli.commands import app
+from lrtune.diagnosis import registry
 from lrtune.reporting import page
+from lrtune.results import Finding
 from lrtune.schedules import (
     SCHEDULES,
     FloatRange,
@@ -29,7 +31,7 @@ from lrtune.testing import bowl
 from lrtune.training.engines.loop import Loop
 
 ROOT = Path(__file__).parent.parent
-KINDS = ["schedule", "sweep rule", "chart", "engine", "CLI option"]
+KINDS = ["schedule", "sweep rule", "chart", "check of a task", "engine", "CLI option"]
 MOST_FILES = 3
 
 
@@ -161,6 +163,17 @@ def test_a_chart_is_one_figure_and_its_place_in_a_section(monkeypatch, tmp_path)
     text = report(trace, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Toy chart" in text
     assert "toy losses" in text
+
+
+def test_a_check_is_one_function_and_one_line(monkeypatch, tmp_path):
+    def fussy(seen):
+        yield Finding("fussy", "warning", f"{seen.task.epoch_steps} updates.", "It is a toy.", "")
+
+    monkeypatch.setitem(registry.CHECKS, fussy, ("fussy",))
+    seen = check(bowl(4.0))
+    assert [one.name for one in seen.findings] == ["fussy"]
+    assert seen.warnings == ("1000 updates. It is a toy.",)
+    assert "It is a toy." in report(seen, tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 class CountingEngine:

@@ -227,7 +227,7 @@ def test_deep_nesting_is_refused_by_an_error_of_ours():
         ("[]", "expected one JSON object"),
         ('{"results": []}', "expected one JSON object"),
         ('{"results": 3}', "expected one JSON object"),
-        ("{}", "expected a result of kind trace, range-test, search"),
+        ("{}", "expected a result of kind trace, diagnosis, range-test, search"),
         ('{"kind": "pickle"}', "got one of kind 'pickle'"),
         ('{"kind": ["trace"]}', "got one without a text `kind`"),
         ('{"kind": "trace"}', "Trace needs a field 'steps'"),

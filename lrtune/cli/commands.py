@@ -28,17 +28,8 @@ REPORT = Path("report.html")
 
 
 def _shared_options(
-    target: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[TASK]",
-            help="train.py:task or package.module:task; without it, the embedded digits.",
-            show_default=False,
-        ),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="the task's own")
-    ] = None,
+    target: declared.Target = None,
+    device: declared.Device = None,
     engine: Annotated[
         Literal["loop", "vmapped", "auto"],
         typer.Option(help="Train runs one after the other, or all at once; auto: the faster."),
@@ -58,7 +49,7 @@ def _shared_options(
     ] = False,
     no_study: Annotated[bool, typer.Option("--no-study", help="Record nothing.")] = False,
     out: declared.Out = REPORT,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: declared.AsJson = False,
 ) -> None:
     """The options that all commands that train have in common; only the signature is used."""
 
@@ -155,6 +146,23 @@ def search(
     found = verbs.run_search(session, save=save, rate_only=rate_only, time_limit=time, **asked)
     if schedules:
         verbs.run_comparison(session, found, schedules=schedules, time_limit=time)
+
+
+@app.command()
+def check(
+    target: declared.Target = None,
+    device: declared.Device = None,
+    as_json: declared.AsJson = False,
+) -> None:
+    """Show what will be trained, before it is, and what is odd about it.
+
+    Exit codes: 0, or 1 where an error was found.
+
+    Example: lrtune check train.py:task
+    """
+    from lrtune.cli.checking import run_check
+
+    raise typer.Exit(run_check(target, device, as_json=as_json))
 
 
 @app.command("range-test")

@@ -13,6 +13,18 @@ _DURATION: Any = {"parser": options.duration, "metavar": "TIME"}
 _SCHEDULE: Any = {"parser": options.schedule, "metavar": "SCHEDULE"}
 _SCHEDULES: Any = {"parser": options.schedules, "metavar": "NAMES"}
 
+Target = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[TASK]",
+        help="train.py:task or package.module:task; without it, the embedded digits.",
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="the task's own")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Out = Annotated[Path, typer.Option(help="The HTML report to write; it replaces an earlier one.")]
 Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
 Time = Annotated[

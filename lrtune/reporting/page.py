@@ -23,9 +23,18 @@ from markupsafe import Markup
 from lrtune.errors import ArgumentError, ResultsError
 from lrtune.reporting.comparison import comparison_section
 from lrtune.reporting.curves import range_test_section, trace_section
+from lrtune.reporting.diagnosis import diagnosis_section
 from lrtune.reporting.search import search_section
 from lrtune.reporting.sections import Chart, Section
-from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult, Trace, read
+from lrtune.results import (
+    ComparisonResult,
+    Diagnosis,
+    RangeTestResult,
+    Result,
+    SearchResult,
+    Trace,
+    read,
+)
 from lrtune.results.serialization import write
 
 # plotly.js 4.1.1: `plotly-cartesian.min.js` of the npm package plotly.js-cartesian-dist-min 4.1.1,
@@ -45,6 +54,7 @@ SECTIONS: Mapping[type, Callable[[Any], Section]] = {
     RangeTestResult: range_test_section,
     SearchResult: search_section,
     ComparisonResult: comparison_section,
+    Diagnosis: diagnosis_section,
     Trace: trace_section,
 }
 """The function that makes the section of each kind of result."""
@@ -82,7 +92,7 @@ def report(results: Result | Sequence[Result], path: str | os.PathLike[str]) -> 
 
 def answers_first(results: Sequence[Result]) -> list[Result]:
     """The results in the order of a reader: the last word first, then what it rests on."""
-    order = (ComparisonResult, SearchResult, RangeTestResult, Trace)
+    order = (ComparisonResult, SearchResult, Diagnosis, RangeTestResult, Trace)
     return sorted(results, key=lambda result: order.index(type(result)))
 
 

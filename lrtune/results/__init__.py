@@ -9,6 +9,7 @@ from typing import Any
 
 from lrtune.errors import ResultsError
 from lrtune.results.comparison import ComparisonResult
+from lrtune.results.diagnosis import Diagnosis, Finding
 from lrtune.results.range_test import RangeTestResult
 from lrtune.results.runs import Trace, concat_traces
 from lrtune.results.search import SearchResult
@@ -17,6 +18,8 @@ from lrtune.results.serialization import from_builtins
 __all__ = [
     "KINDS",
     "ComparisonResult",
+    "Diagnosis",
+    "Finding",
     "RangeTestResult",
     "Result",
     "SearchResult",
@@ -26,11 +29,11 @@ __all__ = [
 ]
 
 KINDS: Mapping[str, type] = {
-    one.kind: one for one in (Trace, RangeTestResult, SearchResult, ComparisonResult)
+    one.kind: one for one in (Trace, Diagnosis, RangeTestResult, SearchResult, ComparisonResult)
 }
 """The class of each kind of result, by its name in JSON."""
 
-Result = Trace | RangeTestResult | SearchResult | ComparisonResult
+Result = Trace | Diagnosis | RangeTestResult | SearchResult | ComparisonResult
 
 
 def read(text: str) -> list[Result]:

@@ -95,6 +95,13 @@ TRIED = {
     "checkpoint": "str",  # the name of its checkpoint; empty if there is none
 }
 CURVES = {"run": "str", "step": "int64", "loss": "float64"}
+GROUPS = {
+    "group": "int64",  # its place in the optimizer's parameter groups
+    "lr": "float64",  # its multiple of the rate; the rate itself where it is fixed
+    "fixed": "bool",  # whether it stays the same, whatever the rate is
+    "weight_decay": "float64",  # NaN where the optimizer has none
+    "parameters": "int64",
+}
 PLAN = {
     "stage": "str",
     "runs": "int64",

@@ -148,6 +148,10 @@ class Task:
         """Yield training batches without end; call it inside `preserve_random_state()`."""
         return self._train.batches(seed)
 
+    def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """Yield the training batches of one epoch; call it inside `preserve_random_state()`."""
+        return self._train.epoch(seed, epoch)
+
     def device_batches(self, seed: int) -> Iterator[DigestedBatch]:
         """Yield the same batches on the task's device, each with its digest."""
         return self._train.device_batches(seed, self.device)

@@ -1,0 +1,81 @@
+"""check(): what will be trained, before it is, and what is odd about it."""
+
+import math
+
+import pandas as pd
+
+from lrtune.diagnosis.observed import Observed, Speed, measure_speed, observe
+from lrtune.diagnosis.registry import CHECKS
+from lrtune.errors import quantity
+from lrtune.results import Diagnosis
+from lrtune.results.diagnosis import worst_first
+from lrtune.results.schema import GROUPS, as_table
+from lrtune.results.serialization import manifest
+from lrtune.task.task import Task, checked_task
+
+
+def check(task: Task) -> Diagnosis:
+    """Look at a task before it trains: what will be trained, and what is odd about it.
+
+    Some batches are read and seven updates are made, on copies. What an expert would notice at once
+    is a finding with its evidence, its likeliest cause and what to do.
+
+    Args:
+        task: What is looked at; it stays as it is.
+
+    Returns:
+        A `Diagnosis`: `facts`, `groups`, `findings`, `warnings`.
+
+    Raises:
+        ArgumentError: `task` is no `Task`.
+
+    >>> from lrtune.testing import bowl
+    >>> seen = check(bowl(4.0))
+    >>> seen.facts["Updates in an epoch"], seen.findings
+    ('1,000', ())
+    """
+    return diagnosis_of(observe(checked_task(task)), measure_speed(task))
+
+
+def look(task: Task) -> Diagnosis:
+    """The same without an update, for verbs that train anyway."""
+    return diagnosis_of(observe(task))
+
+
+def diagnosis_of(seen: Observed, speed: Speed | None = None) -> Diagnosis:
+    """The findings of all checks, and what will be trained, in words."""
+    task = seen.task
+    rows = [(n, *vars(group).values()) for n, group in enumerate(seen.groups)]
+    return Diagnosis(
+        facts=_facts(seen, speed),
+        findings=worst_first([found for one in CHECKS for found in one(seen)]),
+        looked_at=tuple(name for names in CHECKS.values() for name in names),
+        manifest=manifest(task.describe()),
+        groups=as_table(pd.DataFrame(rows, columns=list(GROUPS)), GROUPS),
+    )
+
+
+def _facts(seen: Observed, speed: Speed | None) -> dict[str, str]:
+    task, described = seen.task, seen.task.describe()
+    facts = {name.capitalize(): text for name, text in described.items() if name != "scores"}
+    steps = task.epoch_steps
+    facts["Updates in an epoch"] = "unknown" if steps is None else f"{steps:,}"
+    facts["Scores"] = described["scores"]
+    if task.has_validation:
+        parts = (f"{count:,} for {part}" for part, count in task.val_counts.items())
+        facts["Validation samples"] = ", ".join(parts)
+    facts["Parameter groups"] = quantity(len(seen.groups), "group")
+    if speed is not None:
+        facts["One update"] = _seconds(speed.update)
+        if math.isfinite(speed.validation):
+            facts["One validation"] = _seconds(speed.validation)
+    return facts
+
+
+def _seconds(value: float) -> str:
+    """Seconds as text.
+
+    >>> _seconds(0.00123), _seconds(12.34)
+    ('1.2 ms', '12.3 s')
+    """
+    return f"{1000 * value:.2g} ms" if value < 1 else f"{value:.3g} s"

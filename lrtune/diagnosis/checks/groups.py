@@ -1,0 +1,26 @@
+"""Parameter groups that do not train at the rate that is being looked for."""
+
+from collections.abc import Iterator
+
+from lrtune.diagnosis.observed import Observed
+from lrtune.errors import quantity
+from lrtune.results import Finding
+
+FIXED = "fixed-group-rate"
+
+
+def check_fixed_groups(seen: Observed) -> Iterator[Finding]:
+    """Groups that keep a rate of their own."""
+    fixed = [(place, one) for place, one in enumerate(seen.groups) if one.fixed]
+    if not fixed:
+        return
+    rates = ", ".join(f"group {place} at {one.lr:g}" for place, one in fixed)
+    share = quantity(sum(one.parameters for _, one in fixed), "parameter")
+    yield Finding(
+        FIXED,
+        "note",
+        f"{quantity(len(fixed), 'parameter group')} ({share}) keep a rate of their own, "
+        f"whatever `lr` is: {rates}.",
+        "",
+        "To search their rate, too, make it a multiple of `lr` in the optimizer's function.",
+    )

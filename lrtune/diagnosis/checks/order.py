@@ -1,0 +1,48 @@
+"""Whether the order of the training data differs by seed and by epoch."""
+
+from collections.abc import Iterator
+
+from lrtune.diagnosis.observed import Observed
+from lrtune.results import Finding
+
+UNSHUFFLED = "unshuffled"
+SAME_SEEDS = "same-order-for-seeds"
+SAME_EPOCHS = "same-order-in-epochs"
+
+
+def check_order(seen: Observed) -> Iterator[Finding]:
+    """An order that is the same in every epoch, or for every seed."""
+    orders = seen.orders
+    if max(map(len, orders.values())) <= 1:  # one batch has no order
+        return
+    seeds = all(orders[0, epoch] == orders[1, epoch] for epoch in (0, 1))
+    epochs = all(orders[seed, 0] == orders[seed, 1] for seed in (0, 1))
+    batches = f"The first {len(orders[0, 0])} batches are the same"
+    if seeds and epochs:
+        yield Finding(
+            UNSHUFFLED,
+            "note",
+            f"{batches} in every epoch and for every seed.",
+            "The loader does not shuffle.",
+            "Shuffle the training data (DataLoader(..., shuffle=True)), unless their order is "
+            "meant: unshuffled data often train worse, and seeds then differ less than they "
+            "would.",
+        )
+    elif epochs:
+        yield Finding(
+            SAME_EPOCHS,
+            "warning",
+            f"{batches} in every epoch.",
+            "The sampler seeds itself, and nobody tells it the epoch.",
+            "Give the sampler a method set_epoch(epoch), which lrtune calls, or use "
+            "DataLoader(..., shuffle=True).",
+        )
+    elif seeds:
+        yield Finding(
+            SAME_SEEDS,
+            "note",
+            f"{batches} for every seed.",
+            "The sampler seeds itself, or a loader keeps its own order.",
+            "Trainings of several seeds then differ by weights and random layers alone; "
+            "DataLoader(..., shuffle=True) gives each seed an order of its own.",
+        )

@@ -1,0 +1,16 @@
+"""The checks, in the order in which their findings are listed."""
+
+from collections.abc import Callable, Iterator
+
+from lrtune.diagnosis.checks import groups, order
+from lrtune.diagnosis.observed import Observed
+from lrtune.results import Finding
+
+Check = Callable[[Observed], Iterator[Finding]]
+"""Yields what it finds; a pure function."""
+
+CHECKS: dict[Check, tuple[str, ...]] = {
+    order.check_order: (order.UNSHUFFLED, order.SAME_EPOCHS, order.SAME_SEEDS),
+    groups.check_fixed_groups: (groups.FIXED,),
+}
+"""Each check with the names of what it can find."""

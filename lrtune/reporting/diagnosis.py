@@ -1,0 +1,32 @@
+"""The section of a diagnosis: what will be trained, and what was found."""
+
+import pandas as pd
+
+from lrtune.errors import quantity
+from lrtune.reporting.sections import Section, text_table
+from lrtune.results import Diagnosis
+
+
+def diagnosis_section(seen: Diagnosis) -> Section:
+    """What was found, worst first, and what will be trained."""
+    counts = [
+        quantity(sum(one.severity == kind for one in seen.findings), kind)
+        for kind in ("error", "warning", "note")
+        if any(one.severity == kind for one in seen.findings)
+    ]
+    found = [(one.severity, one.name, one.evidence, one.cause, one.remedy) for one in seen.findings]
+    columns = ["severity", "name", "what was seen", "likeliest cause", "what to do"]
+    tables = [text_table("Findings", pd.DataFrame(found, columns=columns))] if found else []
+    return Section(
+        kind="Check",
+        headline=f"Found {', '.join(counts)}" if counts else "Nothing odd was found",
+        short=", ".join(counts) or "nothing odd",
+        lead=" ".join(seen.warnings),
+        facts=list(seen.facts.items()),
+        notes=[one.sentence for one in seen.findings if one.severity == "note"],
+        charts=[],
+        tables=[*tables, text_table("Parameter groups", seen.groups)],
+        limits=f"Looked at: {', '.join(seen.looked_at)}.",
+        manifest=seen.manifest,
+        call="lrtune.check(task)",
+    )

@@ -1,0 +1,84 @@
+"""The result of looking at a task: what will be trained, and what is odd about it."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pandas as pd
+
+from lrtune.results.schema import GROUPS, table_field
+from lrtune.results.serialization import Serializable
+
+SEVERITIES = ("error", "warning", "note")
+"""How much a finding matters, worst first."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a check found.
+
+    Attributes:
+        name: What it is called, such as `unshuffled`.
+        severity: `error` (no answer can be trusted), `warning` (look at it first) or `note`.
+        evidence: What was measured, in a sentence with its numbers.
+        cause: The likeliest cause.
+        remedy: What to do.
+    """
+
+    name: str
+    severity: str
+    evidence: str
+    cause: str
+    remedy: str
+
+    @property
+    def sentence(self) -> str:
+        """Evidence, cause and remedy."""
+        return " ".join(filter(None, (self.evidence, self.cause, self.remedy)))
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis(Serializable):
+    """What will be trained, and what was found, worst first.
+
+    Attributes:
+        facts: What will be trained, as terms and their values.
+        findings: What the checks found, worst first; empty for a healthy task.
+        looked_at: What was looked at: the names of all findings that there could be.
+        manifest: The task and the versions, as text.
+        groups: One row per parameter group: `group`, `lr` (as a multiple of the rate, or the rate
+            itself where it is `fixed`), `fixed`, `weight_decay`, `parameters`.
+    """
+
+    kind: ClassVar[str] = "diagnosis"
+
+    facts: dict[str, str]
+    findings: tuple[Finding, ...]
+    looked_at: tuple[str, ...]
+    manifest: dict[str, str]
+    groups: pd.DataFrame = table_field(GROUPS)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The errors and warnings, each in a few sentences."""
+        return tuple(one.sentence for one in self.findings if one.severity != "note")
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is an error: then no answer can be trusted."""
+        return any(one.severity == "error" for one in self.findings)
+
+    def __str__(self) -> str:
+        width = max(map(len, self.facts), default=0) + 2
+        lines = [f"{term:<{width}}{value}" for term, value in self.facts.items()]
+        found = [f"{one.severity}: {one.name}. {one.sentence}" for one in self.findings]
+        return "\n".join([*lines, "", *(found or [self.nothing])])
+
+    @property
+    def nothing(self) -> str:
+        """What to say where nothing was found."""
+        return f"Nothing found. Looked at: {', '.join(self.looked_at)}."
+
+
+def worst_first(findings: list[Finding]) -> tuple[Finding, ...]:
+    """The findings in the order of their severity; those of one severity as they come."""
+    return tuple(sorted(findings, key=lambda one: SEVERITIES.index(one.severity)))

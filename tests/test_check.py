@@ -1,0 +1,156 @@
+"""check(): what will be trained, and what is odd about it; on broken tasks and healthy twins."""
+
+import json
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Sampler, TensorDataset
+from typer.testing import CliRunner
+
+import lrtune
+from lrtune.cli.commands import app
+from lrtune.demo import images
+from lrtune.diagnosis.check import look
+from lrtune.diagnosis.registry import CHECKS
+from lrtune.results import read
+from lrtune.testing import bowl
+
+TRAIN, VAL = images()
+
+
+def mlp():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+
+def task_of(train=TRAIN, **settings):
+    return lrtune.Task(mlp, train, val=VAL, device="cpu", **settings)
+
+
+def loader(**settings):
+    return DataLoader(TensorDataset(*TRAIN), batch_size=64, **settings)
+
+
+class SeededByEpoch(Sampler):
+    """Shuffles by itself, by a number that it is given once; or by the global generator."""
+
+    def __init__(self, seed=None):
+        self.seed = seed
+
+    def __iter__(self):
+        generator = None if self.seed is None else torch.Generator().manual_seed(self.seed)
+        return iter(torch.randperm(len(TRAIN[1]), generator=generator).tolist())
+
+    def __len__(self):
+        return len(TRAIN[1])
+
+
+def two_groups(model, lr):
+    back, head = model[1].parameters(), model[3].parameters()
+    return torch.optim.SGD([{"params": back, "lr": 1e-3}, {"params": head}], lr=lr)
+
+
+def halved(model, lr):
+    back, head = model[1].parameters(), model[3].parameters()
+    return torch.optim.SGD([{"params": back, "lr": lr / 2}, {"params": head}], lr=lr)
+
+
+BROKEN = {
+    "unshuffled": [
+        lambda: task_of(loader()),
+        lambda: task_of([tuple(t[k : k + 64] for t in TRAIN) for k in range(0, 640, 64)]),
+        lambda: task_of(loader(sampler=SeededByEpoch(3))),
+    ],
+    "fixed-group-rate": [lambda: task_of(optimizer=two_groups)],
+}
+"""Names of findings to tasks that have them."""
+
+HEALTHY = {
+    "tensors": task_of,
+    "loader": lambda: task_of(loader(shuffle=True)),
+    "sampler": lambda: task_of(loader(sampler=SeededByEpoch())),
+    "dropped": lambda: task_of(loader(shuffle=True, drop_last=True)),
+    "dataset": lambda: task_of(TensorDataset(*TRAIN)),
+    "adamw": lambda: task_of(optimizer=partial(torch.optim.AdamW, weight_decay=0.05)),
+    "groups": lambda: task_of(optimizer=halved),
+    "bowl": lambda: bowl(4.0),
+    "one batch": lambda: task_of([TRAIN]),
+    "objective": lambda: lrtune.Task(
+        mlp, TRAIN, objective=lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]), device="cpu"
+    ),
+}
+
+
+def names(seen):
+    return [one.name for one in seen.findings]
+
+
+@pytest.mark.parametrize(
+    ("name", "make"), [(name, make) for name, makes in BROKEN.items() for make in makes]
+)
+def test_what_is_odd_is_found_with_its_evidence_and_a_way_out(name, make):
+    seen = look(make())
+    (found,) = [one for one in seen.findings if one.name == name]
+    assert found.evidence.endswith(".")
+    assert found.remedy.endswith(".")
+    assert any(character.isdigit() for character in found.evidence)
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_task_has_nothing(name):
+    assert look(HEALTHY[name]()).findings == ()
+
+
+def test_every_name_of_a_finding_is_listed_once_and_has_a_broken_task_here():
+    listed = [name for found in CHECKS.values() for name in found]
+    assert len(listed) == len(set(listed))
+    assert set(BROKEN) <= set(listed)
+
+
+def test_looking_changes_nothing_of_the_user():
+    model, mine = mlp(), loader(shuffle=True, generator=torch.Generator().manual_seed(1))
+    task = lrtune.Task(model, mine, val=VAL, device="cpu")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    drawn, own = torch.get_rng_state(), mine.generator.get_state()
+    lrtune.check(task)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert torch.equal(mine.generator.get_state(), own)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_it_says_what_will_be_trained():
+    seen = lrtune.check(task_of(optimizer=two_groups))
+    assert seen.facts["Updates in an epoch"] == "22"
+    assert seen.facts["Validation samples"] == "180 for selection, 179 for test"
+    assert seen.groups["fixed"].tolist() == [True, False]
+    assert seen.groups["lr"].tolist() == [1e-3, 1.0]
+    assert seen.groups["parameters"].sum() == sum(p.numel() for p in mlp().parameters())
+    assert "One update" in seen.facts
+    assert "One update" not in look(task_of()).facts
+
+
+def test_it_comes_back_from_json_and_prints_in_a_few_lines():
+    seen = lrtune.check(task_of(loader()))
+    (again,) = read(seen.to_json())
+    assert again.to_json() == seen.to_json()
+    assert again.findings == seen.findings
+    assert "unshuffled" in str(seen)
+    assert len(str(seen).splitlines()) < 30
+
+
+def test_the_command_prints_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.py").write_text(
+        "from tests.test_check import task_of, loader, two_groups\n"
+        "task = task_of(loader(), optimizer=two_groups)\n"
+    )
+    run = CliRunner().invoke(app, ["check", "odd.py:task"])
+    assert run.exit_code == 0
+    assert "unshuffled" in run.output
+    assert "whatever lr is" in run.output
+    plain = json.loads(CliRunner().invoke(app, ["check", "odd.py:task", "--json"]).output)
+    assert plain["results"][0]["kind"] == "diagnosis"
+    assert CliRunner().invoke(app, ["check", "nowhere.py"]).exit_code == 2
+    assert "Nothing found" in CliRunner().invoke(app, ["check"]).output
