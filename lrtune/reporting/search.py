@@ -60,7 +60,7 @@ def _facts(found: SearchResult) -> list[tuple[str, str]]:
     facts += [("Kind of rate", note)] if note else []
     facts += [
         ("90 % interval", statements.range_of(*found.interval)),
-        ("Expected within 5 %", statements.range_of(*found.good_range)),
+        ("Loss within 5 %", statements.range_of(*found.good_range)),
         ("Training length", quantity(found.steps, "step")),
     ]
     best, told = found.best, found.retrained
@@ -95,14 +95,14 @@ def _limits(found: SearchResult) -> list[str]:
 
 
 def prior_rows(steps: int) -> Table:
-    """What other tasks tell of schedules of this length, as text."""
+    """How schedules of this length ended on other tasks, as text."""
     known = prior_table(steps)
     heads = {
         "loss": "final loss over trapezoid's",
         "low": "nine tasks of ten from",
         "high": "to",
     }
-    caption = f"What other tasks tell of schedules of {quantity(steps, 'step')}"
+    caption = f"How schedules of {quantity(steps, 'step')} ended on other tasks"
     return text_table(f"{caption}. {prior_source(known)}", known.rename(columns=heads))
 
 
@@ -124,8 +124,8 @@ def _rates(found: SearchResult) -> Chart:
     if stages - {"coarse", "before"}:
         caption.append(
             f"Whole trainings follow {found.schedule}, with a seed each: full symbols are the "
-            "losses that chose among them, open ones those that are stated. The ring is the best "
-            "training, which was kept."
+            "losses by which the best was chosen, open ones those that are stated. The ring is the "
+            "best training, which was kept."
         )
     if "horizons" in stages:
         caption.append("Open dotted symbols: whole runs of it, compressed to fewer steps.")
@@ -134,7 +134,11 @@ def _rates(found: SearchResult) -> Chart:
     if found.frame["failed"].any():
         caption.append("Crosses at the upper edge: failed runs.")
     caption.append("Colour and symbol: the verdict. Green: the answer, and its 90 % interval.")
-    runs = _trained(found).drop(columns="checkpoint").rename(columns={"loss": "loss that chose"})
+    runs = (
+        _trained(found)
+        .drop(columns="checkpoint")
+        .rename(columns={"loss": "loss on selection data"})
+    )
     return Chart(
         title="Loss over learning rate",
         draw=found.figure,

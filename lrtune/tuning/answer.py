@@ -69,7 +69,7 @@ def assemble(
 
 
 def best_run(whole: Sequence[Measured]) -> BestRun | None:
-    """The whole training with the lowest loss on the data that select; None without any."""
+    """The whole training with the lowest loss on selection data; None without any."""
     good = [one for one in whole if one.finished]
     if not good:
         return None

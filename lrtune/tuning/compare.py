@@ -143,11 +143,11 @@ def plan_comparison(
 
     >>> from lrtune.testing import bowl
     >>> print(plan_comparison(bowl(4.0), 0.25, schedules=["step"], steps=64))
-    At most 6 full trainings of 64 updates:
-      rivals    about 6 runs of 64 updates    6.00
-      together                                6.00
-    to be trained for all 64 steps, 3 seeds each, against trapezoid: step
-    what differences so many seeds can show depends on the noise of this task
+    At most 6 full trainings of 64 steps. In full trainings:
+      rivals    about 6 trainings    6.00
+      together                       6.00
+    to be trained for all 64 steps with 3 seeds each, against trapezoid: step
+    how small a difference these seeds can show depends on the noise of this task
     """
     return plan_contest(
         make_contest(
