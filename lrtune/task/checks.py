@@ -10,7 +10,8 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lrtune.errors import TaskError
-from lrtune.task.data import Batch, Data, TensorData, describe_batch
+from lrtune.task.batches import Batch, describe_batch
+from lrtune.task.data import Data, TensorData
 
 TRIAL_LR = 1e-3
 """The rate of updates that only show whether a task can be trained."""

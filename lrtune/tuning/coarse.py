@@ -21,13 +21,10 @@ from lrtune.results.runs import Run
 from lrtune.schedules import Schedule
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking
+from lrtune.tuning.limits import SLACK, Limits, within
 from lrtune.tuning.planning import Plan
 from lrtune.tuning.scoring import ERRORS_OF_TRAINING, Scoring
 
-Limits = tuple[float, float]
-"""The lowest and the highest rate to try."""
-
-SLACK = 1e-3  # rates this close are the same rate, as they are rounded to three or four digits
 STRAIGHT = 0.9  # a loss falls straight if its last third falls by so much of its second one's fall
 LONGER_RUNS = 4  # three around the best, and one more where it moves
 SHIFTS = 6  # how often the longer runs may move on to the next rate
@@ -300,19 +297,3 @@ class Coarse:
             f"{self._short} steps without diverging. Look for outliers in the data, normalise the "
             "inputs, clip the gradients, or lower `limits`."
         )
-
-
-def within(rates: Iterable[float], limits: Limits, digits: int = 4) -> list[float]:
-    """Those of the rates that lie within the limits, rounded to so many digits.
-
-    >>> within([0.001, 0.0316228, 10.0], (0.01, 1.0))
-    [0.03162]
-    """
-    low, high = limits[0] / (1 + SLACK), limits[1] * (1 + SLACK)
-    inside = [rounded(rate, digits) for rate in rates if low <= rate <= high]
-    return [min(max(rate, limits[0]), limits[1]) for rate in inside]
-
-
-def clip(rate: float, limits: tuple[float, float]) -> float:
-    """The nearest rate within the limits, rounded to three digits if they allow it."""
-    return min(max(rounded(rate), limits[0]), limits[1])

@@ -17,11 +17,11 @@ from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, as_evaluate
 from lrtune.tuning.answer import attach, best_run, expected
-from lrtune.tuning.coarse import Limits
 from lrtune.tuning.contest import Contest, Schedules, make_contest
 from lrtune.tuning.contest_plan import ComparisonPlan, plan_contest
 from lrtune.tuning.experiment import Clock, Event, Tell, ask_all, checked_tell
 from lrtune.tuning.history import Question
+from lrtune.tuning.limits import Limits
 from lrtune.tuning.ranking import RANK_BY, because, notes, ranking, trained
 from lrtune.tuning.rivals import RivalTrials
 from lrtune.tuning.scoring import Baseline

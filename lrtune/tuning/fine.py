@@ -13,9 +13,9 @@ from lrtune.analysis.surrogate import ANSWER, Surrogate
 from lrtune.errors import SearchError
 from lrtune.results.runs import Run
 from lrtune.schedules import Feedback, Schedule
-from lrtune.tuning.coarse import Limits, clip, within
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking, Measured
+from lrtune.tuning.limits import Limits, clip, within
 from lrtune.tuning.scoring import Scoring
 
 FACTORS = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0)
