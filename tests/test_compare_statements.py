@@ -42,7 +42,10 @@ def test_the_ranking_of_other_tasks_costs_nothing(budget):
     assert scores == sorted(scores)
     assert known["prior"].tolist() == pytest.approx(scores)
     assert set(ranked.table["verdict"]) == {"recommended", "not trained"}
-    assert any("budget=4 pays for one, with 2 seeds" in note for note in ranked.notes)
+    assert any(
+        "budget=4 pays for one, trained for all 200 steps with 2 seeds" in note
+        for note in ranked.notes
+    )
 
 
 def test_a_schedule_of_ones_own_is_listed_without_a_rank_among_the_known():

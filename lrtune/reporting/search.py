@@ -83,13 +83,13 @@ def _limits(found: SearchResult) -> list[str]:
     whole = found.runs[found.runs["stage"] == "fine"]
     if found.best is None:
         limits.append(
-            "No rate was trained to its end, so nothing verifies the answer: whole trainings cost "
-            "a budget of about 1 each, and time."
+            "No rate was trained to its end, so nothing verifies the answer. A whole training "
+            "takes about 1 of the budget."
         )
     elif len(whole) > 1:
         limits.append(
-            f"The kept model is the best of {len(whole)} trainings, which is partly luck: a new "
-            "training ends where `retrained` says."
+            f"The kept model is the best of {len(whole)} trainings, partly by luck. `retrained` "
+            "says which loss to expect of a new training."
         )
     return limits
 
@@ -128,9 +128,9 @@ def _rates(found: SearchResult) -> Chart:
             "best training, which was kept."
         )
     if "horizons" in stages:
-        caption.append("Open dotted symbols: whole runs of it, compressed to fewer steps.")
+        caption.append("Open dotted symbols: runs of this schedule, compressed to fewer steps.")
     if "current" in stages:
-        caption.append("Your present setting has a dotted symbol if its schedule is another one.")
+        caption.append("Dotted symbol: your present setting, if it has another schedule.")
     if found.frame["failed"].any():
         caption.append("Crosses at the upper edge: failed runs.")
     caption.append("Colour and symbol: the verdict. Green: the answer, and its 90 % interval.")

@@ -38,7 +38,7 @@ def resolve_device(wanted: str | torch.device) -> torch.device:
     if not has.get(chosen.type, True):
         raise TaskError(
             f"device={str(wanted)!r}, but this torch ({torch.__version__}) finds no "
-            f"{chosen.type} device here. Use device='auto' or 'cpu'."
+            f"{chosen.type} device here. Use device='auto' or device='cpu'."
         )
     return chosen
 

@@ -123,8 +123,8 @@ class Coarse:
             raise self._unmoved(best)
         if edge:
             self._experiment.notes.append(
-                f"the best rate lies at the {edge}est one allowed, {best:.3g}, and may lie beyond: "
-                "widen `limits`"
+                f"the best rate was the {edge}est one allowed, {best:.3g}; an even {edge}er one "
+                "may be better: widen `limits`"
             )
         learned, clear = self.scene.learned(losses[best]), self._is_clear(best)
         rises = [
@@ -186,11 +186,11 @@ class Coarse:
             if not new:
                 if best is None:
                     raise self.failure()
-                self._experiment.notes.append(f"{why}, and lies at a limit: widen `limits`")
+                self._experiment.notes.append(f"{why}, and it lies at a limit: widen `limits`")
                 return
             if not self._experiment.pays(self._runs(new), self._short):
                 self._experiment.notes.append(
-                    f"{why}, and the budget does not pay for {new[0]:.3g}"
+                    f"{why}, but the budget does not pay for {new[0]:.3g}"
                 )
                 return
             self._experiment.notes.append(f"{why}, so {new[0]:.3g} was tried as well")
@@ -286,8 +286,8 @@ class Coarse:
         raise SearchError(
             f"nothing was learned within {quantity(steps, 'step')} at any rate: the {what} loss is "
             f"{self.scene.start:.4g} before, {guess:.4g} for the best constant prediction, and "
-            f"after that\n{rows}\nGive budget and time for whole trainings, to see whether they "
-            "learn; and look at labels, loss and optimizer."
+            f"after that\n{rows}\nGive enough budget and time for whole trainings, which may learn "
+            "something; and look at labels, loss and optimizer."
         )
 
     def failure(self) -> SearchError:

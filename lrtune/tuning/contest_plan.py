@@ -102,11 +102,11 @@ def _planned(contest: Contest, plan: Plan, seeds: int, rivals: int) -> str:
 
 def _notes(contest: Contest, seeds: int, rivals: int) -> Iterator[str]:
     if not contest.rivals:
-        yield f"there is no other schedule than {contest.reference.name}: name some"
+        yield f"{contest.reference.name} has no rivals: name other schedules"
     elif not rivals:
         yield (
-            f"the budget pays for no rival for all {quantity(contest.sizes.steps, 'step')}: "
-            f"budget={contest.enough_for(1, LEAST):g} pays for one, with {LEAST} seeds"
+            f"the budget pays for no rival: budget={contest.enough_for(1, LEAST):g} pays for one, "
+            f"trained for all {quantity(contest.sizes.steps, 'step')} with {LEAST} seeds"
         )
     else:
         yield _shown(contest, seeds, rivals)

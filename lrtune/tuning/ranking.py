@@ -90,13 +90,13 @@ def because(standing: Standing, table: pd.DataFrame, steps: int) -> str:
     if best != reference:
         lead = standing.against(reference)[best]
         how = "of which a run failed" if math.isinf(lead.mean) else _range(lead.pairs, standing)
-        return f"Trained for all {steps:,} steps, {best} ends below {reference}, {how}."
+        return f"Trained for all {quantity(steps, 'step')}, {best} ends below {reference}, {how}."
     said = table["verdict"].value_counts()
     trained = int(said.reindex(["behind", "tied"]).sum())
     if not trained:
         return (
-            f"{reference} was recommended before, and no other schedule was trained for all "
-            f"{steps:,} steps; the ranking is that of other tasks"
+            f"{reference} stays, as no other schedule was trained for all "
+            f"{quantity(steps, 'step')}; the ranking is that on other tasks"
             + (" and of shorter runs." if table["horizon"].notna().sum() > 1 else ".")
         )
     parts = {"behind": "behind it", "tied": "tied with it"}

@@ -26,7 +26,7 @@ def because(strategy: RateSearch, setting: Setting) -> str:
     if setting.adapts_rate:
         return "The optimizer estimates its own rate, and lr is a factor of it."
     if setting.around is not None:
-        parts.append(f"Begun at {setting.around:.3g}, as asked for")
+        parts.append(f"The search began near {setting.around:.3g}, as asked for")
     elif strategy.coarse is not None and strategy.coarse.reading is not None:
         rates = sum(one.stage == "coarse" for one in strategy.experiment.history.runs.values())
         reading = strategy.coarse.reading
