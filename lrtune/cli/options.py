@@ -23,7 +23,7 @@ def as_options(text: str) -> str:
     'Give --budget 0.4 or more; use --device cpu, or widen `limits` (in Python); raise --steps.'
     """
     text = _ARGUMENTS.sub(lambda found: f"--{found[1]} {found[2] or found[3]}", text)
-    text = re.sub(r"`(low|high|steps)`", r"--\1", text)
+    text = re.sub(r"`(low|high|steps|around)`", r"--\1", text)
     return text.replace("`limits`", "`limits` (in Python)")
 
 

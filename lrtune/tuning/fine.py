@@ -10,7 +10,7 @@ from scipy.stats import norm
 from lrtune.analysis.prior import Belief, Prior
 from lrtune.analysis.short_runs import NEIGHBOUR
 from lrtune.analysis.surrogate import ANSWER, Surrogate
-from lrtune.errors import SearchError
+from lrtune.errors import SearchError, quantity
 from lrtune.results.runs import Run
 from lrtune.schedules import Feedback, Schedule
 from lrtune.tuning.experiment import Experiment
@@ -228,5 +228,7 @@ class Fine:
         return SearchError(
             f"nothing was learned: no rate got clearly below {against}.\n{rows}\n"
             "Look at the labels, the loss and the optimizer: is the loss the right way round, do "
-            "gradients reach the weights, do inputs and labels belong together?"
+            "gradients reach the weights, do inputs and labels belong together? If the model does "
+            "train elsewhere, give a rate that worked as `around`, or a larger budget: this one "
+            f"tried {quantity(len(measured), 'whole training')}."
         )
