@@ -216,6 +216,7 @@ class Fine:
         measured = self.measured
         rows = "\n".join(
             f"  lr {one.run.lr:<8.3g} {self._scoring.start:.4g} before, {one.loss():.4g} after"
+            + (f" (training loss {one.train:.4g})" if self._experiment.sizes.selection else "")
             for one in measured
         )
         guess = self._scoring.guess
@@ -228,7 +229,9 @@ class Fine:
         return SearchError(
             f"nothing was learned: no rate got clearly below {against}.\n{rows}\n"
             "Look at the labels, the loss and the optimizer: is the loss the right way round, do "
-            "gradients reach the weights, do inputs and labels belong together? If the model does "
-            "train elsewhere, give a rate that worked as `around`, or a larger budget: this one "
-            f"tried {quantity(len(measured), 'whole training')}."
+            "gradients reach the weights, do inputs and labels belong together? A training loss "
+            "that is far lower says that the training data were learned by heart: train fewer "
+            "steps, or regularise more. If the model does train elsewhere, give a rate that worked "
+            "as `around`, or a larger budget: this one tried "
+            f"{quantity(len(measured), 'whole training')}."
         )
