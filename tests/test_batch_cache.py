@@ -11,7 +11,7 @@ from torch import nn
 
 from lrtune import Run, Task, search
 from lrtune.results.runs import grid
-from lrtune.task.data import digest
+from lrtune.task.batches import digest
 from lrtune.task.guess import TRAIN_BATCHES
 from lrtune.task.memory import available_bytes
 from lrtune.task.random_state import preserve_random_state

@@ -50,8 +50,9 @@ def searched(tmp_path_factory):
 def test_search_prints_one_answer_first_and_then_what_it_rests_on(searched):
     result, page = searched
     assert result.exit_code == 0, result.output
-    first, *rest = result.stdout.splitlines()
-    assert re.fullmatch(rf"lr \S+ with trapezoid \({re.escape(as_options(PEAK))}\)", first)
+    first, second, *rest = result.stdout.splitlines()
+    assert re.fullmatch(r"lr \S+ with trapezoid", first)
+    assert second == f"({as_options(PEAK)})"
     titles = [line.split("  ")[0] for line in rest if re.match(r"[A-Z][\w ]+  +", line)]
     assert titles == [
         "Certainty", "Best training", "Retrained", "Cost", "Reason", "Other tasks", "Report"
@@ -83,11 +84,11 @@ def test_every_rate_that_is_printed_has_its_schedule_beside_it(run, searched):
 
 def test_the_plan_comes_before_anything_trains_and_the_time_soon_after(searched):
     plan, *later = [line for line in searched[0].stderr.splitlines() if line[:1] != " "]
-    assert plan == "At most 4 full trainings of 40 updates, usually:"
+    assert plan == "At most 4 full trainings of 40 steps. Usually, in full trainings:"
     assert [line.split()[0] for line in searched[0].stderr.splitlines()[1:4]] == [
         "coarse", "fine", "together"
     ]  # fmt: skip
-    assert re.match(r"About \d+ (second|minute)s? to go, at \S+ s per update\.", later[0])
+    assert re.match(r"About \d+ (second|minute)s? to go, at \S+ s per step\.", later[0])
     assert re.match(r"First answer, after \S+ trainings: lr \S+ with trapezoid$", later[1])
 
 
@@ -100,8 +101,8 @@ def test_the_same_seed_prints_the_same_answer(run, searched):
 
 def test_what_other_tasks_tell_is_said_not_to_be_measured_here(searched):
     said = " ".join(searched[0].stdout.split())
-    assert "What other tasks tell of schedules of 40 updates" in said
-    assert "was not measured on yours" in said
+    assert "The final loss of schedules of 40 steps over that of trapezoid" in said
+    assert "not measured on yours" in said
 
 
 def test_json_is_one_object_that_a_report_is_made_of(run):
@@ -226,7 +227,7 @@ def test_schedules_are_compared_after_the_search_and_the_comparison_has_the_last
     assert isinstance(begin, SearchResult)
     assert settings["schedules"] == ["cosine", "one-cycle"]
     assert "a comparison with cosine, one-cycle" in result.stderr
-    assert result.stdout.startswith("lr 0.1 with one-cycle (peak")
+    assert result.stdout.startswith("lr 0.1 with one-cycle\n(peak")
     assert (
         0 < result.stdout.index("Search          lr ") < result.stdout.index("Comparison      lr ")
     )

@@ -157,7 +157,7 @@ def test_ctrl_c_after_the_first_answer_gives_the_best_so_far(run, monkeypatch, r
     assert "Interrupted. What was finished is printed below. Run the same command" in said
     assert "best.pt was not written" in said
     assert re.match(r"lr \S+ with trapezoid", result.stdout)
-    assert "ended as it was interrupted" in " ".join(result.stdout.split())
+    assert "ended because it was interrupted" in " ".join(result.stdout.split())
     assert "Use lr" in Path("report.html").read_text()
     assert not recwarn.list, "the command says it in its own words, once"
     again = run("search", *QUICK, "--no-study", "--json")

@@ -108,8 +108,8 @@ def test_the_budget_that_a_note_names_holds_all_that_was_asked_for(searched, les
     given = {"schedules": ["wsd", "rex"], "steps": 200}
     one = 3 if searched else 6
     plan = plan_comparison(LOGS, found, budget=one - less, **given)
-    (note,) = [note for note in plan.notes if note.startswith("the budget holds")]
-    assert note.startswith(f"the budget holds {said}")
+    (note,) = [note for note in plan.notes if note.startswith("the budget pays for")]
+    assert note.startswith(f"the budget pays for {said}")
     enough = float(note.split("budget=")[1].split()[0])
     assert enough == one + 3
     more = plan_comparison(LOGS, found, budget=enough, **given)

@@ -42,7 +42,10 @@ def test_the_ranking_of_other_tasks_costs_nothing(budget):
     assert scores == sorted(scores)
     assert known["prior"].tolist() == pytest.approx(scores)
     assert set(ranked.table["verdict"]) == {"recommended", "not trained"}
-    assert any("budget=4 (--budget 4) holds one, with 2 seeds" in note for note in ranked.notes)
+    assert any(
+        "budget=4 pays for one, trained for all 200 steps with 2 seeds" in note
+        for note in ranked.notes
+    )
 
 
 def test_a_schedule_of_ones_own_is_listed_without_a_rank_among_the_known():
@@ -56,7 +59,7 @@ def test_a_schedule_of_ones_own_is_listed_without_a_rank_among_the_known():
 def test_what_seeds_can_show_is_said_before_anything_trains():
     plan = plan_comparison(LOGS, 0.1, schedules=["wsd"], steps=200, budget=6)
     assert plan.plan.cost == 6
-    said = "trained for all 200 steps, 3 seeds each, against trapezoid: wsd"
+    said = "trained for all 200 steps with 3 seeds each, against trapezoid: wsd"
     assert plan.planned == f"to be {said}"
     reach = prior("wsd", 200).paired * 1.943 / math.sqrt(3)
     assert f"a difference of about {amount(reach, LOGS.loss_kind.scale)}" in plan.notes[0]
@@ -64,7 +67,7 @@ def test_what_seeds_can_show_is_said_before_anything_trains():
     shares = plan_comparison(SHARES, 0.1, schedules=["wsd"], steps=200, budget=6)
     assert shares.notes[0].endswith("depends on the noise of this task")
     shares = plan_comparison(SHARES, search(World(EFFECTS)), schedules=["wsd"])
-    assert "% of the fall in the final loss; smaller ones will be ties" in shares.notes[0]
+    assert "% of the fall in the final loss; smaller differences will be ties" in shares.notes[0]
 
 
 # --- what is said ---------------------------------------------------------------------------------
@@ -86,7 +89,7 @@ def test_equal_schedules_are_a_tie_and_what_would_settle_it_is_said():
     ranked = compare(World(dict.fromkeys(EFFECTS, 0.0)))
     assert row(ranked, "wsd")["verdict"] == "tied"
     assert (ranked.schedule, ranked.winner) == ("trapezoid", "")
-    assert any("to tell them apart takes about" in note for note in ranked.notes)
+    assert any("more trainings would show them" in note for note in ranked.notes)
 
 
 def replaced(task, budget, count, **more):

@@ -178,7 +178,7 @@ def test_a_search_is_reported_in_plain_words(tmp_path):
     assert "The best of 4." in text
     assert "0.01 to 0.1" in text
     assert "Stated loss 0.45 ± 0.05 on 90 of 180 samples" in text
-    assert "The best training: loss 0.45 (standard error 0.05) on 90 of 180 validation" in text
+    assert "The best training: loss 0.45 (standard error 0.05) on the 90 of 180 validation" in text
     assert "Retrained, expect 0.475 (0.4 to 0.55)" in text
     assert "3.50 of 4 full trainings" in text
     call = "lrtune.search(task, schedule='trapezoid', steps=400, coarse=(0.001, 0.01, 0.1, 1))"
@@ -196,9 +196,9 @@ def test_a_search_without_a_whole_training_says_so_and_states_no_loss(tmp_path):
 
 def test_what_other_tasks_tell_is_no_measurement_of_this_one(tmp_path):
     text = words(a_search(), tmp_path)
-    assert re.search(r"It rests on \d+ to \d+ other tasks, and was not measured on yours", text)
+    assert re.search(r"From \d+ to \d+ other tasks, not measured on yours", text)
     long = words(replace(a_search(), steps=4000), tmp_path)
-    assert "It rests on only 2 other tasks" in long
+    assert "From only 2 other tasks" in long
 
 
 def test_every_rate_of_an_answer_has_its_schedule_beside_it(tmp_path):

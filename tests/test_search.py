@@ -238,7 +238,7 @@ def test_a_constant_schedule_has_a_rate_and_a_single_training_is_told_as_one():
     [
         ({"rate_only": True}, "as only the rate was asked for"),
         ({"time_limit": 1e-9}, "as the time limit left no room for one"),
-        ({"budget": 0.9}, "as the budget held none: give a larger one"),
+        ({"budget": 0.9}, "as the budget did not allow one: give a larger one"),
     ],
 )
 def test_without_a_whole_training_it_says_why(options, why):
@@ -274,7 +274,7 @@ def test_a_best_training_at_the_edge_of_several_peaks_is_told(factor):
 def test_the_present_setting_is_held_against_the_whole_trainings(lr, word):
     found = found_in(World(curvature=0.3, best=0.03), current=(lr, "cosine"), around=0.3)
     assert found.notes[-1].endswith(f"yours is the {word}")
-    assert "on the validation data that choose" in found.notes[-1]
+    assert "on the selection part of the validation data" in found.notes[-1]
 
 
 @law(few=5, cases=50, high=st.floats(0.1, 1.0))
@@ -521,7 +521,7 @@ def test_plans_of_some_lengths():
         for steps in (200, 500, 4690)
     }
     assert rows == {
-        200: [("coarse", 9, 50), ("fine", 3, 200)],
-        500: [("coarse", 9, 60), ("fine", 3, 500)],
-        4690: [("coarse", 9, 60), ("horizons", 3, 1105), ("fine", 3, 4690)],
+        200: [("coarse", 8, 50), ("fine", 3, 200)],
+        500: [("coarse", 8, 60), ("fine", 3, 500)],
+        4690: [("coarse", 8, 60), ("horizons", 3, 1105), ("fine", 3, 4690)],
     }

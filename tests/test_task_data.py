@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrtune.errors import TaskError
-from lrtune.task.data import (
+from lrtune.task.batches import (
     DIGEST_NUMBERS,
-    as_data,
     clone_batch,
     count_examples,
     describe_batch,
@@ -23,6 +22,7 @@ from lrtune.task.data import (
     leaves,
     to_device,
 )
+from lrtune.task.data import as_data
 from lrtune.task.random_state import preserve_random_state
 
 EVERYTHING = zoo.DATA | zoo.ORDERED

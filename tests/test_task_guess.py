@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lrtune import Run, Task, train
 from lrtune.errors import ArgumentError
 from lrtune.results.schema import PARTS
-from lrtune.task.data import count_examples
+from lrtune.task.batches import count_examples
 from lrtune.task.guess import best_guess
 from lrtune.task.losses import known_loss
 from lrtune.task.random_state import preserve_random_state

@@ -1,4 +1,4 @@
-"""What benchmark tasks tell of all schedules for a length, as a table."""
+"""How all schedules of a length ended on benchmark tasks, as a table."""
 
 import math
 
@@ -36,9 +36,9 @@ def prior_source(table: pd.DataFrame) -> str:
     """What the table rests on, and that it was not measured on the task at hand.
 
     >>> prior_source(prior_table(4000))
-    'It rests on only 2 other tasks, and was not measured on yours.'
+    'From only 2 other tasks, not measured on yours.'
     """
-    return f"It rests on {known_tasks(table)} other tasks, and was not measured on yours."
+    return f"From {known_tasks(table)} other tasks, not measured on yours."
 
 
 def known_tasks(table: pd.DataFrame) -> str:

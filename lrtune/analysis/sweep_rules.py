@@ -39,6 +39,12 @@ class Suggestion:
     interval: tuple[float, float]  # (lr, lr) for a single rule
     agree: bool = True  # whether the rules agree within half a decade
 
+    def __str__(self) -> str:
+        """The rate with its interval and the reason, rounded."""
+        low, high = self.interval
+        between = f" ({low:.3g} to {high:.3g})" * (low < high)
+        return f"lr {self.lr:.3g}{between}: {self.because}"
+
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
@@ -198,8 +204,7 @@ def ensemble(suggestions: Mapping[str, list[Suggestion]]) -> Suggestion:
     seeds = max(len(each) for each in decades.values())
     agree = apart <= AGREEMENT
     rules = f"{len(decades)} rules over {quantity(seeds, 'seed')}"
-    because = f"the mean of {rules}, in log space; they "
-    because += f"{'agree within' if agree else 'disagree by'} {apart:.1f} decades"
-    because += "" if agree else ", so look at the curve"
+    because = f"the geometric mean of {rules}, which {'agree within' if agree else 'disagree by'} "
+    because += f"a factor of {10**apart:.2g}" + ("" if agree else ": look at the curve")
     interval = min(float(10**low), lr), max(float(10**high), lr)
     return Suggestion(lr, "ensemble", because, interval, agree)

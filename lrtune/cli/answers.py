@@ -15,14 +15,14 @@ from rich.text import Text
 from lrtune.analysis.prior_table import prior_source, prior_table
 from lrtune.analysis.scores import digits_that_differ
 from lrtune.cli.options import as_options
-from lrtune.errors import LrtuneError, printable
+from lrtune.errors import LrtuneError, printable, quantity
 from lrtune.reporting import statements
 from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
 from lrtune.schedules import parse
 
 LEAST_COLUMNS = 4  # of the table of a comparison: place, schedule, peak, verdict
 INDENT = 16  # columns of the titles in front of the answers
-PRIORS = 5  # schedules of which the terminal shows what other tasks tell
+PRIORS = 5  # schedules whose losses on other tasks the terminal shows
 
 # --- as one JSON object
 
@@ -119,7 +119,7 @@ def print_results(results: Sequence[Result], *, saved: Path | None = None) -> No
     for place, result in enumerate([*answers, *_of(results, RangeTestResult)]):
         if place:
             console.print()
-        print_result(result, console, named=len(answers) > 1)
+        print_result(result, console, named=len(answers) > 1, last=result in answers[-1:])
     if saved is not None:
         text = f"{saved}; torch.load(path, weights_only=True) reads it"
         _print_rows(console, "Saved", [_safe(text)])
@@ -144,17 +144,20 @@ def print_headline(answer: statements.Answer, console: Console) -> None:
     console.print("\n")
 
 
-def print_result(result: Result, console: Console, *, named: bool = True) -> None:
+def print_result(
+    result: Result, console: Console, *, named: bool = True, last: bool = True
+) -> None:
     """Print the facts of one result.
 
     Args:
         result: The result; one that has no answer is left out.
         console: Where to.
         named: Whether to begin with its answer; without, a headline has told it.
+        last: Whether no comparison follows, which also tells the best training and what to expect.
     """
     match result:
         case RangeTestResult(suggestion=told, notes=notes):
-            between = statements.range_of(*told.interval)
+            between = f"nine of ten answers: {statements.range_of(*told.interval)}"
             rows = [f"begin near lr {told.lr:.2g} with constant ({between})", _safe(told.because)]
             _print_rows(console, "Range test", [*rows, *_bullets(notes)])
         case SearchResult() | ComparisonResult():
@@ -163,10 +166,11 @@ def print_result(result: Result, console: Console, *, named: bool = True) -> Non
                 answer = statements.setting(result.lr, result.schedule)
                 _print_rows(console, title, [f"[bold]{_safe(answer)}[/]"])
             for name, fact in _facts(result).items():
-                _print_rows(console, name, [_safe(fact)] if fact else [])
+                if fact and (last or name in ("Certainty", "Cost")):
+                    _print_rows(console, name, [_safe(fact)])
             _print_rows(console, "Reason", [_safe(result.because), *_bullets(result.notes)])
             if isinstance(result, ComparisonResult):
-                _print_ranking(result.table, console)
+                _print_ranking(result, console)
 
 
 def _facts(answer: statements.Answer) -> dict[str, str]:
@@ -193,31 +197,32 @@ def _bullets(notes: Sequence[str]) -> list[str]:
 
 
 def _print_prior(found: SearchResult, console: Console) -> None:
-    """What other tasks tell of schedules of this length, in a few lines."""
+    """How schedules of this length ended on other tasks, in a few lines."""
     if found.steps < 1:
         return
     known = prior_table(found.steps)
     wanted = {found.schedule, "constant", "linear", "cosine"}
     known = known[(known.index < PRIORS) | known["schedule"].isin(wanted)]
     told = (
-        f"What other tasks tell of schedules of {found.steps:,} updates: the final loss over that "
-        f"of trapezoid, each at its own best rate. {prior_source(known)}"
+        f"The final loss of schedules of {quantity(found.steps, 'step')} over that of trapezoid, "
+        "each at its own best rate; in brackets the range that holds nine tasks of ten. "
+        f"{prior_source(known)}"
     )
     rows = [told]
     width = max(map(len, known["schedule"]))
     for row in known.itertuples():
-        scatter = f"  (nine tasks of ten: {row.low:.2f} to {row.high:.2f})"
+        scatter = f"  ({row.low:.2f} to {row.high:.2f})"
         text = f"{row.schedule:{width}}  {row.loss:.2f}" + scatter * (row.low < row.high)
         rows.append(_safe(text))
     _print_rows(console, "Other tasks", rows)
 
 
-def _print_ranking(ranking: pd.DataFrame, console: Console) -> None:
+def _print_ranking(ranked: ComparisonResult, console: Console) -> None:
     """Print as many columns of the ranking as the terminal is wide: whole names and numbers."""
     heads = [head for head, _ in RANKING.values()]
     rows = [
         [form(row[name]) for name, (_, form) in RANKING.items()]
-        for row in _with_final_texts(ranking).sort_values("rank").to_dict("records")
+        for row in _with_final_texts(ranked.table).sort_values("rank").to_dict("records")
     ]
     console.print()
     while True:
@@ -232,12 +237,22 @@ def _print_ranking(ranking: pd.DataFrame, console: Console) -> None:
             break
         heads.pop()
     console.print(table)
-    console.print(
-        "loss: of so many runs, on the data that select, a mean by score; difference: of the score "
-        "to the recommended one, with its 90 % interval, by these runs, or without them by what is "
-        "known; elsewhere: that on other tasks, not measured here",
-        style="dim",
-    )
+    unit = "share of the fall of the loss that is left"
+    if "shares" not in ranked.scores:
+        unit = "log of the loss (-0.1 is about 10 % less)"
+    legend = {
+        "peak": "the peak rate of the schedule",
+        "verdict": "ahead or behind, where whole trainings show it and other tasks do not "
+        "contradict; else tied",
+        "loss": "the mean of these runs on the selection part of the validation data",
+        "difference": f"to the recommended schedule, in the {unit}, by whole trainings; of "
+        "schedules that were not trained, as estimated before",
+        "from": "the 90 % interval of the difference",
+        "elsewhere": "the difference on other tasks",
+    }
+    for head, meaning in legend.items():
+        if head in heads:
+            _print_rows(console, "from, to" if head == "from" else head, [f"[dim]{meaning}[/]"])
 
 
 def _with_final_texts(ranking: pd.DataFrame) -> pd.DataFrame:

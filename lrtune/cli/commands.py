@@ -98,7 +98,7 @@ def lrtune(
         ),
     ] = False,
 ) -> None:
-    """Find the learning rate for a PyTorch model by short, honest experiments on your own task."""
+    """Find the learning rate of a PyTorch model, and its schedule, by training it at several."""
 
 
 @app.command()
@@ -199,7 +199,7 @@ def compare(
     rank_by: declared.RankBy = "final",
     seed: declared.NewSeed = None,
 ) -> None:
-    """Hold other schedules against the recommended one, each at its own peak rate.
+    """Compare other schedules with the recommended one, each at its own peak rate.
 
     Example: lrtune compare train.py:task --schedules cosine,one-cycle,step --budget 6
     """

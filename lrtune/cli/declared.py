@@ -40,7 +40,10 @@ Time = Annotated[
 # --- of a search
 
 Steps = Annotated[
-    int, typer.Option(min=1, help="The length of training that the answer is for, in updates.")
+    int,
+    typer.Option(
+        min=1, help="The length of training that the answer is for, in optimizer updates."
+    ),
 ]
 Budget = Annotated[
     float | None,
@@ -69,11 +72,14 @@ RangeTestBefore = Annotated[
     bool, typer.Option("--range-test", help="Make a range test before the search.")
 ]
 RateOnly = Annotated[
-    bool, typer.Option("--rate-only", help="End with the first answer, of short runs.")
+    bool, typer.Option("--rate-only", help="End after the short runs, with the first answer.")
 ]
 Fine = Annotated[
     Literal["grid"] | None,
-    typer.Option(help="Train the whole fine grid.", show_default="train the best rate again"),
+    typer.Option(
+        help="Train the whole fine grid, from 0.8 to 2 times the first answer.",
+        show_default="the best rate so far, again",
+    ),
 ]
 Current = Annotated[
     float | None, typer.Option(**LIMITS, help="The rate that you use now: train it first.")
@@ -87,7 +93,12 @@ Around = Annotated[
     typer.Option(**LIMITS, help="Begin near this rate instead of with the coarse grid."),
 ]
 MinGain = Annotated[
-    float, typer.Option(min=0, help="End when two more trainings are expected to gain less.")
+    float,
+    typer.Option(
+        min=0,
+        help="End when two more trainings are expected to lower the loss by less than this share; "
+        "0.02 is 2 %.",
+    ),
 ]
 Save = Annotated[
     Path | None, typer.Option(help="Write the best model to this file.", show_default=False)
@@ -96,9 +107,9 @@ Save = Annotated[
 # --- of a range test
 
 Low = Annotated[float, typer.Option(help="The first rate.")]
-High = Annotated[float, typer.Option(help="The rate that the sweep approaches.")]
-SweepSteps = Annotated[int, typer.Option(min=2, help="Updates of each sweep.")]
-SweepSeeds = Annotated[int, typer.Option(min=1, help="Sweeps, each with a seed of its own.")]
+High = Annotated[float, typer.Option(help="The last rate.")]
+SweepSteps = Annotated[int, typer.Option(min=2, help="Steps of each sweep.")]
+SweepSeeds = Annotated[int, typer.Option(min=1, help="Sweeps, each with its own seed.")]
 
 # --- of a comparison
 
@@ -124,21 +135,24 @@ Rivals = Annotated[
     options.Names | None,
     typer.Option(
         **_SCHEDULES,
-        help="Names, separated by commas, or `all`; `lrtune schedules` lists them.",
+        help="Schedules to compare: names, separated by commas, or `all`; `lrtune schedules` lists "
+        "them.",
         show_default="the usual ones",
     ),
 ]
 PairedSeeds = Annotated[
-    int, typer.Option(min=2, help="Seeds by which a rival is compared at full length.")
+    int, typer.Option(min=2, help="Whole trainings of each rival, each with its own seed.")
 ]
 MostTrainings = Annotated[
     float | None,
     typer.Option(
         help="The most to spend, in full trainings.",
-        show_default="4, or what one rival takes with its seeds",
+        show_default="4, or what one rival costs with all its seeds",
     ),
 ]
-Samples = Annotated[int, typer.Option(min=0, help="Samples of each schedule's own parameters.")]
+Samples = Annotated[
+    int, typer.Option(min=0, help="Also try so many other parameters of each schedule.")
+]
 RankBy = Annotated[
     Literal["final", "early", "plateau"],
     typer.Option(help="Sort the table by final loss, early decrease or plateau."),

@@ -19,10 +19,11 @@ _ARGUMENTS = re.compile(
 def as_options(text: str) -> str:
     """A text in which arguments have the names that they have on the command line.
 
-    >>> as_options("Give budget=0.4 or more; use device='cpu', or widen `limits`.")
-    'Give --budget 0.4 or more; use --device cpu, or widen `limits` (in Python).'
+    >>> as_options("Give budget=0.4 or more; use device='cpu', or widen `limits`; raise `steps`.")
+    'Give --budget 0.4 or more; use --device cpu, or widen `limits` (in Python); raise --steps.'
     """
     text = _ARGUMENTS.sub(lambda found: f"--{found[1]} {found[2] or found[3]}", text)
+    text = re.sub(r"`(low|high|steps|around)`", r"--\1", text)
     return text.replace("`limits`", "`limits` (in Python)")
 
 

@@ -34,6 +34,8 @@ FAILED, USAGE = 1, 2  # exit codes
 PACKAGE = str(Path(__file__).parents[1])
 STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 BLOCKS = "▁▂▃▄▅▆▇█"
+OUTCOMES = {"FINISHED": "trained to the end", "PAUSED": "ended before", "RETIRED": "given up"}
+"""How runs ended, in words; the other outcomes are said as they are called."""
 
 
 def sparkline(schedule: Schedule, width: int = 24) -> str:
@@ -82,7 +84,7 @@ def print_contents(contents: "StudyContents") -> None:
         if value:
             console.print(f"  {printable(name):<12} {printable(value, 200)}", markup=False)
     outcomes = Counter(contents.outcomes.values()).most_common()
-    counted = ", ".join(f"{count} {name.lower()}" for name, count in outcomes)
+    counted = ", ".join(f"{count} {OUTCOMES.get(name, name.lower())}" for name, count in outcomes)
     console.print(f"\n{quantity(len(contents.outcomes), 'run')} recorded: {counted or 'none'}")
     for session in contents.sessions:
         begun, command, commit = (
@@ -93,8 +95,8 @@ def print_contents(contents: "StudyContents") -> None:
             console.print(f"    in a git folder at commit {commit[:10]}", markup=False)
     for name, value in contents.decisions.items():
         console.print(f"decided: {printable(name)} is {printable(value)}", markup=False)
-    console.print()
     for result in contents.results:
+        console.print()
         print_result(result, Console(highlight=False))
 
 

@@ -117,7 +117,7 @@ class ProgressDisplay:
         if each is not None and not self._told:
             self._told = True
             left = each * plan.sizes.steps * max(0.0, event.total - spent)
-            self._say(f"About {duration_text(left)} to go, at {each:.2g} s per update.")
+            self._say(f"About {duration_text(left)} to go, at {each:.2g} s per step.")
 
     def event(self, event: Event) -> None:
         """Show the answer so far; a search calls it before it trains runs."""

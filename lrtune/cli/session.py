@@ -145,7 +145,8 @@ class Session:
         study = self._study
         if study is not None and study.known and study.remembered + study.trained:
             runs = f"remembered {quantity(study.remembered, 'run')}, trained {study.trained}"
-            self.print_status(f"Study {study.location}: {runs}")
+            both = "; the cost counts both" * bool(study.remembered)
+            self.print_status(f"Study {study.location}: {runs}{both}")
         with contextlib.suppress(BrokenPipeError):  # such as `lrtune search | head -1`
             self._deliver()
         return True

@@ -51,7 +51,7 @@ def show_plan(
         short = [stage for stage in planned.stages if stage.name == "coarse"]
         planned = dataclasses.replace(planned, stages=tuple(short))
     if sweep:
-        session.print_status("Before the search, a range test: 3 sweeps of 200 updates.")
+        session.print_status("Before the search, a range test: 3 sweeps of 200 steps.")
     session.display.show_plan("search", planned)
     if needs["schedules"]:
         session.print_status(f"After it, a comparison with {', '.join(needs['schedules'])}.")

@@ -35,7 +35,7 @@ def drawn_losses(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         One row per run and loss: `run`, `lr`, `seed`, `until`, `outcome`, `start`; `verdict` of its
         rate; `short`, whether it is a short run of the coarse stage; `part`, what the loss is of;
         `loss`, NaN where the run failed. A whole training has two rows, if its loss was stated on
-        data that chose nothing.
+        data that did not choose it.
     """
     runs = rows_on_log_axis(runs)
     runs = runs[runs["stage"] != "before"].reset_index(drop=True)

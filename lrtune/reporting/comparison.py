@@ -70,8 +70,8 @@ def _ranking(result: ComparisonResult) -> Chart:
         f"recommended one, {result.schedule}, with intervals. The first are {ahead}.",
         caption="The final score less that of the recommended schedule, each schedule at its own "
         f"peak rate, with its {100 * LEVEL:.0f} % interval. Colour and symbol: the verdict, which "
-        "rests on whole trainings alone, paired by seed. Grey: not trained for all steps. Open "
-        "circles: what was known before, from other tasks. Crosses: diverged.",
+        "rests on whole trainings, paired by seed. Grey: not trained for all steps. Open circles: "
+        "the difference on other tasks. Crosses: diverged.",
         tables=[*tables, text_table("All runs", result.runs), text_table("Cost", result.spending)],
     )
 

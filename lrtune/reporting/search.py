@@ -60,7 +60,7 @@ def _facts(found: SearchResult) -> list[tuple[str, str]]:
     facts += [("Kind of rate", note)] if note else []
     facts += [
         ("90 % interval", statements.range_of(*found.interval)),
-        ("Expected within 5 %", statements.range_of(*found.good_range)),
+        ("Loss within 5 %", statements.range_of(*found.good_range)),
         ("Training length", quantity(found.steps, "step")),
     ]
     best, told = found.best, found.retrained
@@ -83,26 +83,26 @@ def _limits(found: SearchResult) -> list[str]:
     whole = found.runs[found.runs["stage"] == "fine"]
     if found.best is None:
         limits.append(
-            "No rate was trained to its end, so nothing verifies the answer: whole trainings cost "
-            "a budget of about 1 each, and time."
+            "No rate was trained to its end, so nothing verifies the answer. A whole training "
+            "takes about 1 of the budget."
         )
     elif len(whole) > 1:
         limits.append(
-            f"The kept model is the best of {len(whole)} trainings, which is partly luck: a new "
-            "training ends where `retrained` says."
+            f"The kept model is the best of {len(whole)} trainings, partly by luck. `retrained` "
+            "says which loss to expect of a new training."
         )
     return limits
 
 
 def prior_rows(steps: int) -> Table:
-    """What other tasks tell of schedules of this length, as text."""
+    """How schedules of this length ended on other tasks, as text."""
     known = prior_table(steps)
     heads = {
         "loss": "final loss over trapezoid's",
         "low": "nine tasks of ten from",
         "high": "to",
     }
-    caption = f"What other tasks tell of schedules of {quantity(steps, 'step')}"
+    caption = f"How schedules of {quantity(steps, 'step')} ended on other tasks"
     return text_table(f"{caption}. {prior_source(known)}", known.rename(columns=heads))
 
 
@@ -124,17 +124,21 @@ def _rates(found: SearchResult) -> Chart:
     if stages - {"coarse", "before"}:
         caption.append(
             f"Whole trainings follow {found.schedule}, with a seed each: full symbols are the "
-            "losses that chose among them, open ones those that are stated. The ring is the best "
-            "training, which was kept."
+            "losses by which the best was chosen, open ones those that are stated. The ring is the "
+            "best training, which was kept."
         )
     if "horizons" in stages:
-        caption.append("Open dotted symbols: whole runs of it, compressed to fewer steps.")
+        caption.append("Open dotted symbols: runs of this schedule, compressed to fewer steps.")
     if "current" in stages:
-        caption.append("Your present setting has a dotted symbol if its schedule is another one.")
+        caption.append("Dotted symbol: your present setting, if it has another schedule.")
     if found.frame["failed"].any():
         caption.append("Crosses at the upper edge: failed runs.")
     caption.append("Colour and symbol: the verdict. Green: the answer, and its 90 % interval.")
-    runs = _trained(found).drop(columns="checkpoint").rename(columns={"loss": "loss that chose"})
+    runs = (
+        _trained(found)
+        .drop(columns="checkpoint")
+        .rename(columns={"loss": "loss on selection data"})
+    )
     return Chart(
         title="Loss over learning rate",
         draw=found.figure,

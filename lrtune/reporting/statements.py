@@ -13,14 +13,14 @@ from lrtune.schedules.registry import schedule_text
 Answer = SearchResult | ComparisonResult
 """The results that recommend a rate with a schedule."""
 
-PEAK = "peak; for a constant rate: schedule='constant'"
+PEAK = "peak, the schedule's highest rate; for a constant rate: schedule='constant'"
 """What a reader of a rate should know, unless it is that of the schedule `constant`."""
 
 STOPPED = {
-    "budget": "the budget holds no further training",
+    "budget": "the budget allows no further training",
     "gain": "further trainings are expected to gain too little",
     "rate only": "only the rate was asked for",
-    "time": "the time limit holds no further run",
+    "time": "the time limit allows no further run",
     "interrupted": "it was interrupted",
 }
 """Why a search ended, by `SearchResult.stopped`."""
@@ -51,7 +51,7 @@ def peak_note(schedule: str) -> str:
     """What kind of rate it is; empty for a constant one.
 
     >>> peak_note("trapezoid"), peak_note("constant")
-    ("peak; for a constant rate: schedule='constant'", '')
+    ("peak, the schedule's highest rate; for a constant rate: schedule='constant'", '')
     """
     return "" if schedule in ("constant", "constant()") else PEAK
 
@@ -67,8 +67,12 @@ def range_of(low: float, high: float) -> str:
 
 def certainty(found: SearchResult) -> str:
     """The interval, what verified it, and which rates are about as good."""
-    near = range_of(*found.good_range)
-    return f"{found.confidence} Expected within 5 % of the lowest loss: {near}."
+    low, high = found.good_range
+    if low == high:
+        return found.confidence
+    kind = "Peaks" if peak_note(found.schedule) else "Rates"
+    near = f"{kind} from {low:.3g} to {high:.3g} are expected to end within 5 % of the lowest loss."
+    return f"{found.confidence} {near}"
 
 
 def loss_text(loss: float, answer: Answer) -> str:
@@ -88,7 +92,8 @@ def stated_loss(answer: Answer) -> str:
         return ""
     error = f" (standard error {best.stderr:.2g})" if math.isfinite(best.stderr) else ""
     samples = f"{best.samples:,} of {best.of:,} validation samples"
-    return f"loss {loss_text(best.loss, answer)}{error} on {samples}, which chose nothing"
+    loss = loss_text(best.loss, answer)
+    return f"loss {loss}{error} on the {samples} that were not used to choose it"
 
 
 def best_training(answer: Answer) -> str:
@@ -101,7 +106,7 @@ def best_training(answer: Answer) -> str:
         if answer.runs["loss"].notna().any():
             chosen = "its validation loss"
         loss = loss_text(best.selected, answer)
-        told = f"chosen by {chosen}, {loss}; no data are left to state a loss on"
+        told = f"chosen by {chosen}, {loss}; no other data are left to measure it on"
     return f"{told}. Trained at {setting(best.lr, best.schedule)}, seed {best.seed}."
 
 
@@ -111,18 +116,19 @@ def retrained(answer: Answer) -> str:
     if told is None:
         return ""
     low, high = (loss_text(end, answer) for end in sorted((told.low, told.high)))
-    other = "" if told.near else " at other rates, as none was near the recommended one"
+    runs = quantity(told.runs, "training")
+    where = "nearly this rate" if told.near else "other rates, as none was near this one"
     return (
-        f"expect a loss of {loss_text(told.expected, answer)} ({low} to {high} in nine of ten), "
-        f"going by {quantity(told.runs, 'training')}{other}."
+        f"expect a loss of {loss_text(told.expected, answer)} (90 % interval {low} to {high}), "
+        f"estimated from {runs} at {where}."
     )
 
 
 def cost(answer: Answer) -> str:
     """What was spent, and why no more."""
     most = f"{answer.budget:g} full training{'s' * (answer.budget != 1)}"
-    ended = STOPPED.get(answer.stopped, answer.stopped)
-    return f"{answer.cost:.2f} of at most {most} of {answer.steps:,} updates; it ended as {ended}."
+    ended, length = STOPPED.get(answer.stopped, answer.stopped), quantity(answer.steps, "step")
+    return f"{answer.cost:.2f} of at most {most} of {length}. It ended because {ended}."
 
 
 def code(answer: Answer) -> str:

@@ -1,13 +1,15 @@
 """The result of a comparison of schedules."""
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
 from lrtune import figures
-from lrtune.errors import ArgumentError, LrtuneError
+from lrtune.errors import ArgumentError, LrtuneError, quantity
 from lrtune.results.schema import CURVES, RANKING, SPENDING, TRIED, table_field
+from lrtune.results.serialization import fact_lines
 from lrtune.results.trained import BestRun, Retrained, Trained
 from lrtune.schedules import parse
 from lrtune.schedules.snippets import snippet
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ComparisonResult(Trained):
     """The result of a comparison: the recommended schedule, and how the others stand against it.
 
@@ -76,6 +78,19 @@ class ComparisonResult(Trained):
     curves: pd.DataFrame = table_field(CURVES)
     spending: pd.DataFrame = table_field(SPENDING)
 
+    def __repr__(self) -> str:
+        """The answer, what it rests on, and how the schedules stand, in a few lines."""
+        facts = {
+            "best training": self.best,
+            "retrained": self.retrained,
+            "cost": f"{self.cost:.2f} of at most {self.budget:g} full trainings",
+            "reason": self.because,
+        }
+        answer = f"lr {self.lr:.3g} with {self.schedule}, for {quantity(self.steps, 'step')}"
+        ranks = self.table[["schedule", "lr", "verdict", "final"]].rename(columns={"final": "loss"})
+        ranks = ranks.to_string(index=False, float_format="{:.3g}".format, na_rep="")
+        return fact_lines(f"Comparison: {answer}", facts) + "\n" + textwrap.indent(ranks, "  ")
+
     @property
     def frame(self) -> pd.DataFrame:
         """The table, by the name that every result has."""
@@ -92,12 +107,14 @@ class ComparisonResult(Trained):
                 to the loss: only you have its code.
         """
         if schedule is None:
-            return snippet(self._recommended(self.call), self.lr, self.steps)
+            recommended = self._recommended(self.call)
+            return snippet(recommended, self.lr, self.steps, name=self.schedule)
         rows = self.table[self.table["schedule"] == schedule]
         if rows.empty:
             known = ", ".join(self.table["schedule"])
             raise ArgumentError(f"{schedule!r} was not compared. There are {known}.")
-        return snippet(parse(rows["call"].item()), rows["lr"].item(), self.steps)
+        shape, lr = parse(rows["call"].item()), rows["lr"].item()
+        return snippet(shape, lr, self.steps, name=schedule)
 
     def figure(self) -> "Figure":
         """How every schedule stands against the recommended one, with intervals and verdicts."""

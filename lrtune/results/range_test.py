@@ -10,14 +10,14 @@ from lrtune.analysis.curves import end_level
 from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.results.optuna_export import ExportedTrial, add_to_optuna, run_id
 from lrtune.results.schema import ANSWERS, STOPS, SWEEP, table_field
-from lrtune.results.serialization import Serializable
+from lrtune.results.serialization import Serializable, fact_lines
 
 if TYPE_CHECKING:
     from optuna.study import Study
     from plotly.graph_objects import Figure
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RangeTestResult(Serializable):
     """The result of an LR range test: a suggested rate, and the sweep of each seed behind it.
 
@@ -42,6 +42,16 @@ class RangeTestResult(Serializable):
     stops: pd.DataFrame = table_field(STOPS)
     answers: pd.DataFrame = table_field(ANSWERS)
     floor: float | None = None
+
+    def __repr__(self) -> str:
+        """The suggested rate and the reason, in a few lines."""
+        told = self.suggestion
+        facts = {
+            "nine of ten answers": f"{told.interval[0]:.3g} to {told.interval[1]:.3g}",
+            "reason": told.because,
+            "notes": "; ".join(self.notes),
+        }
+        return fact_lines(f"Range test: begin near lr {told.lr:.3g} with constant", facts)
 
     def to_optuna(self, storage: Any = None) -> "Study":
         """Add each sweep as a trial to the Optuna study `lrtune-range-test`.

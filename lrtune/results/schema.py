@@ -207,4 +207,4 @@ def _frame(rows: Iterable[Any], columns: Columns) -> pd.DataFrame:
 def table_field(columns: Columns, *, optional: bool = False) -> Any:
     """A dataclass field for a frame with these columns; without rows by default if `optional`."""
     default: Any = {"default_factory": lambda: as_table([], columns)} if optional else {}
-    return dataclasses.field(metadata={"columns": columns}, **default)
+    return dataclasses.field(metadata={"columns": columns}, repr=False, **default)

@@ -7,7 +7,9 @@ import pandas as pd
 
 from lrtune import figures
 from lrtune.analysis.short_runs import rounded
+from lrtune.errors import quantity
 from lrtune.results.schema import CURVES, RATES, SPENDING, TRIED, table_field
+from lrtune.results.serialization import fact_lines
 from lrtune.results.trained import BestRun, Retrained, Trained
 from lrtune.schedules import parse
 from lrtune.schedules.snippets import snippet
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SearchResult(Trained):
     """The result of a search: a rate with its schedule, the best training, and the evidence.
 
@@ -69,6 +71,19 @@ class SearchResult(Trained):
     spending: pd.DataFrame = table_field(SPENDING)
     floor: float | None = None
 
+    def __repr__(self) -> str:
+        """The answer, and what it rests on, in a few lines."""
+        low, high = self.interval
+        facts = {
+            "90 % interval": f"{low:.3g} to {high:.3g}",
+            "best training": self.best,
+            "retrained": self.retrained,
+            "cost": f"{self.cost:.2f} of at most {self.budget:g} full trainings",
+            "reason": self.because,
+        }
+        answer = f"lr {self.lr:.3g} with {self.schedule}"
+        return fact_lines(f"Search: {answer}, for {quantity(self.steps, 'step')}", facts)
+
     def snippet(self, schedule: str | None = None) -> str:
         """Python code of the recommended rate and schedule, to paste into a training script.
 
@@ -81,7 +96,7 @@ class SearchResult(Trained):
                 was read from a file, which keeps its name only.
         """
         wanted = parse(schedule) if schedule else self._recommended(self.schedule)
-        return snippet(wanted, self.lr, self.steps)
+        return snippet(wanted, self.lr, self.steps, name=schedule or self.schedule)
 
     def scheduler(self, optimizer: Any) -> Any:
         """The recommended schedule as a scheduler of torch; give the optimizer `lr` before.

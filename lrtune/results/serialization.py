@@ -10,6 +10,7 @@ import re
 import secrets
 import shlex
 import sys
+import textwrap
 import types
 import typing
 from collections.abc import Mapping
@@ -98,6 +99,23 @@ def _cut(value: Any) -> str:
     return printable(text)
 
 
+def fact_lines(head: str, facts: Mapping[str, object]) -> str:
+    """A line, and one below it for each fact that is there, as `print` shows a result.
+
+    >>> print(fact_lines("Search: lr 0.1", {"cost": "1.2", "best training": None}))
+    Search: lr 0.1
+      cost  1.2
+    """
+    told = {name: str(fact) for name, fact in facts.items() if fact not in (None, "")}
+    width = max(map(len, told), default=0)
+    blank = " " * (width + 4)
+    lines = [
+        textwrap.fill(fact, 100, initial_indent=f"  {name:{width}}  ", subsequent_indent=blank)
+        for name, fact in told.items()
+    ]
+    return "\n".join([head, *lines])
+
+
 def write(path: Path, content: str | bytes) -> Path:
     """Write a file atomically: a reader sees the old one or the new one.
 
@@ -178,10 +196,15 @@ def provenance() -> dict[str, str]:
     return {
         **_versions("lrtune", "torch", "numpy", "optuna", "sqlalchemy"),
         "platform": platform.platform(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else "",
+        "command": shlex.join([_program(Path(sys.argv[0])), *sys.argv[1:]]) if sys.argv else "",
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(Path.cwd()),
     }
+
+
+def _program(file: Path) -> str:
+    """The name of a script, or of the package that `python -m` runs."""
+    return file.parent.name if file.name == "__main__.py" else file.name
 
 
 def _versions(*packages: str) -> dict[str, str]:

@@ -89,8 +89,12 @@ class Retrained:
 
     def __str__(self) -> str:
         """The loss to expect, rounded, with its interval."""
-        between = f"{self.low:.3g} to {self.high:.3g} in nine of ten"
-        return f"a loss of {self.expected:.3g} ({between}), from {quantity(self.runs, 'training')}"
+        between = f"90 % interval {self.low:.3g} to {self.high:.3g}"
+        runs, where = (
+            quantity(self.runs, "training"),
+            "nearly this rate" if self.near else "other rates",
+        )
+        return f"a loss of {self.expected:.3g} ({between}), estimated from {runs} at {where}"
 
 
 class Trained(Serializable):

@@ -35,7 +35,7 @@ _WHY_NOT_NATIVE: dict[Callable[..., float], str] = {
 }
 
 
-def snippet(schedule: Curve, lr: float, steps: int) -> str:
+def snippet(schedule: Curve, lr: float, steps: int, *, name: str = "") -> str:
     """Return Python source that gives `optimizer` this schedule; the script needs no lrtune.
 
     It reads the name `optimizer` and defines `scheduler`: one of torch's own where it equals the
@@ -48,6 +48,7 @@ def snippet(schedule: Curve, lr: float, steps: int) -> str:
         schedule: A schedule, or any function of progress.
         lr: Peak rate, > 0, with which the script builds its optimizer.
         steps: Length of the run in optimizer updates, >= 1.
+        name: What the schedule is called, for the comment; its call when empty.
 
     Raises:
         ScheduleError: The schedule raises, or returns something that is no multiplier.
@@ -68,9 +69,10 @@ def snippet(schedule: Curve, lr: float, steps: int) -> str:
     known = as_schedule(schedule)
     # Tabulating also checks every value, before any text is written.
     rates, moments = multipliers(known, steps), momenta(known, steps)
-    text = " ".join(known.text.split())
+    text, called = (" ".join(one.split()) for one in (known.text, name or known.text))
+    means = f" It is {text}." * (called != text)
     head = (
-        _comment(f"{text} over {steps} steps, written by lrtune.")
+        _comment(f"{called} over {steps} steps, written by lrtune.{means}")
         + _comment(
             f"Build the optimizer with lr={float(lr)!r}: its groups have their peak rates here."
         )

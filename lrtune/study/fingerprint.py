@@ -20,8 +20,8 @@ from torch.optim import Optimizer
 from lrtune.errors import ResultsError
 from lrtune.results.serialization import from_builtins, to_builtins
 from lrtune.study import tables
+from lrtune.task.batches import Batch, clone_batch, count_examples, digest
 from lrtune.task.checks import TRIAL_LR
-from lrtune.task.data import Batch, clone_batch, count_examples, digest
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.task import Task
 from lrtune.task.value_texts import plain_repr, structure_texts, text_digest, value_texts

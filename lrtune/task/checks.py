@@ -10,7 +10,8 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lrtune.errors import TaskError
-from lrtune.task.data import Batch, Data, TensorData, describe_batch
+from lrtune.task.batches import Batch, describe_batch
+from lrtune.task.data import Data, TensorData
 
 TRIAL_LR = 1e-3
 """The rate of updates that only show whether a task can be trained."""
@@ -37,7 +38,7 @@ def resolve_device(wanted: str | torch.device) -> torch.device:
     if not has.get(chosen.type, True):
         raise TaskError(
             f"device={str(wanted)!r}, but this torch ({torch.__version__}) finds no "
-            f"{chosen.type} device here. Use device='auto' or 'cpu'."
+            f"{chosen.type} device here. Use device='auto' or device='cpu'."
         )
     return chosen
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn, strided
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from lrtune.errors import TaskError
+from lrtune.task.batches import describe_batch
 from lrtune.task.checks import check_trainable, make_two_models
-from lrtune.task.data import describe_batch
 from lrtune.task.value_texts import closure_values
 
 T = TypeVar("T")

@@ -1,10 +1,10 @@
-"""Batches, and the data in any form a user may bring: a seed determines the stream of batches."""
+"""The data in any form a user may bring: a seed determines the stream of batches."""
 
 import copy
 import itertools
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import torch
@@ -12,120 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrtune.errors import TaskError
+from lrtune.task.batches import Batch, DigestedBatch, digest, to_device
 from lrtune.task.loaders import copy_loader, goes_by_index
 from lrtune.task.memory import fits_beside_training
 from lrtune.task.random_state import ORDER, derive_seed, seed_everything
-
-Batch = Any
-"""The input of one step: usually a tuple of tensors whose last one is the target."""
-
-DigestedBatch = tuple[Batch, int]
-"""A batch on the device of the task, and its digest."""
-
-DIGEST_NUMBERS = 256
-"""`digest` reads at most this many numbers of a tensor: enough to notice a changed batch."""
-
-# --- batches of any form: tensors, tuples, lists, dicts, or objects of the user's own -------------
-
-
-def leaves(batch: Batch) -> Iterator[Any]:
-    """Yield the tensors and other values of a batch, in order."""
-    if isinstance(batch, (Mapping, tuple, list)):
-        for value in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from leaves(value)
-    else:
-        yield batch
-
-
-def tensors_of(batch: Batch) -> list[Tensor]:
-    """Return the tensors of a batch, in order."""
-    return [leaf for leaf in leaves(batch) if isinstance(leaf, Tensor)]
-
-
-def map_leaves(batch: Batch, change: Callable[[Any], Any]) -> Batch:
-    """Return the batch with every leaf changed by a function."""
-    # Other mappings, such as those of tokenizers, are leaves with a method `to` of their own.
-    if type(batch) is dict:
-        return {key: map_leaves(value, change) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):  # a namedtuple
-        return type(batch)(*(map_leaves(value, change) for value in batch))
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(map_leaves(value, change) for value in batch)
-    return change(batch)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return the batch on the device; a value without a `to` method stays as it is."""
-    return map_leaves(batch, lambda leaf: _leaf_to_device(leaf, device))
-
-
-def _leaf_to_device(leaf: Any, device: torch.device) -> Any:
-    if not isinstance(leaf, Tensor):
-        return leaf.to(device) if hasattr(leaf, "to") else leaf
-    if leaf.is_inference():  # a tensor made under inference_mode cannot take part in training
-        leaf = leaf.clone()
-    if leaf.device == device:
-        return leaf
-    # From pinned memory a copy does not wait for the device, nor the device for the next batch.
-    pinned = leaf.pin_memory() if device.type == "cuda" and leaf.is_cpu else leaf
-    return pinned.to(device, non_blocking=True)
-
-
-def clone_batch(batch: Batch) -> Batch:
-    """Return the batch with copies of its tensors, for a model that works in place."""
-    return map_leaves(batch, lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)
-
-
-def digest(batch: Batch) -> int:
-    """Return a 32-bit checksum of a batch, from shapes and up to 256 numbers of each tensor.
-
-    >>> digest((torch.zeros(2, 3), torch.tensor([1, 2])))
-    1776219203
-    """
-    crc = 0
-    for leaf in leaves(batch):
-        if isinstance(leaf, Tensor):
-            crc = zlib.crc32(_sample_bytes(leaf), zlib.crc32(repr(leaf.shape).encode(), crc))
-        else:  # the repr of other objects may hold their address, which differs between processes
-            plain = isinstance(leaf, (str, int, float, bool, bytes, type(None)))
-            crc = zlib.crc32(repr(leaf if plain else type(leaf)).encode(), crc)
-    return crc
-
-
-def _sample_bytes(tensor: Tensor) -> bytes | memoryview:
-    """Return up to `DIGEST_NUMBERS` evenly spaced numbers of a tensor, as bytes."""
-    numbers = tensor.detach()
-    if numbers.layout is not torch.strided:
-        numbers = (numbers.coalesce() if numbers.is_sparse else numbers).values()
-    if not numbers.numel():
-        return b""
-    numbers = numbers.reshape(-1)[:: -(-numbers.numel() // DIGEST_NUMBERS)]
-    return numbers.cpu().contiguous().view(torch.uint8).numpy().data  # numpy has no bfloat16
-
-
-def count_examples(batch: Batch) -> int:
-    """Return the number of rows of the first tensor of a batch; 1 if it has no tensor."""
-    return next((len(tensor) for tensor in tensors_of(batch) if tensor.ndim), 1)
-
-
-def describe_batch(batch: Batch) -> str:
-    """Return the types and shapes of a batch, for messages.
-
-    >>> describe_batch((torch.zeros(2, 3), torch.tensor([1, 2])))
-    '(float32[2, 3], int64[2])'
-    """
-    if isinstance(batch, Tensor):
-        return f"{str(batch.dtype).removeprefix('torch.')}{list(batch.shape)}"
-    if isinstance(batch, Mapping):
-        items = ", ".join(f"{key}: {describe_batch(value)}" for key, value in batch.items())
-        return f"{{{items}}}"
-    if isinstance(batch, (tuple, list)):
-        items = ", ".join(map(describe_batch, batch))
-        return f"({items})" if isinstance(batch, tuple) else f"[{items}]"
-    return type(batch).__name__
-
-
-# --- streams of batches ---------------------------------------------------------------------------
 
 
 class Data(ABC):

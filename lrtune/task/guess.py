@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from lrtune.errors import ArgumentError
 from lrtune.results.schema import PARTS
-from lrtune.task.data import Batch, Data, count_examples
+from lrtune.task.batches import Batch, count_examples
+from lrtune.task.data import Data
 from lrtune.task.losses import ROWS, SURE, TINY, KnownLoss, exact
 from lrtune.task.random_state import preserve_random_state
 from lrtune.task.validation import ValidationData

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
-from lrtune.task.data import Batch, Data, IterableData, TensorData
+from lrtune.task.batches import Batch
+from lrtune.task.data import Data, IterableData, TensorData
 from lrtune.task.loaders import goes_by_index, loader_of_batches, loader_of_rows
 from lrtune.task.splitting import class_labels
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from lrtune.results.schema import PARTS, SELECTION
-from lrtune.task.data import (
+from lrtune.task.batches import (
     Batch,
-    IterableData,
     clone_batch,
     count_examples,
     map_leaves,
     tensors_of,
 )
+from lrtune.task.data import IterableData
 from lrtune.task.random_state import preserve_random_state
 from lrtune.task.rows import LEAST_BATCHES
 from lrtune.task.splitting import StreamKeys, StreamSplitter, class_labels

@@ -13,17 +13,16 @@ from lrtune.errors import ArgumentError, TaskError, whole_number
 from lrtune.results.runs import Validation
 from lrtune.results.schema import SELECTION
 from lrtune.task import checks
-from lrtune.task.cloning import MakeModel, deepcopy_module, model_maker
-from lrtune.task.data import (
+from lrtune.task.batches import (
     Batch,
     DigestedBatch,
-    TensorData,
-    as_data,
     clone_batch,
     count_examples,
     describe_batch,
     to_device,
 )
+from lrtune.task.cloning import MakeModel, deepcopy_module, model_maker
+from lrtune.task.data import TensorData, as_data
 from lrtune.task.guess import Guess, part_guess
 from lrtune.task.optimizers import optimizer_maker
 from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything

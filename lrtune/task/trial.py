@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from lrtune.task import checks
-from lrtune.task.data import Batch, Data, clone_batch, tensors_of, to_device
+from lrtune.task.batches import Batch, clone_batch, tensors_of, to_device
+from lrtune.task.data import Data
 from lrtune.task.losses import KnownLoss, LossKind, known_loss, loss_kind
 from lrtune.task.optimizers import sets_own_rate
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything

@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 from lrtune.errors import TaskError
 from lrtune.results.runs import Validation
 from lrtune.results.schema import PARTS, SELECTION
-from lrtune.task.data import Batch, Data, IterableData, as_data, count_examples
+from lrtune.task.batches import Batch, count_examples
+from lrtune.task.data import Data, IterableData, as_data
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
 from lrtune.task.rows import Rows, rows_of
 from lrtune.task.splitting import fair_order, split_in_halves

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from lrtune.task.data import Batch
+from lrtune.task.batches import Batch
 from lrtune.task.task import Task
 
 __all__ = ["Bowl", "bowl"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lrtune.errors import CheckpointError
-from lrtune.task.data import Batch, DigestedBatch, digest, tensors_of
+from lrtune.task.batches import Batch, DigestedBatch, digest, tensors_of
 from lrtune.task.memory import batch_cache_bytes
 from lrtune.task.task import Task
 

@@ -1,8 +1,7 @@
 """The only training loop of the package: a cohort trains runs in lockstep."""
 
 import functools
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,6 +20,8 @@ from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop, describe_runs
 from lrtune.training.recording import (
     BLOCK,
+    Progress,
+    Reporter,
     RetireRule,
     RunRecord,
     SeedGroup,
@@ -30,12 +31,6 @@ from lrtune.training.recording import (
     step_settings,
     trace_rows,
 )
-
-Progress = Callable[[str, int, int], None]
-"""Called with the stage, the updates done (each of one run), and their total."""
-
-REPORT_SECONDS = 0.1
-"""Time between two calls of `progress`: a person sees no more, and each call costs."""
 
 
 class Cohort:
@@ -84,11 +79,11 @@ class Cohort:
         self.task, self.steps = checked_task(task), whole_number("steps", steps, least=1)
         self._engine: Engine = Loop(task) if engine is None else engine
         failed = functools.partial(retire_failed, resolution=task.loss_kind.resolution)
-        self._retire, self._stage, self._progress = retire or failed, stage, progress
+        self._retire, self._stage, self._reporter = retire or failed, stage, Reporter(progress)
         runs, saved = checked_runs(runs), resume or {}
         self._step, seen = (0, {}) if resume is None else resume_point(runs, steps, resume)
         self._all = {run.name: start_record(run, steps, saved.get(run.name)) for run in runs}
-        self._goal, self._broken, self._told_at = steps, False, 0.0
+        self._goal, self._broken = steps, False
         # Of each run and step: how many samples were asked for, and the losses.
         self._validated: dict[tuple[str, int], tuple[int | None, list[Validation]]] = {}
         self.updates = dict.fromkeys(self._all, 0)
@@ -295,14 +290,8 @@ class Cohort:
             self._regroup()
 
     def _report(self, *, now: bool = False) -> None:
-        if self._progress is None or not (now or time.monotonic() - self._told_at > REPORT_SECONDS):
-            return
-        self._told_at = time.monotonic()
-        ended = [one for one in self._all.values() if one.outcome is not None]
-        live = self._live_records()
-        spent = sum(len(one.losses) for one in ended)
-        done = spent + sum(self._step - one.first for one in live)
-        self._progress(self._stage, done, spent + sum(self._goal - one.first for one in live))
+        if self._reporter.due(now=now):
+            self._reporter.report(self._stage, self._all.values(), self._step, self._goal)
 
     def _end(self, one: RunRecord, outcome: Outcome) -> None:
         one.outcome = outcome

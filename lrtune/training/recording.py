@@ -1,6 +1,7 @@
 """One run of a cohort: its optimizer settings at each step, its losses, its outcome."""
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,6 +145,36 @@ def run_rows(records: Sequence[RunRecord], otherwise: Outcome) -> pd.DataFrame:
         for run, outcome, losses in ((one.run, one.outcome, one.losses) for one in records)
     ]
     return as_table(rows, RUNS)
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, the updates done (each of one run), and their total."""
+
+REPORT_SECONDS = 0.1
+"""Time between two calls of `progress`: a person sees no more, and each call costs."""
+
+
+class Reporter:
+    """Tells how far the runs of a cohort have come, at most ten times a second."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self._told_at = progress, 0.0
+
+    def due(self, *, now: bool = False) -> bool:
+        """Return whether somebody listens, and enough time has passed, or it is to be told now."""
+        if self._progress is None:
+            return False
+        return now or time.monotonic() - self._told_at > REPORT_SECONDS
+
+    def report(self, stage: str, records: Iterable[RunRecord], step: int, goal: int) -> None:
+        """Tell how many updates were made at this step, of how many up to step `goal`."""
+        assert self._progress is not None, "a report is due only if somebody listens"
+        self._told_at = time.monotonic()
+        every = list(records)
+        live = [one for one in every if one.outcome is None]
+        spent = sum(len(one.losses) for one in every if one.outcome is not None)
+        done = spent + sum(step - one.first for one in live)
+        self._progress(stage, done, spent + sum(goal - one.first for one in live))
 
 
 RetireRule = Callable[[NDArray[np.float64]], tuple[int, Outcome] | None]

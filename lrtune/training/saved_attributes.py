@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrtune.task.data import to_device
+from lrtune.task.batches import to_device
 from lrtune.task.value_texts import value_texts
 from lrtune.training.plain_data import PLAIN, on_cpu
 

@@ -15,8 +15,8 @@ from lrtune.results import SearchResult
 from lrtune.results.schema import RATES, as_table
 from lrtune.results.trained import BestRun, Retrained, Trained
 from lrtune.schedules.registry import schedule_text
-from lrtune.tuning.coarse import clip
 from lrtune.tuning.history import Measured
+from lrtune.tuning.limits import clip
 from lrtune.tuning.rate_search import RateSearch
 from lrtune.tuning.scoring import Scoring
 from lrtune.tuning.sentences import because, confidence, note_on_current, note_on_edge
@@ -69,7 +69,7 @@ def assemble(
 
 
 def best_run(whole: Sequence[Measured]) -> BestRun | None:
-    """The whole training with the lowest loss on the data that select; None without any."""
+    """The whole training with the lowest loss on selection data; None without any."""
     good = [one for one in whole if one.finished]
     if not good:
         return None

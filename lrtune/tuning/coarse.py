@@ -21,13 +21,10 @@ from lrtune.results.runs import Run
 from lrtune.schedules import Schedule
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking
+from lrtune.tuning.limits import SLACK, Limits, within
 from lrtune.tuning.planning import Plan
 from lrtune.tuning.scoring import ERRORS_OF_TRAINING, Scoring
 
-Limits = tuple[float, float]
-"""The lowest and the highest rate to try."""
-
-SLACK = 1e-3  # rates this close are the same rate, as they are rounded to three or four digits
 STRAIGHT = 0.9  # a loss falls straight if its last third falls by so much of its second one's fall
 LONGER_RUNS = 4  # three around the best, and one more where it moves
 SHIFTS = 6  # how often the longer runs may move on to the next rate
@@ -126,8 +123,8 @@ class Coarse:
             raise self._unmoved(best)
         if edge:
             self._experiment.notes.append(
-                f"the best rate lies at the {edge}est one allowed, {best:.3g}, and may lie beyond: "
-                "widen `limits`"
+                f"the best rate was the {edge}est one allowed, {best:.3g}; an even {edge}er one "
+                "may be better: widen `limits`"
             )
         learned, clear = self.scene.learned(losses[best]), self._is_clear(best)
         rises = [
@@ -189,11 +186,11 @@ class Coarse:
             if not new:
                 if best is None:
                     raise self.failure()
-                self._experiment.notes.append(f"{why}, and lies at a limit: widen `limits`")
+                self._experiment.notes.append(f"{why}, and it lies at a limit: widen `limits`")
                 return
             if not self._experiment.pays(self._runs(new), self._short):
                 self._experiment.notes.append(
-                    f"{why}, and the budget does not pay for {new[0]:.3g}"
+                    f"{why}, but the budget does not pay for {new[0]:.3g}"
                 )
                 return
             self._experiment.notes.append(f"{why}, so {new[0]:.3g} was tried as well")
@@ -289,8 +286,8 @@ class Coarse:
         raise SearchError(
             f"nothing was learned within {quantity(steps, 'step')} at any rate: the {what} loss is "
             f"{self.scene.start:.4g} before, {guess:.4g} for the best constant prediction, and "
-            f"after that\n{rows}\nGive budget and time for whole trainings, to see whether they "
-            "learn; and look at labels, loss and optimizer."
+            f"after that\n{rows}\nGive enough budget and time for whole trainings, which may learn "
+            "something; and look at labels, loss and optimizer."
         )
 
     def failure(self) -> SearchError:
@@ -300,19 +297,3 @@ class Coarse:
             f"{self._short} steps without diverging. Look for outliers in the data, normalise the "
             "inputs, clip the gradients, or lower `limits`."
         )
-
-
-def within(rates: Iterable[float], limits: Limits, digits: int = 4) -> list[float]:
-    """Those of the rates that lie within the limits, rounded to so many digits.
-
-    >>> within([0.001, 0.0316228, 10.0], (0.01, 1.0))
-    [0.03162]
-    """
-    low, high = limits[0] / (1 + SLACK), limits[1] * (1 + SLACK)
-    inside = [rounded(rate, digits) for rate in rates if low <= rate <= high]
-    return [min(max(rate, limits[0]), limits[1]) for rate in inside]
-
-
-def clip(rate: float, limits: tuple[float, float]) -> float:
-    """The nearest rate within the limits, rounded to three digits if they allow it."""
-    return min(max(rounded(rate), limits[0]), limits[1])

@@ -17,11 +17,11 @@ from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, as_evaluate
 from lrtune.tuning.answer import attach, best_run, expected
-from lrtune.tuning.coarse import Limits
 from lrtune.tuning.contest import Contest, Schedules, make_contest
 from lrtune.tuning.contest_plan import ComparisonPlan, plan_contest
 from lrtune.tuning.experiment import Clock, Event, Tell, ask_all, checked_tell
 from lrtune.tuning.history import Question
+from lrtune.tuning.limits import Limits
 from lrtune.tuning.ranking import RANK_BY, because, notes, ranking, trained
 from lrtune.tuning.rivals import RivalTrials
 from lrtune.tuning.scoring import Baseline
@@ -143,11 +143,11 @@ def plan_comparison(
 
     >>> from lrtune.testing import bowl
     >>> print(plan_comparison(bowl(4.0), 0.25, schedules=["step"], steps=64))
-    At most 6 full trainings of 64 updates:
-      rivals    about 6 runs of 64 updates    6.00
-      together                                6.00
-    to be trained for all 64 steps, 3 seeds each, against trapezoid: step
-    what differences so many seeds can show depends on the noise of this task
+    At most 6 full trainings of 64 steps. In full trainings:
+      rivals    about 6 trainings    6.00
+      together                       6.00
+    to be trained for all 64 steps with 3 seeds each, against trapezoid: step
+    how small a difference these seeds can show depends on the noise of this task
     """
     return plan_contest(
         make_contest(

@@ -17,8 +17,8 @@ from lrtune.schedules import FEEDBACK, parse
 from lrtune.schedules.registry import registered_name
 from lrtune.task.task import Task, checked_task
 from lrtune.tuning.candidates import Candidate, Named, known_of, resolve, same
-from lrtune.tuning.coarse import Limits, clip
 from lrtune.tuning.history import Measured
+from lrtune.tuning.limits import Limits, clip
 from lrtune.tuning.planning import BUDGET, DEFAULT_STEPS, Sizes
 from lrtune.tuning.settings import LIMITS, first_schedule, sizes_of
 

@@ -24,7 +24,7 @@ class ComparisonPlan:
         rivals: How many rivals get that far.
         samples: Samples that are trained at full length, as no horizon is worth it.
         planned: Which rivals it will train to the end, in words; empty without any.
-        notes: What so many seeds can show, and which budget holds what this one does not.
+        notes: What so many seeds can show, and which budget pays for what this one does not.
     """
 
     plan: Plan
@@ -95,18 +95,18 @@ def _planned(contest: Contest, plan: Plan, seeds: int, rivals: int) -> str:
     if plan.horizon:
         chosen = f"the best {rivals} at the horizon" if rivals > 1 else "the best at the horizon"
     return (
-        f"to be trained for all {contest.sizes.steps:,} steps, {seeds} seeds each, against "
-        f"{contest.reference.name}: {chosen}"
+        f"to be trained for all {quantity(contest.sizes.steps, 'step')} with {seeds} seeds each, "
+        f"against {contest.reference.name}: {chosen}"
     )
 
 
 def _notes(contest: Contest, seeds: int, rivals: int) -> Iterator[str]:
     if not contest.rivals:
-        yield f"there is no other schedule than {contest.reference.name}: name some"
+        yield f"{contest.reference.name} has no rivals: name other schedules"
     elif not rivals:
         yield (
-            f"the budget holds no rival for all {contest.sizes.steps:,} steps: "
-            f"{_budget(contest.enough_for(1, LEAST))} holds one, with {LEAST} seeds"
+            f"the budget pays for no rival: budget={contest.enough_for(1, LEAST):g} pays for one, "
+            f"trained for all {quantity(contest.sizes.steps, 'step')} with {LEAST} seeds"
         )
     else:
         yield _shown(contest, seeds, rivals)
@@ -114,21 +114,16 @@ def _notes(contest: Contest, seeds: int, rivals: int) -> Iterator[str]:
 
 
 def _left_out(contest: Contest, seeds: int, rivals: int) -> Iterator[str]:
-    """Which budget holds all that was asked for, where this one does not."""
+    """Which budget pays for all that was asked for, where this one does not."""
     asked = len(contest.asked)
     parts = [f"{rivals} of {quantity(asked, 'rival')}"] * (rivals < asked)
     parts += [f"{seeds} of {contest.seeds} seeds"] * (seeds < contest.seeds)
     if not parts:
         return
     every = ("both" if asked == 2 else "all") if rivals < asked else "all seeds"
-    enough = f"; {_budget(contest.enough_for(max(rivals, asked)))} holds {every}"
+    enough = f"; budget={contest.enough_for(max(rivals, asked)):g} pays for {every}"
     # Samples of parameters take a part of any budget.
-    yield f"the budget holds {', with '.join(parts)}" + enough * (not contest.samples)
-
-
-def _budget(most: float) -> str:
-    """A budget as it is given in Python, and on the command line."""
-    return f"budget={most:g} (--budget {most:g})"
+    yield f"the budget pays for {', with '.join(parts)}" + enough * (not contest.samples)
 
 
 def _shown(contest: Contest, seeds: int, rivals: int) -> str:
@@ -136,11 +131,11 @@ def _shown(contest: Contest, seeds: int, rivals: int) -> str:
     spread, free = _known_spread(contest, rivals)
     free += min(PRIOR - free, (rivals - 1) * (seeds - 1))
     if math.isnan(spread):
-        return "what differences so many seeds can show depends on the noise of this task"
+        return "how small a difference these seeds can show depends on the noise of this task"
     reach = Paired(0.0, spread, free + seeds - 1, seeds).reach(rivals)
     return (
         f"{seeds} seeds can show a difference of about {amount(reach, contest.scale)} in the final "
-        "loss; smaller ones will be ties"
+        "loss; smaller differences will be ties"
     )
 
 

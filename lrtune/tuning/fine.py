@@ -10,12 +10,12 @@ from scipy.stats import norm
 from lrtune.analysis.prior import Belief, Prior
 from lrtune.analysis.short_runs import NEIGHBOUR
 from lrtune.analysis.surrogate import ANSWER, Surrogate
-from lrtune.errors import SearchError
+from lrtune.errors import SearchError, quantity
 from lrtune.results.runs import Run
 from lrtune.schedules import Feedback, Schedule
-from lrtune.tuning.coarse import Limits, clip, within
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking, Measured
+from lrtune.tuning.limits import Limits, clip, within
 from lrtune.tuning.scoring import Scoring
 
 FACTORS = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0)
@@ -216,6 +216,7 @@ class Fine:
         measured = self.measured
         rows = "\n".join(
             f"  lr {one.run.lr:<8.3g} {self._scoring.start:.4g} before, {one.loss():.4g} after"
+            + (f" (training loss {one.train:.4g})" if self._experiment.sizes.selection else "")
             for one in measured
         )
         guess = self._scoring.guess
@@ -228,5 +229,9 @@ class Fine:
         return SearchError(
             f"nothing was learned: no rate got clearly below {against}.\n{rows}\n"
             "Look at the labels, the loss and the optimizer: is the loss the right way round, do "
-            "gradients reach the weights, do inputs and labels belong together?"
+            "gradients reach the weights, do inputs and labels belong together? A training loss "
+            "that is far lower says that the training data were learned by heart: train fewer "
+            "steps, or regularise more. If the model does train elsewhere, give a rate that worked "
+            "as `around`, or a larger budget: this one tried "
+            f"{quantity(len(measured), 'whole training')}."
         )

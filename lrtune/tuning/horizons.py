@@ -4,10 +4,10 @@ import math
 
 from lrtune.analysis.short_runs import NEIGHBOUR, mask_unstable, rounded, vertex
 from lrtune.results.runs import Run
-from lrtune.tuning.coarse import within
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.fine import Wanted
 from lrtune.tuning.history import Asking
+from lrtune.tuning.limits import within
 
 
 class HorizonReader:

@@ -79,11 +79,11 @@ class Plan:
     """What a search usually spends, stage by stage, in full trainings.
 
     >>> print(make_plan(Sizes(steps=500, batch=64, selection=180, test=180), extra=1))
-    At most 4 full trainings of 500 updates, usually:
-      coarse    about 9 runs of up to 60 updates    0.54
-      current   1 run of 500 updates                1.00
-      fine      2 runs of 500 updates               2.01
-      together                                      3.55
+    At most 4 full trainings of 500 steps. Usually, in full trainings:
+      coarse    about 8 short runs of up to 60 steps    0.54
+      current   1 training at your setting              1.00
+      fine      2 trainings                             2.01
+      together                                          3.55
     """
 
     sizes: Sizes
@@ -116,8 +116,9 @@ class Plan:
     def __str__(self) -> str:
         """The limit, and one line per stage: what it usually costs."""
         trainings = f"{self.budget:g} full training{'s' * (self.budget != 1)}"
-        usually = ", usually" * (self["coarse"] is not None)  # its grid may have to grow
-        lines = [f"At most {trainings} of {self.sizes.steps:,} updates{usually}:"]
+        usually = "Usually, in" if self["coarse"] else "In"  # its grid may have to grow
+        most = f"At most {trainings} of {quantity(self.sizes.steps, 'step')}."
+        lines = [f"{most} {usually} full trainings:"]
         texts = [_words(stage) for stage in self.stages]
         width = max(map(len, [*texts, ""]))
         for stage, text in zip(self.stages, texts, strict=True):
@@ -127,9 +128,17 @@ class Plan:
 
 
 def _words(stage: Stage) -> str:
-    about = "about " * (stage.name not in ("current", "fine"))
-    upto = "up to " * (stage.name == "coarse")
-    return f"{about}{quantity(stage.runs, 'run')} of {upto}{quantity(stage.steps, 'update')}"
+    length = quantity(stage.steps, "step")
+    match stage.name:
+        case "coarse":
+            return f"about {quantity(stage.runs, 'short run')} of up to {length}"
+        case "horizons":
+            return f"about {quantity(stage.runs, 'run')}, compressed to {length}"
+        case "current":
+            return f"{quantity(stage.runs, 'training')} at your setting"
+        case "fine":
+            return quantity(stage.runs, "training")
+    return f"about {quantity(stage.runs, 'training')}"
 
 
 def make_plan(
@@ -187,7 +196,7 @@ def make_plan(
     short = max(1, min(int(usual / _weight(coarse)), steps // LENGTHENING)) if coarse else 0
     long = min(steps, max(LENGTHENING * short, min(LONG_RUN, int(usual / 4)))) if coarse else 0
     stages = [
-        Stage("coarse", coarse + 5, long, sizes.updates(usual)),
+        Stage("coarse", coarse + 4, long, sizes.updates(usual)),
         Stage("horizons", 3, horizon, 3 * sizes.updates(horizon)),
         Stage("current", min(extra, whole), steps, min(extra, whole) * sizes.whole),
         Stage("fine", whole - extra, steps, (whole - extra) * sizes.whole),

@@ -90,19 +90,26 @@ def because(standing: Standing, table: pd.DataFrame, steps: int) -> str:
     if best != reference:
         lead = standing.against(reference)[best]
         how = "of which a run failed" if math.isinf(lead.mean) else _range(lead.pairs, standing)
-        return f"Trained for all {steps:,} steps, {best} ends below {reference}, {how}."
+        return f"Trained for all {quantity(steps, 'step')}, {best} ends below {reference}, {how}."
     said = table["verdict"].value_counts()
     trained = int(said.reindex(["behind", "tied"]).sum())
     if not trained:
         return (
-            f"{reference} was recommended before, and no other schedule was trained for all "
-            f"{steps:,} steps; the ranking is that of other tasks"
+            f"{reference} stays, as no other schedule was trained for all "
+            f"{quantity(steps, 'step')}; the ranking is that on other tasks"
             + (" and of shorter runs." if table["horizon"].notna().sum() > 1 else ".")
         )
-    parts = {"behind": "behind it", "tied": "not to be told apart from it"}
-    words = [f"{said[name]} {text}" for name, text in parts.items() if said.get(name)]
-    rivals = quantity(trained, "rival")
-    return f"{reference} stays: of {rivals} trained for all {steps:,} steps, {', '.join(words)}."
+    parts = {"behind": "behind it", "tied": "tied with it"}
+    for_all = f"trained for all {quantity(steps, 'step')}"
+    if trained == 1:
+        how = next(text for name, text in parts.items() if said.get(name))
+        return f"{reference} stays: the only rival {for_all} is {how}."
+    counts = [
+        f"{said[name]} {'is' if said[name] == 1 else 'are'} {text}"
+        for name, text in parts.items()
+        if said.get(name)
+    ]
+    return f"{reference} stays: of {trained} rivals {for_all}, {' and '.join(counts)}."
 
 
 def _range(pairs: Paired | None, standing: Standing) -> str:
@@ -119,8 +126,8 @@ def trained(standing: Standing, steps: int) -> Iterator[str]:
     if rivals:
         seeds = max(len(whole[name]) for name in rivals)
         yield (
-            f"trained for all {steps:,} steps, {quantity(seeds, 'seed')} each, against "
-            f"{reference}: {', '.join(rivals)}"
+            f"trained for all {quantity(steps, 'step')} with {quantity(seeds, 'seed')} each, "
+            f"against {reference}: {', '.join(rivals)}"
         )
 
 
@@ -131,7 +138,7 @@ def notes(standing: Standing, table: pd.DataFrame, runs: pd.DataFrame) -> Iterat
         yield f"diverged in a whole training: {', '.join(failed)}"
     known = table[(table["tasks"] > 0) & (table["schedule"] != REFERENCE)]
     if len(known):
-        yield f"what was known before rests on {known_tasks(known)} other tasks"
+        yield f"the differences on other tasks come from {known_tasks(known)} of them"
     starts = runs["start"][np.isfinite(runs["start"])]
     if len(starts) and table["early"].notna().any():
         yield from _coarse(standing.scale, float(starts.mean()), float(runs["train"].min()))
@@ -149,8 +156,8 @@ def _ties(standing: Standing) -> Iterator[str]:
     if ties:
         _, names, counts = zip(*sorted(ties)[:FEW], strict=True)
         yield (
-            f"tied with {standing.recommended()}: {', '.join(names)}; to tell them apart takes "
-            f"about {', '.join(counts)} more trainings, if they differ as it looks"
+            f"tied with {standing.recommended()}: {', '.join(names)}; if the differences are as "
+            f"measured, about {', '.join(counts)} more trainings would show them"
         )
 
 

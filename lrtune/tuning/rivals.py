@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from lrtune.results.runs import Run
 from lrtune.tuning.candidates import Candidate, ParameterSampler
-from lrtune.tuning.coarse import clip
 from lrtune.tuning.contest import Contest
 from lrtune.tuning.contest_plan import ComparisonPlan
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking
+from lrtune.tuning.limits import clip
 from lrtune.tuning.scoring import Scoring
 from lrtune.tuning.standing import Evidence, Standing
 

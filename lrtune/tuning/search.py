@@ -12,9 +12,9 @@ from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, as_evaluate
 from lrtune.tuning.answer import assemble, attach
-from lrtune.tuning.coarse import Limits
 from lrtune.tuning.experiment import Clock, Event, Tell, ask_all, checked_tell
 from lrtune.tuning.history import Question
+from lrtune.tuning.limits import Limits
 from lrtune.tuning.planning import DEFAULT_STEPS, Plan, make_plan
 from lrtune.tuning.rate_search import RateSearch
 from lrtune.tuning.settings import (

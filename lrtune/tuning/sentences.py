@@ -12,7 +12,7 @@ NOT_VERIFIED = {
     "rate only": "as only the rate was asked for",
     "time": "as the time limit left no room for one",
     "interrupted": "as the search was interrupted",
-    "budget": "as the budget held none: give a larger one",
+    "budget": "as the budget did not allow one: give a larger one",
 }
 """Why no whole training was made, by `SearchResult.stopped`."""
 
@@ -26,13 +26,13 @@ def because(strategy: RateSearch, setting: Setting) -> str:
     if setting.adapts_rate:
         return "The optimizer estimates its own rate, and lr is a factor of it."
     if setting.around is not None:
-        parts.append(f"Begun at {setting.around:.3g}, as asked for")
+        parts.append(f"The search began near {setting.around:.3g}, as asked for")
     elif strategy.coarse is not None and strategy.coarse.reading is not None:
         rates = sum(one.stage == "coarse" for one in strategy.experiment.history.runs.values())
         reading = strategy.coarse.reading
         parts.append(
             f"{quantity(rates, 'constant rate')} {'were' if rates > 1 else 'was'} tried for up to "
-            f"{quantity(reading.steps, 'step')}; the curve through the training losses is lowest "
+            f"{quantity(reading.steps, 'step')}; a curve through their training losses is lowest "
             f"near {reading.rate:.2g}"
         )
     if strategy.whole:
@@ -73,7 +73,7 @@ def confidence(
     if not trained and not setting.adapts_rate:
         said.append(
             f"The {kind_of_rate(setting)} {lr:.3g} itself was not trained: the answer weighs all "
-            "runs, as a single one may be lucky."
+            "runs, since the best of them may have been lucky."
         )
     return " ".join(said)
 
@@ -88,8 +88,8 @@ def note_on_edge(strategy: RateSearch) -> Iterator[str]:
     for edge, at, beyond in (("lowest", peaks[0], "lower"), ("highest", peaks[-1], "higher")):
         if best == at:
             yield (
-                f"the best whole training had the {edge} peak that was tried, {best:.3g}: the best "
-                f"peak may lie {beyond} still"
+                f"the best whole training had the {edge} peak that was tried, {best:.3g}; an even "
+                f"{beyond} one may be better"
             )
 
 
@@ -105,7 +105,7 @@ def note_on_current(strategy: RateSearch) -> Iterator[str]:
         return
     losses = [one.loss() for one in others]
     validated = "selection" in current.validations
-    what = "on the validation data that choose" if validated else "by training loss"
+    what = "on the selection part of the validation data" if validated else "by training loss"
     count = f"{quantity(len(others), 'training')} of the search" if len(others) > 1 else "training"
     searched = f"{count} {_at_peaks(others, 'peak')}"
     verdict = "yours lies among them"

@@ -12,8 +12,8 @@ from lrtune.results.runs import Shape, as_shape
 from lrtune.schedules import FEEDBACK, Feedback, Schedule, parse
 from lrtune.schedules.registry import registered_name
 from lrtune.task.task import Task, checked_task
-from lrtune.tuning.coarse import Limits
 from lrtune.tuning.fine import FACTORS
+from lrtune.tuning.limits import Limits
 from lrtune.tuning.planning import Plan, Sizes, make_plan
 
 COARSE = (0.1, 0.01, 0.001, 0.0001)

@@ -17,7 +17,8 @@ from lrtune.schedules import FEEDBACK, cosine, one_cycle
 from lrtune.task import memory
 from lrtune.training.engines.fastest import GAIN, EngineBenchmark, EngineConfig, Fastest
 from lrtune.training.engines.loop import Loop
-from lrtune.training.engines.vmapped import Vmapped, VmappedModels
+from lrtune.training.engines.stacked import VmappedModels
+from lrtune.training.engines.vmapped import Vmapped
 
 STEPS = 40
 TOLERANCE = 1e-4

@@ -15,7 +15,7 @@ from lrtune import Evaluator, Run, range_test, search
 from lrtune.errors import EngineError
 from lrtune.study.study import Study
 from lrtune.training.engines.fastest import ROUNDS, EngineConfig, Fastest
-from lrtune.training.engines.vmapped import VmappedModels
+from lrtune.training.engines.stacked import VmappedModels
 from tests.sampling import law
 from tests.study.tasks import a_task
 

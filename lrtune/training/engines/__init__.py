@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from lrtune.results.runs import Run, Validation
-from lrtune.task.data import Batch
+from lrtune.task.batches import Batch
 from lrtune.training.checkpoints import Checkpoint
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lrtune.errors import EngineError, quantity
 from lrtune.results.runs import Run
-from lrtune.task.data import Batch
+from lrtune.task.batches import Batch
 from lrtune.task.task import Task
 from lrtune.training.engines import StepSettings
 from lrtune.training.engines.loop import Loop, LoopStates

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lrtune.results.runs import Run, Validation
 from lrtune.schedules.torch_schedulers import set_momentum
-from lrtune.task.data import Batch, tensors_of
+from lrtune.task.batches import Batch, tensors_of
 from lrtune.task.random_state import seed_everything
 from lrtune.task.states import TrainState
 from lrtune.task.task import Task
