@@ -10,8 +10,8 @@ import torch
 
 from lrtune.results.runs import Run
 from lrtune.schedules import constant
-from lrtune.task.checks import TRIAL_LR
 from lrtune.task.batches import digest
+from lrtune.task.checks import TRIAL_LR
 from lrtune.task.random_state import preserve_random_state
 from lrtune.task.task import Task
 from lrtune.training import Cohort
