@@ -16,7 +16,13 @@ from torch.utils.data import (
 )
 
 from lrtune.errors import TaskError
-from lrtune.task.random_state import reseed_generator
+from lrtune.task.copies import (
+    OwnCopy,
+    copied_parts,
+    copy_sharing_data,
+    has_own_state,
+    refuse_kept_iterators,
+)
 
 
 class RowBatches(Sampler[list[int]]):
@@ -89,12 +95,30 @@ def loader_of_rows(loader: DataLoader[Any], rows: Tensor, *, drop_last: bool) ->
     return _changed(loader, sampler=sampler, batch_sampler=batch_sampler, drop_last=drop_last)
 
 
-def copy_loader(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
-    """Return a copy of the user's loader, whose own generators have this seed."""
-    # The data set may be huge, so the copy shares it. It must not share the sampler and the
-    # generator: both have a state, which would move on in the user's own loader.
+def copy_loader(loader: DataLoader[Any], what: str, *, with_dataset: bool) -> OwnCopy:
+    """Return a copy of the user's loader for one stream of batches.
+
+    A data set may be huge, so the copy shares it, unless it has a state of its own. It does not
+    share samplers and random generators: their state would move on in the user's own loader.
+
+    Args:
+        loader: The user's.
+        what: `train` or `val`, for messages.
+        with_dataset: Copy the data set in any case, but not what is large in it.
+
+    Raises:
+        TaskError: The sampler cannot be copied, or the loader keeps an iterator.
+    """
+    torchs: DataLoader[Any] = DataLoader(cast("Any", [0]))
+    own = {key: value for key, value in vars(loader).items() if key not in vars(torchs)}
+    refuse_kept_iterators(loader, own, what)
+    dataset, memo = loader.dataset, dict[int, Any]()
+    if with_dataset or has_own_state(dataset):
+        dataset = copy_sharing_data(dataset, memo, what)
+    else:
+        memo[id(dataset)] = dataset
     generator = None if loader.generator is None else torch.Generator(loader.generator.device)
-    memo = {id(loader.dataset): loader.dataset, id(loader.generator): generator}
+    memo[id(loader.generator)] = generator
     try:
         sampler, batch_sampler = copy.deepcopy((loader.sampler, loader.batch_sampler), memo)
     except Exception as error:
@@ -103,9 +127,14 @@ def copy_loader(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
             f"({type(error).__name__}: {error}), and iterating yours would change its state. "
             "Pass the data set itself, or a sampler that copy.deepcopy can copy."
         ) from error
-    for copied in list(memo.values()):  # deepcopy lists here every generator it has copied
-        reseed_generator(copied, seed)
-    return _changed(loader, sampler=sampler, batch_sampler=batch_sampler, generator=generator)
+    made = _changed(
+        loader,
+        dataset=dataset,
+        sampler=sampler,
+        batch_sampler=batch_sampler,
+        generator=generator,
+    )
+    return OwnCopy(made, [*copied_parts(memo), made])
 
 
 def _changed(loader: DataLoader[Any], **attributes: Any) -> DataLoader[Any]:

@@ -26,6 +26,7 @@ from lrtune.task.data import TensorData, as_data
 from lrtune.task.guess import Guess, part_guess
 from lrtune.task.optimizers import optimizer_maker
 from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
+from lrtune.task.repeats import repeatable
 from lrtune.task.states import Loss, TrainState, copy_state
 from lrtune.task.trial import try_update
 from lrtune.task.validation import eval_mode, measure, no_batch, with_validation
@@ -97,7 +98,7 @@ class Task:
             self._loss = objective
             checks.check_objective(objective)
         self._make_optimizer = optimizer_maker(optimizer)
-        data = as_data(train, batch_size, what="train")
+        data = repeatable(as_data(train, batch_size, what="train"))
         self._train, self._val = with_validation(data, val, batch_size)
         self._guesses: dict[str, Guess | None] = {}
         # Who owns what: the task has a copy of the model, and each run a copy of that copy, its

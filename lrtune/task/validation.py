@@ -17,6 +17,7 @@ from lrtune.results.schema import PARTS, SELECTION
 from lrtune.task.batches import Batch, count_examples
 from lrtune.task.data import Data, IterableData, as_data
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
+from lrtune.task.repeats import repeatable
 from lrtune.task.rows import Rows, rows_of
 from lrtune.task.splitting import fair_order, split_in_halves
 from lrtune.task.streams import StreamedHalves
@@ -83,7 +84,7 @@ def with_validation(
 def validation_data(source: object, batch_size: int | None) -> ValidationData:
     """Return validation data of any form; `batch_size` is for tensors and Datasets."""
     size = batch_size if isinstance(source, (tuple, Dataset)) else None
-    data = as_data(source, size, what="val")
+    data = repeatable(as_data(source, size, what="val"))
     rows = rows_of(data)
     if rows is None:
         return StreamedHalves(cast("IterableData", data))

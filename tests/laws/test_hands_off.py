@@ -199,22 +199,22 @@ def test_nothing_changes_when_the_task_is_refused(name):
 
 
 class Torn:
-    """Three batches a pass; it raises at the nth batch it is asked for, and shuffles."""
+    """Three batches a pass; each stream raises at the nth batch it is asked for, and shuffles."""
 
     def __init__(self, batch, error):
-        self.batch, self.error, self.asked = batch, error, 0
+        self.batch, self.error, self.asked = batch, zoo.Tally([error]), 0
 
     def __iter__(self):
         for inputs, labels in zoo.Shuffled():
             self.asked += 1
             if self.asked == self.batch:
-                raise self.error
+                raise self.error[0]
             yield inputs, labels
 
 
 @pytest.mark.parametrize("verb", CALM_VERBS)
 @pytest.mark.parametrize("error", [Stop("torn"), KeyboardInterrupt()], ids=["error", "ctrl-c"])
-@pytest.mark.parametrize("batch", [1, 2, 3, 8])
+@pytest.mark.parametrize("batch", [1, 2, 3, 5])
 def test_nothing_changes_when_the_loader_raises(batch, error, verb):
     model, val = zoo.model("Counting"), [zoo.vectors()]
     with untouched(model, val), pytest.raises(type(error)) as caught:
@@ -224,7 +224,7 @@ def test_nothing_changes_when_the_loader_raises(batch, error, verb):
 
 def test_a_note_says_which_batch_was_torn():
     with pytest.raises(Stop) as caught:
-        train(Task(zoo.model("linear"), Torn(4, Stop())), [Run("a", 0.1, seed=3)], 6)
+        train(Task(zoo.model("linear"), Torn(3, Stop())), [Run("a", 0.1, seed=3)], 6)
     assert caught.value.__notes__ == [
         "while loading batch 2 of seed 3",
         "at step 2 of 6, in the stage 'training', with run 'a' (lr 0.1, seed 3)",
