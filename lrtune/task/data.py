@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrtune.errors import TaskError
-from lrtune.task.batches import Batch, DigestedBatch, digest, to_device
+from lrtune.task.batches import Batch, DigestedBatch, count_examples, digest, to_device
 from lrtune.task.copies import EPOCHS_APART, OwnCopy, copy_iterable
-from lrtune.task.loaders import copy_loader, goes_by_index
+from lrtune.task.loaders import copy_loader, goes_by_index, short_last_batch
 from lrtune.task.memory import fits_beside_training
 from lrtune.task.random_state import ORDER, derive_seed, seed_everything
 
@@ -30,6 +30,10 @@ class Data(ABC):
     @abstractmethod
     def epoch_steps(self) -> int | None:
         """How many batches come before any example comes again; None where that is not known."""
+
+    def smallest_batch(self) -> Batch | None:
+        """Return a batch with fewer rows than the others; None where nobody knows of one."""
+        return None
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """Yield the batches of one epoch after the other, without end."""
@@ -186,6 +190,21 @@ class IterableData(Data):
     def epoch_steps(self) -> int | None:
         """How many batches come before any example comes again; None where that is not known."""
         return len(cast("Any", self.source)) if goes_by_index(self.source) else None
+
+    def smallest_batch(self) -> Batch | None:
+        """Return a short last batch of a loader, or the smallest batch of a list.
+
+        No other batch is read. Call it inside `preserve_random_state()`.
+        """
+        if isinstance(self.source, list):
+            return min(self.source, key=count_examples, default=None)
+        if not isinstance(self.source, DataLoader):
+            return None
+        own, first = self._copied(), derive_seed(0, ORDER, 0)
+        own.begin_epoch(first, 0)
+        seed_everything(first)
+        last = short_last_batch(cast("DataLoader[Any]", own.source))
+        return None if last is None else next(read_epoch(OwnCopy(last, own.parts), 0, 0), None)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch, read as the first one."""

@@ -73,6 +73,28 @@ def goes_by_index(loader: object) -> bool:
     )
 
 
+def short_last_batch(loader: DataLoader[Any]) -> DataLoader[Any] | None:
+    """Return a loader of a last batch of an epoch, which has fewer rows than the others.
+
+    None where all batches have the same number of rows, or where a batch sampler or `__iter__` of
+    the user's own decides that. Its rows are drawn in this call.
+    """
+    batches, dataset = loader.batch_sampler, loader.dataset
+    if type(batches) is not BatchSampler or isinstance(dataset, IterableDataset):
+        return None
+    if batches.drop_last or type(loader).__iter__ is not DataLoader.__iter__:
+        return None
+    try:
+        count = len(cast("Any", batches.sampler))
+    except TypeError:  # a sampler need not know its length
+        return None
+    rest = count % batches.batch_size
+    if not rest or rest == count:
+        return None
+    rows = [list(batches.sampler)[-rest:]]
+    return _changed(loader, sampler=rows, batch_sampler=rows, num_workers=0)
+
+
 def shuffles(loader: DataLoader[Any]) -> bool:
     """Return whether a loader that goes by index shuffles its rows."""
     return isinstance(loader.sampler, RandomSampler)

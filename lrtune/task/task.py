@@ -1,6 +1,7 @@
 """`Task`: the model, data, loss and optimizer of the user, copied and tried once."""
 
 import copy
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ from lrtune.task.optimizers import optimizer_maker
 from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.repeats import repeatable
 from lrtune.task.states import Loss, TrainState, copy_state
-from lrtune.task.trial import try_update
+from lrtune.task.trial import try_smallest_batch, try_update
 from lrtune.task.validation import eval_mode, measure, no_batch, with_validation
 
 
@@ -266,6 +267,9 @@ class Task:
         )
         self._known_loss, self.loss_kind = trial.known_loss, trial.loss_kind
         self.adapts_rate, self._works_in_place = trial.adapts_rate, trial.works_in_place
+        if (smallest := self._train.smallest_batch()) is not None:
+            batch = self.to_device(clone_batch(smallest))
+            try_smallest_batch(batch, first, functools.partial(self.loss, state))
         self._try_validation(state)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.nbytes = sum(one.nbytes for one in [*model.parameters(), *model.buffers()])

@@ -1,12 +1,21 @@
 """One update on a copy, before anything trains: what cannot be trained is reported there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from lrtune.errors import TaskError, quantity
 from lrtune.task import checks
-from lrtune.task.batches import Batch, clone_batch, tensors_of, to_device
+from lrtune.task.batches import (
+    Batch,
+    clone_batch,
+    count_examples,
+    describe_batch,
+    tensors_of,
+    to_device,
+)
 from lrtune.task.data import Data
 from lrtune.task.losses import KnownLoss, LossKind, known_loss, loss_kind
 from lrtune.task.optimizers import sets_own_rate
@@ -84,3 +93,34 @@ def _loss_and_outputs(
     checks.check_labels(outputs, state.loss, train, batch)
     with checks.explain_errors("the loss", first):
         return state.loss(outputs, batch[-1]), outputs
+
+
+def try_smallest_batch(smallest: Batch, first: Batch, loss: Callable[[Batch], Tensor]) -> None:
+    """Make a forward and a backward pass on the smallest batch of an epoch, in train mode.
+
+    Layers such as BatchNorm need two rows at least, and a model may need batches of one size.
+
+    Args:
+        smallest: Nothing is tried where it has as many rows as the first batch.
+        first: The first batch.
+        loss: The loss of a state of its own, which is changed.
+
+    Raises:
+        TaskError: It fails, or the loss is not finite.
+    """
+    rows, usual = count_examples(smallest), count_examples(first)
+    if rows >= usual:
+        return
+    seed_everything(derive_seed(0, NOISE))
+    try:
+        value = loss(smallest)
+        value.backward()  # type: ignore[no-untyped-call]
+        wrong = "" if torch.isfinite(value).all() else f"its loss is {value.item()}"
+    except Exception as error:  # noqa: BLE001 - whatever the user's own code raises
+        wrong = f"training on it fails: {type(error).__name__}: {error}"
+    if wrong:
+        raise TaskError(
+            f"the smallest batch of an epoch, {describe_batch(smallest)}, has "
+            f"{quantity(rows, 'row')}, the first one {usual}, and {wrong}. Leave short batches "
+            "out: DataLoader(..., drop_last=True)."
+        )
