@@ -12,8 +12,8 @@ from torch import nn
 from lrtune import Run, Task, search
 from lrtune.results.runs import grid
 from lrtune.task.batches import digest
-from lrtune.task.guess import TRAIN_BATCHES
 from lrtune.task.memory import available_bytes
+from lrtune.task.part_guess import TRAIN_BATCHES
 from lrtune.task.random_state import preserve_random_state
 from lrtune.training import Evaluator
 from lrtune.training.batch_cache import BatchCache

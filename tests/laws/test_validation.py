@@ -165,7 +165,8 @@ def test_a_task_is_tried_on_one_validation_batch():
     for name in FORMS:
         calls.clear()
         task = Task(model(), FORMS[name](), val=FORMS[name](), objective=objective, device="cpu")
-        assert len(calls) == 2, "an update and a validation"
+        assert calls[0] <= ROWS, "an update"
+        assert len(calls) <= 6, "whole and halves in eval mode, a short last batch, a validation"
         assert task.has_validation
 
 
