@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import torch
+import zoo
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
@@ -51,10 +52,10 @@ class Iterated:
 
     batches: list
     reuse: bool = False
-    passes: int = 0
+    passes: zoo.Tally = field(default_factory=zoo.Tally)
 
     def __iter__(self):
-        self.passes += 1
+        self.passes.append(self)
         for inputs, labels in self.batches:
             if not self.reuse:
                 yield inputs, labels

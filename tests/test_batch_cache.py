@@ -12,8 +12,8 @@ from torch import nn
 from lrtune import Run, Task, search
 from lrtune.results.runs import grid
 from lrtune.task.batches import digest
-from lrtune.task.guess import TRAIN_BATCHES
 from lrtune.task.memory import available_bytes
+from lrtune.task.part_guess import TRAIN_BATCHES
 from lrtune.task.random_state import preserve_random_state
 from lrtune.training import Evaluator
 from lrtune.training.batch_cache import BatchCache
@@ -22,17 +22,16 @@ from lrtune.training.batch_cache import BatchCache
 class Counting:
     """Shuffled batches, each counted; with `buffer`, all of them in the same memory."""
 
-    def __init__(self, *, buffer: bool = False, fail_at: int | None = None) -> None:
+    def __init__(self, *, buffer: bool = False) -> None:
         self.images, self.labels = zoo.images()
-        self.loaded = 0
-        self.fail_at = fail_at
+        self.loaded, self.fail_at = zoo.Tally(), zoo.Tally()
         self.own = (torch.zeros(6, *self.images.shape[1:]), torch.zeros(6, dtype=torch.long))
         self.buffer = buffer
 
     def __iter__(self):
         for rows in torch.randperm(24).split(6):
-            self.loaded += 1
-            if self.loaded == self.fail_at:
+            self.loaded.append(rows)
+            if len(self.loaded) in self.fail_at:
                 raise OSError("the disk is gone")
             batch = self.images[rows], self.labels[rows]
             if self.buffer:  # as loaders do that hand out views of one array
@@ -82,25 +81,26 @@ def test_a_search_loads_no_batch_twice():
     """As many as its longest run has updates, and a few that show what guessing is worth."""
     source = Counting()
     brought = task(source)
-    before = source.loaded
+    source.loaded.clear()
     found = search(brought, steps=96, budget=1.0)
     longest = int(found.curves["step"].max()) + 1
-    assert source.loaded - before <= longest + TRAIN_BATCHES + 1 < found.cost * 96
+    assert longest <= len(source.loaded) <= longest + TRAIN_BATCHES + 1 < found.cost * 96
 
 
 def test_without_room_every_cohort_loads_its_own(monkeypatch):
     monkeypatch.setattr("lrtune.task.memory.BATCH_CACHE_SHARE", 0)
     source = Counting()
     train = Evaluator(task(source))
-    before = source.loaded
+    source.loaded.clear()
     for name in "abc":
         train([Run(name, 0.1)], 10, stage="short")
-    assert source.loaded - before == 30
+    assert len(source.loaded) == 30
 
 
 def test_after_a_loader_has_failed_the_next_call_begins_afresh():
-    source = Counting(fail_at=8)
+    source = Counting()
     train = Evaluator(task(source))
+    source.fail_at.append(len(source.loaded) + 7)
     with pytest.raises(OSError, match="the disk is gone"):
         train([Run("a", 0.1)], 12, stage="short")
     again = train([Run("a", 0.1)], 12, stage="short").frame
@@ -110,10 +110,10 @@ def test_after_a_loader_has_failed_the_next_call_begins_afresh():
 def test_validation_data_are_gone_through_once_for_all_runs():
     source, val = Counting(), Counting()
     train = Evaluator(task(source, val=val))
-    before = val.loaded
+    val.loaded.clear()
     trace = train(grid([0.01, 0.02, 0.05], [0, 1, 2]), 3, stage="short")
     assert len(trace.validations) == 2 * 9
-    assert val.loaded - before == 4
+    assert len(val.loaded) == 4
 
 
 def test_an_error_in_validation_tells_the_run():

@@ -38,13 +38,15 @@ def guess(loss, outputs, batches):
 
 
 def mean_loss(loss, constant, shape, batches):
-    """The mean loss of constant outputs, as `Task.validate` takes it."""
+    """The mean loss of constant outputs, as `Task.validate` takes it: a sum has its weight."""
+    summed = getattr(loss, "reduction", "mean") == "sum"
     total = sum(count_examples(batch) for batch in batches)
     losses = []
     for batch in batches:
         rows = shape[0] * len(batch[-1]) // len(batches[0][-1])
         outputs = constant.expand(rows, *shape[1:])
-        losses.append(loss(outputs, batch[-1]).double() * count_examples(batch) / total)
+        weight = 1 if summed else count_examples(batch)
+        losses.append(loss(outputs, batch[-1]).double() * weight / total)
     return float(sum(losses))
 
 
@@ -278,13 +280,15 @@ class Stream:
         return iter(DataLoader(TensorDataset(X[:50], Y[:50]), 7))
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("val", [(X[:50], Y[:50]), Stream()], ids=["rows", "stream"])
-def test_a_model_that_predicts_it_is_validated_with_it(val, part):
+def test_a_model_that_predicts_it_is_validated_with_it(val, part, reduction):
     named = Task(zoo.model("linear"), (X, Y), val=val)._val.batches()
     labels = torch.cat([batch[-1] for name, batch in named if name == part])
     shares = torch.bincount(labels, minlength=3) / len(labels)
-    task = Task(Constant(shares.log()), (X, Y), val=val)
+    loss = nn.CrossEntropyLoss(reduction=reduction)
+    task = Task(Constant(shares.log()), (X, Y), val=val, loss=loss)
     trace = train(task, [Run("a", 0.1)], 2)
     measured = trace.validations.set_index("part")["loss"]
     assert measured[part] == pytest.approx(task.guess(part).loss, rel=1e-6)

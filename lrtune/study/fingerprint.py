@@ -169,7 +169,10 @@ def _validation(task: Task) -> tuple[str, str]:
         return "none", "none"
     batches = list(data.first(BATCHES))
     words = f"batches of {count_examples(batches[0])}" if batches else "no batch"
-    return words, _batch_digest(batches)
+    known = _batch_digest(batches)
+    if task.batch_weight is not None:
+        known = text_digest([known, *value_texts(task.batch_weight)])
+    return words, known
 
 
 def _first_losses(task: Task, batches: Sequence[Batch]) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 """Batches of any form: tensors, tuples, lists, dicts, or objects of the user's own."""
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -92,9 +93,19 @@ def _sample_bytes(tensor: Tensor) -> bytes | memoryview:
     return numbers.cpu().contiguous().view(torch.uint8).numpy().data  # numpy has no bfloat16
 
 
+def row_counts(batch: Batch) -> list[int]:
+    """Return the number of rows of each tensor of a batch, in order; scalars have none."""
+    return [len(tensor) for tensor in tensors_of(batch) if tensor.ndim]
+
+
 def count_examples(batch: Batch) -> int:
-    """Return the number of rows of the first tensor of a batch; 1 if it has no tensor."""
-    return next((len(tensor) for tensor in tensors_of(batch) if tensor.ndim), 1)
+    """Return the number of rows that most tensors of a batch have; 1 if it has no tensor.
+
+    >>> count_examples({"weights": torch.ones(10), "x": torch.zeros(300, 2), "y": torch.zeros(300)})
+    300
+    """
+    counts = Counter(row_counts(batch))
+    return max(counts, key=lambda rows: counts[rows], default=1)  # of several, the first one
 
 
 def describe_batch(batch: Batch) -> str:

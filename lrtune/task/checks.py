@@ -285,5 +285,12 @@ def explain_errors(what: str, batch: Batch) -> Iterator[None]:
     except Exception as error:
         raise TaskError(
             f"{what} fails on the first batch, {describe_batch(batch)}: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}{single_row_hint(error)}"
         ) from error
+
+
+def single_row_hint(error: Exception) -> str:
+    """Return what to do where BatchNorm fails on a single row; empty for any other error."""
+    if "more than 1 value per channel" not in str(error):
+        return ""
+    return ". BatchNorm in train mode needs two rows at least: give larger batches."

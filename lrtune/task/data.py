@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrtune.errors import TaskError
-from lrtune.task.batches import Batch, DigestedBatch, digest, to_device
-from lrtune.task.loaders import copy_loader, goes_by_index
+from lrtune.task.batches import Batch, DigestedBatch, count_examples, digest, to_device
+from lrtune.task.copies import EPOCHS_APART, OwnCopy, copy_iterable
+from lrtune.task.loaders import copy_loader, goes_by_index, short_last_batch
 from lrtune.task.memory import fits_beside_training
 from lrtune.task.random_state import ORDER, derive_seed, seed_everything
 
@@ -30,11 +31,9 @@ class Data(ABC):
     def epoch_steps(self) -> int | None:
         """How many batches come before any example comes again; None where that is not known."""
 
-    def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
-        """Yield the batches of one epoch on the device, with their digests."""
-        for batch in self.epoch(seed, epoch):
-            known = digest(batch)
-            yield to_device(batch, device), known
+    def smallest_batch(self) -> Batch | None:
+        """Return a batch with fewer rows than the others; None where nobody knows of one."""
+        return None
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """Yield the batches of one epoch after the other, without end."""
@@ -42,7 +41,9 @@ class Data(ABC):
 
     def device_batches(self, seed: int, device: torch.device) -> Iterator[DigestedBatch]:
         """Yield the same batches on the device, with their digests."""
-        return _endless(lambda epoch: self.device_epoch(seed, epoch, device))
+        for batch in self.batches(seed):
+            known = digest(batch)
+            yield to_device(batch, device), known
 
 
 def _endless(epochs: Callable[[int], Iterator[Any]]) -> Iterator[Any]:
@@ -120,8 +121,11 @@ class TensorData(Data):
         for rows in torch.split(self._order(seed, epoch), self.size):
             yield tuple(tensor[rows] for tensor in self.tensors)
 
-    def device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
-        """Yield the batches of one epoch on the device; the digest is that of the row numbers."""
+    def device_batches(self, seed: int, device: torch.device) -> Iterator[DigestedBatch]:
+        """Yield the same batches on the device; the digest is that of the row numbers."""
+        return _endless(lambda epoch: self._device_epoch(seed, epoch, device))
+
+    def _device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
         order, tensors = self._order(seed, epoch), self._tensors_on(device)
         digests = [zlib.crc32(rows.numpy().data) for rows in torch.split(order, self.size)]
         if tensors is not self.tensors:  # unmoved tensors may lie anywhere: a CPU index fits all
@@ -152,12 +156,21 @@ class TensorData(Data):
 
 
 class IterableData(Data):
-    """A DataLoader or another iterable of batches; each epoch draws from seeded generators.
+    """A DataLoader or another iterable of batches, copied; each epoch draws from seeded generators.
 
-    `own_loader` is False where the loader was made here, of a Dataset.
+    A stream of batches reads a copy of its own, from its first epoch on. So a state that the loader
+    has, such as a counter of epochs, moves on within the stream, and nowhere else.
+
+    Attributes:
+        source: A copy of the user's, which is copied again for each stream.
+        what: `train` or `val`, for messages.
+        own_loader: False where the loader was made here, of a Dataset.
+        copies_dataset: Whether streams also copy the data set, which has a state of its own.
     """
 
-    def __init__(self, source: object, what: str, *, own_loader: bool = True) -> None:
+    def __init__(
+        self, source: object, what: str, *, own_loader: bool = True, copies_dataset: bool = False
+    ) -> None:
         if not isinstance(source, Iterable) or (isinstance(source, Tensor) and not source.ndim):
             raise TaskError(
                 f"{what} is a {type(source).__name__}; expected a DataLoader, a Dataset, a tuple "
@@ -169,25 +182,56 @@ class IterableData(Data):
                 "every run needs the same batches from the start. Pass list(...) of it, or an "
                 "object whose __iter__ starts again."
             )
-        self.source, self.what, self.own_loader = source, what, own_loader
+        self.source, self.what = source, what
+        self.own_loader, self.copies_dataset = own_loader, copies_dataset
+        self.source = self._copied().source  # whoever uses theirs later does not change ours
 
     @property
     def epoch_steps(self) -> int | None:
         """How many batches come before any example comes again; None where that is not known."""
         return len(cast("Any", self.source)) if goes_by_index(self.source) else None
 
-    def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
-        source, first = self.source, derive_seed(seed, ORDER, epoch)
-        if isinstance(source, DataLoader):
-            source = copy_loader(source, first)
+    def smallest_batch(self) -> Batch | None:
+        """Return a short last batch of a loader, or the smallest batch of a list.
+
+        No other batch is read. Call it inside `preserve_random_state()`.
+        """
+        if isinstance(self.source, list):
+            return min(self.source, key=count_examples, default=None)
+        if not isinstance(self.source, DataLoader):
+            return None
+        own, first = self._copied(), derive_seed(0, ORDER, 0)
+        own.begin_epoch(first, 0)
         seed_everything(first)
-        batches = iter(source)
-        for position in itertools.count(1):
-            # What runs between two batches, such as Dropout, must not change the next one.
-            seed_everything(derive_seed(seed, ORDER, epoch, position))
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            yield batch
+        last = short_last_batch(cast("DataLoader[Any]", own.source))
+        return None if last is None else next(read_epoch(OwnCopy(last, own.parts), 0, 0), None)
+
+    def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of one epoch, read as the first one."""
+        return read_epoch(self._copied(), seed, epoch)
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        """Yield the batches of one epoch after the other, without end."""
+        own = self._copied()
+        return _endless(lambda epoch: read_epoch(own, seed, epoch))
+
+    def _copied(self) -> OwnCopy:
+        if isinstance(self.source, DataLoader):
+            return copy_loader(self.source, self.what, with_dataset=self.copies_dataset)
+        return copy_iterable(self.source, self.what)
+
+
+def read_epoch(own: OwnCopy, seed: int, epoch: int) -> Iterator[Batch]:
+    """Yield the batches of one epoch of a stream."""
+    first = derive_seed(seed, ORDER, epoch)
+    own.begin_epoch(first, epoch + EPOCHS_APART * seed)
+    seed_everything(first)
+    batches = iter(own.source)
+    for position in itertools.count(1):
+        # What runs between two batches, such as Dropout, must not change the next one.
+        seed_everything(derive_seed(seed, ORDER, epoch, position))
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        yield batch

@@ -5,7 +5,6 @@ weights of batches. So no other constant has a lower loss there, and a model tha
 something lies below it.
 """
 
-import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -16,18 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lrtune.errors import ArgumentError
-from lrtune.results.schema import PARTS
 from lrtune.task.batches import Batch, count_examples
-from lrtune.task.data import Data
 from lrtune.task.losses import ROWS, SURE, TINY, KnownLoss, exact
 from lrtune.task.random_state import preserve_random_state
-from lrtune.task.validation import ValidationData
 
 MOST_NUMBERS = 2**23  # by convention: of the targets that are kept; no batch is read beyond
 HALVINGS = 30  # by convention: of the range of the targets, to a billionth of it
-TRAIN = "train"  # the name of the training data, beside those of the validation data
-TRAIN_BATCHES = 20  # by convention: of the training data, which are endless
 
 
 class Guess(NamedTuple):
@@ -37,34 +30,14 @@ class Guess(NamedTuple):
     stderr: float  # from the scatter over the rows; infinite with a single row
 
 
-def part_guess(
-    known: KnownLoss | None, part: str, train: Data, val: ValidationData | None
+def best_guess(
+    known: KnownLoss,
+    batches: Iterable[Batch],
+    weigh: Callable[[Batch], float] = count_examples,
 ) -> Guess | None:
-    """Return the best guess for a part of a task's data; None without such data or loss.
-
-    Args:
-        known: The task's loss; None for one that is none of torch's.
-        part: `selection` or `test`, the halves of the validation data, or `train`: the first 20
-            training batches of seed 0.
-        train: The training data.
-        val: The validation data.
-
-    Raises:
-        ArgumentError: There is no such part.
-    """
-    if part not in (*PARTS, TRAIN):
-        raise ArgumentError(f"part={part!r}; there are {', '.join((*PARTS, TRAIN))}.")
-    if known is None:
-        return None
-    if part == TRAIN:
-        return best_guess(known, itertools.islice(train.batches(0), TRAIN_BATCHES))
-    if val is None:
-        return None
-    return best_guess(known, (batch for name, batch in val.batches() if name == part))
-
-
-def best_guess(known: KnownLoss, batches: Iterable[Batch]) -> Guess | None:
     """Return the loss of the best constant prediction for these batches.
+
+    Where the loss is a sum, it is that of a sample.
 
     It is constant over the examples, and over the pixels or words that a class is predicted for.
     Regressions and binary targets have a constant for each output of an example, or one for all
@@ -72,8 +45,9 @@ def best_guess(known: KnownLoss, batches: Iterable[Batch]) -> Guess | None:
 
     Args:
         known: The task's loss, and the shapes of outputs and targets for the first batch.
-        batches: The batches (*inputs, target), once; each weighs as many as it has examples. At
-            most the first 8 million numbers of the targets are read.
+        batches: The batches (*inputs, target), once. At most the first 8 million numbers of the
+            targets are read.
+        weigh: The weight of a batch; as many as it has examples by default.
 
     Returns:
         The loss and its standard error; None where targets are no tensors, or the loss has no best
@@ -84,7 +58,7 @@ def best_guess(known: KnownLoss, batches: Iterable[Batch]) -> Guess | None:
         return None
     # Reading the batches draws random numbers.
     with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
-        parts = _read(batches, known)
+        parts = _read(batches, known, weigh)
         if parts is None:
             return None
         try:
@@ -104,23 +78,28 @@ class _Part:
     weight: float
 
 
-def _read(batches: Iterable[Batch], known: KnownLoss) -> list[_Part] | None:
+def _read(
+    batches: Iterable[Batch], known: KnownLoss, weigh: Callable[[Batch], float]
+) -> list[_Part] | None:
     """Return the targets of the batches; None if there are none, or if they are no tensors."""
-    read: list[tuple[Tensor, int]] = []
+    read: list[tuple[Tensor, float]] = []
     for batch in batches:
         targets = batch[-1]
         if not isinstance(targets, Tensor) or not targets.ndim or targets.is_complex():
             return None
-        if not targets.numel():
+        weight = weigh(batch)
+        if not targets.numel() or not weight:
             continue
-        read.append((targets.detach().to("cpu", copy=True), count_examples(batch)))
+        read.append((targets.detach().to("cpu", copy=True), weight))
         if sum(one.numel() for one, _ in read) >= MOST_NUMBERS:
             break
-    total = sum(count for _, count in read)
+    total = sum(weight for _, weight in read)
+    if known.options.get("reduction") == "sum":  # weighed by itself, as it grows with the batch
+        read = [(targets, 1) for targets, _ in read]
     shapes = [_outputs_for(targets, known) for targets, _ in read]
     return [
-        _Part(targets, shape, count / total)
-        for (targets, count), shape in zip(read, shapes, strict=True)
+        _Part(targets, shape, weight / total)
+        for (targets, weight), shape in zip(read, shapes, strict=True)
     ] or None
 
 

@@ -16,7 +16,13 @@ from torch.utils.data import (
 )
 
 from lrtune.errors import TaskError
-from lrtune.task.random_state import reseed_generator
+from lrtune.task.copies import (
+    OwnCopy,
+    copied_parts,
+    copy_sharing_data,
+    has_own_state,
+    refuse_kept_iterators,
+)
 
 
 class RowBatches(Sampler[list[int]]):
@@ -67,6 +73,28 @@ def goes_by_index(loader: object) -> bool:
     )
 
 
+def short_last_batch(loader: DataLoader[Any]) -> DataLoader[Any] | None:
+    """Return a loader of a last batch of an epoch, which has fewer rows than the others.
+
+    None where all batches have the same number of rows, or where a batch sampler or `__iter__` of
+    the user's own decides that. Its rows are drawn in this call.
+    """
+    batches, dataset = loader.batch_sampler, loader.dataset
+    if type(batches) is not BatchSampler or isinstance(dataset, IterableDataset):
+        return None
+    if batches.drop_last or type(loader).__iter__ is not DataLoader.__iter__:
+        return None
+    try:
+        count = len(cast("Any", batches.sampler))
+    except TypeError:  # a sampler need not know its length
+        return None
+    rest = count % batches.batch_size
+    if not rest or rest == count:
+        return None
+    rows = [list(batches.sampler)[-rest:]]
+    return _changed(loader, sampler=rows, batch_sampler=rows, num_workers=0)
+
+
 def shuffles(loader: DataLoader[Any]) -> bool:
     """Return whether a loader that goes by index shuffles its rows."""
     return isinstance(loader.sampler, RandomSampler)
@@ -89,12 +117,30 @@ def loader_of_rows(loader: DataLoader[Any], rows: Tensor, *, drop_last: bool) ->
     return _changed(loader, sampler=sampler, batch_sampler=batch_sampler, drop_last=drop_last)
 
 
-def copy_loader(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
-    """Return a copy of the user's loader, whose own generators have this seed."""
-    # The data set may be huge, so the copy shares it. It must not share the sampler and the
-    # generator: both have a state, which would move on in the user's own loader.
+def copy_loader(loader: DataLoader[Any], what: str, *, with_dataset: bool) -> OwnCopy:
+    """Return a copy of the user's loader for one stream of batches.
+
+    A data set may be huge, so the copy shares it, unless it has a state of its own. It does not
+    share samplers and random generators: their state would move on in the user's own loader.
+
+    Args:
+        loader: The user's.
+        what: `train` or `val`, for messages.
+        with_dataset: Copy the data set in any case, but not what is large in it.
+
+    Raises:
+        TaskError: The sampler cannot be copied, or the loader keeps an iterator.
+    """
+    torchs: DataLoader[Any] = DataLoader(cast("Any", [0]))
+    own = {key: value for key, value in vars(loader).items() if key not in vars(torchs)}
+    refuse_kept_iterators(loader, own, what)
+    dataset, memo = loader.dataset, dict[int, Any]()
+    if with_dataset or has_own_state(dataset):
+        dataset = copy_sharing_data(dataset, memo, what)
+    else:
+        memo[id(dataset)] = dataset
     generator = None if loader.generator is None else torch.Generator(loader.generator.device)
-    memo = {id(loader.dataset): loader.dataset, id(loader.generator): generator}
+    memo[id(loader.generator)] = generator
     try:
         sampler, batch_sampler = copy.deepcopy((loader.sampler, loader.batch_sampler), memo)
     except Exception as error:
@@ -103,9 +149,14 @@ def copy_loader(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
             f"({type(error).__name__}: {error}), and iterating yours would change its state. "
             "Pass the data set itself, or a sampler that copy.deepcopy can copy."
         ) from error
-    for copied in list(memo.values()):  # deepcopy lists here every generator it has copied
-        reseed_generator(copied, seed)
-    return _changed(loader, sampler=sampler, batch_sampler=batch_sampler, generator=generator)
+    made = _changed(
+        loader,
+        dataset=dataset,
+        sampler=sampler,
+        batch_sampler=batch_sampler,
+        generator=generator,
+    )
+    return OwnCopy(made, [*copied_parts(memo), made])
 
 
 def _changed(loader: DataLoader[Any], **attributes: Any) -> DataLoader[Any]:

@@ -44,23 +44,28 @@ class LossKind:
         name: In words, such as `cross-entropy` or `an objective`.
         floor: The number below which the loss cannot fall; None where it is unknown.
         resolution: The step from the first loss to the next number that its dtype holds.
+        summed: Over how many samples a training loss sums, about: where it is a sum, those of the
+            first batch, else 1. Searches state losses per sample.
     """
 
     name: str
     floor: float | None
     resolution: float = 0.0
+    summed: float = 1.0
 
     @property
     def scale(self) -> Scale:
-        """The scale on which the losses are compared."""
-        return Scale(self.floor, self.resolution)
+        """The scale on which the losses are compared, per sample where they are sums."""
+        floor = None if self.floor is None else self.floor / self.summed
+        return Scale(floor, self.resolution / self.summed)
 
     @property
     def scores(self) -> str:
         """What the scores are, in words."""
-        if self.floor is None:
+        floor = self.scale.floor
+        if floor is None:
             return "shares of the fall"
-        return f"logs of the loss above {self.floor:.4g}" if self.floor else "log losses"
+        return f"logs of the loss above {floor:.4g}" if floor else "log losses"
 
     @property
     def words(self) -> str:
@@ -72,7 +77,8 @@ class LossKind:
         'an objective of unknown floor; scores are shares of the fall'
         """
         unknown = " of unknown floor" if self.floor is None else ""
-        return f"{self.name}{unknown}; scores are {self.scores}"
+        each = ", a sum that is stated per sample" if self.summed != 1 else ""
+        return f"{self.name}{unknown}{each}; scores are {self.scores}"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from lrtune.task.batches import Batch
-from lrtune.task.data import Data, IterableData, TensorData
-from lrtune.task.loaders import goes_by_index, loader_of_batches, loader_of_rows
+from lrtune.task.data import Data, IterableData, TensorData, read_epoch
+from lrtune.task.loaders import copy_loader, goes_by_index, loader_of_batches, loader_of_rows
 from lrtune.task.splitting import class_labels
 
 LEAST_BATCHES = 5
@@ -75,6 +75,7 @@ class LoaderRows(Rows):
 
     def __init__(self, data: IterableData, loader: DataLoader[Any]) -> None:
         self._loader, self._what, self._own = loader, data.what, data.own_loader
+        self._copies_dataset = data.copies_dataset
         self._size = cast("int", loader.batch_size)
         count = len(cast("Any", loader.dataset))
         self.classes = _classes(_targets(loader.dataset), count)
@@ -87,15 +88,19 @@ class LoaderRows(Rows):
 
     def read(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         """Yield the batches of these row numbers."""
+        if not batches:
+            return iter(())
         loader = loader_of_batches(self._loader, batches)
-        return IterableData(loader, self._what).epoch(0, 0) if batches else iter(())
+        return read_epoch(copy_loader(loader, self._what, with_dataset=self._copies_dataset), 0, 0)
 
     def training_data(self, rows: Tensor) -> Data:
         """Return these rows as training data."""
         # Where the loader was made here, a short last batch is dropped, unless it is the only one.
         drop_last = self._loader.drop_last if self._own else len(rows) >= self._size
         loader = loader_of_rows(self._loader, rows, drop_last=drop_last)
-        return IterableData(loader, self._what, own_loader=self._own)
+        return IterableData(
+            loader, self._what, own_loader=self._own, copies_dataset=self._copies_dataset
+        )
 
 
 def _even_batches(rows: Tensor, size: int) -> Sequence[Tensor]:

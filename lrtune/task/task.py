@@ -2,32 +2,28 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from lrtune.errors import ArgumentError, TaskError, whole_number
 from lrtune.results.runs import Validation
 from lrtune.results.schema import SELECTION
 from lrtune.task import checks
-from lrtune.task.batches import (
-    Batch,
-    DigestedBatch,
-    clone_batch,
-    count_examples,
-    describe_batch,
-    to_device,
-)
-from lrtune.task.cloning import MakeModel, deepcopy_module, model_maker
+from lrtune.task.batches import Batch, DigestedBatch, count_examples, row_counts, to_device
+from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
-from lrtune.task.guess import Guess, part_guess
+from lrtune.task.guess import Guess
 from lrtune.task.optimizers import optimizer_maker
-from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
-from lrtune.task.states import Loss, TrainState, copy_state
-from lrtune.task.trial import try_update
+from lrtune.task.part_guess import part_guess
+from lrtune.task.random_state import preserve_random_state
+from lrtune.task.reduction import BatchWeight, batch_weigher
+from lrtune.task.repeats import repeatable
+from lrtune.task.states import Loss, StateMaker, TrainState
+from lrtune.task.trial import try_task
 from lrtune.task.validation import eval_mode, measure, no_batch, with_validation
 
 
@@ -60,9 +56,15 @@ class Task:
         batch_size: Batch size for a Dataset or tensors; 64 when None.
         floor: A number below which the loss cannot fall, such as 0.0; most of torch's losses need
             none. Where it is known, scores are logs of the loss above it, else shares of the fall.
+        batch_weight: A function of a batch that returns its weight in a validation loss, such as
+            its number of words. When None, the number of rows that most of its tensors have.
 
     Attributes:
         loss_kind: What the loss is, its floor, and what the scores are (`lrtune.task.losses`).
+        loss_reduction: `mean`, `sum` or `neither` of the losses of the rows of a batch, in eval
+            mode; `unknown` where the first batch cannot be cut. A sum is divided by the weights of
+            the batches, in validation and by a search; anything else is taken for a mean.
+        batch_weight: As it was given.
         adapts_rate: Whether the optimizer sets its own rate, as Prodigy and D-Adaptation do.
 
     Raises:
@@ -85,28 +87,32 @@ class Task:
         objective: Callable[[Any, Batch], Tensor] | None = None,
         batch_size: int | None = None,
         floor: float | None = None,
+        batch_weight: BatchWeight | None = None,
     ) -> None:
         if loss is not None and objective is not None:
             raise TaskError("got loss and objective; an objective computes the loss. Pass one.")
         self.device = checks.resolve_device(device)
-        self._has_objective = objective is not None
         if objective is None:
             self._loss: Loss = nn.CrossEntropyLoss() if loss is None else loss
             checks.check_loss(self._loss)
         else:
             self._loss = objective
             checks.check_objective(objective)
-        self._make_optimizer = optimizer_maker(optimizer)
-        data = as_data(train, batch_size, what="train")
+        make_optimizer = optimizer_maker(optimizer)
+        self.batch_weight, self._weigh = batch_weight, batch_weigher(batch_weight)
+        data = repeatable(as_data(train, batch_size, what="train"))
         self._train, self._val = with_validation(data, val, batch_size)
         self._guesses: dict[str, Guess | None] = {}
         # Who owns what: the task has a copy of the model, and each run a copy of that copy, its
         # own loss and optimizer. The data are shared, as nothing writes into them.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
-            self._make_model = model_maker(model)
-            self._first = next(self.batches(seed=0))
+            make_model, first = model_maker(model), next(self.batches(seed=0))
+            by_objective = objective is not None
+            self._maker = StateMaker(
+                make_model, make_optimizer, self._loss, by_objective, first, self.device
+            )
             with checks.guard_model(model):
-                self._try_one_update(model, floor)
+                self._try(model, floor)
 
     @property
     def uses_loader(self) -> bool:
@@ -116,7 +122,12 @@ class Task:
     @property
     def batch_examples(self) -> int:
         """The number of examples of a training batch: of the first one, where they differ."""
-        return count_examples(self._first)
+        return count_examples(self._maker.first)
+
+    @property
+    def batch_rows(self) -> list[int]:
+        """The rows of each tensor of the first training batch; where they differ, most count."""
+        return row_counts(self._maker.first)
 
     @property
     def epoch_steps(self) -> int | None:
@@ -140,6 +151,7 @@ class Task:
         """Return the same task on another device; `auto` as in `Task`."""
         moved = copy.copy(self)
         moved.device = checks.resolve_device(device)
+        moved._maker = replace(self._maker, device=moved.device)  # noqa: SLF001
         moved._description = {**self._description, "device": str(moved.device)}  # noqa: SLF001
         return moved
 
@@ -157,25 +169,15 @@ class Task:
 
     def new_model(self) -> nn.Module:
         """Return a new model as the user made it, to load weights into; its own are of seed 0."""
-        with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
-            seed_everything(derive_seed(0, WEIGHTS))
-            return self._make_model()
+        return self._maker.new_model()
 
     def init_state(self, seed: int, lr: float) -> TrainState:
         """Return a new model, its loss and optimizer; call it inside `preserve_random_state()`."""
-        seed_everything(derive_seed(seed, WEIGHTS))
-        model = self._make_model().to(self.device)
-        if any(map(is_lazy, [*model.parameters(), *model.buffers()])):
-            # A forward pass gives lazy parameters their shapes; eval mode keeps the statistics.
-            with torch.no_grad(), eval_mode(model):
-                self._forward(model, self._own_loss(), self.to_device(clone_batch(self._first)))
-        if not model.training:  # else all parts keep their modes, such as a frozen BatchNorm
-            model.train()
-        return TrainState(model, self._own_loss(), self._make_optimizer(model, lr))
+        return self._maker.init(seed, lr)
 
     def copy_state(self, state: TrainState, lr: float) -> TrainState:
         """Return a copy of a state, with the same optimizer state but the peak rate `lr`."""
-        return copy_state(state, self._make_optimizer, lr)
+        return self._maker.copy(state, lr)
 
     def to_device(self, batch: Batch) -> Batch:
         """Return the batch on the task's device."""
@@ -183,9 +185,7 @@ class Task:
 
     def loss(self, state: TrainState, batch: Batch) -> Tensor:
         """Return the loss of a batch on the task's device; the batch is never changed."""
-        if self._works_in_place:  # found out by the first update
-            batch = clone_batch(batch)
-        return self._forward(state.model, state.loss, batch)
+        return self._maker.loss(state, batch)
 
     def validate(
         self, states: Mapping[str, TrainState], samples: int | None = None
@@ -212,7 +212,10 @@ class Task:
         self, batches: Iterable[tuple[str, Batch]], states: Mapping[str, TrainState]
     ) -> dict[str, list[Validation]]:
         with torch.no_grad(), eval_mode(*(state.model for state in states.values())):
-            return measure(batches, states, self.loss, self.to_device)
+            summed = self.loss_reduction == "sum"
+            return measure(
+                batches, states, self.loss, self.to_device, weigh=self._weigh, summed=summed
+            )
 
     def guess(self, part: str = SELECTION) -> Guess | None:
         """Return the loss of the best prediction without any input, and its standard error.
@@ -228,7 +231,8 @@ class Task:
             ArgumentError: There is no such part.
         """
         if part not in self._guesses:
-            self._guesses[part] = part_guess(self._known_loss, part, self._train, self._val)
+            data = self._train, self._val
+            self._guesses[part] = part_guess(self._known_loss, part, *data, self._weigh)
         return self._guesses[part]
 
     def describe(self) -> dict[str, str]:
@@ -238,50 +242,15 @@ class Task:
     def __repr__(self) -> str:
         return f"Task({', '.join(self._description.values())})"
 
-    def _forward(self, model: nn.Module, loss: Loss, batch: Batch) -> Tensor:
-        if self._has_objective:
-            return loss(model, batch)
-        return loss(model(*batch[:-1]), batch[-1])
-
-    def _own_loss(self) -> Loss:
-        """Return a copy of the loss for one run, because a loss module may have buffers."""
-        if not isinstance(self._loss, nn.Module):
-            return self._loss
-        return deepcopy_module(self._loss).to(self.device)
-
-    def _try_one_update(self, users_model: object, floor: float | None) -> None:
-        """Make one update and one validation on a copy, and describe the task."""
-        first = self._first
-        if not self._has_objective:
-            checks.check_batch(first)
-        with checks.explain_errors("making the model and its optimizer", first):
-            model = self.init_state(seed=0, lr=checks.TRIAL_LR).model
-            optimizer = checks.check_optimizer(self._make_optimizer, model)
-        state = TrainState(model, self._own_loss(), optimizer)
-        trial = try_update(
-            state,
-            first,
-            self._train,
-            users_model=users_model,
-            device=self.device,
-            floor=floor,
-            has_objective=self._has_objective,
+    def _try(self, users_model: object, floor: float | None) -> None:
+        """Make one update and one validation on a copy, and note what they show."""
+        trial, state = try_task(
+            self._maker, self._train, users_model=users_model, floor=floor, weigh=self._weigh
         )
+        self._maker = replace(self._maker, works_in_place=trial.works_in_place)
         self._known_loss, self.loss_kind = trial.known_loss, trial.loss_kind
-        self.adapts_rate, self._works_in_place = trial.adapts_rate, trial.works_in_place
-        self._try_validation(state)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.nbytes = sum(one.nbytes for one in [*model.parameters(), *model.buffers()])
-        self._description = {
-            "model": f"{type(model).__name__} with {parameters:,} parameters",
-            "optimizer": type(optimizer).__name__,
-            "loss": "a custom objective" if self._has_objective else checks.name_of(self._loss),
-            "batch": describe_batch(first),
-            "device": str(self.device),
-        }
-
-    def _try_validation(self, state: TrainState) -> None:
-        """Validate on one batch."""
+        self.loss_reduction, self.adapts_rate = trial.reduction, trial.adapts_rate
+        self._description, self.nbytes = trial.described, trial.nbytes
         if self._val is not None:
             first = next(self._val.first(1), None)
             if first is None:

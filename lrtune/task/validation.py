@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar, cast
 
@@ -17,6 +17,7 @@ from lrtune.results.schema import PARTS, SELECTION
 from lrtune.task.batches import Batch, count_examples
 from lrtune.task.data import Data, IterableData, as_data
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
+from lrtune.task.repeats import repeatable
 from lrtune.task.rows import Rows, rows_of
 from lrtune.task.splitting import fair_order, split_in_halves
 from lrtune.task.streams import StreamedHalves
@@ -83,7 +84,7 @@ def with_validation(
 def validation_data(source: object, batch_size: int | None) -> ValidationData:
     """Return validation data of any form; `batch_size` is for tensors and Datasets."""
     size = batch_size if isinstance(source, (tuple, Dataset)) else None
-    data = as_data(source, size, what="val")
+    data = repeatable(as_data(source, size, what="val"))
     rows = rows_of(data)
     if rows is None:
         return StreamedHalves(cast("IterableData", data))
@@ -154,6 +155,9 @@ def measure(
     states: Mapping[str, State],
     loss: Callable[[State, Batch], Tensor],
     place: Callable[[Batch], Batch],
+    *,
+    weigh: Callable[[Batch], float] = count_examples,
+    summed: bool = False,
 ) -> dict[str, list[Validation]]:
     """Return the losses of each state, one for each part, on batches with names of parts.
 
@@ -162,15 +166,22 @@ def measure(
     Args:
         batches: See `ValidationData.batches`.
         states: Names to whatever `loss` takes.
-        loss: The mean loss of a state on a placed batch.
+        loss: The loss of a state on a placed batch.
         place: Moves a batch to the device.
+        weigh: The weight of a batch.
+        summed: Whether the loss is a sum over the batch: then it is divided by the weight.
 
     Raises:
-        TaskError: There is no batch.
+        TaskError: There is no batch, or none with a weight.
     """
     losses: dict[str, dict[str, list[Tensor]]] = {}
     counts: dict[str, list[int]] = {}
+    weights: dict[str, list[float]] = {}
     for part, batch in batches:
+        weight = weigh(batch)
+        if not weight:
+            continue
+        weights.setdefault(part, []).append(weight)
         count, placed = counts.setdefault(part, []), place(batch)
         of_part = losses.setdefault(part, {name: [] for name in states})
         for name, state in states.items():
@@ -184,12 +195,15 @@ def measure(
         count.append(count_examples(batch))
     if not counts:
         raise no_batch()
-    return {
-        name: [
-            _validation(part, losses[part][name], counts[part]) for part in PARTS if part in counts
-        ]
-        for name in states
-    }
+
+    def validation(part: str, name: str) -> Validation:
+        numbers = torch.stack([one.reshape(()) for one in losses[part][name]])
+        each, by = numbers.cpu().double().numpy(), np.asarray(weights[part])
+        return Validation(
+            part, *mean_and_stderr(each / by if summed else each, by), sum(counts[part])
+        )
+
+    return {name: [validation(part, name) for part in PARTS if part in counts] for name in states}
 
 
 @contextmanager
@@ -210,23 +224,18 @@ def no_batch() -> TaskError:
     return TaskError("the validation data gave no batch. Pass data, or leave val out.")
 
 
-def _validation(part: str, losses: Sequence[Tensor], counts: Sequence[int]) -> Validation:
-    numbers = torch.stack([one.reshape(()) for one in losses]).cpu().double().numpy()
-    return Validation(part, *mean_and_stderr(numbers, counts), sum(counts))
-
-
-def mean_and_stderr(losses: Any, samples: Sequence[int]) -> tuple[float, float]:
+def mean_and_stderr(losses: Any, weights: Any) -> tuple[float, float]:
     """Return the mean loss per example of batches, and its standard error.
 
-    The error comes from the spread of the batches, weighted by their numbers of samples; it is
-    NaN with fewer than two batches.
+    The error comes from the spread of the batches, weighted by their numbers of samples, or by
+    `Task(batch_weight=...)`; it is NaN with fewer than two batches.
 
     >>> mean_and_stderr([1.0, 2.0, 3.0], [10, 10, 10])
     (2.0, 0.5773502691896257)
     >>> mean_and_stderr([1.0, 4.0], [20, 10])[0], mean_and_stderr([1.0], [10])
     (2.0, (1.0, nan))
     """
-    each, weights = np.asarray(losses, dtype=float), np.asarray(samples) / sum(samples)
+    each, weights = np.asarray(losses, dtype=float), np.asarray(weights) / sum(weights)
     with np.errstate(invalid="ignore"):  # losses may be infinite
         mean = float(weights @ each)
         squares = float(weights**2 @ (each - mean) ** 2)

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from lrtune.analysis.curves import Outcome
-from lrtune.errors import ArgumentError, add_location, whole_number
+from lrtune.errors import ArgumentError, add_location, quantity, whole_number
 from lrtune.results import Trace
 from lrtune.results.runs import Run, Validation, checked_runs
 from lrtune.results.schema import VALIDATIONS, as_table
+from lrtune.task.batches import Batch, count_examples, tensors_of
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state
 from lrtune.task.task import Task, checked_task
 from lrtune.training.batch_cache import BatchCache, BatchStreams
@@ -255,6 +256,7 @@ class Cohort:
         """Make one update of every live run."""
         step = self._step
         for group in self._groups:
+            batch = None
             try:
                 batch = self._streams.draw(group.seed)
                 settings = [one.settings.at(step) for one in group.records]
@@ -266,6 +268,7 @@ class Cohort:
             except Exception as error:
                 where = f"at step {step} of {self.steps}, in the stage {self._stage!r}, with "
                 add_location(error, where + describe_runs(group.runs))
+                _note_short_batch(error, batch, self.task.batch_examples)
                 raise
         self._step += 1
 
@@ -296,3 +299,13 @@ class Cohort:
     def _end(self, one: RunRecord, outcome: Outcome) -> None:
         one.outcome = outcome
         self._engine.drop(one.run)
+
+
+def _note_short_batch(error: Exception, batch: Batch, usual: int) -> None:
+    """Note in an error that its batch has fewer rows than the first one."""
+    rows = count_examples(batch)
+    if tensors_of(batch) and rows < usual:
+        error.add_note(
+            f"this batch has {quantity(rows, 'row')}, the first one {usual}: leave short batches "
+            "out (drop_last=True)"
+        )

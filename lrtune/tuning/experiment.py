@@ -28,7 +28,7 @@ class Experiment:
 
     def __init__(self, sizes: Sizes, budget: float) -> None:
         self.sizes, self.budget = sizes, budget
-        self.history, self.notes = History(), list[str]()
+        self.history, self.notes = History(sizes.summed), list[str]()
         self._spent: dict[str, float] = {}
         self._reserved = 0.0
 

@@ -89,9 +89,15 @@ class Measured:
 
 
 class History:
-    """All runs of a search, by name, in the order in which they were first asked for."""
+    """All runs of a search, by name, in the order in which they were first asked for.
 
-    def __init__(self) -> None:
+    Args:
+        summed: Over how many samples a training loss sums. It is divided by that, as validation
+            losses are those of a sample.
+    """
+
+    def __init__(self, summed: float = 1.0) -> None:
+        self._summed = summed
         self.runs: dict[str, Measured] = {}
         self._together: list[set[str]] = []  # the runs that can still go on, as they were asked for
 
@@ -104,7 +110,8 @@ class History:
         for run in question.runs:
             one = self.runs.setdefault(run.name, Measured(run, question.stage, question.steps))
             one.until, one.outcome = question.until, str(rows.loc[run.name, "outcome"])
-            one.losses = losses[run.name].to_numpy() if run.name in losses else np.empty(0)
+            known = losses[run.name].to_numpy() if run.name in losses else np.empty(0)
+            one.losses = known / self._summed
             one.checkpoint = str(rows.loc[run.name, "checkpoint"])
             for row in validations[run.name].itertuples() if run.name in validations else ():
                 one.validations[row.part] = (row.loss, row.stderr, row.samples)

@@ -31,6 +31,7 @@ class Sizes:
         selection: Validation samples that select.
         test: Validation samples that give the stated loss.
         epoch: The updates before any training example comes again; 0 where that is not known.
+        summed: Over how many samples a training loss sums; 1 where it is a mean.
     """
 
     steps: int
@@ -38,6 +39,7 @@ class Sizes:
     selection: int = 0
     test: int = 0
     epoch: int = 0
+    summed: float = 1.0
 
     def updates(self, count: float) -> float:
         """The cost of so many updates, in full trainings."""

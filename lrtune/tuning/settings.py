@@ -23,10 +23,14 @@ LIMITS = (1e-7, 10.0)
 def sizes_of(task: Task | None, steps: int) -> Sizes:
     """What a training and a validation of this task cost."""
     whole_number("steps", steps, least=1)
-    if task is None or not task.has_validation:
+    if task is None:
         return Sizes(steps)
+    summed = task.loss_kind.summed
+    if not task.has_validation:
+        return Sizes(steps, summed=summed)
     counts, epoch = task.val_counts, task.epoch_steps or 0
-    return Sizes(steps, task.batch_examples, counts["selection"], counts.get("test", 0), epoch)
+    both = counts["selection"], counts.get("test", 0)
+    return Sizes(steps, task.batch_examples, *both, epoch, summed)
 
 
 @dataclass(frozen=True)

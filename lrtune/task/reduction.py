@@ -1,0 +1,145 @@
+"""Whether a loss is a mean or a sum over the rows of its batch, and how batches are weighed."""
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lrtune.errors import TaskError, printable
+from lrtune.task.batches import (
+    Batch,
+    count_examples,
+    describe_batch,
+    leaves,
+    map_leaves,
+    row_counts,
+    tensors_of,
+)
+from lrtune.task.losses import KnownLoss
+
+Reduction = Literal["mean", "sum", "neither", "unknown"]
+"""How the loss of a batch comes from those of its rows; unknown where the batch cannot be cut."""
+
+BatchWeight = Callable[[Batch], Any]
+"""Returns the weight of a batch in a mean over batches, such as its number of words."""
+
+CLOSE = 0.01
+"""By convention: losses this close, as a share of the largest, are equal."""
+
+
+def loss_reduction(
+    known: KnownLoss | None, batch: Batch, loss: Callable[[Batch], Tensor]
+) -> Reduction:
+    """Return whether the loss of a batch is the mean or the sum of those of its halves.
+
+    Args:
+        known: The loss, if it is one of torch's: its options tell.
+        batch: The first batch, on the device.
+        loss: The loss of a batch, in eval mode and always with the same random numbers.
+    """
+    told = None if known is None else known.options.get("reduction", "mean")
+    if told in ("mean", "sum"):
+        return told  # type: ignore[no-any-return]
+    if not _can_be_cut(batch):
+        return "unknown"
+    found: Reduction = "unknown"
+    with suppress(Exception):  # such as a model that gives something else in eval mode
+        whole = loss(batch).item()
+        found = _by_cutting(batch, whole, loss, alternating=False)
+        # A mean with weights may look like a sum where half of the rows weigh next to nothing.
+        if found == "sum" and _by_cutting(batch, whole, loss, alternating=True) != "sum":
+            return "neither"
+    return found
+
+
+def _by_cutting(
+    batch: Batch, whole: float, loss: Callable[[Batch], Tensor], *, alternating: bool
+) -> Reduction:
+    """Hold the loss of a batch against those of its halves, or of every other row."""
+    count = count_examples(batch)
+    both = [slice(count // 2), slice(count // 2, None)]
+    if alternating:
+        both = [slice(0, None, 2), slice(1, None, 2)]
+    first, second = (loss(_cut(batch, rows)).item() for rows in both)
+    return compare_halves(whole, first, second, len(range(count)[both[0]]) / count)
+
+
+def compare_halves(whole: float, first: float, second: float, share: float = 0.5) -> Reduction:
+    """Return how the loss of a batch comes from those of its halves.
+
+    Args:
+        whole: The loss of the batch.
+        first: That of its first half.
+        second: That of its second half.
+        share: The share of the rows in the first half.
+
+    >>> compare_halves(2.0, 1.0, 3.0), compare_halves(4.0, 1.0, 3.0), compare_halves(3.0, 1.0, 3.0)
+    ('mean', 'sum', 'neither')
+    """
+    if not all(map(math.isfinite, (whole, first, second))):
+        return "unknown"
+    close = CLOSE * max(map(abs, (whole, first, second)))
+    if abs(share * first + (1 - share) * second - whole) <= close:
+        return "mean"
+    return "sum" if abs(first + second - whole) <= close else "neither"
+
+
+def _can_be_cut(batch: Batch) -> bool:
+    """Return whether some rows of a batch are a batch, too.
+
+    Tensors with other numbers of rows, such as weights of classes, stay whole; they must not hold
+    whole numbers, which may be those of rows.
+    """
+    count, tensors = count_examples(batch), tensors_of(batch)
+    others = [leaf for leaf in leaves(batch) if not isinstance(leaf, Tensor) and leaf is not None]
+    odd = [one for one in tensors if one.ndim and len(one) != count]
+    return (
+        count >= 2
+        and count in row_counts(batch)
+        and not others
+        and all(one.layout is torch.strided for one in tensors)
+        and all(one.is_floating_point() for one in odd)
+    )
+
+
+def _cut(batch: Batch, rows: slice) -> Batch:
+    count = count_examples(batch)
+
+    def cut(leaf: Tensor | None) -> Tensor | None:
+        whole = leaf is None or not leaf.ndim or len(leaf) != count
+        return leaf if whole else leaf[rows]  # type: ignore[index]
+
+    return map_leaves(batch, cut)
+
+
+def batch_weigher(given: BatchWeight | None) -> Callable[[Batch], float]:
+    """Return a function that weighs batches: by a function of the user's own, or by their rows.
+
+    Raises:
+        TaskError: It is no function; or, when it is called, it returned no finite number >= 0.
+    """
+    if given is None:
+        return count_examples
+    if not callable(given):
+        raise TaskError(
+            f"batch_weight={printable(repr(given))}; expected a function of a batch that returns "
+            "its weight, such as lambda batch: len(batch['labels'])."
+        )
+
+    def weigh(batch: Batch) -> float:
+        weight = given(batch)
+        try:
+            number = math.nan if isinstance(weight, bool | str) else float(weight)
+        except (TypeError, ValueError, RuntimeError):
+            number = math.nan
+        if not (math.isfinite(number) and number >= 0):
+            raise TaskError(
+                f"batch_weight returned {printable(repr(weight))} for {describe_batch(batch)}; "
+                "expected a finite number >= 0, such as its number of samples."
+            )
+        return number
+
+    return weigh
