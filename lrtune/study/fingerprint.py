@@ -170,8 +170,8 @@ def _validation(task: Task) -> tuple[str, str]:
     batches = list(data.first(BATCHES))
     words = f"batches of {count_examples(batches[0])}" if batches else "no batch"
     known = _batch_digest(batches)
-    if task.batch_weight is not None:
-        known = text_digest([known, *value_texts(task.batch_weight)])
+    if task.batch_weight is not None or task.val_batches is not None:
+        known = text_digest([known, *value_texts([task.batch_weight, task.val_batches])])
     return words, known
 
 

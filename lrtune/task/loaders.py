@@ -95,6 +95,20 @@ def short_last_batch(loader: DataLoader[Any]) -> DataLoader[Any] | None:
     return _changed(loader, sampler=rows, batch_sampler=rows, num_workers=0)
 
 
+def has_end(source: object) -> bool:
+    """Return whether an iterable is known to end: a list, or a loader that knows its length."""
+    if not isinstance(source, DataLoader):
+        return isinstance(source, (list, tuple, Tensor))
+    if isinstance(source.dataset, IterableDataset) or (
+        type(source).__iter__ is not DataLoader.__iter__
+    ):
+        return False
+    try:
+        return len(source) >= 0
+    except TypeError:  # a sampler without a length
+        return False
+
+
 def shuffles(loader: DataLoader[Any]) -> bool:
     """Return whether a loader that goes by index shuffles its rows."""
     return isinstance(loader.sampler, RandomSampler)

@@ -22,10 +22,12 @@ LEAST_BATCHES = 5
 class Rows(ABC):
     """Examples that can be had in any order.
 
-    `classes` has one number per example: its class where that is known, else always 0.
+    `classes` has one number per example: its class where that is known, else always 0. `size` is
+    the number of examples in a batch.
     """
 
     classes: Tensor
+    size: int
 
     @abstractmethod
     def batches(self, rows: Tensor) -> Sequence[Tensor]:
@@ -53,12 +55,12 @@ class TensorRows(Rows):
     """The rows of tensors."""
 
     def __init__(self, data: TensorData) -> None:
-        self._data, count = data, len(data.rows)
+        self._data, self.size, count = data, data.size, len(data.rows)
         self.classes = _classes(data.tensors[-1], count)
 
     def batches(self, rows: Tensor) -> Sequence[Tensor]:
         """Cut row numbers into those of validation batches."""
-        return _even_batches(rows, self._data.size)
+        return _even_batches(rows, self.size)
 
     def read(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         """Yield the batches of these row numbers."""
@@ -76,15 +78,15 @@ class LoaderRows(Rows):
     def __init__(self, data: IterableData, loader: DataLoader[Any]) -> None:
         self._loader, self._what, self._own = loader, data.what, data.own_loader
         self._copies_dataset = data.copies_dataset
-        self._size = cast("int", loader.batch_size)
+        self.size = cast("int", loader.batch_size)
         count = len(cast("Any", loader.dataset))
         self.classes = _classes(_targets(loader.dataset), count)
 
     def batches(self, rows: Tensor) -> Sequence[Tensor]:
         """Cut row numbers into those of validation batches; the user's batch size stays."""
         if not self._own:
-            return _even_batches(rows, self._size)
-        return torch.split(rows, self._size) if len(rows) else []
+            return _even_batches(rows, self.size)
+        return torch.split(rows, self.size) if len(rows) else []
 
     def read(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         """Yield the batches of these row numbers."""
@@ -96,7 +98,7 @@ class LoaderRows(Rows):
     def training_data(self, rows: Tensor) -> Data:
         """Return these rows as training data."""
         # Where the loader was made here, a short last batch is dropped, unless it is the only one.
-        drop_last = self._loader.drop_last if self._own else len(rows) >= self._size
+        drop_last = self._loader.drop_last if self._own else len(rows) >= self.size
         loader = loader_of_rows(self._loader, rows, drop_last=drop_last)
         return IterableData(
             loader, self._what, own_loader=self._own, copies_dataset=self._copies_dataset

@@ -1,7 +1,8 @@
 """`TrainState`: everything that training changes in one run, and how a task makes its states."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from torch.optim import Optimizer
 
 from lrtune.task.batches import Batch, clone_batch, to_device
 from lrtune.task.cloning import MakeModel, deepcopy_module
-from lrtune.task.optimizers import MakeOptimizer
+from lrtune.task.optimizers import MakeOptimizer, eval_weights
 from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.validation import eval_mode
 
@@ -25,6 +26,17 @@ class TrainState:
     model: nn.Module
     loss: Loss
     optimizer: Optimizer
+
+
+@contextmanager
+def evaluating(*states: TrainState) -> Iterator[None]:
+    """Put states into eval mode, with the weights to validate with; on exit they can train on."""
+    with (
+        torch.no_grad(),
+        eval_mode(*(state.model for state in states)),
+        eval_weights(*(state.optimizer for state in states)),
+    ):
+        yield
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrtune.errors import TaskError
 from lrtune.results.schema import PARTS, SELECTION
 from lrtune.task.batches import (
     Batch,
@@ -18,9 +19,13 @@ from lrtune.task.batches import (
     tensors_of,
 )
 from lrtune.task.data import IterableData
+from lrtune.task.loaders import has_end
 from lrtune.task.random_state import preserve_random_state
 from lrtune.task.rows import LEAST_BATCHES
 from lrtune.task.splitting import StreamKeys, StreamSplitter, class_labels
+
+ENDLESS = 10_000
+"""By convention: a validation stream of so many batches whose length is not known has no end."""
 
 
 @dataclass
@@ -50,10 +55,14 @@ class StreamedHalves:
 
     Where all tensors of the first batch have the same number of rows, the rows of each batch are
     divided; else whole batches go to the selection part and the test part in turn.
+
+    Args:
+        data: Only the first `most` batches are read; all when None.
+        most: At least 1.
     """
 
-    def __init__(self, data: IterableData) -> None:
-        self._data, self._counts = data, dict[str, int]()
+    def __init__(self, data: IterableData, most: int | None = None) -> None:
+        self._data, self._most, self._counts = data, most, dict[str, int]()
         self._asked, self._kept, self._size = 0, list[_Kept](), 1
 
     @property
@@ -77,6 +86,15 @@ class StreamedHalves:
             yield piece.part, piece.batch
         self._counts = counts
 
+    def check_end(self) -> None:
+        """Read the data once, unless they are known to end.
+
+        Raises:
+            TaskError: They give `ENDLESS` batches, and no end.
+        """
+        if self._most is None and not has_end(self._data.source):
+            _ = self.counts
+
     def first(self, count: int) -> Iterator[Batch]:
         """Yield the first batches."""
         for piece in islice(self._pieces(), count):
@@ -84,7 +102,12 @@ class StreamedHalves:
 
     def _pieces(self) -> Iterator[_Piece]:
         splitter, whole, by_rows = StreamSplitter(), 0, None
-        for batch in self._data.epoch(0, 0):
+        for place, batch in enumerate(islice(self._data.epoch(0, 0), self._most)):
+            if self._most is None and place == ENDLESS and not has_end(self._data.source):
+                raise TaskError(
+                    f"val gave {ENDLESS:,} batches and did not end; validation data have to. "
+                    "Limit them to the first ones: Task(..., val_batches=200)."
+                )
             count = _row_count(batch)
             by_rows = count > 0 if by_rows is None else by_rows
             if not by_rows or not count:

@@ -22,9 +22,9 @@ from lrtune.task.part_guess import part_guess
 from lrtune.task.random_state import preserve_random_state
 from lrtune.task.reduction import BatchWeight, batch_weigher
 from lrtune.task.repeats import repeatable
-from lrtune.task.states import Loss, StateMaker, TrainState
-from lrtune.task.trial import try_task
-from lrtune.task.validation import eval_mode, measure, no_batch, with_validation
+from lrtune.task.states import Loss, StateMaker, TrainState, evaluating
+from lrtune.task.trial import draws_in_eval, try_task
+from lrtune.task.validation import measure, no_batch, with_validation
 
 
 class Task:
@@ -58,13 +58,17 @@ class Task:
             none. Where it is known, scores are logs of the loss above it, else shares of the fall.
         batch_weight: A function of a batch that returns its weight in a validation loss, such as
             its number of words. When None, the number of rows that most of its tensors have.
+        val_batches: Limits validation data to the first so many batches; of data that can be read
+            by rows, to a fair sample of as many rows. Needed where a validation stream has no end.
 
     Attributes:
         loss_kind: What the loss is, its floor, and what the scores are (`lrtune.task.losses`).
         loss_reduction: `mean`, `sum` or `neither` of the losses of the rows of a batch, in eval
             mode; `unknown` where the first batch cannot be cut. A sum is divided by the weights of
             the batches, in validation and by a search; anything else is taken for a mean.
-        batch_weight: As it was given.
+        batch_weight: As it was given, like `val_batches`.
+        draws_in_eval: Whether the loss of the first validation batch depends on random numbers in
+            eval mode, as with mixup in an objective. Always False without validation data.
         adapts_rate: Whether the optimizer sets its own rate, as Prodigy and D-Adaptation do.
 
     Raises:
@@ -88,6 +92,7 @@ class Task:
         batch_size: int | None = None,
         floor: float | None = None,
         batch_weight: BatchWeight | None = None,
+        val_batches: int | None = None,
     ) -> None:
         if loss is not None and objective is not None:
             raise TaskError("got loss and objective; an objective computes the loss. Pass one.")
@@ -101,7 +106,8 @@ class Task:
         make_optimizer = optimizer_maker(optimizer)
         self.batch_weight, self._weigh = batch_weight, batch_weigher(batch_weight)
         data = repeatable(as_data(train, batch_size, what="train"))
-        self._train, self._val = with_validation(data, val, batch_size)
+        self._train, self._val = with_validation(data, val, batch_size, val_batches)
+        self.val_batches, self.draws_in_eval = val_batches, False
         self._guesses: dict[str, Guess | None] = {}
         # Who owns what: the task has a copy of the model, and each run a copy of that copy, its
         # own loss and optimizer. The data are shared, as nothing writes into them.
@@ -211,7 +217,7 @@ class Task:
     def _measure(
         self, batches: Iterable[tuple[str, Batch]], states: Mapping[str, TrainState]
     ) -> dict[str, list[Validation]]:
-        with torch.no_grad(), eval_mode(*(state.model for state in states.values())):
+        with evaluating(*states.values()):
             summed = self.loss_reduction == "sum"
             return measure(
                 batches, states, self.loss, self.to_device, weigh=self._weigh, summed=summed
@@ -257,6 +263,8 @@ class Task:
                 raise no_batch()
             with checks.explain_errors("validation", first):
                 self._measure([(SELECTION, first)], {"the model": state})
+                self.draws_in_eval = draws_in_eval(self._maker, state, first)
+            self._val.check_end()
 
 
 def checked_task(task: Task) -> Task:

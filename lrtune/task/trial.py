@@ -1,5 +1,6 @@
 """One update on a copy, before anything trains: what cannot be trained is reported there."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -21,8 +22,10 @@ from lrtune.task.losses import KnownLoss, LossKind, known_loss, loss_kind
 from lrtune.task.optimizers import sets_own_rate
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
 from lrtune.task.reduction import Reduction, loss_reduction
-from lrtune.task.states import StateMaker, TrainState
-from lrtune.task.validation import eval_mode
+from lrtune.task.states import StateMaker, TrainState, evaluating
+
+ROUNDING = 1e-5
+"""By convention: losses this close differ by rounding, which some GPUs do differently each time."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +92,23 @@ def try_task(
     return Trial(known, kind, reduction, adapts_rate, in_place, described, nbytes), state
 
 
-def eval_loss(maker: StateMaker, state: TrainState) -> Callable[[Batch], Tensor]:
-    """Return a function that computes the loss of batches in eval mode, with the same noise."""
+def eval_loss(maker: StateMaker, state: TrainState, noise: int = 0) -> Callable[[Batch], Tensor]:
+    """Return a function that computes the loss of batches in eval mode, always with this noise."""
 
     def loss(batch: Batch) -> Tensor:
-        seed_everything(derive_seed(0, NOISE))
-        with torch.no_grad(), eval_mode(state.model):
+        seed_everything(derive_seed(0, NOISE, noise))
+        with evaluating(state):
             return maker.loss(state, batch)
 
     return loss
+
+
+def draws_in_eval(maker: StateMaker, state: TrainState, batch: Batch) -> bool:
+    """Return whether the loss of a batch in eval mode depends on random numbers."""
+    placed = to_device(batch, maker.device)
+    one, other = (eval_loss(maker, state, noise)(placed).item() for noise in (0, 1))
+    equal = math.isclose(one, other, rel_tol=ROUNDING)
+    return not equal and math.isfinite(one - other)
 
 
 def _try_update(

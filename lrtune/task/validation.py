@@ -45,6 +45,9 @@ class ValidationData(Protocol):
     def first(self, count: int) -> Iterator[Batch]:
         """Yield the first batches, and read no more than these."""
 
+    def check_end(self) -> None:
+        """Raise a TaskError where the data do not end."""
+
 
 class HalvedRows:
     """Two halves of rows that can be had in any order."""
@@ -67,28 +70,51 @@ class HalvedRows:
         for (part, _), batch in zip(named, batches, strict=True):
             yield part, batch
 
+    def check_end(self) -> None:
+        """Do nothing: rows are counted."""
+
     def first(self, count: int) -> Iterator[Batch]:
         """Yield the first batches."""
         return self._rows.read(self._rows.batches(self._parts[SELECTION])[:count])
 
 
 def with_validation(
-    train: Data, val: object, batch_size: int | None
+    train: Data, val: object, batch_size: int | None, most: int | None = None
 ) -> tuple[Data, ValidationData | None]:
-    """Return training and validation data; a number is a share of the training data."""
-    if isinstance(val, (int, float)) and not isinstance(val, bool):
+    """Return training and validation data; a number is a share of the training data.
+
+    `most` limits validation data to so many batches.
+    """
+    share = isinstance(val, (int, float)) and not isinstance(val, bool)
+    if most is not None:
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise TaskError(f"val_batches must be a whole number >= 1, got {most!r}.")
+        if share or val is None:
+            raise TaskError(
+                f"val_batches={most} limits validation data of their own, but val={val}. "
+                + ("Make the share smaller." if share else "Pass val=..., or leave it out.")
+            )
+    if isinstance(val, (int, float)) and share:
         return hold_out(train, val)
-    return train, None if val is None else validation_data(val, batch_size)
+    return train, None if val is None else validation_data(val, batch_size, most)
 
 
-def validation_data(source: object, batch_size: int | None) -> ValidationData:
-    """Return validation data of any form; `batch_size` is for tensors and Datasets."""
+def validation_data(
+    source: object, batch_size: int | None, most: int | None = None
+) -> ValidationData:
+    """Return validation data of any form; `batch_size` is for tensors and Datasets.
+
+    `most` limits them: to the first batches of an iterable, or to a fair sample of as many rows.
+    """
     size = batch_size if isinstance(source, (tuple, Dataset)) else None
     data = repeatable(as_data(source, size, what="val"))
     rows = rows_of(data)
     if rows is None:
-        return StreamedHalves(cast("IterableData", data))
-    return HalvedRows(rows, torch.arange(len(rows.classes)))
+        return StreamedHalves(cast("IterableData", data), most)
+    every = torch.arange(len(rows.classes))
+    if most is None or most * rows.size >= len(every):
+        return HalvedRows(rows, every)
+    return HalvedRows(rows, fair_order(rows.classes)[: most * rows.size].sort().values)
 
 
 # --- a share of the training data -----------------------------------------------------------------

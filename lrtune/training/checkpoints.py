@@ -21,6 +21,9 @@ Checkpoint = dict[str, Any]
 
 - `model`, `optimizer`, `loss`: what `load_state_dict` takes; `loss` is empty if it is no module.
   The optimizer's groups have the rate and the momentum of the next update.
+- `train_weights`: the parameters that training goes on with, where the optimizer validates with
+  others (schedule-free), which `model` holds; else empty. `optimizer.train()` gives them up to
+  rounding.
 - `scheduler`: what `load_state_dict` of `schedules.to_torch(...)` takes; empty for a schedule that
   reacts to the loss.
 - `ema`: None.
@@ -31,7 +34,8 @@ Checkpoint = dict[str, Any]
 """
 
 FIELDS: dict[str, type] = {
-    "model": dict, "optimizer": dict, "loss": dict, "scheduler": dict, "ema": type(None),
+    "model": dict, "optimizer": dict, "loss": dict, "train_weights": dict, "scheduler": dict,
+    "ema": type(None),
     "buffers": dict, "attributes": dict, "lr": float, "schedule": str, "seed": int, "step": int,
     "steps": int, "losses": Tensor, "batches": Tensor,
 }  # fmt: skip

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrtune.errors import CheckpointError
+from lrtune.task.optimizers import eval_weights, switches_weights, trained_weights
 from lrtune.task.states import TrainState
 from lrtune.task.value_texts import value_texts
 from lrtune.training.plain_data import on_cpu
@@ -19,7 +20,8 @@ from lrtune.training.saved_attributes import (
 )
 
 SavedState = dict[str, Any]
-"""`model`, `optimizer`, `loss`, `buffers` and `attributes` of a checkpoint; see `Checkpoint`."""
+"""What a checkpoint holds of a state: `model`, `optimizer`, `loss`, `train_weights`, `buffers` and
+`attributes`; see `Checkpoint`."""
 
 Fresh = dict[str, Texts]
 """`model` and `loss` to what their attributes were before the first update."""
@@ -33,6 +35,8 @@ def fresh_attributes(state: TrainState) -> Fresh:
 def save_state(state: TrainState, fresh: Fresh) -> SavedState:
     """Return what training has changed in a run, as copies on the CPU.
 
+    Model and optimizer are saved with the weights that are validated.
+
     Args:
         state: Stays as it is.
         fresh: What `fresh_attributes` returned; of the attributes only those that differ are saved.
@@ -40,6 +44,19 @@ def save_state(state: TrainState, fresh: Fresh) -> SavedState:
     Raises:
         CheckpointError: A part of the state is no plain data; the message names its type.
     """
+    saved = SavedState(loss={}, buffers={}, attributes={}, train_weights={})
+    if switches_weights(state.optimizer):
+        saved["train_weights"] = on_cpu(_trained(state), "the model")
+    with eval_weights(state.optimizer):
+        return saved | _saved_parts(state, fresh)
+
+
+def _trained(state: TrainState) -> dict[str, Tensor]:
+    own = {id(weight) for weight in trained_weights(state.optimizer)}
+    return {name: one for name, one in state.model.named_parameters() if id(one) in own}
+
+
+def _saved_parts(state: TrainState, fresh: Fresh) -> SavedState:
     saved = SavedState(loss={}, buffers={}, attributes={})
     for whole, module in _modules(state).items():
         saved[whole] = _saved(f"the {whole}", module)
@@ -55,12 +72,20 @@ def restore_state(state: TrainState, saved: SavedState) -> None:
     Raises:
         CheckpointError: It does not fit the state, or the state does not take it back as it was.
     """
+    optimizer: Any = state.optimizer
+    switches = switches_weights(optimizer)
     try:
+        if switches:  # as it was when it was saved
+            optimizer.eval()
         for whole, module in _modules(state).items():
             _restore_module(module, saved[whole])
             _restore_buffers(module, saved["buffers"].get(whole, {}))
             restore_attributes(module, saved["attributes"].get(whole, {}))
         _restore_optimizer(state.optimizer, saved["optimizer"])
+        if switches:  # `train()` gives the weights back up to rounding only
+            optimizer.train()
+            for name, weight in _trained(state).items():
+                weight.data.copy_(saved["train_weights"][name])
         again = save_state(state, fresh_attributes(state))
         again["optimizer"] = again["optimizer"]["state"]  # its groups are set before each update
         known = saved | {"optimizer": saved["optimizer"]["state"]}
