@@ -129,6 +129,20 @@ def quantity(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def memory_text(size: float) -> str:
+    """Return a number of bytes in the unit that a person would use.
+
+    >>> memory_text(7592), memory_text(2.5e6), memory_text(31e6), memory_text(4.53e9)
+    ('7.6 kB', '2.5 MB', '31 MB', '4.5 GB')
+    """
+    value, unit = next(
+        (size / scale, unit)
+        for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "bytes"))
+        if size >= 0.9995 * scale or scale == 1
+    )
+    return f"{value:.0f} {unit}" if value >= 9.95 or unit == "bytes" else f"{value:.1f} {unit}"
+
+
 def positive_number(name: str, value: float) -> float:
     """Return the value as a finite float > 0, or raise an `ArgumentError` that names it."""
     try:

@@ -11,7 +11,7 @@ from lrtune.schedules import FEEDBACK, parse
 from lrtune.schedules.registry import look_up
 
 _ARGUMENTS = re.compile(
-    r"(?<![(\w])(?<!, )(budget|device|steps|seeds|samples|schedule)="
+    r"(?<![(\w])(?<!, )(budget|device|max_runs|offload|steps|seeds|samples|schedule)="
     r"(?:'([^']*)'|(\d+(?:\.\d+)?(?:e[-+]?\d+)?))"
 )
 
@@ -22,7 +22,7 @@ def as_options(text: str) -> str:
     >>> as_options("Give budget=0.4 or more; use device='cpu', or widen `limits`.")
     'Give --budget 0.4 or more; use --device cpu, or widen `limits` (in Python).'
     """
-    text = _ARGUMENTS.sub(lambda found: f"--{found[1]} {found[2] or found[3]}", text)
+    text = _ARGUMENTS.sub(lambda found: f"{_option(found[1])} {found[2] or found[3]}", text)
     return text.replace("`limits`", "`limits` (in Python)")
 
 

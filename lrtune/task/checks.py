@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from lrtune.errors import TaskError
+from lrtune.errors import TaskError, printable
 from lrtune.task.data import Batch, Data, TensorData, describe_batch
+from lrtune.task.memory import is_out_of_memory
 
 TRIAL_LR = 1e-3
 """The rate of updates that only show whether a task can be trained."""
@@ -282,7 +283,21 @@ def explain_errors(what: str, batch: Batch) -> Iterator[None]:
     except TaskError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise too_large(f"{what} of one batch, {describe_batch(batch)},", error) from error
         raise TaskError(
             f"{what} fails on the first batch, {describe_batch(batch)}: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def too_large(what: str, error: BaseException) -> TaskError:
+    """Return the error for what does not fit into memory though nothing else is held there."""
+    reason = printable(str(error).partition("\n")[0] or "a MemoryError", 160)
+    refused = TaskError(
+        f"{what} needs more memory than there is ({reason}). Use smaller batches (batch_size), a "
+        "smaller model, or a device with more memory (device='cpu' takes the computer's own)."
+    )
+    for note in getattr(error, "__notes__", []):
+        refused.add_note(note)
+    return refused

@@ -25,6 +25,7 @@ from lrtune.task.data import (
     to_device,
 )
 from lrtune.task.guess import Guess, part_guess
+from lrtune.task.memory import run_bytes
 from lrtune.task.optimizers import optimizer_maker
 from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.states import Loss, TrainState, copy_state
@@ -65,6 +66,7 @@ class Task:
     Attributes:
         loss_kind: What the loss is, its floor, and what the scores are (`lrtune.task.losses`).
         adapts_rate: Whether the optimizer sets its own rate, as Prodigy and D-Adaptation do.
+        run_bytes: What a run holds between two updates: `weights`, `gradients`, `optimizer`.
 
     Raises:
         TaskError: The task cannot be trained; the message says why, and what to do.
@@ -268,7 +270,7 @@ class Task:
         self.adapts_rate, self._works_in_place = trial.adapts_rate, trial.works_in_place
         self._try_validation(state)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.nbytes = sum(one.nbytes for one in [*model.parameters(), *model.buffers()])
+        self.run_bytes = run_bytes([*model.parameters(), *model.buffers()], optimizer)
         self._description = {
             "model": f"{type(model).__name__} with {parameters:,} parameters",
             "optimizer": type(optimizer).__name__,

@@ -5,7 +5,8 @@ from lrtune.training.engine_choice import ENGINES
 from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop
 from lrtune.training.engines.vmapped import Vmapped
-from lrtune.training.evaluator import CheckedEvaluate, Evaluate, Evaluator, as_evaluate, train
+from lrtune.training.evaluate import CheckedEvaluate, Evaluate
+from lrtune.training.evaluator import Evaluator, as_evaluate, train
 from lrtune.training.recording import step_settings
 
 __all__ = [

@@ -12,7 +12,7 @@ from lrtune.results.schema import ANSWERS, STOPS, SWEEP, as_table
 from lrtune.results.serialization import manifest
 from lrtune.schedules import Schedule, growth
 from lrtune.task.task import Task
-from lrtune.training import Evaluate, Evaluator, Progress
+from lrtune.training import Evaluate, Progress, as_evaluate
 
 STOPPED = {
     Outcome.FINISHED: "reached the last rate, lr =",
@@ -32,6 +32,7 @@ def range_test(
     seeds: int = 3,
     seed: int = 0,
     progress: Progress | None = None,
+    max_runs: int | None = None,
     evaluate: Evaluate | None = None,
 ) -> RangeTestResult:
     """Raise the rate exponentially from `low` towards `high`, and see when the loss stops falling.
@@ -49,6 +50,8 @@ def range_test(
         seeds: How many sweeps.
         seed: The first seed; the others follow it.
         progress: Called with the stage, the updates done and the total.
+        max_runs: The most runs to train at once; when None what memory allows. Where that runs out,
+            it is halved.
         evaluate: The function that trains runs; an `Evaluator` of the task when None.
 
     Returns:
@@ -71,10 +74,10 @@ def range_test(
     chosen, growing = seed_list(seeds, seed), growth(low / high)
     sweeps = {s: Run(f"sweep/{s}", high, growing, s) for s in chosen}
     controls = {s: Run(f"untrained/{s}", high, UNTRAINED, s) for s in chosen}
-    evaluate = evaluate or Evaluator(task, progress=progress)
+    trained = as_evaluate(task, evaluate, max_runs=max_runs, progress=progress)
     runs = [*sweeps.values(), *controls.values()]
     # The loss after the last update takes one step more.
-    trace = evaluate(runs, steps + 1, stage="range test", validate=0)
+    trace = trained(runs, steps + 1, stage="range test", validate=0)
     step = task.loss_kind.resolution
     swept = {s: _pair_losses(trace, sweeps[s].name, controls[s].name, step) for s in chosen}
     said = {

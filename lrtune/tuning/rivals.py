@@ -7,13 +7,11 @@ from lrtune.results.runs import Run
 from lrtune.tuning.candidates import Candidate, ParameterSampler
 from lrtune.tuning.coarse import clip
 from lrtune.tuning.contest import Contest
-from lrtune.tuning.contest_plan import ComparisonPlan
+from lrtune.tuning.contest_plan import BATCH, ComparisonPlan
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking
 from lrtune.tuning.scoring import Scoring
 from lrtune.tuning.standing import Evidence, Standing
-
-BATCH = 4  # samples of a schedule that are trained side by side before Optuna proposes the next
 
 
 class RivalTrials:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lrtune.analysis.prior import Prior, known_schedules, prior
@@ -11,10 +11,12 @@ from lrtune.errors import ArgumentError, positive_number, whole_number
 from lrtune.results.runs import Shape, as_shape
 from lrtune.schedules import FEEDBACK, Feedback, Schedule, parse
 from lrtune.schedules.registry import registered_name
+from lrtune.task.memory import max_runs as most_runs
 from lrtune.task.task import Task, checked_task
+from lrtune.training.idle_runs import check_memory_options
 from lrtune.tuning.coarse import Limits
 from lrtune.tuning.fine import FACTORS
-from lrtune.tuning.planning import Plan, Sizes, make_plan
+from lrtune.tuning.planning import Memory, Plan, Sizes, make_plan
 
 COARSE = (0.1, 0.01, 0.001, 0.0001)
 LIMITS = (1e-7, 10.0)
@@ -27,6 +29,29 @@ def sizes_of(task: Task | None, steps: int) -> Sizes:
         return Sizes(steps)
     counts, epoch = task.val_counts, task.epoch_steps or 0
     return Sizes(steps, task.batch_examples, counts["selection"], counts.get("test", 0), epoch)
+
+
+def with_memory(
+    plan: Plan, task: Task | None, max_runs: int | None = None, offload: str | None = None
+) -> Plan:
+    """The plan, with the memory that it takes on the task's device."""
+    check_memory_options(max_runs, offload)
+    if task is None:
+        return plan
+    memory = planned_memory(task, plan.held, plan.together, max_runs, offload)
+    return replace(plan, memory=memory)
+
+
+def planned_memory(
+    task: Task, held: int, together: int, max_runs: int | None, offload: str | None
+) -> Memory:
+    """The memory that it takes to hold so many runs of a task, of which so many train together."""
+    one, device = task.run_bytes, task.device
+    most = min(max_runs or held, most_runs(one, device))
+    waiting = offload is not None and device.type != "cpu"
+    runs = min(together if waiting else held, most)
+    idle = held - runs if waiting else 0
+    return Memory(runs, held, idle, one.total, one.checkpoint, str(device))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lrtune.results.runs import Run, Validation
 from lrtune.schedules.torch_schedulers import set_momentum
 from lrtune.task.data import Batch, tensors_of
+from lrtune.task.memory import is_out_of_memory
 from lrtune.task.random_state import seed_everything
 from lrtune.task.states import TrainState
 from lrtune.task.task import Task
@@ -86,8 +87,8 @@ class Loop:
         """Return the loss, shape [1]; NaN where it raised because a layer overflowed."""
         try:
             loss = self._task.loss(state, batch)
-        except Exception:
-            if not _overflows(self._task, state, batch):
+        except Exception as error:
+            if is_out_of_memory(error) or not _overflows(self._task, state, batch):
                 raise
             return torch.full((1,), torch.nan, device=self._task.device)
         if backward:

@@ -1,0 +1,72 @@
+"""`Evaluate`: how strategies have runs trained, and the check of a function of the user's own."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from lrtune.errors import ArgumentError, printable
+from lrtune.results import Trace
+from lrtune.results.runs import Run
+
+
+class Evaluate(Protocol):
+    """Trains runs. Searches and comparisons know no more, so a lambda can test them."""
+
+    def __call__(
+        self,
+        runs: Sequence[Run],
+        steps: int,
+        *,
+        stage: str,
+        validate: int | None = None,
+        until: int | None = None,
+        checkpoint: bool = False,
+    ) -> Trace:
+        """Train every run, over a horizon of `steps`, up to step `until` (to the end when None).
+
+        `validate` is how many samples of the selection part of the validation data each run is
+        measured on at `until`: 0 for none; None for the whole selection part and the test part.
+
+        `stage` names the part of a search for people, such as `coarse`. A second call with some
+        of the runs and a later `until` continues them, as if they had trained without a stop.
+
+        With `checkpoint`, `Trace.runs` has the name of each live run's checkpoint at that step, and
+        a method `checkpoint(name)` returns it. A plain function may leave the names empty. It may
+        also leave out `Trace.costs`.
+        """
+
+
+class CheckedEvaluate:
+    """Trains runs by a function of the user's own, and checks what it returns.
+
+    Raises:
+        ArgumentError: It is no function; or, when it is called, it returned something other than a
+            trace of the runs that were asked for.
+    """
+
+    def __init__(self, evaluate: Evaluate) -> None:
+        if not callable(evaluate):
+            raise ArgumentError(
+                f"evaluate={evaluate!r}; expected a function that trains runs: it takes (runs, "
+                "steps, *, until, **_) and returns lrtune.Trace.of(runs, steps, losses)."
+            )
+        self._evaluate = evaluate
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else it offers, such as `checkpoint`."""
+        return getattr(self._evaluate, name)
+
+    def __call__(self, runs: Sequence[Run], steps: int, **settings: Any) -> Trace:
+        """Train the runs; see `Evaluate`."""
+        trace = self._evaluate(runs, steps, **settings)
+        if not isinstance(trace, Trace):
+            raise ArgumentError(
+                f"evaluate returned {printable(repr(trace))}; expected an lrtune.Trace. "
+                "lrtune.Trace.of(runs, steps, {run.name: losses}) makes one."
+            )
+        missing = {run.name for run in runs} - set(trace.runs["run"])
+        if missing:
+            raise ArgumentError(
+                f"evaluate returned a trace without the runs {', '.join(sorted(missing))}; "
+                "expected every run that it was asked for. Train all of `runs`."
+            )
+        return trace
