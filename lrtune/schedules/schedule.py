@@ -27,6 +27,9 @@ class Schedule:
         rate: Progress in [0, 1) to a multiplier >= 0 of the peak rate.
         momentum: Progress to SGD's momentum or Adam's beta1, in [0, 1); None keeps the optimizer's.
         name: Name of the registry's entry that made it; empty for others.
+        sweeps: Whether it varies the rate itself, as a range test does: then each parameter group
+            has the rate that the optimizer's factory gives it at the present one, so that a rate
+            which does not follow `lr` stays. A schedule of a training multiplies all groups.
 
     >>> half = Schedule("half()", lambda progress: 0.5)
     >>> half, half(0.3)
@@ -37,6 +40,7 @@ class Schedule:
     rate: Curve = field(compare=False)
     momentum: Curve | None = field(default=None, compare=False)
     name: str = field(default="", compare=False)
+    sweeps: bool = False
 
     def __call__(self, progress: float) -> float:
         """Return the multiplier at this progress."""

@@ -1,7 +1,9 @@
 """How a task makes its optimizers, and what it has to know of them."""
 
 import functools
-from collections.abc import Callable
+import math
+import operator
+from collections.abc import Callable, Sequence
 
 from torch import nn
 from torch.optim import SGD, Optimizer
@@ -19,6 +21,89 @@ def optimizer_maker(given: Callable[..., Optimizer] | None) -> MakeOptimizer:
     if not isinstance(kind, type):
         return make
     return lambda model, lr: make([p for p in model.parameters() if p.requires_grad], lr=lr)
+
+
+GroupRates = Callable[[float], list[float]]
+"""Maps a multiplier of the peak rate to the rate of each parameter group."""
+
+PROBES = (1e-6, 1e-3)
+"""Multiples of the peak rate at which a factory shows which of its groups follow the rate."""
+
+
+def group_rates(optimizer: Optimizer) -> list[float]:
+    """Return the rate of each parameter group."""
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def multiples(peaks: Sequence[float]) -> GroupRates:
+    """Return the rates of a training: its schedule multiplies the peak rate of each group."""
+    return lambda multiplier: [peak * multiplier for peak in peaks]
+
+
+def swept_rates(make: Callable[[float], Optimizer], lr: float) -> GroupRates:
+    """Return the rates of a sweep: those that the factory gives at each multiple of `lr`.
+
+    >>> import torch
+    >>> def make(lr):
+    ...     back, head = ({"params": [torch.zeros(1)]} for _ in range(2))
+    ...     return SGD([back | {"lr": 1e-3}, head], lr=lr)
+    >>> swept_rates(make, 10.0)(0.01)
+    [0.001, 0.1]
+    """
+    peaks, probed = group_rates(make(lr)), [group_rates(make(lr * share)) for share in PROBES]
+    seen = list(zip(peaks, *probed, strict=True))  # of each group
+    follows = [_are_multiples(rates, PROBES) for rates in seen]
+    stays = [_are_multiples(rates, [1.0] * len(PROBES)) for rates in seen]
+    if all(map(operator.or_, follows, stays)):
+        return lambda multiplier: [
+            peak * multiplier if scaled else peak
+            for peak, scaled in zip(peaks, follows, strict=True)
+        ]
+    return lambda multiplier: group_rates(make(lr * multiplier))
+
+
+def _are_multiples(rates: Sequence[float], shares: Sequence[float]) -> bool:
+    """Return whether all rates but the first are such shares of it."""
+    pairs = zip(rates[1:], shares, strict=True)
+    return all(math.isclose(rate, share * rates[0], rel_tol=1e-6) for rate, share in pairs)
+
+
+MULTIPLIERS = ("lr_scale", "lr_mult", "lr_multiplier", "lr_ratio")
+"""Names under which parameter groups carry a multiplier of the rate, as layer decay does."""
+
+
+def unapplied_multipliers(optimizer: Optimizer) -> dict[str, list[float]]:
+    """Return the multipliers that groups carry, and that have not been applied to their rates.
+
+    timm and the code of BEiT, MAE and ConvNeXt write `lr_scale` into each group, and leave it to
+    their own scheduler or training loop to multiply the rate by it. Without them it has no effect.
+
+    Args:
+        optimizer: One that a factory has just made.
+
+    Returns:
+        The name of the multiplier to the values of the groups whose rate is what it would be
+        without it; empty where all are applied, or where they are settings of the optimizer's own.
+
+    >>> import torch
+    >>> weights = [{"params": [torch.zeros(1)], "lr_scale": scale} for scale in (0.5, 1.0)]
+    >>> unapplied_multipliers(SGD(weights, lr=0.1))
+    {'lr_scale': [0.5]}
+    """
+    usual = optimizer.defaults.get("lr")
+    found: dict[str, list[float]] = {}
+    for name in MULTIPLIERS:
+        groups = [group for group in optimizer.param_groups if name in group]
+        if name in optimizer.defaults or not groups:
+            continue
+        plain = [float(group["lr"]) for group in groups if group[name] == 1.0]
+        rates = plain if usual is None else [*plain, float(usual)]
+        found[name] = [
+            float(group[name])
+            for group in groups
+            if group[name] != 1.0 and any(math.isclose(group["lr"], rate) for rate in rates)
+        ]
+    return {name: values for name, values in found.items() if values}
 
 
 def sets_own_rate(optimizer: Optimizer) -> bool:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from lrtune.errors import ArgumentError, TaskError, whole_number
 from lrtune.results.runs import Validation
 from lrtune.results.schema import SELECTION
-from lrtune.task import checks
+from lrtune.task import checks, optimizers
 from lrtune.task.cloning import MakeModel, deepcopy_module, model_maker
 from lrtune.task.data import (
     Batch,
@@ -26,10 +26,9 @@ from lrtune.task.data import (
 )
 from lrtune.task.guess import Guess, part_guess
 from lrtune.task.memory import run_bytes
-from lrtune.task.optimizers import optimizer_maker
 from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.states import Loss, TrainState, copy_state
-from lrtune.task.trial import try_update
+from lrtune.task.trial import describe_model, try_update
 from lrtune.task.validation import eval_mode, measure, no_batch, with_validation
 
 
@@ -66,6 +65,7 @@ class Task:
     Attributes:
         loss_kind: What the loss is, its floor, and what the scores are (`lrtune.task.losses`).
         adapts_rate: Whether the optimizer sets its own rate, as Prodigy and D-Adaptation do.
+        unapplied_multipliers: Those of parameter groups (`lr_scale`) that change no rate.
         run_bytes: What a run holds between two updates: `weights`, `gradients`, `optimizer`.
 
     Raises:
@@ -99,7 +99,7 @@ class Task:
         else:
             self._loss = objective
             checks.check_objective(objective)
-        self._make_optimizer = optimizer_maker(optimizer)
+        self._make_optimizer = optimizers.optimizer_maker(optimizer)
         data = as_data(train, batch_size, what="train")
         self._train, self._val = with_validation(data, val, batch_size)
         self._guesses: dict[str, Guess | None] = {}
@@ -175,6 +175,11 @@ class Task:
     def copy_state(self, state: TrainState, lr: float) -> TrainState:
         """Return a copy of a state, with the same optimizer state but the peak rate `lr`."""
         return copy_state(state, self._make_optimizer, lr)
+
+    def swept_rates(self, seed: int, lr: float) -> optimizers.GroupRates:
+        """Return the rate of each parameter group at any multiple of `lr`; see `optimizers`."""
+        model = self.init_state(seed, lr).model
+        return optimizers.swept_rates(lambda rate: self._make_optimizer(model, rate), lr)
 
     def to_device(self, batch: Batch) -> Batch:
         """Return the batch on the task's device."""
@@ -256,6 +261,7 @@ class Task:
         with checks.explain_errors("making the model and its optimizer", first):
             model = self.init_state(seed=0, lr=checks.TRIAL_LR).model
             optimizer = checks.check_optimizer(self._make_optimizer, model)
+        self.unapplied_multipliers = optimizers.unapplied_multipliers(optimizer)
         state = TrainState(model, self._own_loss(), optimizer)
         trial = try_update(
             state,
@@ -269,10 +275,9 @@ class Task:
         self._known_loss, self.loss_kind = trial.known_loss, trial.loss_kind
         self.adapts_rate, self._works_in_place = trial.adapts_rate, trial.works_in_place
         self._try_validation(state)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
         self.run_bytes = run_bytes([*model.parameters(), *model.buffers()], optimizer)
         self._description = {
-            "model": f"{type(model).__name__} with {parameters:,} parameters",
+            "model": describe_model(model),
             "optimizer": type(optimizer).__name__,
             "loss": "a custom objective" if self._has_objective else checks.name_of(self._loss),
             "batch": describe_batch(first),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrtune.task import checks
 from lrtune.task.data import Batch, Data, clone_batch, tensors_of, to_device
@@ -83,3 +83,9 @@ def _loss_and_outputs(
     checks.check_labels(outputs, state.loss, train, batch)
     with checks.explain_errors("the loss", first):
         return state.loss(outputs, batch[-1]), outputs
+
+
+def describe_model(model: nn.Module) -> str:
+    """Return the class of a model and its number of parameters, in words."""
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return f"{type(model).__name__} with {count:,} parameters"

@@ -39,8 +39,9 @@ def range_test(
 
     Each seed trains one sweep, beside a control run that never learns: the control's loss tells how
     hard each batch is, and is subtracted as noise. Each loss is paired with the rate of the update
-    before it. The sweep scales all rates, so parameter groups keep their ratios. The answer is a
-    place to begin; `search` trains with the rates.
+    before it. Each parameter group has the rate that the optimizer's factory gives it at that
+    rate: ratios stay, and so does a rate that does not follow `lr`. The answer is a place to begin;
+    `search` trains with the rates.
 
     Args:
         task: What is trained; it stays as it is.
@@ -71,7 +72,8 @@ def range_test(
     if low >= high:
         raise ArgumentError(f"low={low:g} must lie below high={high:g}. Swap them.")
     whole_number("steps", steps, least=2)
-    chosen, growing = seed_list(seeds, seed), growth(low / high)
+    chosen, start = seed_list(seeds, seed), low / high
+    growing = Schedule(f"sweep(start={start!r})", growth(start), sweeps=True)
     sweeps = {s: Run(f"sweep/{s}", high, growing, s) for s in chosen}
     controls = {s: Run(f"untrained/{s}", high, UNTRAINED, s) for s in chosen}
     trained = as_evaluate(task, evaluate, max_runs=max_runs, progress=progress)
