@@ -119,7 +119,8 @@ def check_compare(
         raise ArgumentError(f"got --lr {lr:g} and --from {source}. Leave one of them out.")
     if lr is not None and steps is None:
         raise ArgumentError(
-            f"--lr {lr:g} needs --steps: the length of the training that the rate is for."
+            f"--lr {lr:g} needs --steps: the length of the training that the rate is for. Give "
+            "both."
         )
     if lr is None and steps is not None:
         raise ArgumentError(

@@ -1,13 +1,17 @@
 """How a task makes its optimizers, and what it has to know of them."""
 
 import functools
+import inspect
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+import torch
 from torch import nn
 from torch.optim import SGD, Optimizer
 
+from lrtune.errors import TaskError, shown
 from lrtune.task import checks
 
 MakeOptimizer = Callable[[nn.Module, float], Optimizer]
@@ -16,11 +20,78 @@ MakeOptimizer = Callable[[nn.Module, float], Optimizer]
 def optimizer_maker(given: Callable[..., Optimizer] | None) -> MakeOptimizer:
     """Return a function `(model, lr)` that makes what was given; SGD with momentum 0.9 for None."""
     make = functools.partial(SGD, momentum=0.9) if given is None else given
-    checks.check_optimizer_factory(make)
+    check_optimizer_factory(make)
     kind = make.func if isinstance(make, functools.partial) else make
     if not isinstance(kind, type):
         return make
     return lambda model, lr: make([p for p in model.parameters() if p.requires_grad], lr=lr)
+
+
+def check_optimizer_factory(given: object) -> None:
+    """Raise unless it is a class, a partial of one, or a function; an optimizer is refused."""
+    if isinstance(given, Optimizer):
+        name = type(given).__name__
+        raise TaskError(
+            f"optimizer is a finished {name}, bound to your own model and one rate; expected "
+            f"something that makes one for each run. Pass optimizer=torch.optim.{name}, or "
+            f"functools.partial(torch.optim.{name}, ...), or a function (model, lr)."
+        )
+    if not callable(given):
+        raise TaskError(
+            f"optimizer={shown(given)} cannot be called; expected a class such as "
+            "torch.optim.AdamW, a functools.partial of one, or a function (model, lr) that returns "
+            "an optimizer."
+        )
+
+
+def check_optimizer(make: Callable[[nn.Module, float], object], model: nn.Module) -> Optimizer:
+    """Return an optimizer of the factory, which must train this model, at the rate `lr`."""
+    made = make(model, checks.TRIAL_LR)
+    if not isinstance(made, Optimizer):
+        raise TaskError(
+            f"the optimizer factory returned {shown(made)}; expected a torch.optim.Optimizer. "
+            "Return the optimizer."
+        )
+    own = {id(parameter) for parameter in model.parameters()}
+    if any(id(p) not in own for group in made.param_groups for p in group["params"]):
+        raise TaskError(
+            "the optimizer holds parameters that are not in the model it was given, so it would "
+            "train something else. Use the function's argument: "
+            "lambda model, lr: SGD(model.parameters(), lr=lr)."
+        )
+    # torch wraps `step` for its profiler.
+    parameters = inspect.signature(inspect.unwrap(made.step)).parameters
+    if "closure" in parameters and parameters["closure"].default is inspect.Parameter.empty:
+        raise TaskError(
+            f"{type(made).__name__} needs a closure at each step, as it searches its step size "
+            "itself; there is no rate to find. Use SGD, Adam or another first-order optimizer."
+        )
+    twice = make(model, 2 * checks.TRIAL_LR)
+    if not isinstance(twice, Optimizer) or group_rates(made) == group_rates(twice):
+        raise TaskError(
+            f"the optimizer's rates are {shown(group_rates(made))} whatever lr is; expected them "
+            "to follow it. Hand lr on: lambda model, lr: AdamW(model.parameters(), lr=lr)."
+        )
+    return made
+
+
+@contextmanager
+def explain_sparse_gradients(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
+    """Turn an error about sparse and dense gradients into a `TaskError` that says what to do."""
+    gradients = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+    try:
+        yield
+    except Exception as error:
+        if "sparse" not in str(error).lower():
+            raise
+        kinds = {one.layout is not torch.strided: name for name, one in gradients.items()}
+        words = [f"that of {kinds[kind]} is {'sparse' if kind else 'dense'}" for kind in kinds]
+        raise TaskError(
+            f"{type(optimizer).__name__} with these settings cannot update all gradients: "
+            f"{', '.join(words)}. An nn.Embedding(sparse=True) has a sparse one; expected an "
+            "optimizer that takes every kind there is. Make the embedding dense with sparse=False, "
+            "or use Adagrad or SGD without weight decay, which take both."
+        ) from error
 
 
 GroupRates = Callable[[float], list[float]]

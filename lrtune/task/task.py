@@ -21,14 +21,13 @@ from lrtune.task.data import (
     as_data,
     clone_batch,
     count_examples,
-    describe_batch,
     to_device,
 )
 from lrtune.task.guess import Guess, part_guess
 from lrtune.task.memory import run_bytes
 from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.states import Loss, TrainState, copy_state
-from lrtune.task.trial import describe_model, try_update
+from lrtune.task.trial import describe, explain_validation, try_update
 from lrtune.task.validation import eval_mode, measure, no_batch, with_validation
 
 
@@ -90,7 +89,9 @@ class Task:
         floor: float | None = None,
     ) -> None:
         if loss is not None and objective is not None:
-            raise TaskError("got loss and objective; an objective computes the loss. Pass one.")
+            raise TaskError(
+                "got loss and objective; expected one, as an objective computes the loss. Pass one."
+            )
         self.device = checks.resolve_device(device)
         self._has_objective = objective is not None
         if objective is None:
@@ -260,7 +261,7 @@ class Task:
             checks.check_batch(first)
         with checks.explain_errors("making the model and its optimizer", first):
             model = self.init_state(seed=0, lr=checks.TRIAL_LR).model
-            optimizer = checks.check_optimizer(self._make_optimizer, model)
+            optimizer = optimizers.check_optimizer(self._make_optimizer, model)
         self.unapplied_multipliers = optimizers.unapplied_multipliers(optimizer)
         state = TrainState(model, self._own_loss(), optimizer)
         trial = try_update(
@@ -276,13 +277,8 @@ class Task:
         self.adapts_rate, self._works_in_place = trial.adapts_rate, trial.works_in_place
         self._try_validation(state)
         self.run_bytes = run_bytes([*model.parameters(), *model.buffers()], optimizer)
-        self._description = {
-            "model": describe_model(model),
-            "optimizer": type(optimizer).__name__,
-            "loss": "a custom objective" if self._has_objective else checks.name_of(self._loss),
-            "batch": describe_batch(first),
-            "device": str(self.device),
-        }
+        loss = None if self._has_objective else self._loss
+        self._description = describe(model, optimizer, loss, first, self.device)
 
     def _try_validation(self, state: TrainState) -> None:
         """Validate on one batch."""
@@ -290,7 +286,8 @@ class Task:
             first = next(self._val.first(1), None)
             if first is None:
                 raise no_batch()
-            with checks.explain_errors("validation", first):
+            placed = self.to_device(first)
+            with explain_validation(first, state.model, lambda: self.loss(state, placed)):
                 self._measure([(SELECTION, first)], {"the model": state})
 
 

@@ -1,14 +1,25 @@
 """One update on a copy, before anything trains: what cannot be trained is reported there."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from lrtune.errors import TaskError
 from lrtune.task import checks
-from lrtune.task.data import Batch, Data, clone_batch, tensors_of, to_device
+from lrtune.task.data import (
+    Batch,
+    Data,
+    clone_batch,
+    describe_batch,
+    tensors_of,
+    to_device,
+)
 from lrtune.task.losses import KnownLoss, LossKind, known_loss, loss_kind
-from lrtune.task.optimizers import sets_own_rate
+from lrtune.task.optimizers import explain_sparse_gradients, sets_own_rate
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
 from lrtune.task.states import TrainState
 
@@ -66,7 +77,8 @@ def try_update(
     checks.check_loss_uses_copy(loss, users_model)  # a closure may hold the original
     with checks.explain_errors("the update", first):
         loss.backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
+        with explain_sparse_gradients(state.model, state.optimizer):
+            state.optimizer.step()
     works_in_place = before != [tensor._version for tensor in tensors_of(batch)]  # noqa: SLF001
     return Trial(known, kind, adapts_rate, works_in_place)
 
@@ -85,7 +97,48 @@ def _loss_and_outputs(
         return state.loss(outputs, batch[-1]), outputs
 
 
-def describe_model(model: nn.Module) -> str:
-    """Return the class of a model and its number of parameters, in words."""
+@contextmanager
+def explain_validation(
+    batch: Batch, model: nn.Module, train: Callable[[], object]
+) -> Iterator[None]:
+    """Turn an error into a `TaskError`; say so where a model returns something else in eval mode.
+
+    Args:
+        batch: The first one.
+        model: Goes back to train mode at the end of the code inside.
+        train: Calls it in train mode.
+    """
+    kinds: list[str] = []
+    hook = model.register_forward_hook(lambda *given: kinds.append(type(given[2]).__name__))
+    try:
+        with checks.explain_errors("validation", batch):
+            yield
+    except TaskError as error:
+        last = kinds[-1:]
+        with suppress(Exception):
+            train()
+        if not last or last == kinds[-1:]:
+            raise
+        raise TaskError(
+            f"validation fails: in eval mode the {type(model).__name__} returns a {last[0]}, in "
+            f"train mode a {kinds[-1]}; expected that the loss can be computed in both. Some "
+            "models, such as torchvision's for detection, return predictions in eval mode. Leave "
+            "val out, and the training loss selects; or wrap the model so that it returns the same "
+            "in eval mode."
+        ) from error.__cause__
+    finally:
+        hook.remove()
+
+
+def describe(
+    model: nn.Module, optimizer: Optimizer, loss: object, first: Batch, device: torch.device
+) -> dict[str, str]:
+    """Return the parts of a task in words; a loss of None is an objective."""
     count = sum(parameter.numel() for parameter in model.parameters())
-    return f"{type(model).__name__} with {count:,} parameters"
+    return {
+        "model": f"{type(model).__name__} with {count:,} parameters",
+        "optimizer": type(optimizer).__name__,
+        "loss": "a custom objective" if loss is None else checks.name_of(loss),
+        "batch": describe_batch(first),
+        "device": str(device),
+    }

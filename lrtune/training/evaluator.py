@@ -250,13 +250,15 @@ def as_evaluate(
     if evaluate is not None:
         if max_runs is not None or offload is not None:
             raise ArgumentError(
-                f"got evaluate with max_runs={max_runs!r} and offload={offload!r}, which are for "
-                "the evaluator that is made without it. Give them to yours: "
-                "evaluate=lrtune.Evaluator(task, max_runs=4)."
+                f"got evaluate with max_runs={max_runs!r} and offload={offload!r}; expected these "
+                "without evaluate, as they are for the evaluator that is made then. Give them to "
+                "yours: evaluate=lrtune.Evaluator(task, max_runs=4)."
             )
         return CheckedEvaluate(evaluate)
     if task is None:
-        raise ArgumentError("got neither a task nor evaluate. Pass lrtune.Task(model, train).")
+        raise ArgumentError(
+            "got neither a task nor evaluate; expected one. Pass lrtune.Task(model, train)."
+        )
     return Evaluator(task, max_runs=max_runs, offload=offload, progress=progress)
 
 

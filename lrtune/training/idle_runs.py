@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from lrtune.errors import ArgumentError, CheckpointError, whole_number
+from lrtune.errors import ArgumentError, CheckpointError, shown, whole_number
 from lrtune.results.runs import Run
 from lrtune.task.memory import max_runs
 from lrtune.task.task import Task
@@ -32,7 +32,8 @@ def check_memory_options(max_runs: int | None, offload: str | None) -> None:
         whole_number("max_runs", max_runs, least=1)
     if offload not in (None, "cpu"):
         raise ArgumentError(
-            f"offload={offload!r}; expected 'cpu', where idle runs then wait, or None."
+            f"offload={shown(offload)}; expected 'cpu', where runs wait that do not train, or None "
+            "to leave them on the device. Leave it out, or give offload='cpu'."
         )
 
 

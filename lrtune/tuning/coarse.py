@@ -27,6 +27,12 @@ from lrtune.tuning.scoring import ERRORS_OF_TRAINING, Scoring
 Limits = tuple[float, float]
 """The lowest and the highest rate to try."""
 
+CLIP = (
+    "in the optimizer's factory, call optimizer.register_step_pre_hook(clip) with "
+    "`def clip(*_): torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)`"
+)
+"""How gradients are clipped."""
+
 SLACK = 1e-3  # rates this close are the same rate, as they are rounded to three or four digits
 STRAIGHT = 0.9  # a loss falls straight if its last third falls by so much of its second one's fall
 LONGER_RUNS = 4  # three around the best, and one more where it moves
@@ -298,7 +304,7 @@ class Coarse:
         return SearchError(
             f"no rate from {min(self._early):.2g} to {max(self._early):.2g} trains for even "
             f"{self._short} steps without diverging. Look for outliers in the data, normalise the "
-            "inputs, clip the gradients, or lower `limits`."
+            f"inputs, lower `limits`, or clip the gradients: {CLIP}."
         )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lrtune.analysis.prior import Belief
 from lrtune.analysis.surrogate import Surrogate
-from lrtune.errors import ArgumentError, SearchError
+from lrtune.errors import ArgumentError, SearchError, shown
 from lrtune.results import ComparisonResult, SearchResult
 from lrtune.results.schema import CURVES, TRIED, as_table
 from lrtune.results.serialization import manifest
@@ -100,7 +100,10 @@ def compare(
     ['constant', 'cosine', 'linear', 'step', 'trapezoid']
     """
     if rank_by not in RANK_BY:
-        raise ArgumentError(f"rank_by={rank_by!r}; expected {', '.join(RANK_BY)}.")
+        raise ArgumentError(
+            f"rank_by={shown(rank_by)}; expected {', '.join(RANK_BY)}. Take final, the loss at the "
+            "end."
+        )
     contest = make_contest(
         task, found, schedules=schedules, steps=steps, seeds=seeds, seed=seed, samples=samples,
         budget=budget, limits=limits,

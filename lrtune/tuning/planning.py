@@ -216,7 +216,7 @@ def make_plan(
                 math.ceil((grid + extra) * sizes.whole + GROWTH * bool(grid)),
             )
         )
-    most = positive_number("budget", budget) * steps * (1 + 1e-9)
+    most = positive_number("budget", budget, such_as="4") * steps * (1 + 1e-9)
     if most < max(least, 1):
         raise ArgumentError(
             f"budget={budget:g} of steps={steps} allows {int(most)} updates, and the coarse stage "

@@ -5,7 +5,7 @@ import pandas as pd
 
 from lrtune.analysis.curves import Outcome
 from lrtune.analysis.sweep_rules import RULES, Suggestion, ensemble, read_sweep, suggest
-from lrtune.errors import ArgumentError, positive_number, whole_number
+from lrtune.errors import ArgumentError, positive_rate, whole_number
 from lrtune.results import RangeTestResult, Trace
 from lrtune.results.runs import Run, seed_list
 from lrtune.results.schema import ANSWERS, STOPS, SWEEP, as_table
@@ -68,7 +68,7 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    low, high = positive_number("low", low), positive_number("high", high)
+    low, high = positive_rate("low", low), positive_rate("high", high)
     if low >= high:
         raise ArgumentError(f"low={low:g} must lie below high={high:g}. Swap them.")
     whole_number("steps", steps, least=2)

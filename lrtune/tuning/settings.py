@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from lrtune.analysis.prior import Prior, known_schedules, prior
 from lrtune.analysis.scores import Scale
-from lrtune.errors import ArgumentError, positive_number, whole_number
+from lrtune.errors import ArgumentError, positive_number, positive_rate, shown, whole_number
 from lrtune.results.runs import Shape, as_shape
 from lrtune.schedules import FEEDBACK, Feedback, Schedule, parse
 from lrtune.schedules.registry import registered_name
@@ -100,7 +100,7 @@ def make_setting(
     whole_number("steps", steps, least=1)
     whole_number("seed", seed, least=0)
     if not (isinstance(min_gain, int | float) and 0 <= min_gain < math.inf):
-        raise ArgumentError(f"min_gain={min_gain!r}; expected a number >= 0, such as 0.02.")
+        raise ArgumentError(f"min_gain={shown(min_gain)}; expected a number >= 0, such as 0.02.")
     rates, factors = coarse_rates(coarse), fine_factors(fine)
     limits = _checked_limits(limits, rates)
     if around is not None:
@@ -147,7 +147,7 @@ def _shape(schedule: str | Shape) -> Schedule | Feedback[Any]:
 
 def checked_budget(budget: float | None) -> float | None:
     """A budget as a float; None for the default."""
-    return None if budget is None else positive_number("budget", budget)
+    return None if budget is None else positive_number("budget", budget, such_as="4")
 
 
 def grid_runs(fine: Sequence[float] | Literal["grid"]) -> int:
@@ -158,7 +158,7 @@ def grid_runs(fine: Sequence[float] | Literal["grid"]) -> int:
 def coarse_rates(coarse: Sequence[float]) -> tuple[float, ...]:
     """The coarse grid in order, after a check."""
     several = _several("coarse", coarse, "rates such as (0.1, 0.01, 0.001)")
-    rates = tuple(sorted({positive_number("a coarse rate", rate) for rate in several}))
+    rates = tuple(sorted({positive_rate("a coarse rate", rate) for rate in several}))
     if not rates:
         raise ArgumentError("the coarse grid is empty. Give at least one rate, such as 0.01.")
     return rates
@@ -190,7 +190,7 @@ def _checked_limits(limits: Limits, coarse: tuple[float, ...]) -> Limits:
 def _several(name: str, values: Any, expected: str) -> list[Any]:
     """The values of a sequence; raises for anything else, such as a single number or a text."""
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise ArgumentError(f"{name}={values!r}; expected {expected}.")
+        raise ArgumentError(f"{name}={shown(values)}; expected {expected}.")
     return list(values)
 
 
@@ -198,14 +198,15 @@ def _pair(name: str, values: Any, expected: str) -> list[Any]:
     """The two values of a pair."""
     pair = _several(name, values, expected)
     if len(pair) != 2:
-        raise ArgumentError(f"{name}={values!r}; expected {expected}.")
+        raise ArgumentError(f"{name}={shown(values)}; expected {expected}.")
     return pair
 
 
 def _inside(name: str, rate: float, limits: Limits) -> float:
-    rate = positive_number(name, rate)
+    rate = positive_rate(name, rate)
     if not limits[0] <= rate <= limits[1]:
         raise ArgumentError(
-            f"{name}, {rate:g}, lies outside the limits {limits[0]:g} ... {limits[1]:g}."
+            f"{name}, {rate:g}, lies outside the limits {limits[0]:g} ... {limits[1]:g}. Give a "
+            "rate within them, or widen `limits`."
         )
     return rate
