@@ -21,6 +21,8 @@ Each message names the value, what was expected, and what to do.
 """
 
 import math
+import numbers
+import re
 
 __all__ = [
     "ArgumentError",
@@ -36,9 +38,14 @@ __all__ = [
     "TaskError",
     "UnknownStudyError",
     "add_location",
+    "first_line",
     "has_location",
+    "memory_text",
     "positive_number",
+    "positive_rate",
     "printable",
+    "quantity",
+    "shown",
     "whole_number",
 ]
 
@@ -120,6 +127,43 @@ def printable(value: object, most: int = 60) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def shown(value: object, most: int = 60) -> str:
+    """Return a value as a message shows it: numbers and texts, and few of them; else what it is.
+
+    >>> shown("adam"), shown([0.1, None]), shown(shown), shown([shown, shown])
+    ("'adam'", '[0.1, None]', 'the function shown', 'a list of 2')
+    """
+    if isinstance(value, str):
+        return repr(value if len(value) <= most else f"{value[: most - 3]}...")
+    if _is_plain(value) and len(repr(value)) <= most:
+        return repr(value)
+    kind, name = type(value).__name__, getattr(value, "__name__", "")
+    if isinstance(value, type):
+        return f"the class {name}"
+    if name and callable(value):
+        return "a lambda" if name == "<lambda>" else f"the function {name}"
+    size = f" of {len(value)}" if isinstance(value, (list, tuple, set, dict)) else ""
+    return f"{'an' if kind[:1] in 'AEIOUaeiou' else 'a'} {kind}{size}"
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple, set)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return _is_plain([*value, *value.values()])
+    return value is None or isinstance(value, (str, numbers.Number))
+
+
+def first_line(error: BaseException, most: int = 300) -> str:
+    """Return the first line of an error for a message of ours: without a stop and addresses.
+
+    >>> first_line(ValueError("<object at 0x7fbd7b230fe0> is none."))
+    '<object> is none'
+    """
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", str(error).partition("\n")[0])
+    return printable(text, most).rstrip(".") or type(error).__name__
+
+
 def quantity(number: int, noun: str) -> str:
     """Return a number with its noun, in the singular or the plural.
 
@@ -129,7 +173,21 @@ def quantity(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def positive_number(name: str, value: float) -> float:
+def memory_text(size: float) -> str:
+    """Return a number of bytes in the unit that a person would use.
+
+    >>> memory_text(7592), memory_text(2.5e6), memory_text(31e6), memory_text(4.53e9)
+    ('7.6 kB', '2.5 MB', '31 MB', '4.5 GB')
+    """
+    value, unit = next(
+        (size / scale, unit)
+        for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "bytes"))
+        if size >= 0.9995 * scale or scale == 1
+    )
+    return f"{value:.0f} {unit}" if value >= 9.95 or unit == "bytes" else f"{value:.1f} {unit}"
+
+
+def positive_number(name: str, value: float, such_as: str = "0.1") -> float:
     """Return the value as a finite float > 0, or raise an `ArgumentError` that names it."""
     try:
         # Python counts with True; given as a rate or a budget, it is a mistake, and so is text.
@@ -137,13 +195,33 @@ def positive_number(name: str, value: float) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and number > 0):
-        raise ArgumentError(f"{name} must be a finite number > 0, got {value!r}.")
+        raise ArgumentError(
+            f"{name} must be a finite number > 0, got {shown(value)}. Give one such as {such_as}."
+        )
     return number
+
+
+def positive_rate(name: str, value: float) -> float:
+    """Return a rate as a finite float > 0, or raise an `ArgumentError`, also for several rates."""
+    if isinstance(value, list | tuple | dict):
+        raise ArgumentError(
+            f"{name} is {shown(value)}; expected one number, from which the optimizer's factory "
+            "makes the rate of each parameter group. Write, for example, lambda model, lr: "
+            "SGD([{'params': ..., 'lr': lr / 10}, ...], lr=lr)."
+        )
+    return positive_number(name, value)
 
 
 def whole_number(name: str, value: int, *, least: int) -> int:
     """Return the value if it is an int >= `least`, or raise an `ArgumentError` that names it."""
     # In Python True is an int; as a number of steps it is a mistake.
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ArgumentError(f"{name} must be a whole number >= {least}, got {value!r}.")
+        try:  # of 1e3 and "500" it is plain what is meant
+            meant = max(least, int(value)) if value not in (True, False) else max(least, 3)
+        except (TypeError, ValueError, OverflowError):
+            meant = max(least, 3)
+        raise ArgumentError(
+            f"{name} must be a whole number >= {least}, got {shown(value)}. Give one such as "
+            f"{meant}."
+        )
     return value

@@ -83,8 +83,9 @@ def test_every_rate_that_is_printed_has_its_schedule_beside_it(run, searched):
 
 
 def test_the_plan_comes_before_anything_trains_and_the_time_soon_after(searched):
-    plan, *later = [line for line in searched[0].stderr.splitlines() if line[:1] != " "]
+    plan, held, *later = [line for line in searched[0].stderr.splitlines() if line[:1] != " "]
     assert plan == "At most 4 full trainings of 40 steps. Usually, in full trainings:"
+    assert held.startswith("Memory: about 8 runs at once, 182 kB on cpu (23 kB each with gradients")
     assert [line.split()[0] for line in searched[0].stderr.splitlines()[1:4]] == [
         "coarse", "fine", "together"
     ]  # fmt: skip

@@ -48,7 +48,8 @@ def test_any_number_is_a_rate(rate):
 
 @pytest.mark.parametrize("rate", [0, -0.1, math.nan, math.inf, None, "fast", "0.1", [0.1], {}])
 def test_a_rate_is_a_finite_number_above_0(rate):
-    with pytest.raises(ArgumentError, match="lr must be a finite number > 0, got") as caught:
+    says = "lr must be a finite number > 0, got|lr is .* expected one number"
+    with pytest.raises(ArgumentError, match=says) as caught:
         Run("a", rate)
     assert repr(rate) in str(caught.value)
 

@@ -174,7 +174,7 @@ def test_numbers_out_of_range_are_refused(make):
 
 
 def test_a_run_has_a_step():
-    with pytest.raises(ArgumentError, match="steps=0"):
+    with pytest.raises(ArgumentError, match="steps must be a whole number >= 1, got 0"):
         ReduceOnPlateau().start(0)
 
 

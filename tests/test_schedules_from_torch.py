@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as native
 
-from lrtune.errors import ScheduleError
+from lrtune.errors import ArgumentError, ScheduleError
 from lrtune.schedules import (
     cosine,
     momenta,
@@ -96,13 +96,61 @@ def test_reading_out_leaves_the_users_optimizer_and_the_random_numbers_alone():
     ("make", "says"),
     [
         (native.ReduceLROnPlateau, "reacts to the loss.*ReduceOnPlateau"),
-        (lambda _o: None, "expected a torch scheduler, got None"),
+        (lambda _o: None, "returned nothing; expected a torch scheduler.*function of progress"),
         (native.StepLR(torch.optim.SGD([torch.zeros(1)]), 3), "expected a function"),
         (lambda o: native.LambdaLR(o, lambda _k: 0.0), "expected a rate above 0 .*LambdaLR is 0.0"),
         (lambda o: native.LambdaLR(o, lambda k: 1 - k / 5), "at step 6 of 10"),
-        (lambda o: native.OneCycleLR(o, 1.0, 9, anneal_strategy="linear"), "step 9 of 10"),
+        (lambda o: native.LambdaLR(o, [lambda k: 1.0] * 2), "each of 2 parameter groups"),
+        (lambda o: native.MultiplicativeLR(o, [lambda k: 1.0] * 7), "each of 7 parameter groups"),
+        (lambda o: native.OneCycleLR(o, [0.1] * 3, 10), "each of 3 parameter groups"),
+        (lambda o: native.CyclicLR(o, [0.1, 0.2], [0.3, 0.4]), "each of 2 parameter groups"),
+        (
+            lambda o: native.CosineAnnealingWarmRestarts(o, 0),
+            "raised ValueError: Expected positive",
+        ),
+        (lambda o: native.OneCycleLR(o, 1.0), "raised ValueError: You must define"),
+        (native.StepLR, "raised TypeError: .*step_size.*Write, for example"),
+        (lambda p: 1 - p, "raised TypeError: .*a function of progress"),
+        (lambda o: o, "returned a SGD; expected a torch scheduler"),
+        (lambda o: native.OneCycleLR(o, 0.4, 9), "steps=10, but the OneCycleLR ends at 9"),
+        (
+            lambda o: native.SequentialLR(
+                o, [native.ConstantLR(o), native.OneCycleLR(o, 0.4, 3)], [2]
+            ),
+            "steps=10, but the SequentialLR ends at",
+        ),
+        (
+            lambda o: native.OneCycleLR(o, 1.0, 9, anneal_strategy="linear"),
+            "steps=10, but the OneCycleLR ends at 9",
+        ),
     ],
 )
 def test_what_cannot_be_read_out_is_refused_with_the_way_out(make, says):
     with pytest.raises(ScheduleError, match=says):
         from_torch(make, 10)
+
+
+def test_a_list_of_one_value_is_one_value():
+    """It is for all groups, as there is a single one."""
+    one = from_torch(lambda o: native.LambdaLR(o, [lambda k: 0.9**k]), 9)
+    assert multipliers(one, 9) == pytest.approx([0.9**k for k in range(9)])
+
+
+def test_as_many_steps_as_the_scheduler_has_are_read():
+    schedule = from_torch(lambda o: native.OneCycleLR(o, 0.4, 10), 10)
+    assert max(multipliers(schedule, 10)) == 1
+
+
+def test_a_scheduler_of_the_users_own_optimizer_is_refused_and_never_stepped():
+    optimizer = sgd()
+    scheduler = native.StepLR(optimizer, 3)
+    before = copy.deepcopy((optimizer.state_dict(), scheduler.state_dict()))
+    with pytest.raises(ScheduleError, match=r"belongs to another optimizer.*Use its argument"):
+        from_torch(lambda _o: scheduler, 9)
+    assert (optimizer.state_dict(), scheduler.state_dict()) == before
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, "50", None])
+def test_a_run_has_a_whole_number_of_steps(steps):
+    with pytest.raises(ArgumentError, match="steps must be a whole number >= 1"):
+        from_torch(lambda o: native.StepLR(o, 3), steps)

@@ -18,6 +18,14 @@ def make():
     return task
 
 number = 3
+model = nn.Linear(3, 1)
+Linear = nn.Linear
+
+def wide(width):
+    return task
+
+def nothing():
+    pass
 """
 
 
@@ -52,7 +60,12 @@ def test_an_absolute_path_leads_to_it_too(tmp_path):
         ("no_such_module:task", "there is no module 'no_such_module'"),
         ("a..b:task", "there is no module"),
         ("trained_here.py:tsak", "has no 'tsak'; expected a Task of that name. It has task."),
-        ("trained_here.py:number", "is of type int; expected a Task"),
+        ("trained_here.py:number", "is 3; expected a Task"),
+        ("trained_here.py:model", "is a Linear; expected a Task"),
+        ("trained_here.py:Linear", "is the class Linear; expected a Task"),
+        ("trained_here.py:nothing", "returned None; expected a Task"),
+        ("trained_here.py:wide", "(missing a required argument: 'width')"),
+        ("trained_here.py:wide", "Give its arguments defaults."),
     ],
 )
 def test_what_leads_nowhere_is_said(target, says):

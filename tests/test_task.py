@@ -486,3 +486,135 @@ def test_a_task_can_move_to_another_device():
     with pytest.raises(TaskError, match="finds no mps device"):
         brought.on("mps")
     assert outcome(brought.on("cpu")) == "FINISHED"
+
+
+# --- devices, sparse gradients, models that give something else in eval mode ----------------------
+
+DEVICES = [
+    "cuda", "cuda:0", "cuda:99", "mps", "xpu", "hpu", "xla", "mtia", "vulkan", "ipu", "fpga",
+    "lazy", "privateuseone", "meta", "gpu", "tpu", "CPU", "cpu:-1", "cuda:x", "", None, 0, 99, 1.5,
+    ["cpu"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_device_that_this_torch_lacks_is_refused_in_a_sentence(device):
+    try:
+        made = task(device=device)
+    except TaskError as refused:
+        message = str(refused)
+        assert message.startswith("device=")
+        assert "Use auto, cpu" in message or "Use device='auto'" in message
+        assert "\n" not in message
+    else:
+        assert made.device.type in {"cuda", "mps", "xpu", "mtia"}
+
+
+def test_the_first_cpu_is_the_cpu():
+    assert train(task(device="cpu:0"), [Run("a", 0.1)], 3).frame.equals(
+        train(task(device="cpu"), [Run("a", 0.1)], 3).frame
+    )
+
+
+class Words(nn.Module):
+    """A sparse layer and a dense one; or the sparse one alone."""
+
+    def __init__(self, *, dense=True):
+        super().__init__()
+        self.words = nn.Embedding(5, 3, sparse=True)
+        self.out = nn.Linear(3, 3) if dense else nn.Identity()
+
+    def forward(self, tokens):
+        return self.out(self.words(tokens).mean(1))
+
+
+TOKENS = torch.arange(48).reshape(24, 2) % 5
+
+
+def reading(optimizer, **options):
+    model = zoo.born(functools.partial(Words, **options))
+    return Task(model, (TOKENS, Y), batch_size=8, optimizer=optimizer, device="cpu"), model
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
+@pytest.mark.parametrize(
+    "optimizer", [SGD, functools.partial(SGD, momentum=0.9), torch.optim.Adagrad]
+)
+def test_sparse_and_dense_weights_are_trained_together_as_by_a_loop_of_ones_own(optimizer):
+    words, model = reading(optimizer)
+    losses, made = [], optimizer(model.parameters(), lr=0.1)
+    with preserve_random_state():
+        batches = words.batches(0)
+        for _ in range(6):
+            tokens, labels = next(batches)
+            made.zero_grad()
+            loss = nn.functional.cross_entropy(model(tokens), labels)
+            loss.backward()
+            made.step()
+            losses.append(loss.item())
+    assert train(words, [Run("a", 0.1)], 6).frame["loss"].tolist() == losses
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "dense", "says"),
+    [
+        (Adam, True, "words.weight is sparse, that of out.bias is dense"),
+        (AdamW, False, "Adam.* cannot update all gradients: that of words.weight is sparse. An"),
+        (torch.optim.RMSprop, True, "RMSprop with these settings"),
+        (torch.optim.SparseAdam, True, "out.bias is dense"),
+        (functools.partial(SGD, weight_decay=1e-2), True, "SGD with these settings"),
+    ],
+)
+def test_an_optimizer_that_takes_no_such_gradients_is_refused_with_a_way_out(
+    optimizer, dense, says
+):
+    with pytest.raises(TaskError, match=says) as caught:
+        reading(optimizer, dense=dense)
+    assert "sparse=False, or use Adagrad or SGD without weight decay" in str(caught.value)
+
+
+class Detector(nn.Module):
+    """Losses in train mode, boxes in eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, inputs):
+        boxes = self.layer(inputs)
+        return {"boxes": boxes.square().mean()} if self.training else [boxes]
+
+
+class WithHelper(Detector):
+    """A tuple of outputs in train mode, the first of them in eval mode, as GoogLeNet gives."""
+
+    def forward(self, inputs):
+        return (self.layer(inputs),) * 2 if self.training else self.layer(inputs)
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "kinds"),
+    [
+        (Detector, lambda out, _: sum(out.values()), "a list, in train mode a dict"),
+        (WithHelper, lambda out, y: nn.functional.cross_entropy(out[0], y),
+         "a Tensor, in train mode a tuple"),
+    ],
+)  # fmt: skip
+def test_a_model_that_gives_something_else_in_eval_mode_is_told_to_do_so(model, loss, kinds):
+    with pytest.raises(TaskError, match=kinds) as caught:
+        task(model=model, loss=loss, val=(X, Y))
+    assert "Leave val out" in str(caught.value)
+    assert task(model=model, loss=loss).val_counts == {}
+
+
+def test_validation_that_fails_for_another_reason_is_told_as_it_is():
+    def picky(outputs, labels):
+        if len(labels) != 8:
+            raise ValueError("eight, please")
+        return nn.functional.cross_entropy(outputs, labels)
+
+    with pytest.raises(
+        TaskError, match=r"validation fails on the first batch.*eight, please"
+    ) as it:
+        task(loss=picky, val=[(X[:3], Y[:3])] * 2)
+    assert "eval mode the" not in str(it.value)

@@ -34,6 +34,8 @@ def _shared_options(
         Literal["loop", "vmapped", "auto"],
         typer.Option(help="Train runs one after the other, or all at once; auto: the faster."),
     ] = "loop",
+    max_runs: declared.MaxRuns = None,
+    offload: declared.Offload = None,
     study: Annotated[
         str | None,
         typer.Option(
@@ -180,7 +182,9 @@ def range_test(
     Example: lrtune range-test train.py:task --low 1e-6 --high 1 --seeds 5
     """
     from lrtune import range_test
+    from lrtune.cli import verbs
 
+    verbs.show_sweeps(session, steps=steps, seeds=seeds)
     session.run(range_test, low=low, high=high, steps=steps, seeds=seeds, seed=seed)
 
 

@@ -27,6 +27,18 @@ Device = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Out = Annotated[Path, typer.Option(help="The HTML report to write; it replaces an earlier one.")]
 Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
+MaxRuns = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="The most runs to hold in memory at once; no answer depends on it.",
+        show_default="what memory allows",
+    ),
+]
+Offload = Annotated[
+    Literal["cpu"] | None,
+    typer.Option(help="Where runs wait that do not train.", show_default="on the device"),
+]
 Time = Annotated[
     float | None,
     typer.Option(

@@ -11,7 +11,7 @@ from lrtune.schedules import FEEDBACK, parse
 from lrtune.schedules.registry import look_up
 
 _ARGUMENTS = re.compile(
-    r"(?<![(\w])(?<!, )(budget|device|steps|seeds|samples|schedule)="
+    r"(?<![(\w])(?<!, )(budget|device|max_runs|offload|steps|seeds|samples|schedule)="
     r"(?:'([^']*)'|(\d+(?:\.\d+)?(?:e[-+]?\d+)?))"
 )
 
@@ -22,7 +22,7 @@ def as_options(text: str) -> str:
     >>> as_options("Give budget=0.4 or more; use device='cpu', or widen `limits`; raise `steps`.")
     'Give --budget 0.4 or more; use --device cpu, or widen `limits` (in Python); raise --steps.'
     """
-    text = _ARGUMENTS.sub(lambda found: f"--{found[1]} {found[2] or found[3]}", text)
+    text = _ARGUMENTS.sub(lambda found: f"{_option(found[1])} {found[2] or found[3]}", text)
     text = re.sub(r"`(low|high|steps|around)`", r"--\1", text)
     return text.replace("`limits`", "`limits` (in Python)")
 
@@ -120,7 +120,8 @@ def check_compare(
         raise ArgumentError(f"got --lr {lr:g} and --from {source}. Leave one of them out.")
     if lr is not None and steps is None:
         raise ArgumentError(
-            f"--lr {lr:g} needs --steps: the length of the training that the rate is for."
+            f"--lr {lr:g} needs --steps: the length of the training that the rate is for. Give "
+            "both."
         )
     if lr is None and steps is not None:
         raise ArgumentError(

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -88,6 +88,8 @@ class Session:
     target: str | None
     device: str | None
     engine: str
+    max_runs: int | None
+    offload: Literal["cpu"] | None
     study: str | None
     fresh: bool
     force: bool
@@ -175,6 +177,9 @@ class Session:
             progress=self._show_progress,
             decide=None if study is None else study.decide,
             checkpoints=None if study is None else study.checkpoints,
+            max_runs=self.max_runs,
+            offload=self.offload,
+            say=self.print_status,
         )
         inner: Evaluate = self._evaluator
         if study is not None:

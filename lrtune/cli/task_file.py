@@ -6,15 +6,17 @@ The named file or module is the only code of the user that lrtune executes.
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import torch
+from torch import nn
 
 from lrtune.demo import digits
-from lrtune.errors import ArgumentError, TargetError, TaskError
+from lrtune.errors import ArgumentError, TargetError, TaskError, shown
 from lrtune.task.checks import resolve_device
 from lrtune.task.task import Task
 
@@ -83,13 +85,29 @@ def load_task(target: str) -> Task:
         hint = f"It has {', '.join(tasks)}." if tasks else f"Write {name} = lrtune.Task(...) there."
         raise TargetError(f"{place} has no {name!r}; expected a Task of that name. {hint}")
     found = getattr(module, name)
-    task = found if isinstance(found, Task) or not callable(found) else found()
+    task, of = (found(), "returned") if _is_factory(target, found) else (found, "is")
     if not isinstance(task, Task):
         raise TargetError(
-            f"{target} is of type {type(task).__name__}; expected a Task, or a function that "
-            f"returns one. Write {name} = lrtune.Task(model, train_loader, loss=...)."
+            f"{target} {of} {shown(task)}; expected a Task, or a function that returns one. "
+            f"Write {name} = lrtune.Task(model, train_loader, loss=...)."
         )
     return task
+
+
+def _is_factory(target: str, found: object) -> bool:
+    """Whether a target is a function to call; raises where that takes arguments."""
+    if not callable(found) or isinstance(found, (type, nn.Module)):
+        return False
+    try:
+        inspect.signature(found).bind()
+    except TypeError as error:
+        raise TargetError(
+            f"{target} is a function that cannot be called without arguments ({error}); "
+            "expected a Task, or a function that returns one. Give its arguments defaults."
+        ) from error
+    except ValueError:  # some builtin callables have no signature
+        pass
+    return True
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 
 from lrtune.cli.options import check_folder
 from lrtune.cli.session import Session
-from lrtune.errors import ArgumentError, ResultsError, StudyError
+from lrtune.errors import ArgumentError, ResultsError, StudyError, quantity
 from lrtune.reporting import load
 from lrtune.results import ComparisonResult, SearchResult
 from lrtune.study.contents import open_study
 from lrtune.tuning.compare import compare, plan_comparison
 from lrtune.tuning.planning import Sizes, make_plan
 from lrtune.tuning.search import search
-from lrtune.tuning.settings import make_setting
+from lrtune.tuning.settings import make_setting, planned_memory, with_memory
 
 Answer = TypeVar("Answer", SearchResult, ComparisonResult)
 
@@ -52,9 +52,19 @@ def show_plan(
         planned = dataclasses.replace(planned, stages=tuple(short))
     if sweep:
         session.print_status("Before the search, a range test: 3 sweeps of 200 steps.")
+    planned = with_memory(planned, session.task, session.max_runs, session.offload)
     session.display.show_plan("search", planned)
     if needs["schedules"]:
         session.print_status(f"After it, a comparison with {', '.join(needs['schedules'])}.")
+
+
+def show_sweeps(session: Session, *, steps: int, seeds: int) -> None:
+    """Print what a range test will train, and what memory that takes."""
+    runs = 2 * seeds
+    sweeps = f"{quantity(seeds, 'sweep')} of {quantity(steps, 'update')}, each beside a run that"
+    session.print_status(f"{sweeps} does not learn.")
+    memory = planned_memory(session.task, runs, runs, session.max_runs, session.offload)
+    session.print_status(str(memory))
 
 
 def _least_budget(sizes: Sizes, budget: float) -> float:
@@ -80,6 +90,7 @@ def run_comparison(
 ) -> None:
     """Print the plan of a comparison, and compare."""
     planned = {name: settings[name] for name in settings if name not in ("rank_by", "seed")}
+    planned |= {"max_runs": session.max_runs, "offload": session.offload}
     contest = plan_comparison(session.task, begin, **planned)
     session.display.show_plan("comparison", contest.plan, str(contest))
     left = session.time_left(time_limit)  # a search may have taken some of it

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lrtune import figures
 from lrtune.analysis.curves import Floats, Outcome, diverged_at
-from lrtune.errors import ArgumentError, positive_number, whole_number
+from lrtune.errors import ArgumentError, positive_rate, whole_number
 from lrtune.results.schema import COSTS, RUNS, SELECTION, TRACE, VALIDATIONS, as_table, table_field
 from lrtune.results.serialization import Serializable
 from lrtune.schedules import Curve, Feedback, Schedule, as_schedule, constant, multipliers, replay
@@ -51,7 +51,7 @@ class Run:
     def __init__(self, name: str, lr: float, schedule: Shape = constant(), seed: int = 0) -> None:
         """Check the rate and the seed, and make a schedule of any function of progress."""
         object.__setattr__(self, "name", name)
-        object.__setattr__(self, "lr", positive_number("lr", lr))
+        object.__setattr__(self, "lr", positive_rate("lr", lr))
         object.__setattr__(self, "schedule", as_shape(schedule))
         object.__setattr__(self, "seed", whole_number("seed", seed, least=0))
 

@@ -9,7 +9,7 @@ import ast
 import difflib
 from typing import Any
 
-from lrtune.errors import ArgumentError, LrtuneError
+from lrtune.errors import ArgumentError, LrtuneError, shown
 from lrtune.schedules import cycles, shapes
 from lrtune.schedules.combinators import scale, warmup
 from lrtune.schedules.cycles import triangular
@@ -209,8 +209,10 @@ def look_up(name: str) -> ScheduleEntry:
     if plain in SCHEDULES:
         return SCHEDULES[plain]
     close = difflib.get_close_matches(plain, SCHEDULES, n=3)
-    which = f"Closest: {', '.join(close)}" if close else f"There are {', '.join(SCHEDULES)}"
-    raise ArgumentError(f"no schedule is called {name!r}. {which}.")
+    which = f"There are {', '.join(SCHEDULES)}"
+    if close:
+        which = f"Closest: {', '.join(close)}; `lrtune schedules` lists all"
+    raise ArgumentError(f"no schedule is called {shown(name)}. {which}.")
 
 
 def parse(text: str) -> Schedule:
@@ -233,13 +235,13 @@ def parse(text: str) -> Schedule:
     except LrtuneError:  # a factory refused a number, and says so better than we could
         raise
     except (SyntaxError, TypeError, ValueError, ZeroDivisionError) as error:
-        reason = str(error)
+        reason = str(error).partition(" on line")[0]
     else:
         if isinstance(made, Schedule):
             return made
-        reason = f"it makes {made!r}"
+        reason = f"it makes {shown(made)}"
     raise ArgumentError(
-        f"{text!r} is no schedule: {reason}. Expected a name such as cosine, or calls such as "
+        f"{shown(text)} is no schedule: {reason}. Expected a name such as cosine, or calls such as "
         "warmup(0.05, then=cosine())."
     )
 

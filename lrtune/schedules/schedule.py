@@ -4,12 +4,14 @@ import functools
 import inspect
 import math
 import numbers
+import operator
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ParamSpec
 
-from lrtune.errors import ArgumentError, ScheduleError
+from lrtune.errors import ScheduleError, first_line, shown, whole_number
 
 P = ParamSpec("P")
 Curve = Callable[[float], float]
@@ -27,6 +29,9 @@ class Schedule:
         rate: Progress in [0, 1) to a multiplier >= 0 of the peak rate.
         momentum: Progress to SGD's momentum or Adam's beta1, in [0, 1); None keeps the optimizer's.
         name: Name of the registry's entry that made it; empty for others.
+        sweeps: Whether it varies the rate itself, as a range test does: then each parameter group
+            has the rate that the optimizer's factory gives it at the present one, so that a rate
+            which does not follow `lr` stays. A schedule of a training multiplies all groups.
 
     >>> half = Schedule("half()", lambda progress: 0.5)
     >>> half, half(0.3)
@@ -37,6 +42,7 @@ class Schedule:
     rate: Curve = field(compare=False)
     momentum: Curve | None = field(default=None, compare=False)
     name: str = field(default="", compare=False)
+    sweeps: bool = False
 
     def __call__(self, progress: float) -> float:
         """Return the multiplier at this progress."""
@@ -129,10 +135,24 @@ def as_schedule(curve: Curve) -> Schedule:
     """
     if isinstance(curve, Schedule):
         return curve
+    kind = curve if isinstance(curve, type) else type(curve)
+    if kind.__module__.startswith("torch.optim"):
+        raise ScheduleError(
+            f"{kind.__name__} is a scheduler of torch's; expected a schedule, that is a function "
+            f"of progress (0 ... 1). Write lrtune.from_torch(lambda optimizer: {kind.__name__}("
+            "optimizer, ...), steps)."
+        )
+    if isinstance(curve, list | tuple | dict):
+        raise ScheduleError(
+            f"got {shown(curve)} as a schedule; expected one, which multiplies the rates of all "
+            "parameter groups. Pass a single one; lrtune.compare(task, found, schedules=[...]) "
+            "compares several."
+        )
     if not callable(curve):
         raise ScheduleError(
-            f"expected a schedule, that is a function of progress (0 ... 1), got {curve!r}. "
-            "Take one of lrtune.schedules, or write `lambda progress: 1 - progress`."
+            "expected a schedule, that is a function of progress (0 ... 1), got "
+            f"{shown(curve)}. Take one of lrtune.schedules, or write "
+            "`lambda progress: 1 - progress`."
         )
     if isinstance(curve, functools.partial):
         keywords = (f"{name}={_argument_text(value)}" for name, value in curve.keywords.items())
@@ -182,12 +202,13 @@ def _tabulate(
             value = float(curve(progress))
         except Exception as error:
             raise ScheduleError(
-                f"{where} raised {type(error).__name__}: {error}. "
-                "A schedule takes one number, the progress, and returns one number."
+                f"{where} raised {type(error).__name__}: {first_line(error)}. "
+                "A schedule takes one number, the progress, and returns one number. Write, for "
+                "example, lambda progress: 1 - progress."
             ) from error
         if not 0 <= value < limit:
             raise ScheduleError(
-                f"{where} returned {value!r}; expected a finite {expected}. "
+                f"{where} returned {value:.6g}; expected a finite {expected}. "
                 "Call the schedule at that progress to see why."
             )
         values.append(value)
@@ -195,10 +216,10 @@ def _tabulate(
 
 
 def check_steps(steps: int) -> int:
-    """Return the number of steps of a run, or raise `ArgumentError` if it is less than 1."""
-    if steps < 1:
-        raise ArgumentError(f"steps={steps!r}: expected the length of a run in updates, >= 1.")
-    return steps
+    """Return the number of steps of a run, or raise `ArgumentError` if it is none."""
+    with suppress(TypeError):  # numpy's whole numbers are none of Python's
+        steps = operator.index(steps)
+    return whole_number("steps", steps, least=1)
 
 
 def check_range(interval: str, call: str, hint: str, **named: float) -> None:

@@ -1,7 +1,9 @@
 """Schedules to and from torch: `to_torch` makes a torch scheduler, `from_torch` reads one."""
 
+import re
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
-from lrtune.errors import ScheduleError
+from lrtune.errors import ScheduleError, first_line, positive_number, shown
 from lrtune.schedules import formulas
 from lrtune.schedules.schedule import (
     Curve,
@@ -23,6 +25,12 @@ from lrtune.schedules.schedule import (
 __all__ = ["from_torch", "to_torch"]
 
 _MOMENTUM = 0.9  # of the dummy optimizer in `from_torch`
+
+WRITE = (
+    "Write, for example, lrtune.from_torch(lambda optimizer: StepLR(optimizer, 30), steps=90); or "
+    "write a function of progress, such as lambda progress: 1 - progress, without from_torch."
+)
+"""The ways out for what is no torch scheduler."""
 
 
 class MomentumLR(LambdaLR):
@@ -129,8 +137,9 @@ def from_torch(
             CosineAnnealingLR's `eta_min`: pass the rate they were chosen for.
 
     Raises:
-        ScheduleError: The scheduler reacts to the loss, is no scheduler, has no rate above 0, or
-            gives a negative rate or NaN (then the message names the step).
+        ScheduleError: The scheduler reacts to the loss, is no scheduler, ends before `steps`, has
+            a value for each parameter group, has no rate above 0, or gives a negative rate or NaN
+            (then the message names the step).
         ArgumentError: `steps` is less than 1.
 
     >>> from torch.optim.lr_scheduler import StepLR
@@ -139,16 +148,18 @@ def from_torch(
     [1.0, 1.0, 0.1, 0.01]
     """
     check_steps(steps)
+    positive_number("lr", lr)
     if not callable(make_scheduler):
         raise ScheduleError(
-            f"from_torch({make_scheduler!r}): expected a function that takes an optimizer, such as "
-            "lambda optimizer: StepLR(optimizer, 30)."
+            f"from_torch got {_text(make_scheduler)}; expected a function that makes a scheduler "
+            f"for an optimizer. {WRITE}"
         )
     name, rates, read = _read_rates(make_scheduler, steps, lr)
     peak = max(rates)
     if not peak > 0:
         raise ScheduleError(
-            f"from_torch: expected a rate above 0 at some step; the largest of {name} is {peak!r}."
+            f"from_torch: expected a rate above 0 at some step; the largest of {name} is {peak!r}. "
+            "Check its factors and lr."
         )
     values = tuple(rate / peak for rate in rates)
     moments = read if set(read) != {_MOMENTUM} else None
@@ -167,24 +178,83 @@ def from_torch(
 def _read_rates(
     make_scheduler: Callable[[Optimizer], LRScheduler], steps: int, lr: float
 ) -> tuple[str, list[float], tuple[float, ...]]:
-    # A dummy, as building a scheduler changes its optimizer; with momentum, which some set.
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr, momentum=_MOMENTUM)
-    scheduler = make_scheduler(optimizer)
-    name = type(scheduler).__name__
-    if isinstance(scheduler, ReduceLROnPlateau):
-        raise ScheduleError(
-            f"from_torch: {name} reacts to the loss, so its rates are not known beforehand. "
-            "Use lrtune.schedules.ReduceOnPlateau."
-        )
-    if not isinstance(scheduler, LRScheduler):
-        raise ScheduleError(f"from_torch: expected a torch scheduler, got {scheduler!r}.")
+    optimizer = _dummy(lr)
+    scheduler = _made(make_scheduler, optimizer)
+    name, end = type(scheduler).__name__, getattr(scheduler, "total_steps", None)
+    if isinstance(end, int) and steps > end:
+        raise _too_long(steps, name, end)
     # The rate of step 0 is set when the scheduler is built, the others by its steps.
     (group,) = optimizer.param_groups
     rates, moments = [], []
     for step in range(steps):
         if step:
             optimizer.step()  # torch warns about a scheduler that steps before its optimizer
-            scheduler.step()
+            try:
+                scheduler.step()
+            except Exception as error:
+                raise _too_long(steps, name, step) from error
         rates.append(float(group["lr"]))
         moments.append(float(group["momentum"]))
     return name, rates, tuple(moments)
+
+
+def _dummy(lr: float, groups: int = 1) -> Optimizer:
+    """Return an optimizer of nothing, as a scheduler changes its optimizer; with momentum."""
+    params = [{"params": [torch.zeros(1)]} for _ in range(groups)]
+    return torch.optim.SGD(params, lr=lr, momentum=_MOMENTUM)
+
+
+def _made(make_scheduler: Callable[[Optimizer], LRScheduler], optimizer: Optimizer) -> LRScheduler:
+    """Return the scheduler of a function for this optimizer, after a check."""
+    try:
+        scheduler = make_scheduler(optimizer)
+    except Exception as error:
+        raise _unmade(make_scheduler, error) from error
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise ScheduleError(
+            f"from_torch: {type(scheduler).__name__} reacts to the loss, so its rates are not "
+            "known beforehand; expected a scheduler that does not. Use "
+            "lrtune.schedules.ReduceOnPlateau."
+        )
+    if not isinstance(scheduler, LRScheduler):
+        raise ScheduleError(
+            f"from_torch: the function returned {_text(scheduler)}; expected a torch scheduler. "
+            f"{WRITE}"
+        )
+    if getattr(scheduler, "optimizer", optimizer) is not optimizer:
+        raise ScheduleError(
+            f"from_torch: the {type(scheduler).__name__} belongs to another optimizer; expected "
+            "one for the optimizer that the function is given. Use its argument: lambda optimizer: "
+            f"{type(scheduler).__name__}(optimizer, ...)."
+        )
+    return scheduler
+
+
+def _unmade(make_scheduler: Callable[[Optimizer], object], error: Exception) -> ScheduleError:
+    """Return the error for a function that raised one."""
+    for count in {int(number) for number in re.findall(r"\b\d{1,3}\b", str(error))} - {0, 1}:
+        with suppress(Exception):  # with so many groups it works
+            make_scheduler(_dummy(1.0, count))
+            return ScheduleError(
+                f"from_torch: the scheduler has a value for each of {count} parameter groups; "
+                "expected one value, as a schedule multiplies the rates of all groups. Give one, "
+                "and the groups their ratios in the optimizer's factory: {'params': ..., "
+                "'lr': lr / 10}."
+            )
+    return ScheduleError(
+        f"from_torch: making the scheduler raised {type(error).__name__}: "
+        f"{first_line(error)}. Expected a "
+        f"function that takes an optimizer. {WRITE}"
+    )
+
+
+def _too_long(steps: int, name: str, end: int) -> ScheduleError:
+    return ScheduleError(
+        f"from_torch: steps={steps}, but the {name} ends at {end}; expected as many steps as it "
+        f"has, or fewer. Give steps={end}, or make the scheduler for {steps}."
+    )
+
+
+def _text(given: object) -> str:
+    """Return what something is, in words."""
+    return "nothing" if given is None else shown(given)

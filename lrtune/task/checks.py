@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.optim import Optimizer
 
-from lrtune.errors import TaskError
+from lrtune.errors import TaskError, first_line, shown
 from lrtune.task.batches import Batch, describe_batch
 from lrtune.task.data import Data, TensorData
+from lrtune.task.memory import is_out_of_memory
 
 TRIAL_LR = 1e-3
 """The rate of updates that only show whether a task can be trained."""
@@ -23,23 +23,31 @@ OBJECTIVE_HINT = (
 
 
 def resolve_device(wanted: str | torch.device) -> torch.device:
-    """Return the device; `auto` is CUDA, else MPS, else the CPU."""
+    """Return the device; `auto` is CUDA, else MPS, else the CPU.
+
+    Raises:
+        TaskError: It is no device, or none that this torch can use here.
+    """
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there = [name for name, is_there in has.items() if is_there]
     if wanted == "auto":
-        return torch.device(next((name for name, there in has.items() if there), "cpu"))
+        return torch.device(next(iter(there), "cpu"))
     try:
         chosen = torch.device(wanted)
     except (RuntimeError, TypeError) as error:
         raise TaskError(
-            f"device={wanted!r} is no torch device. Use auto, cpu, cuda, cuda:1 or mps."
+            f"device={shown(wanted)} is no torch device. Use auto, cpu, cuda, cuda:1 or mps."
         ) from error
     if chosen.type == "meta":
         raise TaskError("device='meta' stores no numbers to train. Use auto, cpu, cuda or mps.")
-    if not has.get(chosen.type, True):
+    try:
+        torch.empty(1, device=chosen)
+    except Exception as error:  # each kind of device raises an error of its own
         raise TaskError(
-            f"device={str(wanted)!r}, but this torch ({torch.__version__}) finds no "
-            f"{chosen.type} device here. Use device='auto' or device='cpu'."
-        )
+            f"device={str(wanted)!r}, but this torch ({torch.__version__}) finds no {chosen} "
+            f"device here, only {' and '.join(['cpu', *there])}. Use device='auto' or "
+            "device='cpu'."
+        ) from error
     return chosen
 
 
@@ -56,7 +64,7 @@ def check_loss(given: object) -> None:
         )
     if not callable(given):
         raise TaskError(
-            f"loss={given!r} cannot be called; expected a function of (output, target), "
+            f"loss={shown(given)} cannot be called; expected a function of (output, target), "
             "such as nn.CrossEntropyLoss()."
         )
 
@@ -65,8 +73,8 @@ def check_objective(given: object) -> None:
     """Raise unless the objective is a function of a model and a batch."""
     if isinstance(given, type) or not callable(given):
         raise TaskError(
-            f"objective={given!r}; expected a function of (model, batch) that returns the loss, "
-            "such as lambda model, batch: model(**batch).loss."
+            f"objective={shown(given)}; expected a function of (model, batch) that returns the "
+            "loss, such as lambda model, batch: model(**batch).loss."
         )
 
 
@@ -78,14 +86,14 @@ def make_two_models(make: Callable[[], object]) -> tuple[nn.Module, nn.Module]:
         name = name_of(make)
         raise TaskError(
             f"model={name} cannot be called without arguments ({error}); expected an nn.Module, "
-            f"or a function without arguments that makes one: Task(lambda: {name}(...), ...)."
+            f"or a function without arguments that makes one. Write Task(lambda: {name}(...), ...)."
         ) from error
     except ValueError:  # some builtin callables have no signature
         pass
     first, second = make(), make()  # only two models show what all models of a factory share
     if not isinstance(first, nn.Module) or not isinstance(second, nn.Module):
         raise TaskError(
-            f"the model factory returned {first!r}; expected an nn.Module. "
+            f"the model factory returned {shown(first)}; expected an nn.Module. "
             "Return the model, or pass it itself."
         )
     shared = {id(parameter) for parameter in first.parameters()}
@@ -107,57 +115,6 @@ def check_trainable(model: nn.Module) -> None:
             f"none of the {len(trained)} parameters of the {type(model).__name__} requires a "
             "gradient; expected at least one. Unfreeze some: parameter.requires_grad_(True)."
         )
-
-
-def check_optimizer_factory(given: object) -> None:
-    """Raise unless it is a class, a partial of one, or a function; an optimizer is refused."""
-    if isinstance(given, Optimizer):
-        name = type(given).__name__
-        raise TaskError(
-            f"optimizer is a finished {name}, bound to your own model and one rate; expected "
-            f"something that makes one for each run. Pass optimizer=torch.optim.{name}, or "
-            f"functools.partial(torch.optim.{name}, ...), or a function (model, lr)."
-        )
-    if not callable(given):
-        raise TaskError(
-            f"optimizer={given!r} cannot be called; expected a class such as torch.optim.AdamW, "
-            "a functools.partial of one, or a function (model, lr) that returns an optimizer."
-        )
-
-
-def check_optimizer(make: Callable[[nn.Module, float], object], model: nn.Module) -> Optimizer:
-    """Return an optimizer of the factory, which must train this model, at the rate `lr`."""
-    made = make(model, TRIAL_LR)
-    if not isinstance(made, Optimizer):
-        raise TaskError(
-            f"the optimizer factory returned {made!r}; expected a torch.optim.Optimizer. "
-            "Return the optimizer."
-        )
-    own = {id(parameter) for parameter in model.parameters()}
-    if any(id(p) not in own for group in made.param_groups for p in group["params"]):
-        raise TaskError(
-            "the optimizer holds parameters that are not in the model it was given, so it would "
-            "train something else. Use the function's argument: "
-            "lambda model, lr: SGD(model.parameters(), lr=lr)."
-        )
-    # torch wraps `step` for its profiler.
-    parameters = inspect.signature(inspect.unwrap(made.step)).parameters
-    if "closure" in parameters and parameters["closure"].default is inspect.Parameter.empty:
-        raise TaskError(
-            f"{type(made).__name__} needs a closure at each step, as it searches its step size "
-            "itself; there is no rate to find. Use SGD, Adam or another first-order optimizer."
-        )
-    twice = make(model, 2 * TRIAL_LR)
-    if not isinstance(twice, Optimizer) or _rates(made) == _rates(twice):
-        raise TaskError(
-            f"the optimizer's rates are {_rates(made)} whatever lr is; expected them to follow "
-            "it. Hand lr on: lambda model, lr: AdamW(model.parameters(), lr=lr)."
-        )
-    return made
-
-
-def _rates(optimizer: Optimizer) -> list[float]:
-    return [float(group["lr"]) for group in optimizer.param_groups]
 
 
 def check_batch(first: Batch) -> None:
@@ -275,17 +232,36 @@ def guard_model(model: object) -> Iterator[None]:
         raise TaskError(f"the loss changes your {type(model).__name__} itself. {OBJECTIVE_HINT}")
 
 
+HINTS = {
+    "making the model and its optimizer": "The optimizer's factory is called with (model, lr). "
+    "Call both factories yourself to see why they fail.",
+    "the model": "Call the model on the inputs of a batch, model(*batch[:-1]), to see why. Batches "
+    "of another form need an objective.",
+    "the loss": "Call it with the model's output and the target, batch[-1], to see why. "
+    "Cross-entropy, the default, takes class numbers (int64), one for each row.",
+    "the objective": "It is called with (model, batch). Call it yourself to see why it fails.",
+    "the update": "Call loss.backward() and optimizer.step() on this batch to see why they fail.",
+    "validation": "Call the model on this batch after model.eval() to see why, or leave val out.",
+}
+"""What to do where a part of the user's code fails."""
+
+
 @contextmanager
 def explain_errors(what: str, batch: Batch) -> Iterator[None]:
-    """Turn an exception of the user's code into a `TaskError` about the first batch."""
+    """Turn an exception of the user's code into a `TaskError` about the first batch.
+
+    `what` is a key of `HINTS`.
+    """
     try:
         yield
     except TaskError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise too_large(f"{what} of one batch, {describe_batch(batch)},", error) from error
         raise TaskError(
-            f"{what} fails on the first batch, {describe_batch(batch)}: "
-            f"{type(error).__name__}: {error}{single_row_hint(error)}"
+            f"{what} fails on the first batch, {describe_batch(batch)}: {type(error).__name__}: "
+            f"{first_line(error)}{single_row_hint(error) or f'. {HINTS[what]}'}"
         ) from error
 
 
@@ -294,3 +270,15 @@ def single_row_hint(error: Exception) -> str:
     if "more than 1 value per channel" not in str(error):
         return ""
     return ". BatchNorm in train mode needs two rows at least: give larger batches."
+
+
+def too_large(what: str, error: BaseException) -> TaskError:
+    """Return the error for what does not fit into memory though nothing else is held there."""
+    refused = TaskError(
+        f"{what} needs more memory than there is ({first_line(error, 160)}). Use smaller batches "
+        "(batch_size), a smaller model, or a device with more memory (device='cpu' takes the "
+        "computer's own)."
+    )
+    for note in getattr(error, "__notes__", []):
+        refused.add_note(note)
+    return refused

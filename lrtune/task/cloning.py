@@ -93,7 +93,7 @@ def model_maker(model: object) -> MakeModel:
     if not callable(model):
         raise TaskError(
             f"model is a {type(model).__name__}; expected an nn.Module, or a function without "
-            "arguments that makes one."
+            "arguments that makes one. Pass the model itself."
         )
     return _unshare(model, *make_two_models(model))
 

@@ -1,12 +1,15 @@
 """The memory policy: the share of a device's memory for each use; nothing else decides it."""
 
+import gc
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 CONTAINER = Path("/sys/fs/cgroup/memory.max")
 """Where Linux tells how much of the computer's memory a container may use, or `max`."""
@@ -19,10 +22,6 @@ DATA_SHARE = 1 / 4
 
 BATCH_CACHE_SHARE = 1 / 8
 """Share of the available memory for cached batches: they only save time, so runs come first."""
-
-COPIES = 5
-"""Copies of its weights that a run needs: weights, gradients, two moments, and for a moment the
-copy that stacking the weights makes."""
 
 BACKWARD_FACTOR = 2
 """A backward pass needs what the forward pass saved, and as much again for its gradients."""
@@ -51,9 +50,60 @@ def batch_cache_bytes(device: torch.device) -> float:
     return BATCH_CACHE_SHARE * available_bytes(device)
 
 
-def max_runs(nbytes: int, device: torch.device) -> int:
-    """Return how many runs may be held at once, at least 1, for `nbytes` of weights per run."""
-    return int(available_bytes(device) / (COPIES * nbytes)) or 1
+class RunBytes(NamedTuple):
+    """What one run holds between two updates, in bytes."""
+
+    weights: int  # with buffers
+    gradients: int
+    optimizer: int  # its state
+
+    @property
+    def total(self) -> int:
+        """All of it, while the run trains."""
+        return sum(self)
+
+    @property
+    def checkpoint(self) -> int:
+        """A checkpoint, which has no gradients."""
+        return self.weights + self.optimizer
+
+
+def run_bytes(weights: Iterable[Tensor], optimizer: Optimizer) -> RunBytes:
+    """Return what a run holds, given the weights and the optimizer of one that has made an update.
+
+    >>> layer = torch.nn.Linear(9, 1)
+    >>> adam = torch.optim.Adam(layer.parameters())
+    >>> layer(torch.ones(1, 9)).sum().backward()
+    >>> adam.step()
+    >>> run_bytes(layer.parameters(), adam)  # ten numbers, two moments of each, and two counters
+    RunBytes(weights=40, gradients=40, optimizer=88)
+    """
+    weights = list(weights)
+    gradients = [one.grad for one in weights if isinstance(one, nn.Parameter)]
+    state: Any = {}
+    with suppress(Exception):  # one without a state_dict gets no checkpoints either
+        state = optimizer.state_dict()
+    return RunBytes(*(sum(map(_nbytes, _tensors_in(some))) for some in (weights, gradients, state)))
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for inside in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors_in(inside)
+
+
+def _nbytes(tensor: Tensor) -> int:
+    if tensor.layout is torch.sparse_coo:  # `nbytes` would be that of the dense tensor
+        return tensor._values().nbytes + tensor._indices().nbytes  # noqa: SLF001
+    return tensor.nbytes
+
+
+def max_runs(one: RunBytes, device: torch.device) -> int:
+    """Return how many runs may be held at once, at least 1, if each takes so much."""
+    # Stacking the weights of runs, as the vmapped engine does, makes a copy for a moment.
+    return int(available_bytes(device) / (one.total + one.weights)) or 1
 
 
 def max_vmapped_runs(saved: int, device: torch.device) -> int:
@@ -77,3 +127,28 @@ def saved_bytes(forward: Callable[[], Tensor]) -> tuple[Tensor, int]:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         result = forward()
     return result, sum(sizes.values())
+
+
+# --- when there is no more ------------------------------------------------------------------------
+
+OUT_OF_MEMORY = ("DefaultCPUAllocator: ", "MPS backend out of memory", "_STATUS_ALLOC_FAILED")
+"""Parts of the messages of allocators that raise a plain RuntimeError: torch's own on a CPU, that
+of Apple's GPUs, those of NVIDIA's libraries."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that an allocation failed.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(ValueError("out of memory"))
+    (True, False)
+    """
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(part in str(error) for part in OUT_OF_MEMORY)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back the memory of whatever is no longer used."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,13 +1,18 @@
 """How a task makes its optimizers, and what it has to know of them."""
 
 import functools
-from collections.abc import Callable, Iterator
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from lrtune.errors import TaskError, shown
 from lrtune.task import checks
 
 MakeOptimizer = Callable[[nn.Module, float], Optimizer]
@@ -19,7 +24,7 @@ def optimizer_maker(given: Callable[..., Optimizer] | None) -> MakeOptimizer:
     Optimizers that switch weights are made ready to train.
     """
     make = functools.partial(SGD, momentum=0.9) if given is None else given
-    checks.check_optimizer_factory(make)
+    check_optimizer_factory(make)
     kind = make.func if isinstance(make, functools.partial) else make
     whole = isinstance(kind, type)
 
@@ -70,6 +75,156 @@ def eval_weights(*optimizers: Optimizer) -> Iterator[None]:
 def trained_weights(optimizer: Optimizer) -> list[Tensor]:
     """Return the parameters that an optimizer trains, in the order of its groups."""
     return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
+def check_optimizer_factory(given: object) -> None:
+    """Raise unless it is a class, a partial of one, or a function; an optimizer is refused."""
+    if isinstance(given, Optimizer):
+        name = type(given).__name__
+        raise TaskError(
+            f"optimizer is a finished {name}, bound to your own model and one rate; expected "
+            f"something that makes one for each run. Pass optimizer=torch.optim.{name}, or "
+            f"functools.partial(torch.optim.{name}, ...), or a function (model, lr)."
+        )
+    if not callable(given):
+        raise TaskError(
+            f"optimizer={shown(given)} cannot be called; expected a class such as "
+            "torch.optim.AdamW, a functools.partial of one, or a function (model, lr) that returns "
+            "an optimizer."
+        )
+
+
+def check_optimizer(make: Callable[[nn.Module, float], object], model: nn.Module) -> Optimizer:
+    """Return an optimizer of the factory, which must train this model, at the rate `lr`."""
+    made = make(model, checks.TRIAL_LR)
+    if not isinstance(made, Optimizer):
+        raise TaskError(
+            f"the optimizer factory returned {shown(made)}; expected a torch.optim.Optimizer. "
+            "Return the optimizer."
+        )
+    own = {id(parameter) for parameter in model.parameters()}
+    if any(id(p) not in own for group in made.param_groups for p in group["params"]):
+        raise TaskError(
+            "the optimizer holds parameters that are not in the model it was given, so it would "
+            "train something else. Use the function's argument: "
+            "lambda model, lr: SGD(model.parameters(), lr=lr)."
+        )
+    # torch wraps `step` for its profiler.
+    parameters = inspect.signature(inspect.unwrap(made.step)).parameters
+    if "closure" in parameters and parameters["closure"].default is inspect.Parameter.empty:
+        raise TaskError(
+            f"{type(made).__name__} needs a closure at each step, as it searches its step size "
+            "itself; there is no rate to find. Use SGD, Adam or another first-order optimizer."
+        )
+    twice = make(model, 2 * checks.TRIAL_LR)
+    if not isinstance(twice, Optimizer) or group_rates(made) == group_rates(twice):
+        raise TaskError(
+            f"the optimizer's rates are {shown(group_rates(made))} whatever lr is; expected them "
+            "to follow it. Hand lr on: lambda model, lr: AdamW(model.parameters(), lr=lr)."
+        )
+    return made
+
+
+@contextmanager
+def explain_sparse_gradients(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
+    """Turn an error about sparse and dense gradients into a `TaskError` that says what to do."""
+    gradients = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+    try:
+        yield
+    except Exception as error:
+        if "sparse" not in str(error).lower():
+            raise
+        kinds = {one.layout is not torch.strided: name for name, one in gradients.items()}
+        words = [f"that of {kinds[kind]} is {'sparse' if kind else 'dense'}" for kind in kinds]
+        raise TaskError(
+            f"{type(optimizer).__name__} with these settings cannot update all gradients: "
+            f"{', '.join(words)}. An nn.Embedding(sparse=True) has a sparse one; expected an "
+            "optimizer that takes every kind there is. Make the embedding dense with sparse=False, "
+            "or use Adagrad or SGD without weight decay, which take both."
+        ) from error
+
+
+GroupRates = Callable[[float], list[float]]
+"""Maps a multiplier of the peak rate to the rate of each parameter group."""
+
+PROBES = (1e-6, 1e-3)
+"""Multiples of the peak rate at which a factory shows which of its groups follow the rate."""
+
+
+def group_rates(optimizer: Optimizer) -> list[float]:
+    """Return the rate of each parameter group."""
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def multiples(peaks: Sequence[float]) -> GroupRates:
+    """Return the rates of a training: its schedule multiplies the peak rate of each group."""
+    return lambda multiplier: [peak * multiplier for peak in peaks]
+
+
+def swept_rates(make: Callable[[float], Optimizer], lr: float) -> GroupRates:
+    """Return the rates of a sweep: those that the factory gives at each multiple of `lr`.
+
+    >>> import torch
+    >>> def make(lr):
+    ...     back, head = ({"params": [torch.zeros(1)]} for _ in range(2))
+    ...     return SGD([back | {"lr": 1e-3}, head], lr=lr)
+    >>> swept_rates(make, 10.0)(0.01)
+    [0.001, 0.1]
+    """
+    peaks, probed = group_rates(make(lr)), [group_rates(make(lr * share)) for share in PROBES]
+    seen = list(zip(peaks, *probed, strict=True))  # of each group
+    follows = [_are_multiples(rates, PROBES) for rates in seen]
+    stays = [_are_multiples(rates, [1.0] * len(PROBES)) for rates in seen]
+    if all(map(operator.or_, follows, stays)):
+        return lambda multiplier: [
+            peak * multiplier if scaled else peak
+            for peak, scaled in zip(peaks, follows, strict=True)
+        ]
+    return lambda multiplier: group_rates(make(lr * multiplier))
+
+
+def _are_multiples(rates: Sequence[float], shares: Sequence[float]) -> bool:
+    """Return whether all rates but the first are such shares of it."""
+    pairs = zip(rates[1:], shares, strict=True)
+    return all(math.isclose(rate, share * rates[0], rel_tol=1e-6) for rate, share in pairs)
+
+
+MULTIPLIERS = ("lr_scale", "lr_mult", "lr_multiplier", "lr_ratio")
+"""Names under which parameter groups carry a multiplier of the rate, as layer decay does."""
+
+
+def unapplied_multipliers(optimizer: Optimizer) -> dict[str, list[float]]:
+    """Return the multipliers that groups carry, and that have not been applied to their rates.
+
+    timm and the code of BEiT, MAE and ConvNeXt write `lr_scale` into each group, and leave it to
+    their own scheduler or training loop to multiply the rate by it. Without them it has no effect.
+
+    Args:
+        optimizer: One that a factory has just made.
+
+    Returns:
+        The name of the multiplier to the values of the groups whose rate is what it would be
+        without it; empty where all are applied, or where they are settings of the optimizer's own.
+
+    >>> import torch
+    >>> weights = [{"params": [torch.zeros(1)], "lr_scale": scale} for scale in (0.5, 1.0)]
+    >>> unapplied_multipliers(SGD(weights, lr=0.1))
+    {'lr_scale': [0.5]}
+    """
+    usual = optimizer.defaults.get("lr")
+    found: dict[str, list[float]] = {}
+    for name in MULTIPLIERS:
+        groups = [group for group in optimizer.param_groups if name in group]
+        if name in optimizer.defaults or not groups:
+            continue
+        plain = [float(group["lr"]) for group in groups if group[name] == 1.0]
+        rates = plain if usual is None else [*plain, float(usual)]
+        found[name] = [
+            float(group[name])
+            for group in groups
+            if group[name] != 1.0 and any(math.isclose(group["lr"], rate) for rate in rates)
+        ]
+    return {name: values for name, values in found.items() if values}
 
 
 def sets_own_rate(optimizer: Optimizer) -> bool:

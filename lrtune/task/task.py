@@ -17,13 +17,13 @@ from lrtune.task.batches import Batch, DigestedBatch, count_examples, row_counts
 from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
 from lrtune.task.guess import Guess
-from lrtune.task.optimizers import optimizer_maker
+from lrtune.task.optimizers import GroupRates, optimizer_maker, swept_rates
 from lrtune.task.part_guess import part_guess
 from lrtune.task.random_state import preserve_random_state
 from lrtune.task.reduction import BatchWeight, batch_weigher
 from lrtune.task.repeats import repeatable
 from lrtune.task.states import Loss, StateMaker, TrainState, evaluating
-from lrtune.task.trial import draws_in_eval, try_task
+from lrtune.task.trial import draws_in_eval, explain_validation, try_task
 from lrtune.task.validation import measure, no_batch, with_validation
 
 
@@ -70,6 +70,8 @@ class Task:
         draws_in_eval: Whether the loss of the first validation batch depends on random numbers in
             eval mode, as with mixup in an objective. Always False without validation data.
         adapts_rate: Whether the optimizer sets its own rate, as Prodigy and D-Adaptation do.
+        unapplied_multipliers: Those of parameter groups (`lr_scale`) that change no rate.
+        run_bytes: What a run holds between two updates: `weights`, `gradients`, `optimizer`.
 
     Raises:
         TaskError: The task cannot be trained; the message says why, and what to do.
@@ -95,7 +97,9 @@ class Task:
         val_batches: int | None = None,
     ) -> None:
         if loss is not None and objective is not None:
-            raise TaskError("got loss and objective; an objective computes the loss. Pass one.")
+            raise TaskError(
+                "got loss and objective; expected one, as an objective computes the loss. Pass one."
+            )
         self.device = checks.resolve_device(device)
         if objective is None:
             self._loss: Loss = nn.CrossEntropyLoss() if loss is None else loss
@@ -185,6 +189,11 @@ class Task:
         """Return a copy of a state, with the same optimizer state but the peak rate `lr`."""
         return self._maker.copy(state, lr)
 
+    def swept_rates(self, seed: int, lr: float) -> GroupRates:
+        """Return the rate of each parameter group at any multiple of `lr`; see `optimizers`."""
+        model = self.init_state(seed, lr).model
+        return swept_rates(lambda rate: self._maker.make_optimizer(model, rate), lr)
+
     def to_device(self, batch: Batch) -> Batch:
         """Return the batch on the task's device."""
         return to_device(batch, self.device)
@@ -256,12 +265,14 @@ class Task:
         self._maker = replace(self._maker, works_in_place=trial.works_in_place)
         self._known_loss, self.loss_kind = trial.known_loss, trial.loss_kind
         self.loss_reduction, self.adapts_rate = trial.reduction, trial.adapts_rate
-        self._description, self.nbytes = trial.described, trial.nbytes
+        self.unapplied_multipliers = trial.unapplied_multipliers
+        self._description, self.run_bytes = trial.described, trial.run_bytes
         if self._val is not None:
             first = next(self._val.first(1), None)
             if first is None:
                 raise no_batch()
-            with checks.explain_errors("validation", first):
+            placed = self.to_device(first)
+            with explain_validation(first, state.model, lambda: self.loss(state, placed)):
                 self._measure([(SELECTION, first)], {"the model": state})
                 self.draws_in_eval = draws_in_eval(self._maker, state, first)
             self._val.check_end()

@@ -1,11 +1,13 @@
 """One update on a copy, before anything trains: what cannot be trained is reported there."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from lrtune.errors import TaskError, quantity
 from lrtune.task import checks
@@ -19,7 +21,13 @@ from lrtune.task.batches import (
 )
 from lrtune.task.data import Data
 from lrtune.task.losses import KnownLoss, LossKind, known_loss, loss_kind
-from lrtune.task.optimizers import sets_own_rate
+from lrtune.task.memory import RunBytes, run_bytes
+from lrtune.task.optimizers import (
+    check_optimizer,
+    explain_sparse_gradients,
+    sets_own_rate,
+    unapplied_multipliers,
+)
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
 from lrtune.task.reduction import Reduction, loss_reduction
 from lrtune.task.states import StateMaker, TrainState, evaluating
@@ -39,7 +47,8 @@ class Trial:
         adapts_rate: Whether the optimizer sets its own rate.
         works_in_place: Whether the model or the loss changes its batch.
         described: Model, optimizer, loss, batch and device in words.
-        nbytes: The bytes of the model.
+        unapplied_multipliers: As of `lrtune.task.optimizers.unapplied_multipliers`.
+        run_bytes: What a run needs of memory.
     """
 
     known_loss: KnownLoss | None
@@ -48,7 +57,8 @@ class Trial:
     adapts_rate: bool
     works_in_place: bool
     described: dict[str, str]
-    nbytes: int
+    unapplied_multipliers: dict[str, list[float]]
+    run_bytes: RunBytes
 
 
 def try_task(
@@ -79,7 +89,7 @@ def try_task(
         checks.check_batch(first)
     with checks.explain_errors("making the model and its optimizer", first):
         model = maker.init(seed=0, lr=checks.TRIAL_LR).model
-        optimizer = checks.check_optimizer(maker.make_optimizer, model)
+        optimizer = check_optimizer(maker.make_optimizer, model)
     state = TrainState(model, maker.own_loss(), optimizer)
     adapts_rate = sets_own_rate(optimizer)
     loss, known, in_place = _try_update(maker, state, train, users_model)
@@ -88,8 +98,18 @@ def try_task(
     reduction = loss_reduction(known, to_device(first, maker.device), eval_loss(maker, state))
     if reduction == "sum":
         kind = replace(kind, summed=weigh(first))
-    described, nbytes = _describe(maker, state)
-    return Trial(known, kind, reduction, adapts_rate, in_place, described, nbytes), state
+    given = None if maker.has_objective else maker.given_loss
+    trial = Trial(
+        known,
+        kind,
+        reduction,
+        adapts_rate,
+        in_place,
+        describe(model, optimizer, given, first, maker.device),
+        unapplied_multipliers(optimizer),
+        run_bytes([*model.parameters(), *model.buffers()], optimizer),
+    )
+    return trial, state
 
 
 def eval_loss(maker: StateMaker, state: TrainState, noise: int = 0) -> Callable[[Batch], Tensor]:
@@ -126,7 +146,8 @@ def _try_update(
     checks.check_loss_uses_copy(loss, users_model)  # a closure may hold the original
     with checks.explain_errors("the update", first):
         loss.backward()  # type: ignore[no-untyped-call]
-        state.optimizer.step()
+        with explain_sparse_gradients(state.model, state.optimizer):
+            state.optimizer.step()
     changed = before != [tensor._version for tensor in tensors_of(batch)]  # noqa: SLF001
     return loss, known, changed
 
@@ -144,20 +165,6 @@ def _loss_and_outputs(
     checks.check_labels(outputs, state.loss, train, batch)
     with checks.explain_errors("the loss", first):
         return state.loss(outputs, batch[-1]), outputs
-
-
-def _describe(maker: StateMaker, state: TrainState) -> tuple[dict[str, str], int]:
-    """Return model, optimizer, loss, batch and device in words, and the bytes of the model."""
-    model, loss = state.model, maker.given_loss
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    described = {
-        "model": f"{type(model).__name__} with {parameters:,} parameters",
-        "optimizer": type(state.optimizer).__name__,
-        "loss": "a custom objective" if maker.has_objective else checks.name_of(loss),
-        "batch": describe_batch(maker.first),
-        "device": str(maker.device),
-    }
-    return described, sum(one.nbytes for one in [*model.parameters(), *model.buffers()])
 
 
 def _try_smallest_batch(maker: StateMaker, state: TrainState, train: Data) -> None:
@@ -185,3 +192,50 @@ def _try_smallest_batch(maker: StateMaker, state: TrainState, train: Data) -> No
             f"{quantity(rows, 'row')}, the first one {usual}, and {wrong}. Leave short batches "
             "out: DataLoader(..., drop_last=True)."
         )
+
+
+@contextmanager
+def explain_validation(
+    batch: Batch, model: nn.Module, train: Callable[[], object]
+) -> Iterator[None]:
+    """Turn an error into a `TaskError`; say so where a model returns something else in eval mode.
+
+    Args:
+        batch: The first one.
+        model: Goes back to train mode at the end of the code inside.
+        train: Calls it in train mode.
+    """
+    kinds: list[str] = []
+    hook = model.register_forward_hook(lambda *given: kinds.append(type(given[2]).__name__))
+    try:
+        with checks.explain_errors("validation", batch):
+            yield
+    except TaskError as error:
+        last = kinds[-1:]
+        with suppress(Exception):
+            train()
+        if not last or last == kinds[-1:]:
+            raise
+        raise TaskError(
+            f"validation fails: in eval mode the {type(model).__name__} returns a {last[0]}, in "
+            f"train mode a {kinds[-1]}; expected that the loss can be computed in both. Some "
+            "models, such as torchvision's for detection, return predictions in eval mode. Leave "
+            "val out, and the training loss selects; or wrap the model so that it returns the same "
+            "in eval mode."
+        ) from error.__cause__
+    finally:
+        hook.remove()
+
+
+def describe(
+    model: nn.Module, optimizer: Optimizer, loss: object, first: Batch, device: torch.device
+) -> dict[str, str]:
+    """Return the parts of a task in words; a loss of None is an objective."""
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return {
+        "model": f"{type(model).__name__} with {count:,} parameters",
+        "optimizer": type(optimizer).__name__,
+        "loss": "a custom objective" if loss is None else checks.name_of(loss),
+        "batch": describe_batch(first),
+        "device": str(device),
+    }

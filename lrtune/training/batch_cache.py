@@ -37,6 +37,15 @@ class BatchCache:
         kept = self._kept.setdefault(seed, _CachedBatches(self._task.device_batches(seed)))
         return self._read(seed, kept)
 
+    def clear(self) -> bool:
+        """Forget all batches, and cache none from now on; return whether there were any."""
+        there = any(kept.batches for kept in self._kept.values())
+        for kept in self._kept.values():  # readers load on by themselves
+            kept.batches.clear()
+            kept.source = None
+        self._kept, self._left = {}, 0.0
+        return there
+
     def _read(self, seed: int, kept: _CachedBatches) -> Iterator[DigestedBatch]:
         for step in itertools.count():
             known = step < len(kept.batches)

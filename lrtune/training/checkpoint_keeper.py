@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from lrtune.errors import ArgumentError, CheckpointError
 from lrtune.results import Trace
@@ -12,6 +13,25 @@ from lrtune.training.checkpoint_stores import CheckpointStore, checkpoint_name
 from lrtune.training.checkpoints import Checkpoint
 from lrtune.training.cohort import Cohort
 from lrtune.training.run_keys import run_keys
+
+
+class CanGoOn(Protocol):
+    """Runs that can go on from a step: a cohort, or its checkpoints."""
+
+    @property
+    def steps(self) -> int:
+        """The horizon."""
+
+    @property
+    def step(self) -> int:
+        """How many updates the runs have made."""
+
+    @property
+    def live(self) -> list[Run]:
+        """The runs."""
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Return a copy of what a run is now, on the CPU."""
 
 
 class CheckpointKeeper:
@@ -58,17 +78,17 @@ class CheckpointKeeper:
                 self.warn(error, "Its run trains from the start.")
         return saved
 
-    def get(self, name: str, cohorts: Sequence[Cohort]) -> Checkpoint:
-        """Return the checkpoint of that name, of a run that is there now in a cohort or was kept.
+    def get(self, name: str, idle: Sequence[CanGoOn]) -> Checkpoint:
+        """Return the checkpoint of that name, of a run that can go on from there, or was kept.
 
         Raises:
             ArgumentError: It is no longer kept.
             CheckpointError: Its file is damaged.
         """
-        for cohort in cohorts:
-            for run, known in self._names(cohort.live, cohort.steps, cohort.step).items():
+        for one in idle:
+            for run, known in self._names(one.live, one.steps, one.step).items():
                 if known == name:
-                    return cohort.checkpoint(run)
+                    return one.checkpoint(run)
         return self.store.load(name)
 
     def warn(self, error: Exception, what: str) -> None:

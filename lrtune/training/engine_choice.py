@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from lrtune.errors import ArgumentError
+from lrtune.errors import ArgumentError, shown
 from lrtune.results.runs import Run
 from lrtune.task.task import Task
 from lrtune.training.cohort import Cohort
@@ -32,7 +32,10 @@ class EngineChoice:
 
     def __init__(self, task: Task, engine: str, decide: Decide | None) -> None:
         if engine not in ENGINES:
-            raise ArgumentError(f"engine={engine!r}; there are {', '.join(ENGINES)}.")
+            raise ArgumentError(
+                f"engine={shown(engine)}; there are {', '.join(ENGINES)}. Take loop, which trains "
+                "every task."
+            )
         self._task, self.name, self._decide = task, engine, decide
         self._benchmarks: list[EngineBenchmark] = []
         self._choices: dict[str, str] = {}

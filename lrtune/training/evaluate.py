@@ -1,9 +1,9 @@
-"""`Evaluate`, the function that trains runs; one of the user's own is checked."""
+"""`Evaluate`: how strategies have runs trained, and the check of a function of the user's own."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from lrtune.errors import ArgumentError, printable
+from lrtune.errors import ArgumentError, shown
 from lrtune.results import Trace
 from lrtune.results.runs import Run
 
@@ -46,8 +46,9 @@ class CheckedEvaluate:
     def __init__(self, evaluate: Evaluate) -> None:
         if not callable(evaluate):
             raise ArgumentError(
-                f"evaluate={evaluate!r}; expected a function that trains runs: it takes (runs, "
-                "steps, *, until, **_) and returns lrtune.Trace.of(runs, steps, losses)."
+                f"evaluate={shown(evaluate)}; expected a function that trains runs. Write one "
+                "that takes (runs, steps, *, until, **_) and returns "
+                "lrtune.Trace.of(runs, steps, losses)."
             )
         self._evaluate = evaluate
 
@@ -60,7 +61,7 @@ class CheckedEvaluate:
         trace = self._evaluate(runs, steps, **settings)
         if not isinstance(trace, Trace):
             raise ArgumentError(
-                f"evaluate returned {printable(repr(trace))}; expected an lrtune.Trace. "
+                f"evaluate returned {shown(trace)}; expected an lrtune.Trace. "
                 "lrtune.Trace.of(runs, steps, {run.name: losses}) makes one."
             )
         missing = {run.name for run in runs} - set(trace.runs["run"])

@@ -1,38 +1,27 @@
 """`Evaluator` trains runs and continues those it has trained before; `train` does it once."""
 
 import dataclasses
-import time
-from collections.abc import Collection, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import pandas as pd
-
-from lrtune.errors import ArgumentError, CheckpointError, whole_number
+from lrtune.errors import ArgumentError, CheckpointError, memory_text, quantity, whole_number
 from lrtune.results import Trace, concat_traces
 from lrtune.results.runs import Run, checked_runs
-from lrtune.results.schema import COSTS, as_table
-from lrtune.task.memory import max_runs
+from lrtune.task.checks import too_large
+from lrtune.task.memory import free_memory, is_out_of_memory
 from lrtune.task.task import Task, checked_task
 from lrtune.task.value_texts import text_digest
 from lrtune.training.batch_cache import BatchCache
+from lrtune.training.calls import Call
 from lrtune.training.checkpoint_keeper import CheckpointKeeper
 from lrtune.training.checkpoint_stores import CheckpointStore, FolderStore, MemoryStore
 from lrtune.training.checkpoints import Checkpoint
 from lrtune.training.cohort import Cohort
 from lrtune.training.engine_choice import Decide, EngineChoice
 from lrtune.training.evaluate import CheckedEvaluate, Evaluate
+from lrtune.training.idle_runs import IdleRuns, check_memory_options
 from lrtune.training.recording import Progress
-
-
-class _Call(NamedTuple):
-    """What a call asks for besides its runs; `end` is the step up to which they are trained."""
-
-    steps: int
-    end: int
-    stage: str
-    validate: int | None
-    checkpoint: bool
 
 
 class Evaluator:
@@ -51,9 +40,16 @@ class Evaluator:
         checkpoints: A folder for the checkpoints of this task, from which runs are resumed that are
             no longer in memory, also by another process. When None, the best checkpoint of each
             length is held in memory.
+        max_runs: The most runs to hold in the memory of the device, the unfinished ones that may go
+            on included; what memory allows when None, or if that is less. Those that are held no
+            longer train from their start, or from a checkpoint in a folder, when they are asked
+            for again; their costs say so. It changes no loss.
+        offload: `cpu` moves runs that do not train to the CPU; None leaves them on the device.
+        say: Called with a sentence when memory runs out: then half as many runs are held from there
+            on. A warning when None.
 
     Raises:
-        ArgumentError: There is no such engine.
+        ArgumentError: There is no such engine, or `max_runs` or `offload` is none.
 
     >>> from lrtune.testing import bowl
     >>> evaluate, run = Evaluator(bowl(4.0), engine="loop"), Run("a", 0.1)
@@ -71,13 +67,15 @@ class Evaluator:
         progress: Progress | None = None,
         decide: Decide | None = None,
         checkpoints: Path | CheckpointStore | None = None,
+        max_runs: int | None = None,
+        offload: str | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self._task, self._progress = checked_task(task), progress
         self._engine = EngineChoice(task, engine, decide)
         # Vmapped losses round differently when neighbours leave, so a run that is continued
         # would differ in its last bits from one that a resumed study trains from the start.
         self._continues = decide is None or engine == "loop"
-        self._cohorts: list[Cohort] = []
         self._cache = BatchCache(task)
         about = text_digest(task.describe().values())
         if checkpoints is None:
@@ -85,6 +83,8 @@ class Evaluator:
         elif isinstance(checkpoints, Path):
             checkpoints = FolderStore(checkpoints, about)
         self._keeper = CheckpointKeeper(checkpoints, engine)
+        self._idle = IdleRuns(task, max_runs, offload, self._keeper)
+        self._say, self._said = say or (lambda text: warnings.warn(text, stacklevel=2)), False
 
     @property
     def engine_notes(self) -> list[str]:
@@ -108,18 +108,14 @@ class Evaluator:
             end = whole_number("until", until, least=1)
         if end > steps:
             raise ArgumentError(f"until={end} lies beyond the horizon of {steps} steps.")
-        call = _Call(steps, end, stage, validate, checkpoint)
-        held, new = self._split(checked_runs(runs), call)
-        idle, self._cohorts = self._cohorts, []  # an interrupted cohort cannot be continued
-        traces = [self._advance(cohort, known, call) for cohort, known in held]
-        if len(new) + sum(len(cohort.live) for cohort in idle) > self._max_runs:
-            idle = []  # frees their memory; asked for again, they train from the start
-        for cohort, trace in self._start(new, call):
-            traces.append(trace)
-            idle.append(cohort)
-        unfinished = [one for one in idle if one.live and one.step < one.steps]
-        self._cohorts = unfinished if self._continues else []
-        return concat_traces(traces).select([run.name for run in runs])
+        call = Call(steps, end, stage, validate, checkpoint)
+        waiting, traces = checked_runs(runs), list[Trace]()
+        while waiting:
+            traces += self._train_some(waiting, call)
+            done = {name for trace in traces for name in trace.runs["run"]}
+            waiting = [run for run in waiting if run.name not in done]
+        trace = concat_traces(traces).select([run.name for run in runs])
+        return dataclasses.replace(trace, costs=call.costs.table(trace.runs["run"]))
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Return the checkpoint with a name that a trace gave; `torch.save` can write it.
@@ -128,7 +124,7 @@ class Evaluator:
             ArgumentError: It is no longer kept.
             CheckpointError: Its file is damaged.
         """
-        return self._keeper.get(name, self._cohorts)
+        return self._keeper.get(name, self._idle.groups)
 
     def checkpoint_file(self, name: str) -> str:
         """Return the path of the file that holds a checkpoint; empty where it is in memory."""
@@ -138,42 +134,65 @@ class Evaluator:
         """Delete all checkpoints but those with these names; runs in memory can go on."""
         self._keeper.store.prune(keep)
 
-    def _split(
-        self, runs: Sequence[Run], call: _Call
-    ) -> tuple[list[tuple[Cohort, list[Run]]], list[Run]]:
-        """Split runs into those that held cohorts can continue, and the others."""
-        held, new = [], list(runs)
-        for cohort in self._cohorts:
-            known = [run for run in new if run in cohort.live]
-            if known and cohort.steps == call.steps and cohort.step <= call.end:
-                new = [run for run in new if run not in known]
-                held.append((cohort, known))
-        return held, new
+    def _train_some(self, waiting: Sequence[Run], call: Call) -> list[Trace]:
+        """Train as many of these runs as go together; no trace where they have to be tried again.
 
-    @property
-    def _max_runs(self) -> int:
-        return max_runs(self._task.nbytes, self._task.device)
+        That is so where a checkpoint does not fit, or memory ran out: then fewer are held.
+        """
+        start, runs = self._next(waiting, call)
+        saved = None if isinstance(start, Cohort) else start
+        self._idle.make_room(len(runs))
+        held = self._idle.count + len(runs)
+        try:
+            cohort = start if isinstance(start, Cohort) else self._begin(runs, call, saved)
+            trace = self._advance(cohort, runs, call)
+            self._idle.drop(runs)
+            if self._continues:
+                self._idle.add(cohort)
+        except CheckpointError as error:
+            if saved is None:
+                raise
+            self._idle.drop(runs)
+            call.unusable.update(run.name for run in runs)
+            self._keeper.warn(error, "Its runs train from the start.")
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._hold_fewer(held, error)
+        else:
+            return [trace]
+        # Here the error is gone, and with it the tensors that its traceback held.
+        free_memory(self._task.device)
+        return []
 
-    def _start(self, runs: Sequence[Run], call: _Call) -> list[tuple[Cohort, Trace]]:
-        """Train runs that no cohort holds: those with a checkpoint from there, the others anew."""
-        done, fresh = [], list(runs)
-        for step, some in self._keeper.saved_steps(runs, call.steps, call.end).items():
-            for part in self._parts(some):
-                saved = self._keeper.load(part, call.steps, step)
-                if known := [run for run in part if run.name in saved]:
-                    try:
-                        done.append(self._begin(known, call, saved))
-                        fresh = [run for run in fresh if run not in known]
-                    except CheckpointError as error:
-                        self._keeper.warn(error, "Its runs train from the start.")
-        return done + [self._begin(part, call) for part in self._parts(fresh)]
+    def _next(
+        self, waiting: Sequence[Run], call: Call
+    ) -> tuple[Cohort | Mapping[str, Checkpoint] | None, Sequence[Run]]:
+        """Return runs that train together next; and where they go on, None for the start.
+
+        First those that are held, then those of which the store has a checkpoint, then the others.
+        """
+        usable = [run for run in waiting if run.name not in call.unusable]
+        if found := self._idle.take(waiting, call.steps, call.end):
+            return found
+        while by_step := self._keeper.saved_steps(usable, call.steps, call.end):
+            step, some = next(iter(by_step.items()))
+            part = some[: self._idle.limit]
+            saved = self._keeper.load(part, call.steps, step)
+            if saved:
+                return saved, [run for run in part if run.name in saved]
+            call.unusable.update(run.name for run in part)
+            usable = [run for run in usable if run not in part]
+        return None, waiting[: self._idle.limit]
 
     def _begin(
-        self, runs: Sequence[Run], call: _Call, saved: Mapping[str, Checkpoint] | None = None
-    ) -> tuple[Cohort, Trace]:
-        """Train a new cohort of these runs, from their checkpoints if there are any."""
+        self, runs: Sequence[Run], call: Call, saved: Mapping[str, Checkpoint] | None
+    ) -> Cohort:
+        """Make a cohort of these runs, from their checkpoints if there are any."""
         engine, discarded = self._engine.make(runs, call.steps)
-        cohort = Cohort(
+        for name, updates in discarded.items():
+            call.costs.add(name, updates)
+        return Cohort(
             self._task,
             runs,
             call.steps,
@@ -182,41 +201,66 @@ class Evaluator:
             progress=self._progress,
             resume=saved,
         )
-        trace = self._advance(cohort, runs, call)
-        trace.costs["updates"] += [discarded.get(run.name, 0) for run in runs]
-        return cohort, trace
 
-    def _parts(self, runs: Sequence[Run]) -> list[Sequence[Run]]:
-        """Cut runs into cohorts that fit into memory."""
-        size = self._max_runs
-        return [runs[first : first + size] for first in range(0, len(runs), size)]
-
-    def _advance(self, cohort: Cohort, runs: Sequence[Run], call: _Call) -> Trace:
+    def _advance(self, cohort: Cohort, runs: Sequence[Run], call: Call) -> Trace:
         """Train these runs of the cohort to the end of the call, retire its others; their trace."""
         names = [run.name for run in runs]
-        updates, val_samples = dict(cohort.updates), dict(cohort.val_samples)
-        begin = time.perf_counter()
-        cohort.retain(names).advance(call.end, stage=call.stage)
-        if call.validate != 0 and self._task.has_validation:
-            cohort.validate(call.validate)
-        costs = pd.DataFrame({"run": names})
-        costs["updates"] = [cohort.updates[name] - updates[name] for name in names]
-        costs["val_samples"] = [cohort.val_samples[name] - val_samples[name] for name in names]
-        costs["seconds"] = (time.perf_counter() - begin) / len(runs)
+        with call.costs.of(cohort, names):
+            cohort.retain(names).advance(call.end, stage=call.stage)
+            if call.validate != 0 and self._task.has_validation:
+                cohort.validate(call.validate)
         trace = cohort.trace.select(names)
         asked = (trace.validations["step"] == call.end) & (call.validate != 0)
         last = trace.validations[asked].reset_index(drop=True)
-        trace = dataclasses.replace(trace, validations=last, costs=as_table(costs, COSTS))
+        trace = dataclasses.replace(trace, validations=last)
         return self._keeper.save(cohort, trace) if call.checkpoint else trace
 
+    def _hold_fewer(self, held: int, error: Exception) -> None:
+        """Hold half as many runs from now on, as memory ran out with so many.
 
-def as_evaluate(task: Task | None, evaluate: Evaluate | None) -> Evaluate:
+        Raises:
+            TaskError: It was a single run, and no batch was cached.
+        """
+        if not self._cache.clear() and held == 1:
+            needed = memory_text(self._task.run_bytes.total)
+            raise too_large(
+                f"a single run ({needed} with gradients and optimizer, besides its batch)", error
+            ) from error
+        self._idle.limit = max(1, held // 2)
+        if held > 1 and not self._said:
+            self._said = True
+            limit, device = self._idle.limit, self._task.device
+            moves = ", or offload='cpu', which moves idle runs there" * (device.type != "cpu")
+            self._say(
+                f"Out of memory on {device} with {quantity(held, 'run')} held at once: from now on "
+                f"at most {limit} are held. The answer stays the same, but some updates are made "
+                f"again. Give max_runs={limit} next time{moves}."
+            )
+
+
+def as_evaluate(
+    task: Task | None,
+    evaluate: Evaluate | None,
+    *,
+    max_runs: int | None = None,
+    offload: str | None = None,
+    progress: Progress | None = None,
+) -> Evaluate:
     """What trains runs: a function of the user's own, else an evaluator of the task."""
+    check_memory_options(max_runs, offload)
     if evaluate is not None:
+        if max_runs is not None or offload is not None:
+            raise ArgumentError(
+                f"got evaluate with max_runs={max_runs!r} and offload={offload!r}; expected these "
+                "without evaluate, as they are for the evaluator that is made then. Give them to "
+                "yours: evaluate=lrtune.Evaluator(task, max_runs=4)."
+            )
         return CheckedEvaluate(evaluate)
     if task is None:
-        raise ArgumentError("got neither a task nor evaluate. Pass lrtune.Task(model, train).")
-    return Evaluator(task)
+        raise ArgumentError(
+            "got neither a task nor evaluate; expected one. Pass lrtune.Task(model, train)."
+        )
+    return Evaluator(task, max_runs=max_runs, offload=offload, progress=progress)
 
 
 def train(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lrtune.analysis.curves import Outcome, diverged_at
-from lrtune.errors import ScheduleError
+from lrtune.errors import ScheduleError, shown
 from lrtune.results.runs import Run
 from lrtune.results.schema import RUNS, TRACE, as_table
 from lrtune.schedules import Feedback, Schedule, momenta, multipliers
@@ -53,7 +53,7 @@ class FeedbackSettings:
         rate, self._state = self._feedback.next(self._state, loss)
         if not 0 <= rate < float("inf"):
             raise ScheduleError(
-                f"{self._feedback!r} gave {rate!r} at step {len(self.rates)}, for a loss of "
+                f"{shown(self._feedback)} gave {rate!r} at step {len(self.rates)}, for a loss of "
                 f"{loss:g}; expected a finite multiplier >= 0."
             )
         self.rates.append(rate)

@@ -142,7 +142,7 @@ def resolve(
     """
     if isinstance(schedules, str):
         raise ArgumentError(
-            f"schedules={schedules!r} is one string; expected a list: [{schedules!r}]."
+            f"schedules={schedules!r} is one string; expected a list. Pass [{schedules!r}]."
         )
     if isinstance(schedules, Mapping):
         given = [_named(one)._replace(name=name) for name, one in schedules.items()]

@@ -25,6 +25,12 @@ from lrtune.tuning.limits import SLACK, Limits, within
 from lrtune.tuning.planning import Plan
 from lrtune.tuning.scoring import ERRORS_OF_TRAINING, Scoring
 
+CLIP = (
+    "in the optimizer's factory, call optimizer.register_step_pre_hook(clip) with "
+    "`def clip(*_): torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)`"
+)
+"""How gradients are clipped."""
+
 STRAIGHT = 0.9  # a loss falls straight if its last third falls by so much of its second one's fall
 LONGER_RUNS = 4  # three around the best, and one more where it moves
 SHIFTS = 6  # how often the longer runs may move on to the next rate
@@ -295,5 +301,5 @@ class Coarse:
         return SearchError(
             f"no rate from {min(self._early):.2g} to {max(self._early):.2g} trains for even "
             f"{self._short} steps without diverging. Look for outliers in the data, normalise the "
-            "inputs, clip the gradients, or lower `limits`."
+            f"inputs, lower `limits`, or clip the gradients: {CLIP}."
         )

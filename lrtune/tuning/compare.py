@@ -3,12 +3,13 @@
 import math
 import warnings
 from dataclasses import replace
+from typing import Literal
 
 import pandas as pd
 
 from lrtune.analysis.prior import Belief
 from lrtune.analysis.surrogate import Surrogate
-from lrtune.errors import ArgumentError, SearchError
+from lrtune.errors import ArgumentError, SearchError, shown
 from lrtune.results import ComparisonResult, SearchResult
 from lrtune.results.schema import CURVES, TRIED, as_table
 from lrtune.results.serialization import manifest
@@ -25,7 +26,7 @@ from lrtune.tuning.limits import Limits
 from lrtune.tuning.ranking import RANK_BY, because, notes, ranking, trained
 from lrtune.tuning.rivals import RivalTrials
 from lrtune.tuning.scoring import Baseline
-from lrtune.tuning.settings import LIMITS
+from lrtune.tuning.settings import LIMITS, with_memory
 from lrtune.tuning.standing import scored
 
 
@@ -43,6 +44,8 @@ def compare(
     limits: Limits = LIMITS,
     rank_by: str = "final",
     progress: Tell | None = None,
+    max_runs: int | None = None,
+    offload: Literal["cpu"] | None = None,
     evaluate: Evaluate | None = None,
 ) -> ComparisonResult:
     """Compare schedules with the recommended one, each at its own peak rate.
@@ -74,6 +77,10 @@ def compare(
         rank_by: What sorts the table: "final" (the estimate for `steps`), "early" (decrease of the
             training loss in the first quarter) or "plateau" (its level).
         progress: Called with an `Event`.
+        max_runs: The most runs to hold in memory at once, those that may go on included; when None
+            what memory allows. It changes no answer; with few, some updates are made again. Where
+            memory runs out, it is halved.
+        offload: "cpu" moves runs that do not train to the CPU; None leaves them on the device.
         evaluate: The function that trains runs; an `Evaluator` of the task when None.
 
     Returns:
@@ -93,13 +100,17 @@ def compare(
     ['constant', 'cosine', 'linear', 'step', 'trapezoid']
     """
     if rank_by not in RANK_BY:
-        raise ArgumentError(f"rank_by={rank_by!r}; expected {', '.join(RANK_BY)}.")
+        raise ArgumentError(
+            f"rank_by={shown(rank_by)}; expected {', '.join(RANK_BY)}. Take final, the loss at the "
+            "end."
+        )
     contest = make_contest(
         task, found, schedules=schedules, steps=steps, seeds=seeds, seed=seed, samples=samples,
         budget=budget, limits=limits,
     )  # fmt: skip
     trials = RivalTrials(contest, plan_contest(contest))
-    trained, clock, tell = as_evaluate(task, evaluate), Clock(time_limit), checked_tell(progress)
+    trained = as_evaluate(task, evaluate, max_runs=max_runs, offload=offload)
+    clock, tell = Clock(time_limit), checked_tell(progress)
 
     def told(question: Question) -> None:
         if tell is not None:
@@ -135,26 +146,27 @@ def plan_comparison(
     samples: int = 0,
     budget: float | None = None,
     limits: Limits = LIMITS,
+    max_runs: int | None = None,
+    offload: Literal["cpu"] | None = None,
 ) -> ComparisonPlan:
     """What `compare` with these arguments would train, and what it can show; nothing is trained.
 
     Raises:
         ArgumentError: A number or a name is out of its range.
 
-    >>> from lrtune.testing import bowl
-    >>> print(plan_comparison(bowl(4.0), 0.25, schedules=["step"], steps=64))
+    >>> print(plan_comparison(None, 0.25, schedules=["step"], steps=64))
     At most 6 full trainings of 64 steps. In full trainings:
       rivals    about 6 trainings    6.00
       together                       6.00
     to be trained for all 64 steps with 3 seeds each, against trapezoid: step
     how small a difference these seeds can show depends on the noise of this task
     """
-    return plan_contest(
-        make_contest(
-            task, found, schedules=schedules, steps=steps, seeds=seeds, samples=samples,
-            budget=budget, limits=limits,
-        )
+    contest = make_contest(
+        task, found, schedules=schedules, steps=steps, seeds=seeds, samples=samples,
+        budget=budget, limits=limits,
     )  # fmt: skip
+    planned = plan_contest(contest)
+    return replace(planned, plan=with_memory(planned.plan, task, max_runs, offload))
 
 
 def _manifest(contest: Contest, task: Task | None, found: SearchResult | float) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lrtune.analysis.paired import LEAST
 from lrtune.analysis.scores import Scale
-from lrtune.errors import ArgumentError, positive_number, whole_number
+from lrtune.errors import ArgumentError, positive_rate, shown, whole_number
 from lrtune.results import SearchResult
 from lrtune.results.runs import Run, Shape
 from lrtune.schedules import FEEDBACK, parse
@@ -101,7 +101,12 @@ def make_contest(
     searched = found if isinstance(found, SearchResult) else None
     steps = _length(searched, steps)
     sizes = sizes_of(None if task is None else checked_task(task), steps)
-    lr = positive_number("lr", found.lr if isinstance(found, SearchResult) else found)
+    if not isinstance(found, (SearchResult, int, float, list, tuple)):
+        raise ArgumentError(
+            f"found is {shown(found)}; expected what lrtune.search returned, or the peak rate to "
+            "begin with. Give a rate such as 0.1."
+        )
+    lr = positive_rate("lr", found.lr if isinstance(found, SearchResult) else found)
     if not limits[0] <= lr <= limits[1]:
         raise ArgumentError(
             f"lr={lr:g} lies outside the limits {limits[0]:g} ... {limits[1]:g}. Widen them."
@@ -142,7 +147,9 @@ def _check_numbers(seeds: int, seed: int | None, samples: int, budget: float | N
     whole_number("seed", 0 if seed is None else seed, least=0)
     whole_number("samples", samples, least=0)
     if budget is not None and not 0 <= budget < math.inf:
-        raise ArgumentError(f"budget={budget!r}; expected a number of full trainings, such as 4.")
+        raise ArgumentError(
+            f"budget={shown(budget)}; expected a number of full trainings, such as 4."
+        )
 
 
 def _length(searched: SearchResult | None, steps: int | None) -> int:

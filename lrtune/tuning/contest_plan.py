@@ -13,6 +13,8 @@ from lrtune.errors import quantity
 from lrtune.tuning.contest import Contest
 from lrtune.tuning.planning import LEAST_HORIZON, Plan, Sizes, Stage
 
+BATCH = 4  # samples of a schedule that are trained side by side before Optuna proposes the next
+
 
 @dataclass(frozen=True, eq=False)
 class ComparisonPlan:
@@ -56,11 +58,14 @@ def plan_contest(contest: Contest) -> ComparisonPlan:
         horizon = _horizon(sizes, share / short_runs)
     if sampled and not horizon and 2 * sizes.whole <= share < budget:  # one alone is no choice
         samples = min(int(share / sizes.whole), (1 + contest.samples) * len(sampled))
-    stages = []
+    stages, held = [], 0
+    first = min(1 + contest.samples, BATCH)  # samples of one schedule that train side by side
     if horizon:
+        held = 1 + len(contest.rivals) + (first - 1) * len(sampled)
         cost = short_runs * short_cost(sizes, horizon)
         stages.append(Stage("horizons", short_runs, horizon, cost))
     if samples:
+        held = min(samples, first)
         stages.append(Stage("samples", samples, sizes.steps, samples * sizes.whole))
     left = budget - sum(one.cost for one in stages)
     counts = range(LEAST, contest.seeds + 1) if contest.rivals else ()
@@ -68,9 +73,10 @@ def plan_contest(contest: Contest) -> ComparisonPlan:
     rivals = int((left - contest.cost(0, seeds)) / (seeds * sizes.whole)) if seeds else 0
     rivals = min(rivals, len(contest.rivals))
     if rivals:
+        held = max(held, seeds + contest.missing(seeds))  # one rival after the other
         runs = rivals * seeds + contest.missing(seeds)
         stages.append(Stage("rivals", runs, sizes.steps, contest.cost(rivals, seeds)))
-    plan = Plan(sizes, contest.budget, tuple(stages), 0, 0, horizon)
+    plan = Plan(sizes, contest.budget, tuple(stages), 0, 0, horizon, held, held)
     planned = _planned(contest, plan, seeds, rivals) if rivals else ""
     notes = tuple(_notes(contest, seeds, rivals))
     return ComparisonPlan(plan, seeds, rivals, samples, planned, notes)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lrtune.errors import ArgumentError, positive_number
+from lrtune.errors import ArgumentError, positive_number, shown
 from lrtune.results.runs import Run
 from lrtune.results.schema import SPENDING, as_table
 from lrtune.training import Evaluate
@@ -150,7 +150,9 @@ Tell = Callable[[Event], None]
 def checked_tell(progress: Tell | None) -> Tell | None:
     """The function that is told; raises where it is none."""
     if progress is not None and not callable(progress):
-        raise ArgumentError(f"progress={progress!r}; expected a function that takes an Event.")
+        raise ArgumentError(
+            f"progress={shown(progress)}; expected a function that takes an Event, such as print."
+        )
     return progress
 
 
@@ -166,7 +168,7 @@ class Clock:
 
     def __init__(self, limit: float | None, now: Callable[[], float] = time.monotonic) -> None:
         if limit is not None:
-            positive_number("time_limit", limit)
+            positive_number("time_limit", limit, such_as="600, in seconds")
         self._limit, self._now = limit, now
         self._begin, self._cost = now(), 0.0
 

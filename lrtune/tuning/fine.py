@@ -16,12 +16,12 @@ from lrtune.schedules import Feedback, Schedule
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking, Measured
 from lrtune.tuning.limits import Limits, clip, within
+from lrtune.tuning.planning import WAVE
 from lrtune.tuning.scoring import Scoring
 
 FACTORS = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0)
 """The lecture's fine grid, as factors of the best rate so far."""
 
-WAVE = 2  # runs that are asked for together, whatever the number of workers
 APART = 0.6  # standard deviations of the belief, by which the first two peaks lie off its answer
 WIDTH = 0.75  # a belief in the best of some peaks, in units of the distance to its neighbour
 HOPELESS = 4  # whole runs that have learned nothing, after which the search gives up

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lrtune.errors import ArgumentError, positive_number, quantity, whole_number
+from lrtune.errors import ArgumentError, memory_text, positive_number, quantity, whole_number
 from lrtune.results.schema import PLAN, as_table
 
 DEFAULT_STEPS = 500  # the length of the training that an answer is for, in optimizer updates
@@ -18,6 +18,7 @@ LEAST_SHORT = 3  # updates of the shortest run; with fewer there is no curve to 
 LEAST_HORIZON = 250  # whole runs of fewer steps are worth less than what other tasks tell
 HORIZON_RUNS = 4  # three rates, and one more where the best lies at the edge
 GROWTH = 1.5  # trainings besides the whole grid, for the coarse stage and a grid that grows
+WAVE = 2  # whole trainings that are asked for together, whatever the number of workers
 SAMPLES = 200  # validation samples of a short run, at least
 
 
@@ -77,6 +78,56 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """The runs that are held at once, and what memory they need.
+
+    Attributes:
+        runs: How many are in the memory of the device at once, those that wait to go on included.
+        wanted: How many would be, if memory and `max_runs` allowed it.
+        offloaded: How many wait on the CPU instead.
+        run_bytes: What one takes between two updates: weights, gradients, state of the optimizer.
+        checkpoint_bytes: What the checkpoint of one takes.
+        device: Where they train.
+
+    >>> print(str(Memory(8, 8, 0, 30_000_000, 20_000_000, "cuda")).partition(" (")[0])
+    Memory: about 8 runs at once, 240 MB on cuda
+    """
+
+    runs: int
+    wanted: int
+    offloaded: int
+    run_bytes: int
+    checkpoint_bytes: int
+    device: str
+
+    @property
+    def device_bytes(self) -> int:
+        """What the runs take on the device, besides what an update needs for itself."""
+        return self.runs * self.run_bytes
+
+    @property
+    def offloaded_bytes(self) -> int:
+        """What the runs that wait on the CPU take there."""
+        return self.offloaded * self.checkpoint_bytes
+
+    def __str__(self) -> str:
+        """The numbers in a sentence."""
+        fewer = self.runs + self.offloaded < self.wanted
+        runs = f"{self.runs} of {self.wanted}" if fewer else f"{self.runs}"
+        text = (
+            f"Memory: about {runs} run{'s' * (fewer or self.runs > 1)} at once, "
+            f"{memory_text(self.device_bytes)} on {self.device} "
+            f"({memory_text(self.run_bytes)} each with gradients and optimizer, "
+            f"{memory_text(self.checkpoint_bytes)} in a checkpoint)"
+        )
+        if self.offloaded:
+            text += f"; {self.offloaded} more on the CPU, {memory_text(self.offloaded_bytes)}"
+        if fewer:
+            text += "; runs that have no room are trained later, or again"
+        return text
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a search usually spends, stage by stage, in full trainings.
 
@@ -94,6 +145,9 @@ class Plan:
     short: int  # length of the runs of the coarse grid
     long: int  # length of those around its best rate
     horizon: int  # length of whole runs, compressed; 0 where they are not worth it
+    held: int = 0  # runs in memory at once, those that wait to go on included
+    together: int = 0  # of these, the most that train at once
+    memory: Memory | None = None  # None without a task
 
     @property
     def cost(self) -> float:
@@ -126,6 +180,7 @@ class Plan:
         for stage, text in zip(self.stages, texts, strict=True):
             lines.append(f"  {stage.name:9} {text:{width}}  {stage.cost:6.2f}")
         lines.append(f"  {'together':9} {'':{width}}  {self.cost:6.2f}")
+        lines += [] if self.memory is None else [str(self.memory)]
         return "\n".join(lines)
 
 
@@ -172,7 +227,7 @@ def make_plan(
                 math.ceil((grid + extra) * sizes.whole + GROWTH * bool(grid)),
             )
         )
-    most = positive_number("budget", budget) * steps * (1 + 1e-9)
+    most = positive_number("budget", budget, such_as="4") * steps * (1 + 1e-9)
     if most < max(least, 1):
         raise ArgumentError(
             f"budget={budget:g} of steps={steps} allows {int(most)} updates, and the coarse stage "
@@ -204,7 +259,9 @@ def make_plan(
         Stage("fine", whole - extra, steps, (whole - extra) * sizes.whole),
     ]
     kept = [one for one in stages if one.steps and one.runs > 0 and one.cost]
-    return Plan(sizes, budget, tuple(kept), short, long, horizon)
+    # Short runs may go on: the one before training, the grid, one that it grows by, two between.
+    held, together = (1 + coarse + 3, max(coarse, 3)) if coarse else (1 + WAVE, WAVE)
+    return Plan(sizes, budget, tuple(kept), short, long, horizon, held, together)
 
 
 def _weight(coarse: int) -> int:

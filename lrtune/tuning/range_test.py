@@ -5,14 +5,14 @@ import pandas as pd
 
 from lrtune.analysis.curves import Outcome
 from lrtune.analysis.sweep_rules import RULES, Suggestion, ensemble, read_sweep, suggest
-from lrtune.errors import ArgumentError, positive_number, whole_number
+from lrtune.errors import ArgumentError, positive_rate, whole_number
 from lrtune.results import RangeTestResult, Trace
 from lrtune.results.runs import Run, seed_list
 from lrtune.results.schema import ANSWERS, STOPS, SWEEP, as_table
 from lrtune.results.serialization import manifest
 from lrtune.schedules import Schedule, growth
 from lrtune.task.task import Task
-from lrtune.training import Evaluate, Evaluator, Progress
+from lrtune.training import Evaluate, Progress, as_evaluate
 
 STOPPED = {
     Outcome.FINISHED: "reached the last rate, lr =",
@@ -32,14 +32,16 @@ def range_test(
     seeds: int = 3,
     seed: int = 0,
     progress: Progress | None = None,
+    max_runs: int | None = None,
     evaluate: Evaluate | None = None,
 ) -> RangeTestResult:
     """Raise the rate exponentially from `low` towards `high`, and see when the loss stops falling.
 
     Each seed trains one sweep, beside a control run that never learns: the control's loss tells how
     hard each batch is, and is subtracted as noise. Each loss is paired with the rate of the update
-    before it. The sweep scales all rates, so parameter groups keep their ratios. The answer is a
-    place to begin; `search` trains with the rates.
+    before it. Each parameter group has the rate that the optimizer's factory gives it at that
+    rate: ratios stay, and so does a rate that does not follow `lr`. The answer is a place to begin;
+    `search` trains with the rates.
 
     Args:
         task: What is trained; it stays as it is.
@@ -49,6 +51,8 @@ def range_test(
         seeds: How many sweeps.
         seed: The first seed; the others follow it.
         progress: Called with the stage, the updates done and the total.
+        max_runs: The most runs to train at once; when None what memory allows. Where that runs out,
+            it is halved.
         evaluate: The function that trains runs; an `Evaluator` of the task when None.
 
     Returns:
@@ -64,17 +68,18 @@ def range_test(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3.
     """
-    low, high = positive_number("low", low), positive_number("high", high)
+    low, high = positive_rate("low", low), positive_rate("high", high)
     if low >= high:
         raise ArgumentError(f"low={low:g} must lie below high={high:g}. Swap them.")
     whole_number("steps", steps, least=2)
-    chosen, growing = seed_list(seeds, seed), growth(low / high)
+    chosen, start = seed_list(seeds, seed), low / high
+    growing = Schedule(f"sweep(start={start!r})", growth(start), sweeps=True)
     sweeps = {s: Run(f"sweep/{s}", high, growing, s) for s in chosen}
     controls = {s: Run(f"untrained/{s}", high, UNTRAINED, s) for s in chosen}
-    evaluate = evaluate or Evaluator(task, progress=progress)
+    trained = as_evaluate(task, evaluate, max_runs=max_runs, progress=progress)
     runs = [*sweeps.values(), *controls.values()]
     # The loss after the last update takes one step more.
-    trace = evaluate(runs, steps + 1, stage="range test", validate=0)
+    trace = trained(runs, steps + 1, stage="range test", validate=0)
     step = task.loss_kind.resolution
     swept = {s: _pair_losses(trace, sweeps[s].name, controls[s].name, step) for s in chosen}
     said = {

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from lrtune.results.runs import Run
 from lrtune.tuning.candidates import Candidate, ParameterSampler
 from lrtune.tuning.contest import Contest
-from lrtune.tuning.contest_plan import ComparisonPlan
+from lrtune.tuning.contest_plan import BATCH, ComparisonPlan
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking
 from lrtune.tuning.limits import clip
 from lrtune.tuning.scoring import Scoring
 from lrtune.tuning.standing import Evidence, Standing
-
-BATCH = 4  # samples of a schedule that are trained side by side before Optuna proposes the next
 
 
 class RivalTrials:

@@ -26,6 +26,7 @@ from lrtune.tuning.settings import (
     grid_runs,
     make_setting,
     sizes_of,
+    with_memory,
 )
 
 
@@ -45,6 +46,8 @@ def search(
     around: float | None = None,
     rate_only: bool = False,
     progress: Tell | None = None,
+    max_runs: int | None = None,
+    offload: Literal["cpu"] | None = None,
     evaluate: Evaluate | None = None,
 ) -> SearchResult:
     """Find the best learning rate of a schedule, and keep the best model that was trained for it.
@@ -74,6 +77,10 @@ def search(
         around: A rate near which to begin, instead of the coarse grid.
         rate_only: End with the first answer.
         progress: Called with an `Event`.
+        max_runs: The most runs to hold in memory at once, those that may go on included; when None
+            what memory allows. It changes no answer; with few, some updates are made again. Where
+            memory runs out, it is halved.
+        offload: "cpu" moves runs that do not train to the CPU; None leaves them on the device.
         evaluate: The function that trains runs; an `Evaluator` of the task when None.
 
     Returns:
@@ -94,7 +101,7 @@ def search(
     >>> 0.05 < found.lr < 0.5, found.schedule, found.stopped
     (True, 'constant', 'gain')
     """
-    trained = as_evaluate(task, evaluate)
+    trained = as_evaluate(task, evaluate, max_runs=max_runs, offload=offload)
     setting = make_setting(
         task, steps=steps, schedule=schedule, budget=budget, min_gain=min_gain, coarse=coarse,
         fine=fine, limits=limits, seed=seed, current=current, around=around,
@@ -149,17 +156,22 @@ def plan(
     fine: Sequence[float] | Literal["grid"] | None = None,
     current: tuple[float, str] | None = None,
     around: float | None = None,
+    max_runs: int | None = None,
+    offload: Literal["cpu"] | None = None,
 ) -> Plan:
     """What `search` with these arguments would spend, stage by stage; nothing is trained.
+
+    With a task it also tells how many runs are held at once, and what memory they need.
 
     Raises:
         ArgumentError: A number is out of its range, or the budget is too small; it says how much
             is needed.
     """
-    return make_plan(
+    planned = make_plan(
         sizes_of(task, steps),
         checked_budget(budget),
         coarse=0 if around is not None else len(coarse_rates(coarse)),
         grid=grid_runs(fine_factors(fine)),
         extra=current is not None,
     )
+    return with_memory(planned, task, max_runs, offload)

@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lrtune.analysis.prior import Prior, known_schedules, prior
 from lrtune.analysis.scores import Scale
-from lrtune.errors import ArgumentError, positive_number, whole_number
+from lrtune.errors import ArgumentError, positive_number, positive_rate, shown, whole_number
 from lrtune.results.runs import Shape, as_shape
 from lrtune.schedules import FEEDBACK, Feedback, Schedule, parse
 from lrtune.schedules.registry import registered_name
+from lrtune.task.memory import max_runs as most_runs
 from lrtune.task.task import Task, checked_task
+from lrtune.training.idle_runs import check_memory_options
 from lrtune.tuning.fine import FACTORS
 from lrtune.tuning.limits import Limits
-from lrtune.tuning.planning import Plan, Sizes, make_plan
+from lrtune.tuning.planning import Memory, Plan, Sizes, make_plan
 
 COARSE = (0.1, 0.01, 0.001, 0.0001)
 LIMITS = (1e-7, 10.0)
@@ -31,6 +33,29 @@ def sizes_of(task: Task | None, steps: int) -> Sizes:
     counts, epoch = task.val_counts, task.epoch_steps or 0
     both = counts["selection"], counts.get("test", 0)
     return Sizes(steps, task.batch_examples, *both, epoch, summed)
+
+
+def with_memory(
+    plan: Plan, task: Task | None, max_runs: int | None = None, offload: str | None = None
+) -> Plan:
+    """The plan, with the memory that it takes on the task's device."""
+    check_memory_options(max_runs, offload)
+    if task is None:
+        return plan
+    memory = planned_memory(task, plan.held, plan.together, max_runs, offload)
+    return replace(plan, memory=memory)
+
+
+def planned_memory(
+    task: Task, held: int, together: int, max_runs: int | None, offload: str | None
+) -> Memory:
+    """The memory that it takes to hold so many runs of a task, of which so many train together."""
+    one, device = task.run_bytes, task.device
+    most = min(max_runs or held, most_runs(one, device))
+    waiting = offload is not None and device.type != "cpu"
+    runs = min(together if waiting else held, most)
+    idle = held - runs if waiting else 0
+    return Memory(runs, held, idle, one.total, one.checkpoint, str(device))
 
 
 @dataclass(frozen=True)
@@ -79,7 +104,7 @@ def make_setting(
     whole_number("steps", steps, least=1)
     whole_number("seed", seed, least=0)
     if not (isinstance(min_gain, int | float) and 0 <= min_gain < math.inf):
-        raise ArgumentError(f"min_gain={min_gain!r}; expected a number >= 0, such as 0.02.")
+        raise ArgumentError(f"min_gain={shown(min_gain)}; expected a number >= 0, such as 0.02.")
     rates, factors = coarse_rates(coarse), fine_factors(fine)
     limits = _checked_limits(limits, rates)
     if around is not None:
@@ -126,7 +151,7 @@ def _shape(schedule: str | Shape) -> Schedule | Feedback[Any]:
 
 def checked_budget(budget: float | None) -> float | None:
     """A budget as a float; None for the default."""
-    return None if budget is None else positive_number("budget", budget)
+    return None if budget is None else positive_number("budget", budget, such_as="4")
 
 
 def grid_runs(fine: Sequence[float] | Literal["grid"]) -> int:
@@ -137,7 +162,7 @@ def grid_runs(fine: Sequence[float] | Literal["grid"]) -> int:
 def coarse_rates(coarse: Sequence[float]) -> tuple[float, ...]:
     """The coarse grid in order, after a check."""
     several = _several("coarse", coarse, "rates such as (0.1, 0.01, 0.001)")
-    rates = tuple(sorted({positive_number("a coarse rate", rate) for rate in several}))
+    rates = tuple(sorted({positive_rate("a coarse rate", rate) for rate in several}))
     if not rates:
         raise ArgumentError("the coarse grid is empty. Give at least one rate, such as 0.01.")
     return rates
@@ -169,7 +194,7 @@ def _checked_limits(limits: Limits, coarse: tuple[float, ...]) -> Limits:
 def _several(name: str, values: Any, expected: str) -> list[Any]:
     """The values of a sequence; raises for anything else, such as a single number or a text."""
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise ArgumentError(f"{name}={values!r}; expected {expected}.")
+        raise ArgumentError(f"{name}={shown(values)}; expected {expected}.")
     return list(values)
 
 
@@ -177,14 +202,15 @@ def _pair(name: str, values: Any, expected: str) -> list[Any]:
     """The two values of a pair."""
     pair = _several(name, values, expected)
     if len(pair) != 2:
-        raise ArgumentError(f"{name}={values!r}; expected {expected}.")
+        raise ArgumentError(f"{name}={shown(values)}; expected {expected}.")
     return pair
 
 
 def _inside(name: str, rate: float, limits: Limits) -> float:
-    rate = positive_number(name, rate)
+    rate = positive_rate(name, rate)
     if not limits[0] <= rate <= limits[1]:
         raise ArgumentError(
-            f"{name}, {rate:g}, lies outside the limits {limits[0]:g} ... {limits[1]:g}."
+            f"{name}, {rate:g}, lies outside the limits {limits[0]:g} ... {limits[1]:g}. Give a "
+            "rate within them, or widen `limits`."
         )
     return rate

@@ -81,7 +81,7 @@ task = lrtune.Task(
 """
 SAYS = {
     "loader": "OSError: the network drive is gone",
-    "memory": "OutOfMemoryError: CUDA out of memory",
+    "memory": r"a single run \(.*CUDA out of memory.*Use smaller batches",
     "loss": "ValueError: the loss has had enough",
     # Its pipe may break before torch hears of its death.
     "worker": "DataLoader worker|ConnectionResetError|EOFError",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrtune import Cohort, Evaluator, Run, Task, train
-from lrtune.errors import EngineError
+from lrtune.errors import EngineError, TaskError
 from lrtune.schedules import FEEDBACK, cosine, one_cycle
 from lrtune.task import memory
 from lrtune.training.engines.fastest import GAIN, EngineBenchmark, EngineConfig, Fastest
@@ -288,7 +288,10 @@ def test_a_run_too_large_for_the_device_is_an_error(monkeypatch):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(VmappedModels, "step", full)
-    with pytest.raises(torch.OutOfMemoryError):
+    with (
+        pytest.warns(UserWarning, match="Out of memory on cpu with 12 runs"),
+        pytest.raises(TaskError, match="a single run"),
+    ):
         train(dropping(), RUNS, 3, engine="vmapped")
 
 
@@ -348,7 +351,7 @@ def test_what_was_trained_is_not_trained_again(monkeypatch):
 def test_runs_that_do_not_fit_at_once_are_trained_in_parts(monkeypatch):
     task = brought("linear")
     whole_trace = Evaluator(task, engine="loop")(RUNS, 6, stage="a")
-    room = 5 * memory.COPIES * task.nbytes
+    room = 5 * (task.run_bytes.total + task.run_bytes.weights)
     monkeypatch.setattr(memory, "available_bytes", lambda _: room)
     evaluator, sizes = Evaluator(task, engine="loop"), []
     plain = Cohort.__init__

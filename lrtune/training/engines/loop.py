@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from lrtune.results.runs import Run, Validation
+from lrtune.schedules import Schedule
 from lrtune.schedules.torch_schedulers import set_momentum
 from lrtune.task.batches import Batch, tensors_of
+from lrtune.task.memory import is_out_of_memory
+from lrtune.task.optimizers import GroupRates, group_rates, multiples
 from lrtune.task.random_state import seed_everything
 from lrtune.task.states import TrainState
 from lrtune.task.task import Task
@@ -20,22 +23,23 @@ from lrtune.training.saved_state import Fresh, fresh_attributes, restore_state, 
 
 @dataclass
 class RunState:
-    """Model and optimizer of one run, the peak rate of each of its groups, and how it began."""
+    """Model and optimizer of one run, the rates of its groups, and how it began."""
 
     state: TrainState
-    peaks: list[float]
+    peaks: list[float]  # of each group
+    rates: GroupRates  # of each group, by the multiplier of the peak rate
     fresh: Fresh  # its attributes before the first update
 
     def step(self, settings: StepSettings, loss: Tensor) -> None:
-        """Step the optimizer; its parameter groups keep the ratios of their peak rates."""
+        """Step the optimizer with the rates of this step."""
         rate = settings.rate
         if not isinstance(rate, float):
             rate = rate(float(loss))  # a feedback schedule waits for the device here
-        for group, peak in zip(self.state.optimizer.param_groups, self.peaks, strict=True):
+        for group, lr in zip(self.state.optimizer.param_groups, self.rates(rate), strict=True):
             if isinstance(group["lr"], Tensor):  # capturable optimizers keep it on the device
-                group["lr"].fill_(peak * rate)
+                group["lr"].fill_(lr)
             else:
-                group["lr"] = peak * rate
+                group["lr"] = lr
         if settings.momentum is not None:
             set_momentum(self.state.optimizer, settings.momentum)
         self.state.optimizer.step()
@@ -59,10 +63,11 @@ class Loop:
             else:
                 parent = self.states[like]
                 state, fresh = self._task.copy_state(parent.state, run.lr), parent.fresh
-            peaks = [float(group["lr"]) for group in state.optimizer.param_groups]
+            peaks = group_rates(state.optimizer)
+            rates = self._task.swept_rates(run.seed, run.lr) if swept(run) else multiples(peaks)
             if checkpoint is not None:
                 restore_state(state, checkpoint)
-        self.states[run.name] = RunState(state, peaks, fresh)
+        self.states[run.name] = RunState(state, peaks, rates, fresh)
 
     def update(
         self, runs: Sequence[Run], batch: Batch, settings: Sequence[StepSettings], noise: int
@@ -86,8 +91,8 @@ class Loop:
         """Return the loss, shape [1]; NaN where it raised because a layer overflowed."""
         try:
             loss = self._task.loss(state, batch)
-        except Exception:
-            if not _overflows(self._task, state, batch):
+        except Exception as error:
+            if is_out_of_memory(error) or not _overflows(self._task, state, batch):
                 raise
             return torch.full((1,), torch.nan, device=self._task.device)
         if backward:
@@ -119,6 +124,11 @@ class LoopStates:
         self._loop = loop
         self.begin, self.validate, self.drop = loop.begin, loop.validate, loop.drop
         self.checkpoint = loop.checkpoint
+
+
+def swept(run: Run) -> bool:
+    """Return whether the schedule of a run varies the rate itself, as a range test does."""
+    return isinstance(run.schedule, Schedule) and run.schedule.sweeps
 
 
 @contextmanager

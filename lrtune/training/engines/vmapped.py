@@ -8,7 +8,7 @@ from torch import Tensor
 from lrtune.errors import EngineError
 from lrtune.results.runs import Run
 from lrtune.task.batches import Batch
-from lrtune.task.memory import max_vmapped_runs
+from lrtune.task.memory import is_out_of_memory, max_vmapped_runs
 from lrtune.task.states import TrainState
 from lrtune.task.task import Task
 from lrtune.training.engines import StepSettings
@@ -58,17 +58,16 @@ class Vmapped(LoopStates):
                 stacks = self._stacks_of(runs, batch, noise)
                 steps = [stack.step(batch, noise) for stack in stacks]
                 break
-            except torch.OutOfMemoryError:
+            except EngineError:
+                raise
+            except Exception as error:
+                self.unstack(runs)  # frees memory, and no run has been updated yet
+                if not is_out_of_memory(error):  # the loop trains this batch, or raises the error
+                    return self._loop.update(runs, batch, settings, noise)
                 chunk = self._chunk or len(runs)
                 if chunk == 1:
                     raise
-                self.unstack(runs)  # frees the memory, and no run has been updated yet
                 self._chunk = -(-chunk // 2)
-            except EngineError:
-                raise
-            except Exception:  # noqa: BLE001 - the loop trains this batch, or raises the error
-                self.unstack(runs)
-                return self._loop.update(runs, batch, settings, noise)
         for stack, step in zip(stacks, steps, strict=True):
             stack.apply(step)
         losses = torch.cat([step.losses for step in steps])
@@ -89,9 +88,11 @@ class Vmapped(LoopStates):
             states = [self._loop.states[name].state for name in names]
             try:
                 stacks = self._stacked(states, batch, noise)
-            except (EngineError, torch.OutOfMemoryError):
+            except EngineError:
                 raise
             except Exception as error:
+                if is_out_of_memory(error):
+                    raise
                 reason = str(error).partition("\n")[0]
                 raise EngineError(f"{type(error).__name__}: {reason}") from error
             self._stacks[runs[0].seed] = names, stacks
