@@ -8,6 +8,7 @@ Exceptions of the user's own code pass through, with a note.
     ├── ArgumentError           (also a ValueError)
     ├── ScheduleError           (also a ValueError)
     ├── TaskError               (also a ValueError)
+    │   └── DataError
     ├── EngineError
     ├── CheckpointError
     ├── SearchError
@@ -27,6 +28,7 @@ import re
 __all__ = [
     "ArgumentError",
     "CheckpointError",
+    "DataError",
     "EngineError",
     "LrtuneError",
     "OtherTaskError",
@@ -64,6 +66,10 @@ class ScheduleError(LrtuneError, ValueError):
 
 class TaskError(LrtuneError, ValueError):
     """The user's model, data, loss or optimizer cannot be trained."""
+
+
+class DataError(TaskError):
+    """The loss is not finite before any update: the data, the weights or the loss are to blame."""
 
 
 class EngineError(LrtuneError):
