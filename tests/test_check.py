@@ -56,8 +56,20 @@ def halved(model, lr):
     return torch.optim.SGD([{"params": back, "lr": lr / 2}, {"params": head}], lr=lr)
 
 
-def objective_task(objective, train=TRAIN):
-    return lrtune.Task(mlp, train, objective=objective, device="cpu")
+def layer_decay(model, lr):
+    back, head = model[1].parameters(), model[3].parameters()
+    return torch.optim.SGD([{"params": back, "lr_scale": 0.5}, {"params": head}], lr=lr)
+
+
+def objective_task(objective, train=TRAIN, **settings):
+    return lrtune.Task(mlp, train, objective=objective, device="cpu", **settings)
+
+
+def mixed(model, batch):
+    share, others = torch.rand(()), torch.randperm(len(batch[1]))
+    outputs = model(share * batch[0] + (1 - share) * batch[0][others])
+    losses = (nn.functional.cross_entropy(outputs, y) for y in (batch[1], batch[1][others]))
+    return share * next(losses) + (1 - share) * next(losses)
 
 
 def weighted(model, batch):
@@ -80,6 +92,11 @@ BROKEN = {
         lambda: objective_task(weighted, [{"w": torch.ones(10), "x": TRAIN[0], "y": TRAIN[1]}]),
         lambda: objective_task(weighted, [{"w": torch.ones(10), "x": (TRAIN[0], TRAIN[1])}]),
     ],
+    "random-validation": [lambda: objective_task(mixed, val=VAL)],
+    "few-validation-samples": [
+        lambda: lrtune.Task(mlp, TRAIN, val=(VAL[0][:12], VAL[1][:12]), device="cpu")
+    ],
+    "group-multiplier": [lambda: task_of(optimizer=layer_decay)],
     "fixed-group-rate": [lambda: task_of(optimizer=two_groups)],
 }
 """Names of findings to tasks that have them."""

@@ -6,11 +6,12 @@ import pandas as pd
 
 from lrtune.diagnosis.observed import Observed, Speed, measure_speed, observe
 from lrtune.diagnosis.registry import CHECKS
-from lrtune.errors import quantity
+from lrtune.errors import memory_text, quantity
 from lrtune.results import Diagnosis
 from lrtune.results.diagnosis import worst_first
 from lrtune.results.schema import GROUPS, as_table
 from lrtune.results.serialization import manifest
+from lrtune.task.memory import max_runs
 from lrtune.task.task import Task, checked_task
 
 
@@ -65,6 +66,8 @@ def _facts(seen: Observed, speed: Speed | None) -> dict[str, str]:
         parts = (f"{count:,} for {part}" for part, count in task.val_counts.items())
         facts["Validation samples"] = ", ".join(parts)
     facts["Parameter groups"] = quantity(len(seen.groups), "group")
+    one, most = task.run_bytes.total, max_runs(task.run_bytes, task.device)
+    facts["Memory of a run"] = f"{memory_text(one)} on {task.device}; {most:,} fit at once"
     if speed is not None:
         facts["One update"] = _seconds(speed.update)
         if math.isfinite(speed.validation):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from lrtune.diagnosis.checks import groups, loss, order
+from lrtune.diagnosis.checks import groups, loss, order, validation
 from lrtune.diagnosis.observed import Observed
 from lrtune.results import Finding
 
@@ -13,6 +13,9 @@ CHECKS: dict[Check, tuple[str, ...]] = {
     order.check_order: (order.UNSHUFFLED, order.SAME_EPOCHS, order.SAME_SEEDS),
     loss.check_reduction: (loss.SUMMED, loss.NOT_A_MEAN),
     loss.check_rows: (loss.UNEVEN,),
+    validation.check_draws: (validation.RANDOM,),
+    validation.check_count: (validation.FEW,),
+    groups.check_multipliers: (groups.MULTIPLIER,),
     groups.check_fixed_groups: (groups.FIXED,),
 }
 """Each check with the names of what it can find."""

@@ -7,6 +7,7 @@ from lrtune.errors import quantity
 from lrtune.results import Finding
 
 FIXED = "fixed-group-rate"
+MULTIPLIER = "group-multiplier"
 
 
 def check_fixed_groups(seen: Observed) -> Iterator[Finding]:
@@ -24,3 +25,19 @@ def check_fixed_groups(seen: Observed) -> Iterator[Finding]:
         "",
         "To search their rate, too, make it a multiple of `lr` in the optimizer's function.",
     )
+
+
+def check_multipliers(seen: Observed) -> Iterator[Finding]:
+    """Multipliers in the groups that nobody multiplies the rate by."""
+    for name, values in seen.task.unapplied_multipliers.items():
+        several = ", ".join(f"{value:g}" for value in sorted(set(values))[:4])
+        yield Finding(
+            MULTIPLIER,
+            "warning",
+            f"{quantity(len(values), 'parameter group')} have {name} ({several}), but their rate "
+            "is not multiplied by it.",
+            "The training loop or the scheduler of the script multiplies it, as layer decay does "
+            "in timm, BEiT, MAE and ConvNeXt; lrtune has neither.",
+            "Multiply it in the optimizer's function: "
+            f'for g in optimizer.param_groups: g["lr"] *= g["{name}"].',
+        )

@@ -1,0 +1,40 @@
+"""Whether the validation loss means what its owner thinks."""
+
+from collections.abc import Iterator
+
+from lrtune.diagnosis.observed import Observed
+from lrtune.errors import quantity
+from lrtune.results import Finding
+
+RANDOM = "random-validation"
+FEW = "few-validation-samples"
+
+LEAST = 20
+"""By convention: with fewer validation samples, chance decides which training is the best."""
+
+
+def check_draws(seen: Observed) -> Iterator[Finding]:
+    """An objective that draws random numbers in eval mode."""
+    if seen.task.draws_in_eval:
+        yield Finding(
+            RANDOM,
+            "warning",
+            "The loss of the first validation batch differs between 2 evaluations in eval mode.",
+            "The loss draws random numbers, such as mixup or augmentation, whatever mode the model "
+            "is in.",
+            "Draw only in train mode: if model.training: ...",
+        )
+
+
+def check_count(seen: Observed) -> Iterator[Finding]:
+    """Validation data that are too few to choose by."""
+    count = sum(seen.task.val_counts.values())
+    if seen.task.has_validation and count < LEAST:
+        yield Finding(
+            FEW,
+            "warning",
+            f"There are {quantity(count, 'validation sample')}, of which one half selects and the "
+            "other gives the stated loss.",
+            "",
+            f"Give more, {LEAST} at least, or a share of the training data: val=0.1.",
+        )
