@@ -50,10 +50,14 @@ def task(source, val=None):
     turns=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 6)), min_size=1, max_size=8),
     buffer=st.booleans(),
     seed=st.integers(0, 3),
+    cleared=st.none() | st.integers(0, 7),
 )
-@settings(max_examples=60, deadline=None)
-def test_whoever_reads_whenever_gets_the_batches_of_the_seed(most, turns, buffer, seed):
-    """Three readers in turns; whatever there is room for, and whatever the loader's memory."""
+@settings(max_examples=90, deadline=None)
+def test_whoever_reads_whenever_gets_the_batches_of_the_seed(most, turns, buffer, seed, cleared):
+    """Three readers in turns; whatever there is room for, and whatever the loader's memory.
+
+    Before turn `cleared` memory runs out, and the cache is cleared.
+    """
     brought = task(Counting(buffer=buffer))
     size = sum(leaf.nbytes for leaf in next(iter(Counting())))
     with preserve_random_state():
@@ -61,7 +65,10 @@ def test_whoever_reads_whenever_gets_the_batches_of_the_seed(most, turns, buffer
         cache = BatchCache(brought, most=most * size)
         readers = [cache.read(seed) for _ in range(3)]
         at = [0, 0, 0]
-        for reader, count in turns:
+        for turn, (reader, count) in enumerate(turns):
+            if turn == cleared:
+                cache.clear()
+                assert not cache.clear(), "there is nothing left"
             for batch, known in itertools.islice(readers[reader], count):
                 assert known == digest(batch) == alone[at[reader]]
                 at[reader] += 1

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from lrtune.errors import ArgumentError, shown
 from lrtune.results.runs import Run
@@ -45,26 +45,29 @@ class EngineChoice:
         """Which engine `auto` chose, for how many runs, and by how much it is faster."""
         return [*map(str, self._benchmarks), *self._choices.values()]
 
-    def make(self, runs: Sequence[Run], steps: int) -> tuple[Engine, Mapping[str, int]]:
-        """Return an engine for these runs, and the updates that choosing it discarded."""
+    def make(self, runs: Sequence[Run], steps: int, charge: Callable[[str, int], None]) -> Engine:
+        """Return an engine for these runs; charge each run for the updates of a benchmark."""
         if self.name == "loop":
-            return Loop(self._task), {}
+            return Loop(self._task)
         if self.name == "vmapped":
-            return Vmapped(self._task), {}
+            return Vmapped(self._task)
         if self._decide is None:
-            return Fastest(self._task, self._benchmarks), {}
+            return Fastest(self._task, self._benchmarks)
         group, choice = _benchmark_group(runs)
         if len(group) < MIN_RUNS:
-            return ChosenEngine(self._task, engine_configs(self._task.device)[0]), {}
+            return ChosenEngine(self._task, engine_configs(self._task.device)[0])
         made: list[EngineBenchmark] = []
-        discarded: dict[str, int] = {}
 
         def choose() -> str:
             # A study keeps the choice. Timed on updates of the runs themselves, their first losses
             # would be those of several engines, and a resumed study could not repeat them.
             fastest = Fastest(self._task)
             cohort = Cohort(self._task, group, steps, engine=fastest, stage="benchmark")
-            discarded.update(cohort.advance(self._benchmark_length(steps)).updates)
+            try:
+                cohort.advance(self._benchmark_length(steps))
+            finally:
+                for name, updates in cohort.updates.items():
+                    charge(name, updates)
             untimed = EngineBenchmark(len(group), engine_configs(self._task.device)[:1])
             made.extend([*fastest.benchmarks, untimed][:1])
             return made[0].best.to_json()
@@ -76,7 +79,7 @@ class EngineChoice:
         note = str(made[0]) if ours else f"{about}: {config}, as was decided before"
         # The first note tells how the choice was made, so it stays.
         self._choices = {choice: note} | self._choices
-        return ChosenEngine(self._task, config), discarded
+        return ChosenEngine(self._task, config)
 
     def _benchmark_length(self, steps: int) -> int:
         """Return the updates of each run in a benchmark."""

@@ -111,7 +111,10 @@ class Evaluator:
         call = Call(steps, end, stage, validate, checkpoint)
         waiting, traces = checked_runs(runs), list[Trace]()
         while waiting:
-            traces += self._train_some(waiting, call)
+            if some := self._train_some(waiting, call):
+                traces += some
+            else:
+                free_memory(self._task.device)
             done = {name for trace in traces for name in trace.runs["run"]}
             waiting = [run for run in waiting if run.name not in done]
         trace = concat_traces(traces).select([run.name for run in runs])
@@ -146,13 +149,13 @@ class Evaluator:
         try:
             cohort = start if isinstance(start, Cohort) else self._begin(runs, call, saved)
             trace = self._advance(cohort, runs, call)
-            self._idle.drop(runs)
+            self._idle.drop(runs, call.steps, call.end)
             if self._continues:
                 self._idle.add(cohort)
         except CheckpointError as error:
             if saved is None:
                 raise
-            self._idle.drop(runs)
+            self._idle.drop(runs, call.steps, call.end)
             call.unusable.update(run.name for run in runs)
             self._keeper.warn(error, "Its runs train from the start.")
         except Exception as error:
@@ -161,8 +164,7 @@ class Evaluator:
             self._hold_fewer(held, error)
         else:
             return [trace]
-        # Here the error is gone, and with it the tensors that its traceback held.
-        free_memory(self._task.device)
+        # The caller frees memory, when the cohort is gone, and what the traceback held.
         return []
 
     def _next(
@@ -189,9 +191,7 @@ class Evaluator:
         self, runs: Sequence[Run], call: Call, saved: Mapping[str, Checkpoint] | None
     ) -> Cohort:
         """Make a cohort of these runs, from their checkpoints if there are any."""
-        engine, discarded = self._engine.make(runs, call.steps)
-        for name, updates in discarded.items():
-            call.costs.add(name, updates)
+        engine = self._engine.make(runs, call.steps, charge=call.costs.add)
         return Cohort(
             self._task,
             runs,

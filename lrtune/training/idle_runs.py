@@ -86,9 +86,15 @@ class IdleRuns:
                 return one, known
         return None
 
-    def drop(self, runs: Sequence[Run]) -> None:
-        """Hold these runs no longer, nor those that were trained with them."""
-        self.groups = [one for one in self.groups if not any(run in one.live for run in runs)]
+    def drop(self, runs: Sequence[Run], steps: int, until: int) -> None:
+        """Forget the checkpoints that `take` gives for these runs, and of those beside them."""
+        self.groups = [
+            one
+            for one in self.groups
+            if isinstance(one, Cohort)
+            or (one.steps, one.step > until) != (steps, False)
+            or not any(run in one.live for run in runs)
+        ]
 
     def make_room(self, new: int) -> None:
         """Drop the oldest groups until so many runs can be added to what is held.
