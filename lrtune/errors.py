@@ -119,8 +119,8 @@ def add_location(error: Exception, where: str) -> None:
 
 
 def has_location(error: BaseException) -> bool:
-    """Return whether `add_location` has noted where training stopped."""
-    return "_lrtune_located" in error.__dict__
+    """Return whether an error says where training stopped; a `DataError` names its batch."""
+    return "_lrtune_located" in error.__dict__ or isinstance(error, DataError)
 
 
 def printable(value: object, most: int = 60) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lrtune.analysis.curves import Outcome
-from lrtune.errors import ArgumentError, DataError, add_location, whole_number
+from lrtune.errors import ArgumentError, add_location, whole_number
 from lrtune.results import Trace
 from lrtune.results.runs import Run, Validation, checked_runs
 from lrtune.results.schema import VALIDATIONS, as_table
@@ -18,7 +18,7 @@ from lrtune.training.batch_cache import BatchCache, BatchStreams
 from lrtune.training.checkpoints import Checkpoint, complete, resume_point
 from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop, describe_runs
-from lrtune.training.failed_batches import FailedBatches, note_short_batch
+from lrtune.training.failed_batches import FailedBatches
 from lrtune.training.recording import (
     BLOCK,
     Progress,
@@ -84,8 +84,7 @@ class Cohort:
         runs, saved = checked_runs(runs), resume or {}
         self._step, seen = (0, {}) if resume is None else resume_point(runs, steps, resume)
         self._all = {run.name: start_record(run, steps, saved.get(run.name)) for run in runs}
-        self._goal, self._broken = steps, False
-        self._failed = FailedBatches(task)
+        self._goal, self._broken, self._failed = steps, False, FailedBatches(task)
         # Of each run and step: how many samples were asked for, and the losses.
         self._validated: dict[tuple[str, int], tuple[int | None, list[Validation]]] = {}
         self.updates = dict.fromkeys(self._all, 0)
@@ -112,10 +111,7 @@ class Cohort:
         return [one.run for one in self._live_records()]
 
     def advance(self, to: int | None = None, *, stage: str = "") -> "Cohort":
-        """Train every live run up to step `to`, the horizon when None; returns itself.
-
-        `stage` is a new word for `progress`.
-        """
+        """Train each live run up to step `to`, the horizon when None; `stage` is for `progress`."""
         end = self.steps if to is None else whole_number("to", to, least=self._step)
         if end > self.steps:
             raise ArgumentError(f"to={end} lies beyond the horizon of {self.steps} steps.")
@@ -226,7 +222,7 @@ class Cohort:
                 yield
             except BaseException as error:  # Ctrl-C may leave some runs a step ahead of others
                 self._broken = True
-                if isinstance(error, Exception) and self.live and not isinstance(error, DataError):
+                if isinstance(error, Exception) and self.live:
                     # A loader's worker that dies raises by a signal, so between updates, too.
                     where = f"at step {self._step} of {self.steps}, {describe_runs(self.live)}"
                     add_location(error, where)
@@ -259,7 +255,6 @@ class Cohort:
         """Make one update of every live run."""
         step = self._step
         for group in self._groups:
-            batch = None
             try:
                 batch = self._streams.draw(group.seed)
                 settings = [one.settings.at(step) for one in group.records]
@@ -271,7 +266,6 @@ class Cohort:
             except Exception as error:
                 where = f"at step {step} of {self.steps}, in the stage {self._stage!r}, with "
                 add_location(error, where + describe_runs(group.runs))
-                note_short_batch(error, batch, self.task.batch_examples)
                 raise
         self._step += 1
 

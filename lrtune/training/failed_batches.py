@@ -3,8 +3,6 @@
 import math
 from collections.abc import Sequence
 
-from lrtune.errors import quantity
-from lrtune.task.batches import Batch, count_examples, tensors_of
 from lrtune.task.task import Task
 from lrtune.training.recording import SeedGroup
 
@@ -58,13 +56,3 @@ def rose(curve: Sequence[float]) -> bool:
     """
     *before, last = curve[:-1] or [math.nan]
     return bool(before) and last > max(before)
-
-
-def note_short_batch(error: Exception, batch: Batch, usual: int) -> None:
-    """Note in an error that its batch has fewer rows than the first one, which has `usual`."""
-    rows = count_examples(batch)
-    if tensors_of(batch) and rows < usual:
-        error.add_note(
-            f"this batch has {quantity(rows, 'row')}, the first one {usual}: leave short batches "
-            "out (drop_last=True)"
-        )
