@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lrtune.cli.answers import print_result
+from lrtune.cli.answers import print_result, print_warnings
 from lrtune.cli.options import as_options
 from lrtune.errors import (
     ArgumentError,
@@ -95,6 +95,7 @@ def print_contents(contents: "StudyContents") -> None:
         console.print(f"decided: {printable(name)} is {printable(value)}", markup=False)
     console.print()
     for result in contents.results:
+        print_warnings([result], Console(highlight=False))
         print_result(result, Console(highlight=False))
 
 
