@@ -4,7 +4,7 @@
 >>> from torch import nn
 >>> data = torch.randn(256, 3), torch.randn(256, 1)
 >>> task = lrtune.Task(nn.Linear(3, 1), data, loss=nn.MSELoss())
->>> 0 < lrtune.range_test(task, steps=20, seeds=1).suggestion.lr < 10
+>>> 0 < lrtune.range_test(task, steps=100, seeds=1).suggestion.lr < 10
 True
 """
 

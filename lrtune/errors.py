@@ -18,14 +18,19 @@ Exceptions of the user's own code pass through, with a note.
         ├── UnknownStudyError   (also a ValueError)
         └── OtherTaskError      (also a ValueError)
 
+    AnswerWarning               (a UserWarning)
+
 Each message names the value, what was expected, and what to do.
 """
 
 import math
 import numbers
 import re
+import warnings
+from collections.abc import Sequence
 
 __all__ = [
+    "AnswerWarning",
     "ArgumentError",
     "CheckpointError",
     "DataError",
@@ -48,6 +53,7 @@ __all__ = [
     "printable",
     "quantity",
     "shown",
+    "warn_about",
     "whole_number",
 ]
 
@@ -102,6 +108,16 @@ class UnknownStudyError(StudyError, ValueError):
 
 class OtherTaskError(StudyError, ValueError):
     """A study belongs to another task; it is unchanged."""
+
+
+class AnswerWarning(UserWarning):
+    """What counts against an answer; the `warnings` of the result hold the same sentences."""
+
+
+def warn_about(sentences: Sequence[str]) -> None:
+    """Warn the caller of the calling function once of all these sentences, if there are any."""
+    if sentences:
+        warnings.warn(" ".join(sentences), AnswerWarning, stacklevel=3)
 
 
 def add_location(error: Exception, where: str) -> None:

@@ -35,6 +35,7 @@ def a_sweep(text="text"):
     lr = np.geomspace(1e-4, 1.0, 20).tolist()
     return RangeTestResult(
         suggestion=Suggestion(0.05, text, text, (0.01, 0.1)),
+        warnings=(text,),
         notes=(text, "seed 0: the sweep diverged by 1"),
         manifest={"model": text, f"{text}!": text, "steps": "20", "low": "1e-06", "seed": text},
         frame=framed(
@@ -96,6 +97,7 @@ def a_search(text="text", *, whole=True):
         retrained=Retrained(0.475, 0.4, 0.55, 2) if whole else None,
         because=text,
         confidence=text,
+        warnings=(text,),
         notes=(text,),
         stopped="budget",
         budget=4.0,
@@ -153,6 +155,7 @@ def a_comparison(text="text"):
         call=text,
         lr=0.1,
         because=text,
+        warnings=(text,),
         notes=(text,),
         stopped="budget",
         steps=4,

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def compared(monkeypatch):
 
     def compare(task, begin, *, evaluate, progress, **settings):
         asked.append((begin, settings))
-        return SAMPLES[ComparisonResult]("one-cycle")
+        return replace(SAMPLES[ComparisonResult]("one-cycle"), warnings=())
 
     monkeypatch.setattr(verbs, "compare", compare)
     return asked

@@ -143,7 +143,8 @@ def test_ctrl_c_before_the_first_answer_leaves_nothing_but_how_to_go_on(run, mon
     assert result.exit_code == 130
     assert result.stderr.endswith("Interrupted. Run the same command again to go on.\n")
     if as_json:
-        assert json.loads(result.stdout) == {"saved": None, "report": None, "results": []}
+        nothing = {"warnings": [], "saved": None, "report": None, "results": []}
+        assert json.loads(result.stdout) == nothing
     else:
         assert result.stdout == ""
     assert not Path("report.html").exists()
@@ -156,7 +157,9 @@ def test_ctrl_c_after_the_first_answer_gives_the_best_so_far(run, monkeypatch, r
     said = " ".join(result.stderr.split())
     assert "Interrupted. What was finished is printed below. Run the same command" in said
     assert "best.pt was not written" in said
-    assert re.match(r"lr \S+ with trapezoid", result.stdout)
+    warned, answer = result.stdout.split("\n\n")[:2]
+    assert warned.startswith("Warning         The search was interrupted after")
+    assert re.match(r"lr \S+ with trapezoid", answer)
     assert "ended because it was interrupted" in " ".join(result.stdout.split())
     assert "Use lr" in Path("report.html").read_text()
     assert not recwarn.list, "the command says it in its own words, once"

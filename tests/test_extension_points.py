@@ -137,7 +137,7 @@ def test_a_sweep_rule_is_one_function_and_one_line(monkeypatch):
         return float(sweep.lr[0]), "the lowest rate of the sweep"
 
     monkeypatch.setitem(sweep_rules.RULES, "lowest", lowest)
-    found = range_test(bowl(4.0), steps=40, seeds=2)
+    found = range_test(bowl(4.0), steps=80, seeds=2)
     answers = found.answers[found.answers["rule"] == "lowest"]
     assert answers["lr"].nunique() == 1
     assert answers["lr"].iloc[0] < found.suggestion.lr

@@ -137,7 +137,7 @@ def test_no_rate_leaves_the_limits(low, width):
 def test_a_best_rate_at_a_limit_ends_the_interval_there_with_a_word():
     found = found_in(World(best=3.0), limits=(1e-5, 0.1))
     assert found.interval[1] <= 0.1
-    assert any("widen `limits`" in note for note in found.notes)
+    assert any(warning.endswith("widen `limits`.") for warning in found.warnings)
 
 
 def test_the_best_training_is_the_one_with_the_lowest_loss_on_what_selects():
@@ -242,10 +242,10 @@ def test_a_constant_schedule_has_a_rate_and_a_single_training_is_told_as_one():
     ],
 )
 def test_without_a_whole_training_it_says_why(options, why):
-    assert (
-        f"No whole training was made to verify it, {why}."
-        in found_in(World(), **options).confidence
-    )
+    found = found_in(World(), **options)
+    assert f"No whole training was made to verify it, {why}." in found.confidence
+    said = [f"No whole training was made to verify the answer, {why}."]
+    assert list(found.warnings) == ([] if "rate_only" in options else said)
 
 
 def test_an_answer_that_was_not_trained_itself_says_so():

@@ -90,8 +90,8 @@ def fastai(setup: Setup) -> Answers:
 
 def lrtune_range_test(setup: Setup) -> Answers:
     """Ours, with its defaults."""
-    sweep = range_test(setup.spec.task(), seed=10 * setup.repeat)
-    return {"lrtune range_test": Answer(sweep.suggestion.lr)}
+    told = range_test(setup.spec.task(), seed=10 * setup.repeat).suggestion
+    return {"lrtune range_test": "suggested None" if told is None else Answer(told.lr)}
 
 
 def default_rate(_: Setup) -> Answers:

@@ -96,7 +96,8 @@ def read_sweep(
     untrained = losses[: max(3, end // 10)] if control is None else control
     start = float(np.median(untrained))
     # What blows up is bounded first, or it would bend the curve before it.
-    bounded = np.minimum(losses, untrained.max() + start - losses.min() + noise(untrained))
+    fallen = min(float(losses.min()), start)  # where all of it blows up, nothing has fallen
+    bounded = np.minimum(losses, untrained.max() + start - fallen + noise(untrained))
     decades = np.log10(rates)
     fit = smooth(decades, bounded, WIDTH, control)
     bottom = int(fit.value.argmin())
@@ -177,9 +178,18 @@ def suggest(
     """
     if not np.size(lr):
         raise ArgumentError("a sweep has at least one rate, got none. Pass its rates and losses.")
-    sweep = read_sweep(lr, loss, control, resolution)
+    return answer(rule, read_sweep(lr, loss, control, resolution), float(np.asarray(lr, float)[0]))
+
+
+def answer(rule: str, sweep: Sweep | None, lowest: float) -> Suggestion:
+    """The suggestion of one of the `RULES` for a sweep; None is one that has no usable part.
+
+    Args:
+        rule: The name of the rule.
+        sweep: What `read_sweep` returned.
+        lowest: The lowest rate of the sweep.
+    """
     if sweep is None:
-        lowest = float(np.asarray(lr, float)[0])
         because = (
             "the loss was not finite, or exploded, from the first rates on, so nothing at or "
             f"above {lowest:.2g} is usable: sweep lower rates"

@@ -1,5 +1,6 @@
 """What the command line prints of results: one answer first, as text or as one JSON object."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from lrtune.analysis.scores import digits_that_differ
 from lrtune.cli.options import as_options
 from lrtune.errors import LrtuneError, printable, quantity
 from lrtune.reporting import statements
-from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
+from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult, Trace
 from lrtune.schedules import parse
 
 LEAST_COLUMNS = 4  # of the table of a comparison: place, schedule, peak, verdict
@@ -36,13 +37,14 @@ def answer_object(
 ) -> dict[str, Any]:
     """The object of `--json`: the answer first, then every result in full."""
     answer: dict[str, Any] = {"error": error} if error else {}
+    answer["warnings"] = _warnings(_answers(results) or _of(results, RangeTestResult))
     searches = _of(results, SearchResult)
     sweeps = _of(results, RangeTestResult)
     if searches:
         answer |= _search_object(searches[-1])
     elif sweeps:
-        suggestion = sweeps[-1].suggestion
-        answer |= {"lr": suggestion.lr, "interval": list(suggestion.interval)}
+        told = sweeps[-1].suggestion
+        answer |= {"lr": told and told.lr, "interval": told and list(told.interval)}
     for ranked in _of(results, ComparisonResult)[-1:]:  # it measured what a search only assumes
         if answer.get("schedule") != ranked.schedule:
             answer |= {"interval": None, "good_range": None}  # those of another schedule's peak
@@ -113,12 +115,15 @@ def print_results(results: Sequence[Result], *, saved: Path | None = None) -> No
         saved: The file with the best model, if it was written.
     """
     console = Console(highlight=False)
-    answers = [*_of(results, SearchResult)[-1:], *_of(results, ComparisonResult)[-1:]]
+    answers = _answers(results)
+    print_warnings(answers, console)
     for answer in answers[-1:]:
         print_headline(answer, console)
     for place, result in enumerate([*answers, *_of(results, RangeTestResult)]):
         if place:
             console.print()
+        if result not in answers:
+            print_warnings([result], console)
         print_result(result, console, named=len(answers) > 1, last=result in answers[-1:])
     if saved is not None:
         text = f"{saved}; torch.load(path, weights_only=True) reads it"
@@ -157,8 +162,11 @@ def print_result(
     """
     match result:
         case RangeTestResult(suggestion=told, notes=notes):
-            between = f"nine of ten answers: {statements.range_of(*told.interval)}"
-            rows = [f"begin near lr {told.lr:.2g} with constant ({between})", _safe(told.because)]
+            rows = ["no rate"]
+            if told is not None:
+                between = f"nine of ten answers: {statements.range_of(*told.interval)}"
+                rows = [f"begin near lr {told.lr:.2g} with constant ({between})"]
+                rows.append(_safe(told.because))
             _print_rows(console, "Range test", [*rows, *_bullets(notes)])
         case SearchResult() | ComparisonResult():
             title = "Search" if isinstance(result, SearchResult) else "Comparison"
@@ -171,6 +179,26 @@ def print_result(
             _print_rows(console, "Reason", [_safe(result.because), *_bullets(result.notes)])
             if isinstance(result, ComparisonResult):
                 _print_ranking(result, console)
+
+
+def _answers(results: Sequence[Result]) -> list[SearchResult | ComparisonResult]:
+    """The last search, and the last comparison, which follows from it."""
+    return [*_of(results, SearchResult)[-1:], *_of(results, ComparisonResult)[-1:]]
+
+
+def _warnings(results: Sequence[Result]) -> list[str]:
+    """What counts against any of these results, each sentence once."""
+    given = [one.warnings for one in results if not isinstance(one, Trace)]
+    return list(dict.fromkeys(itertools.chain(*given)))
+
+
+def print_warnings(results: Sequence[Result], console: Console) -> None:
+    """Print what counts against these results; it comes before the answer."""
+    warnings = _warnings(results)
+    for warning in warnings:
+        _print_rows(console, "Warning", [f"[bold]{_safe(warning)}[/]"])
+    if warnings:
+        console.print()
 
 
 def _facts(answer: statements.Answer) -> dict[str, str]:

@@ -179,13 +179,14 @@ def range_test(
 ) -> None:
     """Raise the rate through every decade, and see where the loss stops falling.
 
+    Exit code 1 where no rate is shown to train.
+
     Example: lrtune range-test train.py:task --low 1e-6 --high 1 --seeds 5
     """
-    from lrtune import range_test
     from lrtune.cli import verbs
 
     verbs.show_sweeps(session, steps=steps, seeds=seeds)
-    session.run(range_test, low=low, high=high, steps=steps, seeds=seeds, seed=seed)
+    verbs.run_range_test(session, low=low, high=high, steps=steps, seeds=seeds, seed=seed)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lrtune.cli.answers import print_result
+from lrtune.cli.answers import print_result, print_warnings
 from lrtune.cli.options import as_options
 from lrtune.errors import (
     ArgumentError,
@@ -97,6 +97,7 @@ def print_contents(contents: "StudyContents") -> None:
         console.print(f"decided: {printable(name)} is {printable(value)}", markup=False)
     for result in contents.results:
         console.print()
+        print_warnings([result], console)
         print_result(result, Console(highlight=False))
 
 

@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from lrtune.cli.output import print_error
 from lrtune.cli.progress import ProgressDisplay
 from lrtune.cli.task_file import default_study, task_of
 from lrtune.errors import (
+    AnswerWarning,
     ArgumentError,
     LrtuneError,
     ResultsError,
@@ -195,7 +197,9 @@ class Session:
 
     def run(self, verb: Callable[..., Answer], *arguments: Any, **settings: Any) -> Answer:
         """Call a verb such as `lrtune.search` on the task, and keep its result."""
-        result = verb(self.task, *arguments, evaluate=self.evaluate, **settings)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AnswerWarning)  # they are printed before the answer
+            result = verb(self.task, *arguments, evaluate=self.evaluate, **settings)
         self.results.append(result)
         self._unfinished.clear()  # the traces that led to a result are part of it
         if self._study is not None:

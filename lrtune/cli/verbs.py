@@ -2,12 +2,12 @@
 
 import dataclasses
 import itertools
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lrtune.cli.options import check_folder
+from lrtune.cli.output import FAILED
 from lrtune.cli.session import Session
 from lrtune.errors import ArgumentError, ResultsError, StudyError, quantity
 from lrtune.reporting import load
@@ -15,6 +15,7 @@ from lrtune.results import ComparisonResult, SearchResult
 from lrtune.study.contents import open_study
 from lrtune.tuning.compare import compare, plan_comparison
 from lrtune.tuning.planning import Sizes, make_plan
+from lrtune.tuning.range_test import range_test
 from lrtune.tuning.search import search
 from lrtune.tuning.settings import make_setting, planned_memory, with_memory
 
@@ -73,6 +74,12 @@ def _least_budget(sizes: Sizes, budget: float) -> float:
     return next(more for more in budgets if make_plan(sizes, more)["fine"])
 
 
+def run_range_test(session: Session, **settings: Any) -> None:
+    """Sweep the rate; without a rate that trains, the command has failed."""
+    if session.run(range_test, **settings).suggestion is None:
+        session.exit_code = FAILED
+
+
 def run_search(session: Session, *, save: Path | None, **settings: Any) -> SearchResult:
     """Search, and save the best model."""
 
@@ -105,9 +112,7 @@ def _run_long(
     **settings: Any,
 ) -> Answer:
     """Call a verb that tells its answer so far; one that Ctrl-C has ended ends the command."""
-    with warnings.catch_warnings():  # the session says it itself
-        warnings.filterwarnings("ignore", "the (search|comparison) was interrupted")
-        result = session.run(verb, *arguments, progress=session.display.event, **settings)
+    result = session.run(verb, *arguments, progress=session.display.event, **settings)
     then(result)
     if result.stopped == "interrupted":
         raise KeyboardInterrupt

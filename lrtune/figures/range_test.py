@@ -86,7 +86,7 @@ def sweep_figure(
     frame: pd.DataFrame,
     answers: pd.DataFrame,
     stops: pd.DataFrame,
-    suggestion: Suggestion,
+    suggestion: Suggestion | None,
     floor: float | None = None,
 ) -> "Figure":
     """Loss over rate, on a logarithmic axis.
@@ -94,13 +94,14 @@ def sweep_figure(
     The tables have the columns `SWEEP`, `ANSWERS` and `STOPS` of `lrtune.results.schema`. Thin
     lines: the raw losses; bold lines: smoothed, one per seed. Symbols: the answer of each rule, the
     median over the seeds, with a whisker from the lowest to the highest. Green: the suggested rate
-    and its interval. Red: where the loss rises again. `floor` is the number below which the loss
-    cannot fall, if it is known.
+    and its interval, if there is one. Red: where the loss rises again. `floor` is the number below
+    which the loss cannot fall, if it is known.
     """
-    shown, danger, lr = sweep_range(frame, stops), rise_rate(stops), suggestion.lr
+    shown, danger = sweep_range(frame, stops), rise_rate(stops)
     rates = finite_values([*rows_on_log_axis(frame)["lr"], *rows_on_log_axis(stops)["lr"]])
     last = float(rates.max()) if len(rates) else math.nan
-    shapes = theme.chosen_rate(lr, suggestion.interval)
+    lr = math.nan if suggestion is None else suggestion.lr
+    shapes = [] if suggestion is None else theme.chosen_rate(lr, suggestion.interval)
     labels = [theme.label(math.log10(lr), f"suggested: {lr:.2g}")] if 0 < lr < math.inf else []
     if danger < last:
         shapes.append(theme.vertical_band(danger, last, theme.VERMILLION))

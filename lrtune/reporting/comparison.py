@@ -50,6 +50,7 @@ def comparison_section(result: ComparisonResult) -> Section:
         short=f"{name} at {rate}" if result.winner else f"no winner, use {name} at {rate}",
         lead=as_sentence(result.because),
         facts=facts,
+        warnings=result.warnings,
         notes=[as_sentence(note) for note in result.notes],
         code=snippet_or_none(result) or "",
         charts=[_ranking(result), _rates(result), _losses(result)],

@@ -23,25 +23,32 @@ from lrtune.results import RangeTestResult, Trace
 from lrtune.results.runs import validation_losses
 from lrtune.results.schema import HEADINGS
 
+NO_RATE = "No rate is shown to train this model"
 MAX_ROWS = 60  # of the table of the sweeps; the embedded results contain all
 
 
 def range_test_section(result: RangeTestResult) -> Section:
     """The suggested rate, the answer of each rule, and the sweeps."""
-    rate, (low, high) = result.suggestion.lr, result.suggestion.interval
-    danger = rise_rate(result.stops)
+    told, danger = result.suggestion, rise_rate(result.stops)
     rises = f"from {danger:.2g} on" if danger > 0 else "at no rate of the sweep"
+    headline, short, lead = NO_RATE, "no rate", "The curves show no rate that trains this model."
+    facts = [("Suggested rate", "none")]
+    if told is not None:
+        headline = f"Start with a learning rate of about {told.lr:.2g}"
+        short, lead = f"start with about {told.lr:.2g}", as_sentence(told.because)
+        answers = "{:.2g} to {:.2g}".format(*told.interval)
+        facts = [("Suggested rate", f"{told.lr:.2g}"), ("90 % of the answers", answers)]
     return Section(
         kind="LR range test",
-        headline=f"Start with a learning rate of about {rate:.2g}",
-        short=f"start with about {rate:.2g}",
-        lead=as_sentence(result.suggestion.because),
+        headline=headline,
+        short=short,
+        lead=lead,
         facts=[
-            ("Suggested rate", f"{rate:.2g}"),
-            ("90 % of the answers", f"{low:.2g} to {high:.2g}"),
+            *facts,
             ("The loss rises again", rises),
             ("Sweeps", outcome_counts(result.stops["outcome"])),
         ],
+        warnings=result.warnings,
         notes=[as_sentence(note) for note in result.notes],
         limits="A sweep trains each rate for a single update. It shows where rates become too "
         "high and where to start. To find the rate that trains best, run a search.",
@@ -54,12 +61,13 @@ def range_test_section(result: RangeTestResult) -> Section:
 def _sweep_chart(result: RangeTestResult, rises: str) -> Chart:
     medians = rule_medians(result.frame, result.answers)
     answers = ", ".join(f"{rule.rule} {rule.lr:.2g}" for rule in medians.itertuples())
+    suggested = "no rate" if result.suggestion is None else f"{result.suggestion.lr:.2g}"
     return Chart(
         title="Loss over learning rate",
         draw=result.figure,
         alt=f"The loss while the learning rate grows, for {quantity(len(result.stops), 'seed')}. "
-        f"The answers of the rules are {answers}; together they suggest "
-        f"{result.suggestion.lr:.2g}. The loss rises again {rises}.",
+        f"The answers of the rules are {answers}; together they suggest {suggested}. The loss "
+        f"rises again {rises}.",
         caption="Thin lines: the loss right after each update. Bold lines: the smoothed loss, one "
         "line per seed. Symbols: the answer of each rule, with a whisker over the seeds. Green: "
         "the suggested rate, and 90 % of the answers. Red: the rates at which the loss has risen "

@@ -33,6 +33,7 @@ def search_section(found: SearchResult) -> Section:
         short=answer,
         lead=" ".join(_lead(found)),
         facts=_facts(found),
+        warnings=found.warnings,
         notes=[as_sentence(note) for note in found.notes],
         limits=" ".join(_limits(found)),
         charts=[_rates(found), _curves(found)],

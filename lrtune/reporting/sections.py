@@ -48,6 +48,7 @@ class Section:
     lead: str  # the reason for the answer
     facts: Sequence[tuple[str, str]]  # terms and their values
     charts: Sequence[Chart]
+    warnings: Sequence[str] = ()  # what counts against the answer
     tables: Sequence[Table] = ()  # that belong to no chart
     notes: Sequence[str] = ()
     code: str = ""  # Python to paste into a training script

@@ -30,6 +30,8 @@ class ComparisonResult(Trained):
         call: The call of `lrtune.schedules` that makes it.
         lr: Its peak rate.
         because: Why this one, in a sentence.
+        warnings: What counts against the recommendation, in sentences, those of the search that it
+            begins with included; empty for a sound one.
         notes: What a reader should know: which rivals were trained, what their seeds can show, what
             would settle the ties.
         stopped: Why the comparison ended: budget, time, interrupted.
@@ -62,6 +64,7 @@ class ComparisonResult(Trained):
     call: str
     lr: float
     because: str
+    warnings: tuple[str, ...]
     notes: tuple[str, ...]
     stopped: str
     steps: int
@@ -81,6 +84,7 @@ class ComparisonResult(Trained):
     def __repr__(self) -> str:
         """The answer, what it rests on, and how the schedules stand, in a few lines."""
         facts = {
+            "warnings": " ".join(self.warnings),
             "best training": self.best,
             "retrained": self.retrained,
             "cost": f"{self.cost:.2f} of at most {self.budget:g} full trainings",

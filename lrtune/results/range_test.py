@@ -22,8 +22,10 @@ class RangeTestResult(Serializable):
     """The result of an LR range test: a suggested rate, and the sweep of each seed behind it.
 
     Attributes:
-        suggestion: The ensemble of all rules, with its interval and evidence.
-        notes: What a reader should know: where each sweep ended, whether the rules disagree.
+        suggestion: The ensemble of all rules, with its interval and evidence; None where the loss
+            fell clear of its noise in too few sweeps, so that no rate is shown to train.
+        warnings: What counts against the suggestion, in sentences; empty for a sound one.
+        notes: What a reader should know: where each sweep ended.
         frame: One row per seed and rate: `seed`, `lr`, `loss` (right after the update at that
             rate), `untrained` (the untrained model's loss on that batch), `smooth`.
         stops: One row per seed: `seed`, `outcome` (a name in `Outcome`), `lr` (the last
@@ -35,7 +37,8 @@ class RangeTestResult(Serializable):
 
     kind: ClassVar[str] = "range-test"
 
-    suggestion: Suggestion
+    suggestion: Suggestion | None
+    warnings: tuple[str, ...]
     notes: tuple[str, ...]
     manifest: dict[str, str]
     frame: pd.DataFrame = table_field(SWEEP)
@@ -45,13 +48,12 @@ class RangeTestResult(Serializable):
 
     def __repr__(self) -> str:
         """The suggested rate and the reason, in a few lines."""
-        told = self.suggestion
-        facts = {
-            "nine of ten answers": f"{told.interval[0]:.3g} to {told.interval[1]:.3g}",
-            "reason": told.because,
-            "notes": "; ".join(self.notes),
-        }
-        return fact_lines(f"Range test: begin near lr {told.lr:.3g} with constant", facts)
+        told, facts, headline = self.suggestion, {"warnings": " ".join(self.warnings)}, "no rate"
+        if told is not None:
+            headline = f"begin near lr {told.lr:.3g} with constant"
+            facts["nine of ten answers"] = f"{told.interval[0]:.3g} to {told.interval[1]:.3g}"
+            facts["reason"] = told.because
+        return fact_lines(f"Range test: {headline}", facts | {"notes": "; ".join(self.notes)})
 
     def to_optuna(self, storage: Any = None) -> "Study":
         """Add each sweep as a trial to the Optuna study `lrtune-range-test`.

@@ -32,7 +32,8 @@ class SearchResult(Trained):
         retrained: What to expect of a new training; None without `best`.
         because: Why this rate, in a sentence.
         confidence: What was trained to verify it.
-        notes: What a reader should know: grown grids, limits, rates that failed.
+        warnings: What counts against the answer, in sentences; empty for a sound one.
+        notes: What a reader should know: grown grids, how the present setting compares.
         stopped: Why the search ended: budget, gain, rate only, time, interrupted.
         budget: The most that could be spent, in full trainings.
         cost: What was spent, validation included.
@@ -59,6 +60,7 @@ class SearchResult(Trained):
     retrained: Retrained | None
     because: str
     confidence: str
+    warnings: tuple[str, ...]
     notes: tuple[str, ...]
     stopped: str
     budget: float
@@ -75,6 +77,7 @@ class SearchResult(Trained):
         """The answer, and what it rests on, in a few lines."""
         low, high = self.interval
         facts = {
+            "warnings": " ".join(self.warnings),
             "90 % interval": f"{low:.3g} to {high:.3g}",
             "best training": self.best,
             "retrained": self.retrained,

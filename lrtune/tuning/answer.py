@@ -15,6 +15,7 @@ from lrtune.results import SearchResult
 from lrtune.results.schema import RATES, as_table
 from lrtune.results.trained import BestRun, Retrained, Trained
 from lrtune.schedules.registry import schedule_text
+from lrtune.tuning.answer_warnings import NEAR, search_warnings
 from lrtune.tuning.history import Measured
 from lrtune.tuning.limits import clip
 from lrtune.tuning.rate_search import RateSearch
@@ -22,13 +23,15 @@ from lrtune.tuning.scoring import Scoring
 from lrtune.tuning.sentences import because, confidence, note_on_current, note_on_edge
 from lrtune.tuning.settings import Setting
 
-NEAR = 1.5  # whole trainings at peaks within this factor tell what the recommended one reaches
-
 
 def assemble(
-    strategy: RateSearch, setting: Setting, stopped: str, manifest: dict[str, str]
+    strategy: RateSearch,
+    setting: Setting,
+    stopped: str,
+    manifest: dict[str, str],
+    warnings: Sequence[str] = (),
 ) -> SearchResult:
-    """The result of a search that has an answer."""
+    """The result of a search that has an answer; `warnings` are known already, and come first."""
     surrogate, history = strategy.surrogate, strategy.experiment.history
     lowest, highest = setting.limits
 
@@ -52,6 +55,7 @@ def assemble(
         retrained=expected(strategy.whole, strategy.scoring, surrogate, lr),
         because=because(strategy, setting),
         confidence=confidence(strategy, setting, lr, (low, high), stopped),
+        warnings=(*warnings, *search_warnings(strategy, lr, (low, high), stopped)),
         notes=(*strategy.experiment.notes, *note_on_edge(strategy), *note_on_current(strategy)),
         stopped=stopped,
         budget=setting.plan.budget,

@@ -127,11 +127,6 @@ class Coarse:
         edge = "low" if best <= low * (1 + SLACK) else "high" if best >= high * (1 - SLACK) else ""
         if edge == "high" and self._falls_straight(best):
             raise self._unmoved(best)
-        if edge:
-            self._experiment.notes.append(
-                f"the best rate was the {edge}est one allowed, {best:.3g}; an even {edge}er one "
-                "may be better: widen `limits`"
-            )
         learned, clear = self.scene.learned(losses[best]), self._is_clear(best)
         rises = [
             (min(loss, worst) - losses[best]) / math.log(one / best) ** 2

@@ -1,7 +1,7 @@
 """compare(): how other schedules stand against the recommended one, each at its own peak rate."""
 
 import math
-import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from lrtune.analysis.prior import Belief
 from lrtune.analysis.surrogate import Surrogate
-from lrtune.errors import ArgumentError, SearchError, shown
+from lrtune.errors import ArgumentError, SearchError, shown, warn_about
 from lrtune.results import ComparisonResult, SearchResult
 from lrtune.results.schema import CURVES, TRIED, as_table
 from lrtune.results.serialization import manifest
@@ -18,14 +18,15 @@ from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, as_evaluate
 from lrtune.tuning.answer import attach, best_run, expected
+from lrtune.tuning.answer_warnings import interruption, seed_warnings
 from lrtune.tuning.contest import Contest, Schedules, make_contest
 from lrtune.tuning.contest_plan import ComparisonPlan, plan_contest
 from lrtune.tuning.experiment import Clock, Event, Tell, ask_all, checked_tell
-from lrtune.tuning.history import Question
+from lrtune.tuning.history import Measured, Question
 from lrtune.tuning.limits import Limits
 from lrtune.tuning.ranking import RANK_BY, because, notes, ranking, trained
 from lrtune.tuning.rivals import RivalTrials
-from lrtune.tuning.scoring import Baseline
+from lrtune.tuning.scoring import Baseline, Scoring
 from lrtune.tuning.settings import LIMITS, with_memory
 from lrtune.tuning.standing import scored
 
@@ -91,8 +92,8 @@ def compare(
         ScheduleError: A schedule raises, or gives no finite multiplier >= 0; nothing has trained.
         SearchError: No schedule trains, or none has learned anything.
 
-    Ctrl-C ends the comparison with what was trained: `stopped` is "interrupted", and a warning says
-    so.
+    What counts against the recommendation is in `warnings`, and an `AnswerWarning` says it. Ctrl-C
+    ends the comparison with what was trained: `stopped` is "interrupted".
 
     >>> from lrtune.testing import bowl
     >>> ranked = compare(bowl(4.0), 0.25, schedules=["step"], steps=64, seeds=2)
@@ -122,17 +123,13 @@ def compare(
     _check_learned(trials, task)
     made = _manifest(contest, task, found)
     ranked = _result(trials, found, stopped or "budget", made, rank_by)
+    against = tuple(dict.fromkeys(_warnings(trials, task, found, stopped)))
+    ranked = replace(ranked, warnings=against)
     if isinstance(found, SearchResult) and ranked.best is found.best:
         ranked.attach_like(found)
     else:
         attach(ranked, task, trained)
-    if stopped == "interrupted":
-        warnings.warn(
-            f"the comparison was interrupted after {ranked.cost:.2f} of "
-            f"{trials.plan.plan.cost:.2f} trainings: this is what it knows so far. With a study "
-            "the same call goes on.",
-            stacklevel=2,
-        )
+    warn_about(ranked.warnings)
     return ranked
 
 
@@ -188,10 +185,7 @@ def _check_learned(trials: RivalTrials, task: Task | None) -> None:
     whole = [one for runs in trials.evidence.whole.values() for one in runs.values()]
     if not whole:
         return
-    scoring = scored(whole, trials.scoring)
-    guess = None if task is None or not trials.contest.sizes.selection else task.guess("selection")
-    if guess is not None:
-        scoring = replace(scoring, guess=Baseline(guess.loss, guess.stderr, known=True))
+    scoring = _scoring(trials, task, whole)
     if all(one.failed for one in whole):
         rates = [one.run.lr for one in whole]
         raise SearchError(
@@ -205,6 +199,29 @@ def _check_learned(trials: RivalTrials, task: Task | None) -> None:
             f"nothing was learned: the best whole training ends at {lowest:.4g}, which is not "
             f"clearly below {below:.4g}. Look at the labels, the loss and the optimizer."
         )
+
+
+def _scoring(trials: RivalTrials, task: Task | None, whole: Sequence[Measured]) -> Scoring:
+    """How these whole trainings are scored, and what guessing reaches."""
+    scoring = scored(whole, trials.scoring)
+    guess = None if task is None or not trials.contest.sizes.selection else task.guess("selection")
+    if guess is None:
+        return scoring
+    return replace(scoring, guess=Baseline(guess.loss, guess.stderr, known=True))
+
+
+def _warnings(
+    trials: RivalTrials, task: Task | None, found: SearchResult | float, stopped: str
+) -> Iterator[str]:
+    """What counts against the recommendation, and against the search that it begins with."""
+    if isinstance(found, SearchResult):
+        yield from found.warnings
+    if stopped == "interrupted":
+        yield interruption("comparison", trials.experiment, trials.plan.plan.cost)
+    best = trials.candidates[trials.standing.recommended()]
+    whole = list(trials.evidence.whole.get(best.name, {}).values())
+    if whole:
+        yield from seed_warnings(whole, _scoring(trials, task, whole), best.lr)
 
 
 def _result(
@@ -228,6 +245,7 @@ def _result(
         call=schedule_text(best.named.shape),
         lr=best.lr,
         because=because(standing, table, steps),
+        warnings=(),
         notes=(*trained(standing, steps), *plan.notes, *notes(standing, table, runs)),
         stopped=stopped,
         steps=steps,

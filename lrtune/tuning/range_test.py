@@ -1,11 +1,14 @@
 """range_test(): sweep the rate once through every decade, and read where it becomes too high."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
 from lrtune.analysis.curves import Outcome
-from lrtune.analysis.sweep_rules import RULES, Suggestion, ensemble, read_sweep, suggest
-from lrtune.errors import ArgumentError, positive_rate, whole_number
+from lrtune.analysis.sweep_rules import RULES, Suggestion, Sweep, answer, ensemble, read_sweep
+from lrtune.errors import ArgumentError, positive_rate, warn_about, whole_number
 from lrtune.results import RangeTestResult, Trace
 from lrtune.results.runs import Run, seed_list
 from lrtune.results.schema import ANSWERS, STOPS, SWEEP, as_table
@@ -13,13 +16,13 @@ from lrtune.results.serialization import manifest
 from lrtune.schedules import Schedule, growth
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Progress, as_evaluate
+from lrtune.tuning.answer_warnings import sweep_warnings
 
 STOPPED = {
     Outcome.FINISHED: "reached the last rate, lr =",
     Outcome.DIVERGED: "diverged at lr =",
     Outcome.NONFINITE: "the loss was not finite at lr =",
 }
-LEAST_DENSITY = 10  # steps per decade; with fewer a sweep notices too late that a rate is too high
 UNTRAINED = Schedule("untrained()", lambda _progress: 0.0)
 
 
@@ -56,7 +59,10 @@ def range_test(
         evaluate: The function that trains runs; an `Evaluator` of the task when None.
 
     Returns:
-        A `RangeTestResult`: `suggestion`, `frame`, `answers`, `stops`, `notes`.
+        A `RangeTestResult`: `suggestion`, `warnings`, `frame`, `answers`, `stops`, `notes`. The
+        suggestion is None where no rate is shown to train, as for a model that is trained already.
+
+    What counts against the suggestion is in `warnings`, and an `AnswerWarning` says it.
 
     Raises:
         ArgumentError: A number is out of its range; nothing has trained.
@@ -81,70 +87,83 @@ def range_test(
     # The loss after the last update takes one step more.
     trace = trained(runs, steps + 1, stage="range test", validate=0)
     step = task.loss_kind.resolution
-    swept = {s: _pair_losses(trace, sweeps[s].name, controls[s].name, step) for s in chosen}
-    said = {
-        (s, rule): suggest(rule, frame["lr"], frame["loss"], frame["untrained"], step)
-        for s, frame in swept.items()
-        for rule in RULES
-    }
-    suggestion = ensemble({rule: [said[s, rule] for s in chosen] for rule in RULES})
-    answers = [(rule, s, one.lr, one.because) for (s, rule), one in said.items()]
-    stops = _stops(trace, swept, sweeps, step)
-    return RangeTestResult(
+    swept = {s: _Swept.of(trace, sweeps[s].name, controls[s].name, step) for s in chosen}
+    said = [(s, one.answer(rule)) for s, one in swept.items() for rule in RULES]
+    answers = as_table([(one.rule, s, one.lr, one.because) for s, one in said], ANSWERS)
+    suggestion, stops = _suggestion(swept), as_table([(s, *swept[s].stop) for s in chosen], STOPS)
+    falls, density = {s: one.falls for s, one in swept.items()}, steps / np.log10(high / low)
+    against = sweep_warnings(suggestion, answers, stops, falls=falls, low=low, density=density)
+    found = RangeTestResult(
         suggestion=suggestion,
-        notes=_notes(suggestion, stops, steps / np.log10(high / low)),
+        warnings=tuple(against),
+        notes=tuple(_notes(stops, falls)),
         manifest=manifest(task.describe(), low=low, high=high, steps=steps, seeds=seeds, seed=seed),
-        frame=as_table(pd.concat([f.assign(seed=s) for s, f in swept.items()]), SWEEP),
+        frame=as_table(pd.concat([one.frame.assign(seed=s) for s, one in swept.items()]), SWEEP),
         stops=stops,
-        answers=as_table(answers, ANSWERS),
+        answers=answers,
         floor=task.loss_kind.floor,
     )
+    warn_about(found.warnings)
+    return found
 
 
-def _pair_losses(trace: Trace, sweep: str, control: str, step: float) -> pd.DataFrame:
-    """Pair each rate with the loss right after its update, and with the control's loss.
+@dataclass(frozen=True, eq=False)
+class _Swept:
+    """The sweep of one seed: its losses, what can be read of them, and how it ended."""
 
-    `step` is the smallest step between two losses.
+    frame: pd.DataFrame  # lr, loss, untrained, smooth
+    curve: Sweep | None
+    outcome: str
+
+    @classmethod
+    def of(cls, trace: Trace, sweep: str, control: str, step: float) -> "_Swept":
+        """Pair each rate with the loss right after its update, and with the control's loss.
+
+        `step` is the smallest step between two losses.
+        """
+        by_run = trace.frame.groupby("run", sort=False)
+        swept = by_run.get_group(sweep)
+        rates, losses = swept["lr"].to_numpy()[:-1], swept["loss"].to_numpy()[1:]
+        if not len(losses):  # not even the untrained model has a finite loss on this seed's batch
+            rates, losses = swept["lr"].to_numpy()[:1], np.array([np.nan])
+        known = by_run.get_group(control)["loss"].to_numpy()[1 : len(losses) + 1]
+        untrained, smooth = np.full((2, len(losses)), np.nan)
+        untrained[: len(known)] = known
+        if curve := read_sweep(rates, losses, untrained, step):
+            smooth[: len(curve.curve)] = curve.curve
+        columns = {"lr": rates, "loss": losses, "untrained": untrained, "smooth": smooth}
+        outcome = trace.runs.set_index("run").loc[sweep, "outcome"]
+        return cls(pd.DataFrame(columns), curve, str(outcome))
+
+    @property
+    def falls(self) -> bool:
+        """Whether its loss fell clear of its noise."""
+        return self.curve is not None and self.curve.falls
+
+    @property
+    def stop(self) -> tuple[str, float, float]:
+        """Its outcome, its last rate, and the last one at which the loss had not risen again."""
+        edge = self.curve.lr[self.curve.edge] if self.curve else np.nan
+        return self.outcome, self.frame["lr"].iloc[-1], edge
+
+    def answer(self, rule: str) -> Suggestion:
+        """What a rule suggests."""
+        return answer(rule, self.curve, float(self.frame["lr"].iloc[0]))
+
+
+def _suggestion(swept: Mapping[int, _Swept]) -> Suggestion | None:
+    """The ensemble of the rules; None where most sweeps have seen nothing fall.
+
+    Then the medians over the seeds rest on noise.
     """
-    by_run = trace.frame.groupby("run", sort=False)
-    swept = by_run.get_group(sweep)
-    rates, losses = swept["lr"].to_numpy()[:-1], swept["loss"].to_numpy()[1:]
-    if not len(losses):  # not even the untrained model has a finite loss on this seed's batch
-        rates, losses = swept["lr"].to_numpy()[:1], np.array([np.nan])
-    known = by_run.get_group(control)["loss"].to_numpy()[1 : len(losses) + 1]
-    untrained, smooth = np.full((2, len(losses)), np.nan)
-    untrained[: len(known)] = known
-    if readable := read_sweep(rates, losses, untrained, step):
-        smooth[: len(readable.curve)] = readable.curve
-    return pd.DataFrame({"lr": rates, "loss": losses, "untrained": untrained, "smooth": smooth})
+    if 2 * sum(one.falls for one in swept.values()) < len(swept):
+        return None
+    return ensemble({rule: [one.answer(rule) for one in swept.values()] for rule in RULES})
 
 
-def _stops(
-    trace: Trace, swept: dict[int, pd.DataFrame], sweeps: dict[int, Run], step: float
-) -> pd.DataFrame:
-    """Where the sweep of each seed ended, and how: columns `STOPS`."""
-    outcomes = trace.runs.set_index("run")["outcome"]
-    rows = []
-    for seed, frame in swept.items():
-        sweep = read_sweep(frame["lr"], frame["loss"], frame["untrained"], step)
-        edge = sweep.lr[sweep.edge] if sweep else np.nan
-        rows.append((seed, outcomes[sweeps[seed].name], frame["lr"].iloc[-1], edge))
-    return as_table(rows, STOPS)
-
-
-def _notes(suggestion: Suggestion, stops: pd.DataFrame, density: float) -> tuple[str, ...]:
-    """Where each sweep stopped, and what to change; `density` is in steps per decade."""
-    notes = [f"seed {s.seed}: {STOPPED[Outcome[s.outcome]]} {s.lr:.2g}" for s in stops.itertuples()]
-    if not suggestion.agree:
-        notes.append("the rules disagree: look at the curve")
-    finished = stops["outcome"] == Outcome.FINISHED.name
-    # A sweep that ends near its edge has not shown which rate is too high.
-    if falling := int((finished & (stops["edge"] >= 0.9 * stops["lr"])).sum()):
-        sweeps = f"{falling} of {len(stops)} sweeps"
-        notes.append(f"the loss was lowest at the last rate in {sweeps}: raise `high`")
-    if density < LEAST_DENSITY:
-        notes.append(
-            f"the sweep has {density:.1f} steps per decade, and needs {LEAST_DENSITY} to notice in "
-            "time that a rate is too high: raise `steps`"
-        )
-    return tuple(notes)
+def _notes(stops: pd.DataFrame, falls: Mapping[int, bool]) -> Iterator[str]:
+    """Where each sweep stopped, and whether it saw the loss fall."""
+    for stop in stops.itertuples():
+        yield f"seed {stop.seed}: {STOPPED[Outcome[stop.outcome]]} {stop.lr:.2g}"
+        if not falls[stop.seed]:
+            yield f"seed {stop.seed}: the loss never fell clear of its noise"

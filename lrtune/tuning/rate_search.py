@@ -19,6 +19,7 @@ LEAST_START = 15  # losses before training, whose mean is held against those aft
 MOST_START = 60  # where noise hides it, so many of them, but no more than a quarter of a training
 LEAST_SHARE = 1e-3  # shares of the fall that differ by less are equal
 LEAST_NOISE = 0.01  # two seeds of a run differ by such a share of the fall at least
+TRAINED = 0.5  # a model that begins below this share of the loss of guessing was trained before
 AROUND = 2.0  # a rate that the user knows about is believed up to this factor
 
 
@@ -47,6 +48,11 @@ class RateSearch:
     def whole(self) -> list[Measured]:
         """The whole trainings that ended, or failed."""
         return [] if self.fine is None else self.fine.measured
+
+    @property
+    def before(self) -> Measured | None:
+        """The run that changes no weight."""
+        return self.experiment.history.runs.get(untrained_run(self.setting.seed).name)
 
     @property
     def current(self) -> Measured | None:
@@ -99,6 +105,8 @@ class RateSearch:
             yield from self._train_whole()
         if not self.whole:
             yield from self._test_first_answer()
+        elif self._begins_trained:
+            yield from self._validate_start()
 
     @property
     def _sure(self) -> bool:
@@ -170,6 +178,23 @@ class RateSearch:
         else:
             yield from self.fine.asking([rounded(eta0 * factor) for factor in setting.fine])
         self.stopped = self.fine.stopped
+
+    @property
+    def _begins_trained(self) -> bool:
+        """Whether the model has learned most of what there is before it is trained here."""
+        guess, floor = self.setting.guess("train"), self.setting.scale.floor
+        if guess is None or floor is None:
+            return False
+        return bool(self._scene.start - floor < TRAINED * (guess.loss - floor))
+
+    def _validate_start(self) -> Asking:
+        """Validate the model before training, which the whole trainings are held against."""
+        run = untrained_run(self.setting.seed)
+        until = max(1, self.experiment.history.trained(run))
+        if self.experiment.sizes.selection and self.experiment.pays([run], until, None):
+            yield from self.experiment.train(
+                "before", [run], self.setting.steps, until, validate=None
+            )
 
     def _test_first_answer(self) -> Asking:
         """Validate the short runs, where no whole training tells whether anything was learned.

@@ -1,10 +1,10 @@
 """search(): the best learning rate with its schedule, and the best model trained on the way."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Literal
 
-from lrtune.errors import ArgumentError, SearchError
+from lrtune.diagnosis.check import look
+from lrtune.errors import ArgumentError, SearchError, warn_about
 from lrtune.results import SearchResult
 from lrtune.results.runs import Shape
 from lrtune.results.serialization import manifest
@@ -84,17 +84,18 @@ def search(
         evaluate: The function that trains runs; an `Evaluator` of the task when None.
 
     Returns:
-        A `SearchResult`: `lr` with its `schedule`, `interval`, `good_range`; `best`, the best
-        training, with its stated loss, `model()` and `state_dict()`; `snippet()`; tables.
+        A `SearchResult`: `lr` with its `schedule`, `interval`, `good_range`; `warnings`; `best`,
+        the best training, with its stated loss, `model()` and `state_dict()`; `snippet()`; tables.
+
+    What counts against the answer is in `warnings`, and an `AnswerWarning` says it.
 
     Raises:
         ArgumentError: A number is out of its range, and nothing has trained; or `evaluate` did not
             return a trace of its runs.
         SearchError: No rate trains, or nothing was learned at any rate; it shows the evidence.
 
-    Ctrl-C after the first answer ends the search with the best so far: `stopped` is "interrupted",
-    and a warning says so. Before, or where nothing was learned so far, KeyboardInterrupt passes
-    through.
+    Ctrl-C after the first answer ends the search with the best so far: `stopped` is "interrupted".
+    Before, or where nothing was learned so far, KeyboardInterrupt passes through.
 
     >>> from lrtune.testing import bowl
     >>> found = search(bowl(curvature=4.0), steps=100, schedule="constant")  # diverges above 0.5
@@ -112,6 +113,7 @@ def search(
             f"rate_only=True ends before the whole trainings, and as {given}, nothing is trained "
             "before them. Leave rate_only out."
         )
+    odd = () if task is None else look(task).warnings
     clock, tell = Clock(time_limit), checked_tell(progress)
     strategy = RateSearch(setting, rate_only=rate_only)
 
@@ -136,14 +138,9 @@ def search(
     asked = {"min_gain": min_gain, "coarse": setting.coarse, "fine": setting.fine}
     asked |= {"limits": setting.limits, "around": around, "current": setting.current}
     made = manifest(described, steps=steps, seed=seed, budget=setting.plan.budget, **asked)
-    found = assemble(strategy, setting, stopped or strategy.stopped, made)
+    found = assemble(strategy, setting, stopped or strategy.stopped, made, odd)
     attach(found, task, trained)
-    if stopped == "interrupted":
-        warnings.warn(
-            f"the search was interrupted after {found.cost:.2f} of {setting.plan.cost:.2f} "
-            "trainings: this is the best answer so far. With a study the same call goes on.",
-            stacklevel=2,
-        )
+    warn_about(found.warnings)
     return found
 
 

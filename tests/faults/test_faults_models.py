@@ -101,7 +101,6 @@ def ended(verb, plan, handed, engine, fault):
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")  # torch's, of frozen
-@pytest.mark.filterwarnings("ignore:the (search|comparison) was interrupted:UserWarning")
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_generated_model_stays_as_it_is(verb, times, hands):
     count = Counter()

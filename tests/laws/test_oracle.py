@@ -8,7 +8,7 @@ import pytest
 from lrtune import range_test, search, train
 from lrtune.analysis.curves import Outcome
 from lrtune.analysis.sweep_rules import RULES
-from lrtune.errors import ArgumentError
+from lrtune.errors import AnswerWarning, ArgumentError
 from lrtune.results.runs import Run
 from lrtune.testing import bowl
 
@@ -54,9 +54,9 @@ def test_the_sweep_says_why_it_stopped():
     assert stops["outcome"].tolist() == ["DIVERGED"] * 3
     assert (stops["lr"] > 0.5).all()
     assert (stops["edge"] < stops["lr"]).all()
-    gentle = range_test(bowl(4.0), high=0.1, steps=40, seeds=1)
+    with pytest.warns(AnswerWarning, match="raise `high`"):
+        gentle = range_test(bowl(4.0), high=0.1, steps=50, seeds=1)
     assert gentle.stops["outcome"].tolist() == ["FINISHED"]
-    assert any("raise `high`" in note for note in gentle.notes)
 
 
 @pytest.mark.parametrize("curvature", [0.5, 60.0, 1e4])
