@@ -34,8 +34,8 @@ def check_multipliers(seen: Observed) -> Iterator[Finding]:
         yield Finding(
             MULTIPLIER,
             "warning",
-            f"{quantity(len(values), 'parameter group')} have {name} ({several}), but their rate "
-            "is not multiplied by it.",
+            f"{name} = {several} stands in {quantity(len(values), 'parameter group')}, but the "
+            "rate there is not multiplied by it.",
             "The training loop or the scheduler of the script multiplies it, as layer decay does "
             "in timm, BEiT, MAE and ConvNeXt; lrtune has neither.",
             "Multiply it in the optimizer's function: "
