@@ -309,7 +309,7 @@ def test_an_interrupted_search_says_so_once():
 
 
 def test_what_is_known_before_anything_trains_comes_first(monkeypatch):
-    def assembled(*arguments):
+    def assembled(*arguments, **_):
         return assemble(*arguments, warnings=["It is known already."])
 
     monkeypatch.setattr("lrtune.tuning.search.assemble", assembled)

@@ -1,12 +1,14 @@
 """The result of looking at a task: what will be trained, and what is odd about it."""
 
+import textwrap
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pandas as pd
 
+from lrtune.errors import quantity
 from lrtune.results.schema import GROUPS, table_field
-from lrtune.results.serialization import Serializable
+from lrtune.results.serialization import Serializable, fact_lines
 
 SEVERITIES = ("error", "warning", "note")
 """How much a finding matters, worst first."""
@@ -36,7 +38,7 @@ class Finding:
         return " ".join(filter(None, (self.evidence, self.cause, self.remedy)))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis(Serializable):
     """What will be trained, and what was found, worst first.
 
@@ -67,11 +69,11 @@ class Diagnosis(Serializable):
         """Whether there is an error: then no answer can be trusted."""
         return any(one.severity == "error" for one in self.findings)
 
-    def __str__(self) -> str:
-        width = max(map(len, self.facts), default=0) + 2
-        lines = [f"{term:<{width}}{value}" for term, value in self.facts.items()]
-        found = [f"{one.severity}: {one.name}. {one.sentence}" for one in self.findings]
-        return "\n".join([*lines, "", *(found or [self.nothing])])
+    def __repr__(self) -> str:
+        """The findings, and what will be trained, in a few lines."""
+        found = {f"{one.severity}: {one.name}": one.sentence for one in self.findings}
+        head = "Check: " + (quantity(len(found), "finding") if found else self.nothing)
+        return fact_lines(textwrap.fill(head, 100), {**found, **self.facts})
 
     @property
     def nothing(self) -> str:

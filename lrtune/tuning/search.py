@@ -138,7 +138,7 @@ def search(
     asked = {"min_gain": min_gain, "coarse": setting.coarse, "fine": setting.fine}
     asked |= {"limits": setting.limits, "around": around, "current": setting.current}
     made = manifest(described, steps=steps, seed=seed, budget=setting.plan.budget, **asked)
-    found = assemble(strategy, setting, stopped or strategy.stopped, made, odd)
+    found = assemble(strategy, setting, stopped or strategy.stopped, made, warnings=odd)
     attach(found, task, trained)
     warn_about(found.warnings)
     return found
