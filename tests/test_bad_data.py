@@ -25,6 +25,7 @@ from lrtune.errors import DataError, TaskError
 from lrtune.task.data import as_data
 from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.task import Task as TaskClass
+from lrtune.testing import bowl
 
 ROWS, BATCH, BAD = 48, 8, 29
 X = torch.randn(ROWS, 3, generator=torch.Generator().manual_seed(1))
@@ -405,6 +406,12 @@ def test_a_run_beside_which_another_one_lives_costs_no_look(looked):
     trace = train(brought, [Run("a", 1e30), Run("b", 0.01)], 90)
     assert trace.runs["outcome"].tolist() == ["NONFINITE", "FINISHED"]
     range_test(brought, steps=60, high=1e20)
+    assert not looked
+
+
+def test_a_loss_that_rose_far_before_costs_no_look(looked):
+    trace = Cohort(bowl(4.0), [Run("a", 1e3)], 90, retire=lambda losses: None).advance().trace
+    assert not math.isfinite(trace.frame["loss"].iloc[-1])
     assert not looked
 
 

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from lrtune.task.task import Task
 from lrtune.training.recording import SeedGroup
 
+LEAST, TIMES = 7, 3.0
+"""By convention: a loss has risen that is above so many others by so many times their range."""
+
 
 class FailedBatches:
-    """The steps at which no run of a seed had a finite loss any more, not yet looked into."""
+    """The steps at which a batch, and no rate, may have cost runs their finite losses."""
 
     def __init__(self, task: Task) -> None:
         self._task, self._steps = task, dict[int, int]()
 
     def note(self, group: SeedGroup, rows: Sequence[Sequence[float]], end: int) -> None:
-        """Note the step at which the last run of a group lost its finite loss, if it did.
+        """Note a step that cost a run its finite loss, if the rate may not be to blame.
 
-        Runs that never learn do not count, if there are others. But where one of them has a finite
-        loss, the batch is fine, and only a gradient may have failed without any rise of the loss.
+        That is so if the run never learns. Of the others it is so if no other one lives on, and
+        its loss had not risen far: data that are read again up to there cost time.
 
         Args:
             group: The runs of a seed, without these losses.
@@ -28,13 +31,17 @@ class FailedBatches:
             return
         curves = [list(one.losses) for one in group.records]
         learns = [one.settings.at(end - 1).learns for one in group.records]
-        learning = [curve for curve, one in zip(curves, learns, strict=True) if one] or curves
         for step, row in enumerate(rows, start=end - len(rows)):
-            live = [curve for curve in learning if not curve or math.isfinite(curve[-1])]
+            live = [not curve or math.isfinite(curve[-1]) for curve in curves]
             for curve, loss in zip(curves, row, strict=True):
                 curve.append(loss)
-            failed = not any(math.isfinite(curve[-1]) for curve in learning)
-            if live and failed and (not any(map(math.isfinite, row)) or not any(map(rose, live))):
+            runs = list(zip(curves, learns, live, row, strict=True))
+            lost = [
+                (curve, learn) for curve, learn, was, now in runs if was and not math.isfinite(now)
+            ]
+            alive = any(learn and math.isfinite(now) for _, learn, _, now in runs)
+            untrained = any(not learn for _, learn in lost)
+            if untrained or (not alive and any(learn and not rose(curve) for curve, learn in lost)):
                 self._steps.setdefault(group.seed, step)
 
     def refuse(self) -> None:
@@ -49,10 +56,13 @@ class FailedBatches:
 
 
 def rose(curve: Sequence[float]) -> bool:
-    """Return whether the last finite loss of a run that failed was the highest one.
+    """Return whether a loss had risen far before its last number, which is not finite.
 
-    >>> rose([2.0, 1.9, 2.4, math.nan]), rose([2.0, 1.9, 1.8, math.nan]), rose([2.0, math.nan])
-    (True, False, False)
+    >>> falling = [2.0 - 0.1 * step for step in range(8)]
+    >>> rose([*falling, 9.0, math.nan]), rose([*falling, 2.1, math.nan])
+    (True, False)
     """
     *before, last = curve[:-1] or [math.nan]
-    return bool(before) and last > max(before)
+    if len(before) < LEAST:
+        return False
+    return last - max(before) > TIMES * (max(before) - min(before))
