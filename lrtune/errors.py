@@ -8,6 +8,7 @@ Exceptions of the user's own code pass through, with a note.
     ├── ArgumentError           (also a ValueError)
     ├── ScheduleError           (also a ValueError)
     ├── TaskError               (also a ValueError)
+    │   └── DataError
     ├── EngineError
     ├── CheckpointError
     ├── SearchError
@@ -25,6 +26,7 @@ import math
 __all__ = [
     "ArgumentError",
     "CheckpointError",
+    "DataError",
     "EngineError",
     "LrtuneError",
     "OtherTaskError",
@@ -57,6 +59,10 @@ class ScheduleError(LrtuneError, ValueError):
 
 class TaskError(LrtuneError, ValueError):
     """The user's model, data, loss or optimizer cannot be trained."""
+
+
+class DataError(TaskError):
+    """The loss is not finite before any update: the data, the weights or the loss are to blame."""
 
 
 class EngineError(LrtuneError):
@@ -106,8 +112,8 @@ def add_location(error: Exception, where: str) -> None:
 
 
 def has_location(error: BaseException) -> bool:
-    """Return whether `add_location` has noted where training stopped."""
-    return "_lrtune_located" in error.__dict__
+    """Return whether an error says where training stopped; a `DataError` names its batch."""
+    return "_lrtune_located" in error.__dict__ or isinstance(error, DataError)
 
 
 def printable(value: object, most: int = 60) -> str:

@@ -104,10 +104,12 @@ REFUSED = {
         "{inputs: float32[8, 3], labels: int64[8]}", "a tuple (*inputs, target)", "objective=",
     ),
     "data: nan": (
-        {"train": (X * torch.nan, Y)}, "is nan", "expected a finite number", "NaN in the data",
+        {"train": (X * torch.nan, Y)},
+        "is nan", "expected a finite number", "hold NaN in the inputs",
     ),
     "data: infinite": (
-        {"train": (X + torch.inf, Y)}, "is nan", "expected a finite number", "Look for",
+        {"train": (X + torch.inf, Y)},
+        "is nan", "expected a finite number", "hold inf in the inputs",
     ),
     "data: size 0": ({"batch_size": 0}, "got 0", "a whole number >= 1", "batch_size must be"),
     "loss: class": (

@@ -76,7 +76,8 @@ LABELS = ("cross-entropy", "multi-class margin loss")
 def test_torchs_losses_have_the_floor_0_where_targets_are_hard(name, place):
     found = kind(ZERO[name][place], Y if name in LABELS else SOFT.round())
     assert (found.name, found.floor) == (name, 0.0)
-    assert found.words == f"{name}; scores are log losses"
+    each = ", a sum that is stated per sample" if found.summed > 1 else ""
+    assert found.words == f"{name}{each}; scores are log losses"
 
 
 def test_losses_of_probabilities_have_the_floor_0():

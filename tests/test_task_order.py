@@ -352,6 +352,18 @@ def test_a_state_is_copied_for_each_stream(name):
         assert len({tuple(one) for one in once}) == 3
 
 
+@pytest.mark.parametrize("name", COPIED)
+def test_validation_reads_a_state_from_its_begin(name):
+    """So every run is validated on the same numbers, however often."""
+    source = COPIED[name]()
+    with zoo.untouched(source, vars(source)), preserve_random_state():
+        task = Task(zoo.model("linear"), (X, Y), val=source, device="cpu")
+        state = task.init_state(0, 0.1)
+        parts, few = task.validate({"": state}), task.validate({"": state}, 5)
+        assert task.validate({"": state}) == parts
+        assert task.validate({"": state}, 5) == few
+
+
 def test_data_are_read_alike_while_the_user_reads_them():
     loader = Flips()
     data = data_of(loader)

@@ -205,10 +205,6 @@ DRAWS = {
     "dropout in eval mode": ({"model": zoo.born(AlwaysDrops)}, True),
     "dropout": ({"model": zoo.model("dropout")}, False),
     "without validation": ({"objective": mixup, "val": None}, False),
-    "not finite": (
-        {"objective": lambda m, b: m(b[0]).mean() + (0.0 if m.training else torch.nan)},
-        False,
-    ),
 }
 
 

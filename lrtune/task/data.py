@@ -3,8 +3,7 @@
 import copy
 import itertools
 import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,51 +11,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrtune.errors import TaskError
-from lrtune.task.batches import Batch, DigestedBatch, count_examples, digest, to_device
+from lrtune.task.batches import Batch, DigestedBatch, count_examples, to_device
 from lrtune.task.copies import EPOCHS_APART, OwnCopy, copy_iterable
-from lrtune.task.loaders import copy_loader, goes_by_index, short_last_batch
+from lrtune.task.epochs import Data, ReadEpoch, RowsOf, endless, odd_rows
+from lrtune.task.loaders import copy_loader, goes_by_index, record_rows, short_last_batch
 from lrtune.task.memory import fits_beside_training
 from lrtune.task.random_state import ORDER, derive_seed, seed_everything
-
-
-class Data(ABC):
-    """Batches in an order that depends on nothing but a seed and the number of the epoch."""
-
-    @abstractmethod
-    def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
-
-    @property
-    @abstractmethod
-    def epoch_steps(self) -> int | None:
-        """How many batches come before any example comes again; None where that is not known."""
-
-    def smallest_batch(self) -> Batch | None:
-        """Return a batch with fewer rows than the others; None where nobody knows of one."""
-        return None
-
-    def batches(self, seed: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch after the other, without end."""
-        return _endless(lambda epoch: self.epoch(seed, epoch))
-
-    def device_batches(self, seed: int, device: torch.device) -> Iterator[DigestedBatch]:
-        """Yield the same batches on the device, with their digests."""
-        for batch in self.batches(seed):
-            known = digest(batch)
-            yield to_device(batch, device), known
-
-
-def _endless(epochs: Callable[[int], Iterator[Any]]) -> Iterator[Any]:
-    for epoch in itertools.count():
-        empty = True
-        for batch in epochs(epoch):
-            empty = False
-            yield batch
-        if empty:
-            raise TaskError(
-                f"the training data gave no batch in epoch {epoch}. A loader with drop_last=True "
-                "and fewer examples than one batch does that; so does an empty data set."
-            )
 
 
 def as_data(source: object, batch_size: int | None, *, what: str) -> Data:
@@ -123,7 +83,7 @@ class TensorData(Data):
 
     def device_batches(self, seed: int, device: torch.device) -> Iterator[DigestedBatch]:
         """Yield the same batches on the device; the digest is that of the row numbers."""
-        return _endless(lambda epoch: self._device_epoch(seed, epoch, device))
+        return endless(lambda epoch: self._device_epoch(seed, epoch, device))
 
     def _device_epoch(self, seed: int, epoch: int, device: torch.device) -> Iterator[DigestedBatch]:
         order, tensors = self._order(seed, epoch), self._tensors_on(device)
@@ -137,6 +97,18 @@ class TensorData(Data):
     def epoch_steps(self) -> int | None:
         """How many batches come before any example comes again."""
         return max(1, len(self.rows) // self.size)
+
+    def odd_step(self) -> int | None:
+        """Return the first step of seed 0 whose batch holds NaN or infinite numbers."""
+        odd = odd_rows(self.tensors)[self._order(0, 0)].nonzero().flatten().tolist()
+        return odd[0] // self.size if odd else None
+
+    def _tracked(self, seed: int) -> tuple[ReadEpoch, RowsOf]:
+        def rows_of(epoch: int, place: int) -> Sequence[object]:
+            rows: list[int] = torch.split(self._order(seed, epoch), self.size)[place].tolist()
+            return rows
+
+        return super()._tracked(seed)[0], rows_of
 
     def _order(self, seed: int, epoch: int) -> Tensor:
         """Return the row numbers of one epoch, one batch after the other."""
@@ -213,7 +185,12 @@ class IterableData(Data):
     def batches(self, seed: int) -> Iterator[Batch]:
         """Yield the batches of one epoch after the other, without end."""
         own = self._copied()
-        return _endless(lambda epoch: read_epoch(own, seed, epoch))
+        return endless(lambda epoch: read_epoch(own, seed, epoch))
+
+    def _tracked(self, seed: int) -> tuple[ReadEpoch, RowsOf]:
+        own = self._copied()
+        drawn = record_rows(own.source)
+        return (lambda epoch: read_epoch(own, seed, epoch)), (lambda _epoch, place: drawn(place))
 
     def _copied(self) -> OwnCopy:
         if isinstance(self.source, DataLoader):

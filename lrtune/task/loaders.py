@@ -1,7 +1,7 @@
 """Copies of the user's DataLoaders: with seeds of their own, or over some rows of the data set."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -107,6 +107,40 @@ def has_end(source: object) -> bool:
         return len(source) >= 0
     except TypeError:  # a sampler without a length
         return False
+
+
+class RecordedRows(Sampler[Any]):
+    """A batch sampler that notes which rows it gave in the epoch so far."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.drawn = inner, list[Any]()
+
+    def __iter__(self) -> Iterator[Any]:
+        self.drawn = []
+        for rows in self.inner:
+            self.drawn.append(rows)
+            yield rows
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+
+def record_rows(source: Any) -> Callable[[int], Sequence[object] | None]:
+    """Let a copy of a loader note its rows; return a function of the place of a batch.
+
+    It returns the rows of a batch that was read in the present epoch; None where nobody knows.
+    """
+    by_rows = isinstance(source, DataLoader) and not isinstance(source.dataset, IterableDataset)
+    if not by_rows or source.batch_sampler is None:
+        return lambda _place: None
+    recorded = RecordedRows(source.batch_sampler)
+    vars(source)["batch_sampler"] = recorded
+
+    def rows_of(place: int) -> Sequence[object] | None:
+        rows = recorded.drawn[place] if place < len(recorded.drawn) else None
+        return rows if isinstance(rows, (list, tuple)) else None
+
+    return rows_of
 
 
 def shuffles(loader: DataLoader[Any]) -> bool:

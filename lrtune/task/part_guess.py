@@ -6,7 +6,7 @@ from collections.abc import Callable
 from lrtune.errors import ArgumentError
 from lrtune.results.schema import PARTS
 from lrtune.task.batches import Batch
-from lrtune.task.data import Data
+from lrtune.task.epochs import Data
 from lrtune.task.guess import Guess, best_guess
 from lrtune.task.losses import KnownLoss
 from lrtune.task.validation import ValidationData

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 from lrtune.errors import TaskError
 from lrtune.task.batches import digest
 from lrtune.task.copies import LONG, parts_of
-from lrtune.task.data import Data, IterableData
+from lrtune.task.data import IterableData
+from lrtune.task.epochs import Data
 from lrtune.task.random_state import preserve_random_state
 
 MOST_BATCHES = 20

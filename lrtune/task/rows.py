@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from lrtune.task.batches import Batch
-from lrtune.task.data import Data, IterableData, TensorData, read_epoch
+from lrtune.task.data import IterableData, TensorData, read_epoch
+from lrtune.task.epochs import Data, odd_rows
 from lrtune.task.loaders import copy_loader, goes_by_index, loader_of_batches, loader_of_rows
 from lrtune.task.splitting import class_labels
 
@@ -36,6 +37,10 @@ class Rows(ABC):
     @abstractmethod
     def read(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         """Yield the batches of these row numbers; nothing else is read."""
+
+    def odd_rows(self) -> Tensor | None:
+        """Return for each row whether it holds NaN or infinite numbers; None if nobody knows."""
+        return None
 
     @abstractmethod
     def training_data(self, rows: Tensor) -> Data:
@@ -67,6 +72,10 @@ class TensorRows(Rows):
         for rows in batches:
             yield tuple(tensor[rows] for tensor in self._data.tensors)
 
+    def odd_rows(self) -> Tensor | None:
+        """Return for each row whether it holds NaN or infinite numbers."""
+        return odd_rows(self._data.tensors)
+
     def training_data(self, rows: Tensor) -> Data:
         """Return these rows as training data."""
         return self._data.part(rows)
@@ -94,6 +103,11 @@ class LoaderRows(Rows):
             return iter(())
         loader = loader_of_batches(self._loader, batches)
         return read_epoch(copy_loader(loader, self._what, with_dataset=self._copies_dataset), 0, 0)
+
+    def odd_rows(self) -> Tensor | None:
+        """Return for each row whether it holds NaN or infinite numbers, where tensors tell."""
+        dataset = self._loader.dataset
+        return odd_rows(dataset.tensors) if type(dataset) is TensorDataset else None
 
     def training_data(self, rows: Tensor) -> Data:
         """Return these rows as training data."""

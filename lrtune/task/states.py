@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 
 from lrtune.task.batches import Batch, clone_batch, to_device
 from lrtune.task.cloning import MakeModel, deepcopy_module
+from lrtune.task.measuring import eval_mode
 from lrtune.task.optimizers import MakeOptimizer, eval_weights
 from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
-from lrtune.task.validation import eval_mode
 
 Loss = Callable[..., Tensor]
 

@@ -19,6 +19,7 @@ from lrtune.task.batches import (
     tensors_of,
 )
 from lrtune.task.data import IterableData
+from lrtune.task.epochs import FoundBatch
 from lrtune.task.loaders import has_end
 from lrtune.task.random_state import preserve_random_state
 from lrtune.task.rows import LEAST_BATCHES
@@ -94,6 +95,17 @@ class StreamedHalves:
         """
         if self._most is None and not has_end(self._data.source):
             _ = self.counts
+
+    def find(self, place: int, samples: int | None = None) -> FoundBatch:
+        """Return a batch by its number in `batches(samples)`; all before it are read."""
+        batches = list(islice(self.batches(samples), place + 1))
+        part, batch = batches[-1]
+        within = sum(part == other for other, _ in batches[:-1])
+        return FoundBatch(batch, f"validation batch {within} of the {part} part")
+
+    def odd_place(self) -> int | None:
+        """Return None: only reading tells."""
+        return None
 
     def first(self, count: int) -> Iterator[Batch]:
         """Yield the first batches."""

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrtune.errors import ArgumentError, TaskError, whole_number
+from lrtune.errors import ArgumentError, DataError, TaskError, whole_number
 from lrtune.results.runs import Validation
 from lrtune.results.schema import SELECTION
 from lrtune.task import checks
+from lrtune.task.bad_data import training_error, validation_error
 from lrtune.task.batches import Batch, DigestedBatch, count_examples, row_counts, to_device
 from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
 from lrtune.task.guess import Guess
+from lrtune.task.measuring import measure, no_batch
 from lrtune.task.optimizers import optimizer_maker
 from lrtune.task.part_guess import part_guess
 from lrtune.task.random_state import preserve_random_state
@@ -24,7 +26,7 @@ from lrtune.task.reduction import BatchWeight, batch_weigher
 from lrtune.task.repeats import repeatable
 from lrtune.task.states import Loss, StateMaker, TrainState, evaluating
 from lrtune.task.trial import draws_in_eval, try_task
-from lrtune.task.validation import measure, no_batch, with_validation
+from lrtune.task.validation import with_validation
 
 
 class Task:
@@ -72,7 +74,8 @@ class Task:
         adapts_rate: Whether the optimizer sets its own rate, as Prodigy and D-Adaptation do.
 
     Raises:
-        TaskError: The task cannot be trained; the message says why, and what to do.
+        TaskError: The task cannot be trained; the message says why, and what to do. A `DataError`
+            where the loss is not finite before any update.
 
     >>> data = torch.randn(99, 3), torch.randn(99, 1)
     >>> Task(nn.Linear(3, 1), data, loss=nn.MSELoss(), device="cpu")
@@ -208,16 +211,24 @@ class Task:
             raise TaskError("this task has no validation data. Pass val=... to Task.")
         if samples is not None:
             whole_number("samples", samples, least=1)
-        return self._measure(self._val.batches(samples), states)
+        return self._measure(self._val.batches(samples), states, samples)
+
+    def batch_error(self, seed: int, step: int) -> DataError | None:
+        """Return why no rate trains on the batch of a step (`lrtune.task.bad_data`), else None."""
+        return training_error(self._maker, self._train, seed, step)
 
     def _measure(
-        self, batches: Iterable[tuple[str, Batch]], states: Mapping[str, TrainState]
+        self,
+        batches: Iterable[tuple[str, Batch]],
+        states: Mapping[str, TrainState],
+        samples: int | None = None,
     ) -> dict[str, list[Validation]]:
+        def explain(place: int) -> DataError | None:
+            return validation_error(self._maker, self._val, place, samples)
+
         with evaluating(*states.values()):
-            summed = self.loss_reduction == "sum"
-            return measure(
-                batches, states, self.loss, self.to_device, weigh=self._weigh, summed=summed
-            )
+            about: Any = {"weigh": self._weigh, "summed": self.loss_reduction == "sum"}
+            return measure(batches, states, self.loss, self.to_device, explain=explain, **about)
 
     def guess(self, part: str = SELECTION) -> Guess | None:
         """Return the loss of the best prediction without any input, and its standard error.
@@ -253,6 +264,8 @@ class Task:
         self._known_loss, self.loss_kind = trial.known_loss, trial.loss_kind
         self.loss_reduction, self.adapts_rate = trial.reduction, trial.adapts_rate
         self._description, self.nbytes = trial.described, trial.nbytes
+        if (step := self._train.odd_step()) and (error := self.batch_error(0, step)):
+            raise error
         if self._val is not None:
             first = next(self._val.first(1), None)
             if first is None:
@@ -261,6 +274,9 @@ class Task:
                 self._measure([(SELECTION, first)], {"the model": state})
                 self.draws_in_eval = draws_in_eval(self._maker, state, first)
             self._val.check_end()
+            place = self._val.odd_place()
+            if place and (error := validation_error(self._maker, self._val, place, None)):
+                raise error
 
 
 def checked_task(task: Task) -> Task:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lrtune.errors import TaskError, quantity
 from lrtune.task import checks
+from lrtune.task.bad_data import data_error
 from lrtune.task.batches import (
     Batch,
     clone_batch,
@@ -17,7 +18,7 @@ from lrtune.task.batches import (
     tensors_of,
     to_device,
 )
-from lrtune.task.data import Data
+from lrtune.task.epochs import Data
 from lrtune.task.losses import KnownLoss, LossKind, known_loss, loss_kind
 from lrtune.task.optimizers import sets_own_rate
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
@@ -122,6 +123,8 @@ def _try_update(
     seed_everything(derive_seed(0, NOISE))
     given, outputs = _loss_and_outputs(maker, state, batch, train)
     loss = checks.check_loss_value(given)
+    if not torch.isfinite(loss).all():
+        raise data_error(loss, train.find(0, 0), state.model, maker.given_loss)
     known = None if maker.has_objective else known_loss(state.loss, outputs, first[-1])
     checks.check_loss_uses_copy(loss, users_model)  # a closure may hold the original
     with checks.explain_errors("the update", first):

@@ -2,21 +2,18 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Iterator
+from typing import Protocol, TypeVar, cast
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from lrtune.errors import TaskError
-from lrtune.results.runs import Validation
 from lrtune.results.schema import PARTS, SELECTION
 from lrtune.task.batches import Batch, count_examples
-from lrtune.task.data import Data, IterableData, as_data
-from lrtune.task.random_state import NOISE, derive_seed, seed_everything
+from lrtune.task.data import IterableData, as_data
+from lrtune.task.epochs import Data, FoundBatch
 from lrtune.task.repeats import repeatable
 from lrtune.task.rows import Rows, rows_of
 from lrtune.task.splitting import fair_order, split_in_halves
@@ -48,6 +45,15 @@ class ValidationData(Protocol):
     def check_end(self) -> None:
         """Raise a TaskError where the data do not end."""
 
+    def find(self, place: int, samples: int | None = None) -> FoundBatch:
+        """Return a batch by its number in `batches(samples)`; all before it are read."""
+
+    def odd_place(self) -> int | None:
+        """Return the number of the first batch that holds NaN or infinite numbers.
+
+        None where there is none, or where nobody knows without reading all.
+        """
+
 
 class HalvedRows:
     """Two halves of rows that can be had in any order."""
@@ -64,14 +70,33 @@ class HalvedRows:
 
     def batches(self, samples: int | None = None) -> Iterator[tuple[str, Batch]]:
         """Yield the batches of both parts, or so many samples of the selection part."""
-        parts = self._parts if samples is None else {SELECTION: self._parts[SELECTION][:samples]}
-        named = [(part, rows) for part, some in parts.items() for rows in self._rows.batches(some)]
+        named = self._named(samples)
         batches = self._rows.read([rows for _, rows in named])
         for (part, _), batch in zip(named, batches, strict=True):
             yield part, batch
 
+    def _named(self, samples: int | None) -> list[tuple[str, Tensor]]:
+        """Return the rows of each batch, with the name of its part."""
+        parts = self._parts if samples is None else {SELECTION: self._parts[SELECTION][:samples]}
+        return [(part, rows) for part, some in parts.items() for rows in self._rows.batches(some)]
+
     def check_end(self) -> None:
         """Do nothing: rows are counted."""
+
+    def find(self, place: int, samples: int | None = None) -> FoundBatch:
+        """Return a batch by its number in `batches(samples)`; no other is read."""
+        part, rows = self._named(samples)[place]
+        within = sum(part == other for other, _ in self._named(samples)[:place])
+        batch = next(iter(self._rows.read([rows])))
+        return FoundBatch(batch, f"validation batch {within} of the {part} part", rows.tolist())
+
+    def odd_place(self) -> int | None:
+        """Return the number of the first batch that holds NaN or infinite numbers."""
+        odd = self._rows.odd_rows()
+        if odd is None:
+            return None
+        named = enumerate(self._named(None))
+        return next((place for place, (_, rows) in named if bool(odd[rows].any())), None)
 
     def first(self, count: int) -> Iterator[Batch]:
         """Yield the first batches."""
@@ -171,99 +196,3 @@ def _check_count(share: float, count: int, of: int, *, rest: int) -> None:
             f"val={share:g} holds out {count} of {of} training samples; {wrong}. Pass another "
             "share, or validation data of their own."
         )
-
-
-# --- the loss on validation data ------------------------------------------------------------------
-
-
-def measure(
-    batches: Iterable[tuple[str, Batch]],
-    states: Mapping[str, State],
-    loss: Callable[[State, Batch], Tensor],
-    place: Callable[[Batch], Batch],
-    *,
-    weigh: Callable[[Batch], float] = count_examples,
-    summed: bool = False,
-) -> dict[str, list[Validation]]:
-    """Return the losses of each state, one for each part, on batches with names of parts.
-
-    All states see each batch in turn. An exception carries a note with the name of its state.
-
-    Args:
-        batches: See `ValidationData.batches`.
-        states: Names to whatever `loss` takes.
-        loss: The loss of a state on a placed batch.
-        place: Moves a batch to the device.
-        weigh: The weight of a batch.
-        summed: Whether the loss is a sum over the batch: then it is divided by the weight.
-
-    Raises:
-        TaskError: There is no batch, or none with a weight.
-    """
-    losses: dict[str, dict[str, list[Tensor]]] = {}
-    counts: dict[str, list[int]] = {}
-    weights: dict[str, list[float]] = {}
-    for part, batch in batches:
-        weight = weigh(batch)
-        if not weight:
-            continue
-        weights.setdefault(part, []).append(weight)
-        count, placed = counts.setdefault(part, []), place(batch)
-        of_part = losses.setdefault(part, {name: [] for name in states})
-        for name, state in states.items():
-            # A random layer that stays on in eval mode draws the same for every state.
-            seed_everything(derive_seed(0, NOISE, sum(count)))
-            try:
-                of_part[name].append(loss(state, placed).detach())
-            except Exception as error:
-                error.add_note(f"while validating {name}")
-                raise
-        count.append(count_examples(batch))
-    if not counts:
-        raise no_batch()
-
-    def validation(part: str, name: str) -> Validation:
-        numbers = torch.stack([one.reshape(()) for one in losses[part][name]])
-        each, by = numbers.cpu().double().numpy(), np.asarray(weights[part])
-        return Validation(
-            part, *mean_and_stderr(each / by if summed else each, by), sum(counts[part])
-        )
-
-    return {name: [validation(part, name) for part in PARTS if part in counts] for name in states}
-
-
-@contextmanager
-def eval_mode(*models: nn.Module) -> Iterator[None]:
-    """Put models into eval mode; on exit each of their parts gets its own mode back."""
-    modes = [(part, part.training) for model in models for part in model.modules()]
-    try:
-        for model in models:
-            model.eval()
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-
-
-def no_batch() -> TaskError:
-    """Return the error for validation data without a batch."""
-    return TaskError("the validation data gave no batch. Pass data, or leave val out.")
-
-
-def mean_and_stderr(losses: Any, weights: Any) -> tuple[float, float]:
-    """Return the mean loss per example of batches, and its standard error.
-
-    The error comes from the spread of the batches, weighted by their numbers of samples, or by
-    `Task(batch_weight=...)`; it is NaN with fewer than two batches.
-
-    >>> mean_and_stderr([1.0, 2.0, 3.0], [10, 10, 10])
-    (2.0, 0.5773502691896257)
-    >>> mean_and_stderr([1.0, 4.0], [20, 10])[0], mean_and_stderr([1.0], [10])
-    (2.0, (1.0, nan))
-    """
-    each, weights = np.asarray(losses, dtype=float), np.asarray(weights) / sum(weights)
-    with np.errstate(invalid="ignore"):  # losses may be infinite
-        mean = float(weights @ each)
-        squares = float(weights**2 @ (each - mean) ** 2)
-    count = len(each)
-    return mean, math.sqrt(squares * count / (count - 1)) if count > 1 else math.nan

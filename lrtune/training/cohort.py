@@ -8,17 +8,17 @@ import numpy as np
 import torch
 
 from lrtune.analysis.curves import Outcome
-from lrtune.errors import ArgumentError, add_location, quantity, whole_number
+from lrtune.errors import ArgumentError, add_location, whole_number
 from lrtune.results import Trace
 from lrtune.results.runs import Run, Validation, checked_runs
 from lrtune.results.schema import VALIDATIONS, as_table
-from lrtune.task.batches import Batch, count_examples, tensors_of
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state
 from lrtune.task.task import Task, checked_task
 from lrtune.training.batch_cache import BatchCache, BatchStreams
 from lrtune.training.checkpoints import Checkpoint, complete, resume_point
 from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop, describe_runs
+from lrtune.training.failed_batches import FailedBatches
 from lrtune.training.recording import (
     BLOCK,
     Progress,
@@ -84,7 +84,7 @@ class Cohort:
         runs, saved = checked_runs(runs), resume or {}
         self._step, seen = (0, {}) if resume is None else resume_point(runs, steps, resume)
         self._all = {run.name: start_record(run, steps, saved.get(run.name)) for run in runs}
-        self._goal, self._broken = steps, False
+        self._goal, self._broken, self._failed = steps, False, FailedBatches(task)
         # Of each run and step: how many samples were asked for, and the losses.
         self._validated: dict[tuple[str, int], tuple[int | None, list[Validation]]] = {}
         self.updates = dict.fromkeys(self._all, 0)
@@ -111,10 +111,7 @@ class Cohort:
         return [one.run for one in self._live_records()]
 
     def advance(self, to: int | None = None, *, stage: str = "") -> "Cohort":
-        """Train every live run up to step `to`, the horizon when None; returns itself.
-
-        `stage` is a new word for `progress`.
-        """
+        """Train each live run up to step `to`, the horizon when None; `stage` is for `progress`."""
         end = self.steps if to is None else whole_number("to", to, least=self._step)
         if end > self.steps:
             raise ArgumentError(f"to={end} lies beyond the horizon of {self.steps} steps.")
@@ -124,9 +121,11 @@ class Cohort:
                 self._update()
                 if self._step % BLOCK == 0:
                     self._read()
+                    self._failed.refuse()
                 self._report()
             self._step = end  # also when every run has ended before
             self._read(check=True)
+            self._failed.refuse()
             self._report(now=True)
         return self
 
@@ -256,7 +255,6 @@ class Cohort:
         """Make one update of every live run."""
         step = self._step
         for group in self._groups:
-            batch = None
             try:
                 batch = self._streams.draw(group.seed)
                 settings = [one.settings.at(step) for one in group.records]
@@ -268,7 +266,6 @@ class Cohort:
             except Exception as error:
                 where = f"at step {step} of {self.steps}, in the stage {self._stage!r}, with "
                 add_location(error, where + describe_runs(group.runs))
-                _note_short_batch(error, batch, self.task.batch_examples)
                 raise
         self._step += 1
 
@@ -278,6 +275,7 @@ class Cohort:
             if group.unread:
                 rows = torch.stack(group.unread).tolist()
                 group.unread.clear()
+                self._failed.note(group, rows, self._step)
                 for one, losses in zip(group.records, zip(*rows, strict=True), strict=True):
                     one.losses.extend(losses)
         live = self._live_records()
@@ -299,13 +297,3 @@ class Cohort:
     def _end(self, one: RunRecord, outcome: Outcome) -> None:
         one.outcome = outcome
         self._engine.drop(one.run)
-
-
-def _note_short_batch(error: Exception, batch: Batch, usual: int) -> None:
-    """Note in an error that its batch has fewer rows than the first one."""
-    rows = count_examples(batch)
-    if tensors_of(batch) and rows < usual:
-        error.add_note(
-            f"this batch has {quantity(rows, 'row')}, the first one {usual}: leave short batches "
-            "out (drop_last=True)"
-        )

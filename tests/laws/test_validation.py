@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset, get_worker_info
 from lrtune import Cohort, Run, Task
 from lrtune.errors import ArgumentError, TaskError
 from lrtune.task.loaders import loader_of_batches
+from lrtune.task.measuring import mean_and_stderr
 from lrtune.task.random_state import preserve_random_state
-from lrtune.task.validation import mean_and_stderr
 from tests import halved
 from tests.halved import BATCH, FORMS, ROWS, rows_of
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lrtune.errors import quantity
 from lrtune.results.runs import Run, Validation
 from lrtune.schedules.torch_schedulers import set_momentum
-from lrtune.task.batches import Batch, tensors_of
+from lrtune.task.batches import Batch, count_examples, tensors_of
 from lrtune.task.random_state import seed_everything
 from lrtune.task.states import TrainState
 from lrtune.task.task import Task
@@ -86,8 +87,9 @@ class Loop:
         """Return the loss, shape [1]; NaN where it raised because a layer overflowed."""
         try:
             loss = self._task.loss(state, batch)
-        except Exception:
+        except Exception as error:
             if not _overflows(self._task, state, batch):
+                _note_short_batch(error, batch, self._task.batch_examples)
                 raise
             return torch.full((1,), torch.nan, device=self._task.device)
         if backward:
@@ -158,3 +160,13 @@ def _overflows(task: Task, state: TrainState, batch: Batch) -> bool:
     for hook in hooks:
         hook.remove()
     return not all(finite)
+
+
+def _note_short_batch(error: Exception, batch: Batch, usual: int) -> None:
+    """Note in an error that its batch has fewer rows than the first one, which has `usual`."""
+    rows = count_examples(batch)
+    if tensors_of(batch) and rows < usual:
+        error.add_note(
+            f"this batch has {quantity(rows, 'row')}, the first one {usual}: leave short batches "
+            "out (drop_last=True)"
+        )

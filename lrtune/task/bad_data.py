@@ -1,0 +1,179 @@
+"""Losses that are not finite before any update: which batch it is, and what is wrong with it."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lrtune.errors import DataError
+from lrtune.task.batches import Batch, count_examples, tensors_of, to_device
+from lrtune.task.checks import TRIAL_LR
+from lrtune.task.epochs import Data, FoundBatch
+from lrtune.task.random_state import NOISE, derive_seed, seed_everything
+from lrtune.task.states import Loss, StateMaker, TrainState, evaluating
+from lrtune.task.validation import ValidationData
+
+FEW = 5
+"""By convention: a message names so many rows."""
+
+
+def training_error(maker: StateMaker, train: Data, seed: int, step: int) -> DataError | None:
+    """Return why no rate trains on a batch; None where the untrained model has a finite loss on it.
+
+    The gradient of the batch before it is looked at, too: where it is not finite, any rate destroys
+    the weights. Call it inside `preserve_random_state()`.
+
+    Args:
+        maker: Makes the untrained state.
+        train: The training data, which are read again up to that batch.
+        seed: The seed of the runs.
+        step: The step at which the batch is drawn.
+    """
+    found = train.find(seed, step)
+    state = maker.init(seed, TRIAL_LR)
+    value = _value(maker, state, found.batch, derive_seed(seed, NOISE, step))
+    if value is not None and not _is_finite(value):
+        return data_error(value, found, state.model, maker.given_loss)
+    if value is None or not step:
+        return None
+    before, state = train.find(seed, step - 1), maker.init(seed, TRIAL_LR)
+    seed_everything(derive_seed(seed, NOISE, step - 1))
+    maker.loss(state, to_device(before.batch, maker.device)).backward()  # type: ignore[no-untyped-call]
+    if all(_is_finite(one.grad) for one in state.model.parameters() if one.grad is not None):
+        return None
+    return DataError(
+        f"the gradient of the loss on {before.where} is not finite with the untrained model, so "
+        "an update at any rate destroys the weights. Look for the root of 0, a norm of 0 or a "
+        "power of 0 in the loss, and add a small number to it."
+    )
+
+
+def validation_error(
+    maker: StateMaker, val: ValidationData | None, place: int, samples: int | None
+) -> DataError | None:
+    """Return why the loss of a validation batch is not finite at any rate; None where it is finite.
+
+    Call it inside `preserve_random_state()`.
+
+    Args:
+        maker: Makes the untrained state.
+        val: The validation data, which are read again up to that batch.
+        place: The number of the batch in `val.batches(samples)`.
+        samples: See `ValidationData.batches`.
+    """
+    assert val is not None, "there was a validation batch"
+    found = val.find(place, samples)
+    state = maker.init(0, TRIAL_LR)
+    with evaluating(state):
+        value = _value(maker, state, found.batch, derive_seed(0, NOISE))
+    if value is None or _is_finite(value):
+        return None
+    return data_error(value, found, state.model, maker.given_loss)
+
+
+def data_error(value: Tensor, found: FoundBatch, model: nn.Module, loss: Loss) -> DataError:
+    """Return the error for a loss that is not finite with the untrained model.
+
+    Args:
+        value: The loss.
+        found: The batch.
+        model: The untrained model.
+        loss: The user's loss, which may ignore labels.
+    """
+    for name, weight in model.named_parameters():
+        if not _is_finite(weight):
+            return DataError(
+                f"the initial weights of the {type(model).__name__} are not finite ({name} holds "
+                f"{_odd_number(weight)}), so its loss is {value.item()} at any rate. Look at how "
+                "they are made, or what was loaded into them."
+            )
+    return DataError(
+        f"the loss of the untrained model on {found.where} is {value.item()}, so the rate is not "
+        f"to blame; expected a finite number. {_cause(found, loss)}"
+    )
+
+
+def _value(maker: StateMaker, state: TrainState, batch: Batch, noise: int) -> Tensor | None:
+    """Return the loss of a batch; NaN where it raises on numbers that are not finite, else None."""
+    seed_everything(noise)
+    with torch.no_grad():
+        try:
+            return maker.loss(state, to_device(batch, maker.device))
+        except Exception:  # noqa: BLE001 - losses such as BCELoss raise on NaN
+            odd = any(not _is_finite(tensor) for tensor in tensors_of(batch))
+            return torch.tensor(torch.nan) if odd else None
+
+
+def _cause(found: FoundBatch, loss: Loss) -> str:
+    """Return what is wrong with a batch, and the way out."""
+    for name, tensor in _named_tensors(found.batch):
+        if not _is_finite(tensor):
+            return f"{_whose(found, tensor)} {_odd_number(tensor)} in the {name}: mend the data."
+        ignored = _ignored_label(loss)
+        whole = tensor.numel() and not tensor.is_floating_point() and not tensor.is_complex()
+        if whole and bool((tensor == ignored).all()):
+            return (
+                f"All of its labels are {ignored}, which the loss ignores, so their mean is 0 / 0: "
+                "leave such batches out, or make larger ones."
+            )
+    return (
+        "The numbers of the batch are finite: look for a log of 0, a division by 0 or an overflow "
+        "in the model and the loss."
+    )
+
+
+def _whose(found: FoundBatch, tensor: Tensor) -> str:
+    """Return which rows hold numbers that are not finite, as the begin of a sentence."""
+    if not tensor.ndim or len(tensor) != count_examples(found.batch):
+        return "The batch holds"
+    rows = (~torch.isfinite(tensor)).reshape(len(tensor), -1).any(1).nonzero().flatten().tolist()
+    hold = "holds" if len(rows) == 1 else "hold"
+    within = f"{_listed('row', rows)} of the batch"
+    if found.rows is None:
+        return f"{within[0].upper()}{within[1:]} {hold}"
+    return f"{_listed('Sample', [found.rows[row] for row in rows])} ({within}) {hold}"
+
+
+def _listed(noun: str, numbers: Sequence[object]) -> str:
+    """Return a noun with the first of some numbers.
+
+    >>> _listed("row", [3]), _listed("row", range(9))
+    ('row 3', 'rows 0, 1, 2, 3, 4 and 4 more')
+    """
+    plural = noun if len(numbers) == 1 else f"{noun}s"
+    more = f" and {len(numbers) - FEW} more" if len(numbers) > FEW else ""
+    return f"{plural} {', '.join(map(str, numbers[:FEW]))}{more}"
+
+
+def _named_tensors(batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a batch with names for a message."""
+    if isinstance(batch, Mapping):
+        for key, value in batch.items():
+            yield from ((f"{key!r}", tensor) for tensor in tensors_of(value))
+    elif isinstance(batch, (tuple, list)) and len(batch) > 1:
+        for number, value in enumerate(batch):
+            name = "inputs" if len(batch) == 2 else f"inputs (tensor {number})"
+            last = number == len(batch) - 1
+            yield from (("targets" if last else name, tensor) for tensor in tensors_of(value))
+    else:
+        yield from (("inputs", tensor) for tensor in tensors_of(batch))
+
+
+def _ignored_label(loss: object) -> int:
+    """Return the label that a loss ignores, which torch's cross-entropy does with -100."""
+    options = loss.keywords if isinstance(loss, functools.partial) else {}
+    ignored: int = options.get("ignore_index", getattr(loss, "ignore_index", -100))
+    return ignored
+
+
+def _odd_number(tensor: Tensor) -> str:
+    return "NaN" if bool(torch.isnan(tensor).any()) else "inf"
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(_numbers(tensor.detach())).all())
+
+
+def _numbers(tensor: Tensor) -> Tensor:
+    return tensor.coalesce().values() if tensor.layout is torch.sparse_coo else tensor

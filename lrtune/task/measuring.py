@@ -1,0 +1,149 @@
+"""The losses of models on validation data: per sample, with standard errors, in eval mode."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lrtune.errors import TaskError
+from lrtune.results.runs import Validation
+from lrtune.results.schema import PARTS
+from lrtune.task.batches import Batch, count_examples
+from lrtune.task.random_state import NOISE, derive_seed, seed_everything
+
+State = TypeVar("State")
+
+
+@dataclass
+class _PartLosses:
+    """The losses on the batches of one part."""
+
+    places: list[int] = field(default_factory=list)  # among the batches of all parts
+    weights: list[float] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    losses: dict[str, list[Tensor]] = field(default_factory=dict)  # of each state
+
+    def add(self, place: int, weight: float, count: int, losses: Mapping[str, Tensor]) -> None:
+        self.places.append(place)
+        self.weights.append(weight)
+        self.counts.append(count)
+        for name, loss in losses.items():
+            self.losses.setdefault(name, []).append(loss)
+
+    def numbers(self) -> dict[str, NDArray[np.float64]]:
+        """The losses of each state as numbers; this waits for the device."""
+        stacked = {
+            name: torch.stack([one.reshape(()) for one in some])
+            for name, some in self.losses.items()
+        }
+        return {name: some.cpu().double().numpy() for name, some in stacked.items()}
+
+    def validation(self, part: str, each: NDArray[np.float64], *, summed: bool) -> Validation:
+        """Return what these losses say together."""
+        weights = np.asarray(self.weights)
+        mean = mean_and_stderr(each / weights if summed else each, weights)
+        return Validation(part, *mean, sum(self.counts))
+
+
+def measure(
+    batches: Iterable[tuple[str, Batch]],
+    states: Mapping[str, State],
+    loss: Callable[[State, Batch], Tensor],
+    place: Callable[[Batch], Batch],
+    *,
+    weigh: Callable[[Batch], float] = count_examples,
+    summed: bool = False,
+    explain: Callable[[int], Exception | None] = lambda _place: None,
+) -> dict[str, list[Validation]]:
+    """Return the losses of each state, one for each part, on batches with names of parts.
+
+    All states see each batch in turn. An exception carries a note with the name of its state.
+
+    Args:
+        batches: See `ValidationData.batches`.
+        states: Names to whatever `loss` takes.
+        loss: The loss of a state on a placed batch.
+        place: Moves a batch to the device.
+        weigh: The weight of a batch.
+        summed: Whether the loss is a sum over the batch: then it is divided by the weight.
+        explain: Returns what to raise, given the number of a batch on which no state has a finite
+            loss; None where the states may be to blame.
+
+    Raises:
+        TaskError: There is no batch, or none with a weight.
+    """
+    parts: dict[str, _PartLosses] = {}
+    for number, (part, batch) in enumerate(batches):
+        if not (weight := weigh(batch)):
+            continue
+        known, placed = parts.setdefault(part, _PartLosses()), place(batch)
+        losses = {}
+        for name, state in states.items():
+            # A random layer that stays on in eval mode draws the same for every state.
+            seed_everything(derive_seed(0, NOISE, sum(known.counts)))
+            try:
+                losses[name] = loss(state, placed).detach()
+            except Exception as error:
+                error.add_note(f"while validating {name}")
+                if (bad := explain(number)) is not None:
+                    raise bad from error
+                raise
+        known.add(number, weight, count_examples(batch), losses)
+    if not parts:
+        raise no_batch()
+    found = {part: known.numbers() for part, known in parts.items()}
+    for part, numbers in found.items():
+        failed = ~np.isfinite(list(numbers.values())).any(axis=0)
+        if failed.any() and (bad := explain(parts[part].places[int(failed.argmax())])) is not None:
+            raise bad
+    return {
+        name: [
+            parts[part].validation(part, found[part][name], summed=summed)
+            for part in PARTS
+            if part in parts
+        ]
+        for name in states
+    }
+
+
+@contextmanager
+def eval_mode(*models: nn.Module) -> Iterator[None]:
+    """Put models into eval mode; on exit each of their parts gets its own mode back."""
+    modes = [(part, part.training) for model in models for part in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def no_batch() -> TaskError:
+    """Return the error for validation data without a batch."""
+    return TaskError("the validation data gave no batch. Pass data, or leave val out.")
+
+
+def mean_and_stderr(losses: Any, weights: Any) -> tuple[float, float]:
+    """Return the mean loss per example of batches, and its standard error.
+
+    The error comes from the spread of the batches, weighted by their numbers of samples, or by
+    `Task(batch_weight=...)`; it is NaN with fewer than two batches.
+
+    >>> mean_and_stderr([1.0, 2.0, 3.0], [10, 10, 10])
+    (2.0, 0.5773502691896257)
+    >>> mean_and_stderr([1.0, 4.0], [20, 10])[0], mean_and_stderr([1.0], [10])
+    (2.0, (1.0, nan))
+    """
+    each, weights = np.asarray(losses, dtype=float), np.asarray(weights) / sum(weights)
+    with np.errstate(invalid="ignore"):  # losses may be infinite
+        mean = float(weights @ each)
+        squares = float(weights**2 @ (each - mean) ** 2)
+    count = len(each)
+    return mean, math.sqrt(squares * count / (count - 1)) if count > 1 else math.nan
