@@ -16,15 +16,17 @@ from lrtune.study.catalog import begin_study, study_location
 from lrtune.study.database import Database
 from lrtune.study.fingerprint import fingerprint, fingerprint_from_json, seed_fingerprint
 from lrtune.study.leases import WHOLE, Request
-from lrtune.study.records import RecordedRun, StudyRecords, runs_from_trace, trace_from_runs
+from lrtune.study.recorded_runs import RecordedRun, runs_from_trace, trace_from_runs
+from lrtune.study.records import StudyRecords
 from lrtune.task.task import Task, checked_task
 from lrtune.training import Evaluate, Evaluator, Progress
 from lrtune.training.checkpoint_stores import FolderStore
 from lrtune.training.checkpoints import Checkpoint
+from lrtune.training.engine_choice import separable_units
 from lrtune.training.run_keys import run_keys
 
 POLL = 0.2
-"""Seconds between two looks at what another process trains."""
+"""The most seconds between two looks at what another process trains."""
 
 WAYS_OUT = (
     "Use --study with another name; or --fresh (in Python, fresh=True), which starts anew and "
@@ -39,7 +41,7 @@ class Study:
     Hand its `evaluate` to `search`, `compare` or `range_test`: recorded runs are answered from the
     database, bit for bit as they were measured; the others are trained and recorded, each call in
     one transaction. So an interrupted search, begun again, resumes where it stopped. Several
-    processes may share a study: each waits for the runs that another one trains.
+    processes may share a study: they divide the runs of each call, and all have the same answer.
 
     Args:
         study: A name, for a file in `.lrtune/`; or an SQLAlchemy URL, `sqlite:///file.db` or
@@ -49,7 +51,7 @@ class Study:
         force: Treat another task as the same.
         seed: The first seed, for the manifest.
         progress: Called with the stage, the updates done and the total.
-        say: Called with a sentence, such as that another process is waited for.
+        say: Called with a sentence, such as that another process shares the runs.
 
     Attributes:
         location: Where the study lies.
@@ -115,8 +117,18 @@ class Study:
 
     @property
     def remembered(self) -> int:
-        """Number of runs that were answered from earlier sessions, or from other processes."""
+        """Number of runs that were answered from earlier sessions."""
         return len(self._records.remembered)
+
+    @property
+    def shared(self) -> int:
+        """Number of runs that other processes trained since this session began."""
+        return len({key for key, _ in self._records.shared})
+
+    @property
+    def companions(self) -> int:
+        """Number of other processes that trained them."""
+        return len({session for _, session in self._records.shared})
 
     @property
     def trained(self) -> int:
@@ -184,8 +196,8 @@ class StudyEvaluator:
     say: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        """Have checked no seed yet."""
-        self._checked_seeds = set[int]()
+        """Have checked no seed, and met no other process yet."""
+        self._checked_seeds, self._met = set[int](), set[str]()
 
     def __call__(
         self,
@@ -241,20 +253,33 @@ class StudyEvaluator:
     def _complete(
         self, wanted: Mapping[Request, Run], steps: int, stage: str, *, checkpoint: bool
     ) -> dict[str, RecordedRun]:
-        """Train what is missing, and wait for what other processes train."""
-        waiting_for = ""
-        while len(known := self.records.find(wanted)) < len(wanted):
-            missing = [request for request in wanted if request.key not in known]
-            mine, others = self.records.allocate(missing)
-            if mine:
-                runs = {one: wanted[one] for one in mine}
-                self._train_and_record(runs, steps, stage, checkpoint=checkpoint)
-            elif others:
-                if others[0] != waiting_for:
-                    waiting_for = others[0]
-                    self.say(f"{waiting_for} trains {len(others)} of these runs: waiting")
-                time.sleep(POLL)
+        """Train this process's share of what is missing, and wait for what others train."""
+        self.records.begin_call()
+        known, waited = self.records.find(wanted), 0.0
+        if len(known) == len(wanted):
+            return known
+        with self.records.leases.heartbeats():
+            while missing := {one: run for one, run in wanted.items() if one.key not in known}:
+                units = separable_units(missing, self.engine)
+                mine, others = self.records.allocate(units)
+                if mine:
+                    runs, waited = {one: missing[one] for one in missing if one in mine}, 0.0
+                    self._train_and_record(runs, steps, stage, checkpoint=checkpoint)
+                elif others:
+                    waited += self._wait(others, waited)
+                known |= self.records.find(missing)
+        if waited:
+            self.records.leases.release()
         return known
+
+    def _wait(self, others: Sequence[str], waited: float) -> float:
+        """Wait a while, longer after a longer wait; returns the seconds."""
+        for process in set(others) - self._met:
+            self._met.add(process)
+            self.say(f"{process} works on this study, too: the runs are shared")
+        seconds = min(POLL, 0.01 + 0.1 * waited)
+        time.sleep(seconds)
+        return seconds
 
     def _train_and_record(
         self, runs: Mapping[Request, Run], steps: int, stage: str, *, checkpoint: bool
@@ -265,8 +290,7 @@ class StudyEvaluator:
         # A plain function needs to know of neither.
         more: dict[str, Any] = {"until": until} if until < steps else {}
         more |= {"checkpoint": True} if checkpoint else {}
-        with self.records.leases.heartbeats():
-            trace = self.train(list(runs.values()), steps, stage=stage, validate=validate, **more)
+        trace = self.train(list(runs.values()), steps, stage=stage, validate=validate, **more)
         recorded = runs_from_trace(trace, until)
         there = self.checkpoints.names() if checkpoint else set()
         for name, one in recorded.items():

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import random
+import re
 import time
 
 import pandas as pd
@@ -327,5 +328,7 @@ def test_what_a_living_process_trains_is_waited_for(where, monkeypatch):
     trace = one.evaluator(meanwhile)([run], 5, stage="s")
     waiter.join(30)
     same(answers[0], trace)
-    assert two.trained == 0
-    assert "trains 1 of these runs: waiting" in said[0]
+    assert (two.trained, two.remembered, two.shared, two.companions) == (0, 0, 1, 1)
+    (told,) = said
+    assert re.fullmatch(r"process \d+ on \S+ works on this study, too: the runs are shared", told)
+    assert rows(where, tables.leases) == []
