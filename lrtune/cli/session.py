@@ -90,7 +90,6 @@ class Session:
     engine: str
     study: str | None
     fresh: bool
-    force: bool
     no_study: bool
     out: Path
     as_json: bool
@@ -162,7 +161,6 @@ class Session:
                 self.study_name,
                 self.task,
                 fresh=self.fresh,
-                force=self.force,
                 seed=self.seed,
                 say=self.print_status,
             )

@@ -64,6 +64,7 @@ class Task:
     Attributes:
         loss_kind: What the loss is, its floor, and what the scores are (`lrtune.task.losses`).
         adapts_rate: Whether the optimizer sets its own rate, as Prodigy and D-Adaptation do.
+        makes_model: Whether the model was given as a function that makes it.
 
     Raises:
         TaskError: The task cannot be trained; the message says why, and what to do.
@@ -103,7 +104,10 @@ class Task:
         # Who owns what: the task has a copy of the model, and each run a copy of that copy, its
         # own loss and optimizer. The data are shared, as nothing writes into them.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
-            self._make_model = model_maker(model)
+            self._make_model, self.makes_model = (
+                model_maker(model),
+                not isinstance(model, nn.Module),
+            )
             self._first = next(self.batches(seed=0))
             with checks.guard_model(model):
                 self._try_one_update(model, floor)
