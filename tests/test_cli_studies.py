@@ -96,30 +96,57 @@ def test_every_command_that_trains_takes_a_study(run, study):
     assert not Path(".lrtune").exists() or "://" not in study
 
 
-def test_another_task_is_refused_with_three_ways_on_and_each_works(run):
-    assert run("range-test", "train.py", "--steps", "9", "--study", "mine").exit_code == 0
+def test_another_task_begins_a_study_and_the_old_one_can_be_addressed(run):
+    command = ["range-test", "train.py", "--steps", "9", "--study", "mine"]
+    assert run(*command).exit_code == 0
     Path("train.py").write_text(TASK.format(momentum=0.5))
-    command = ["range-test", "train.py", "--steps", "9", "--study"]
-    refused = run(*command, "mine")
-    assert refused.exit_code == 2
-    assert "optimizer: SGD(momentum=0.9) there, SGD(momentum=0.5) now" in said(refused)
-    for way in (["other"], ["mine", "--force"], ["mine", "--fresh"]):
-        assert way[-1] in said(refused) or way == ["other"]
-        assert run(*command, *way).exit_code == 0
-    names = [line.split()[0] for line in run("studies", "list").stdout.splitlines()]
-    assert names == ["mine~1", "mine", "other"]
+    edited = run(*command)
+    assert edited.exit_code == 0
+    assert "so a new study begins; the earlier one is kept as mine~1" in said(edited)
+    assert "optimizer: SGD(momentum=0.9) there, SGD(momentum=0.5) now" in said(edited)
+    listed = run("studies", "list").stdout.splitlines()
+    assert [line.split()[0] for line in listed if line[0] != " "] == ["mine~1", "mine"]
+    assert listed[1].split() == ["optimizer:", "SGD(momentum=0.9)"]
     for name in ("mine~1", "sqlite:///.lrtune/mine.db#mine~1"):
         assert "momentum=0.9" in run("studies", "show", name).stdout
+    assert "momentum=0.5" in run("studies", "show", "mine").stdout
+    refused = run(*command[:-1], "mine~1")
+    assert refused.exit_code == 2
+    assert "Use --study mine, which begins a new study" in said(refused)
+    Path("train.py").write_text(TASK.format(momentum=0.9))
+    back = run(*command)
+    assert "The study mine~1 is of this task, and goes on." in said(back)
+    assert re.search(r"Study mine~1: remembered \d+ runs, trained 0", said(back))
     assert run("studies", "delete", "mine~1", "--yes").exit_code == 0
     assert run("studies", "show", "mine~1").exit_code == 2
     assert run("studies", "show", "mine").exit_code == 0
+
+
+def test_there_is_no_force(run):
+    assert run("search", "train.py", "--force").exit_code == 2
+    assert "--force" not in run("search", "--help").stdout
+
+
+def test_a_comparison_begins_with_no_search_of_another_task(run):
+    assert run("search", "train.py", *QUICK).exit_code == 0
+    Path("train.py").write_text(TASK.format(momentum=0.5))
+    refused = run("compare", "train.py", "--schedules", "step")
+    assert refused.exit_code == 2
+    assert "the study 'train-task' is of another task: optimizer: SGD(momentum=0.9)" in said(
+        refused
+    )
+    assert "A comparison begins with a search" in said(refused)
+    assert run("search", "train.py", *QUICK).exit_code == 0
+    Path("train.py").write_text(TASK.format(momentum=0.9))
+    assert run("compare", "train.py", "--schedules", "step", "--seeds", "2").exit_code == 0
+    assert "Comparison" in run("studies", "show", "train-task~1").stdout
 
 
 def test_a_model_with_unseeded_weights_is_told_what_to_do(run):
     Path("train.py").write_text(UNSEEDED.format(momentum=0.9))
     assert run("range-test", "train.py", "--steps", "9").exit_code == 0
     again = run("range-test", "train.py", "--steps", "9")
-    assert again.exit_code == 2
+    assert again.exit_code == 0
     assert "hand Task a function that makes the model, or call torch.manual_seed" in said(again)
 
 
@@ -180,7 +207,6 @@ def test_exports_and_deletes(run):
     [
         (["search", "--study", "../up"], 2, "is no name of a study"),
         (["search", "--study", "mysql://h/d"], 2, "not in mysql"),
-        (["range-test", "--fresh", "--force"], 2, "got fresh and force"),
         (["studies", "show", "nothing"], 2, "there is no study 'nothing'"),
         (["studies", "export", "nothing", "--out", "x.csv"], 2, "there is no study"),
         (["studies", "delete", "nothing", "--yes"], 2, "there is no study"),

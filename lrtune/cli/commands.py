@@ -46,9 +46,6 @@ def _shared_options(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start a new study; an old one is kept as NAME~1.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Use the study although its task differs.")
-    ] = False,
     no_study: Annotated[bool, typer.Option("--no-study", help="Record nothing.")] = False,
     out: declared.Out = REPORT,
     as_json: declared.AsJson = False,

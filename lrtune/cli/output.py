@@ -66,7 +66,7 @@ def print_schedules() -> None:
 
 
 def print_studies(entries: "Sequence[StudySummary]") -> None:
-    """One line per study."""
+    """One line per study, and one below it for what tells its task from that of a newer one."""
     console = Console(highlight=False, soft_wrap=True)
     if not entries:
         console.print("There is no study here. `lrtune search` starts one.")
@@ -74,6 +74,8 @@ def print_studies(entries: "Sequence[StudySummary]") -> None:
         results = ", ".join(entry.results) or "no result yet"
         content = entry.fault or f"{quantity(entry.runs, 'run'):>11}  {entry.created}  {results}"
         console.print(f"{entry.study:<24} {content}", markup=False)
+        if entry.apart:
+            console.print(f"{'':24}              {entry.apart}", markup=False)
 
 
 def print_contents(contents: "StudyContents") -> None:

@@ -94,7 +94,6 @@ class Session:
     offload: Literal["cpu"] | None
     study: str | None
     fresh: bool
-    force: bool
     no_study: bool
     out: Path
     as_json: bool
@@ -147,10 +146,8 @@ class Session:
         elif error is not None:
             return False
         study = self._study
-        if study is not None and study.known and study.remembered + study.trained:
-            runs = f"remembered {quantity(study.remembered, 'run')}, trained {study.trained}"
-            both = "; the cost counts both" * bool(study.remembered)
-            self.print_status(f"Study {study.location}: {runs}{both}")
+        if study is not None and (words := who_trained(study)):
+            self.print_status(f"Study {study.location}: {words}")
         with contextlib.suppress(BrokenPipeError):  # such as `lrtune search | head -1`
             self._deliver()
         return True
@@ -168,7 +165,6 @@ class Session:
                 self.study_name,
                 self.task,
                 fresh=self.fresh,
-                force=self.force,
                 seed=self.seed,
                 say=self.print_status,
             )
@@ -274,6 +270,20 @@ class Session:
         elif path is not None:
             line = f"{'Report':<{INDENT}}{escape(str(path))}"
             Console(highlight=False, soft_wrap=True).print(line)
+
+
+def who_trained(study: Study) -> str:
+    """How many runs of a session were remembered, trained, and trained by other processes.
+
+    Empty where it trained alone in a new study, or asked for nothing.
+    """
+    words = f"remembered {quantity(study.remembered, 'run')}, trained {study.trained}"
+    if not study.shared:
+        both = "; the cost counts both" * bool(study.remembered)
+        return words + both if study.known and study.remembered + study.trained else ""
+    others = study.companions
+    who = "another process" if others == 1 else f"{others} other processes"
+    return f"{words}; {who} trained {study.shared}; the cost counts all of them"
 
 
 class _TraceKeeper:

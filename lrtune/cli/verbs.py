@@ -13,6 +13,7 @@ from lrtune.errors import ArgumentError, ResultsError, StudyError, quantity
 from lrtune.reporting import load
 from lrtune.results import ComparisonResult, SearchResult
 from lrtune.study.contents import open_study
+from lrtune.study.study import place_of_study
 from lrtune.tuning.compare import compare, plan_comparison
 from lrtune.tuning.planning import Sizes, make_plan
 from lrtune.tuning.range_test import range_test
@@ -123,7 +124,10 @@ def last_search(session: Session, source: Path | None) -> SearchResult:
     """The search that a comparison begins with: that of a file, or the last of the study."""
     where = str(source or f"the study {session.study_name}")
     try:
-        results = open_study(session.study_name).results if source is None else load(source)
+        if source is None:  # a search of another task would be no beginning
+            results = open_study(place_of_study(session.study_name, session.task)).results
+        else:
+            results = load(source)
     except (StudyError, ResultsError) as error:
         raise ArgumentError(f"{error} {WAYS_TO_COMPARE}") from error
     searches = [one for one in results if isinstance(one, SearchResult)]

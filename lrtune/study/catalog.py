@@ -3,12 +3,12 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import URL, Connection, delete, distinct, func, insert, select, update
 from sqlalchemy.engine import make_url
@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError as UrlError
 from lrtune.errors import (
     ArgumentError,
     LrtuneError,
+    OtherTaskError,
     StudyError,
     UnknownStudyError,
     printable,
@@ -24,7 +25,14 @@ from lrtune.errors import (
 )
 from lrtune.study import tables
 from lrtune.study.database import FOLDER, SUFFIX, Database, StudyLocation, remove_file
+from lrtune.study.identity import fingerprint_from_json
 from lrtune.study.leases import LivenessMonitor
+
+ASIDE = re.compile(r"~[0-9]+$")
+"""How the name of a study ends that was put aside for a newer one."""
+
+Differences = Callable[[str], Sequence[str]]
+"""Takes the fingerprint of a study's task, as JSON; returns how the task now differs, in words."""
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]{0,99}")
 """Names of studies. None of them leads out of the folder, or means anything to a shell."""
@@ -72,29 +80,113 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def begin_study(database: Database, task: str, *, fresh: bool) -> tuple[int, str, bool]:
-    """The id of a study that is begun if needed, its task's fingerprint, and whether it existed."""
-    studies, name = tables.studies, database.location.name
+class BegunStudy(NamedTuple):
+    """The study that a session works on.
+
+    Attributes:
+        number: Its id in the database.
+        name: Its name there.
+        task: The fingerprint of its task, as JSON.
+        known: Whether it existed before.
+        earlier: The name of the study that was put aside for it; empty where none was.
+        differences: How the task of that study differs, in words.
+    """
+
+    number: int
+    name: str
+    task: str
+    known: bool
+    earlier: str = ""
+    differences: tuple[str, ...] = ()
+
+
+def begin_study(
+    database: Database, task: str, differences: Differences, *, fresh: bool
+) -> BegunStudy:
+    """The study of this name and task; begun if there is none, or if it has to be a fresh one.
+
+    A study of the same name and another task is kept under the first free one of NAME~1, NAME~2,
+    ..., where it is found again when the task is the same again.
+
+    Args:
+        database: With the name of the study.
+        task: The fingerprint of the task, as JSON.
+        differences: How the task of a study differs, by its fingerprint.
+        fresh: Begin a new study also where there is one of this task.
+
+    Raises:
+        OtherTaskError: The name is that of a study which was put aside, and its task is another.
+    """
+    name = database.location.name
     if database.location.file is not None:
-        # Before anything is written: disks decay, and copies are cut off.
-        with database.read() as link:
-            for table in tables.metadata.sorted_tables:
-                if "checksum" in table.c:
-                    for row in link.execute(select(table)).mappings():
-                        tables.verify_checksum(table, row)
+        _verify_rows(database)
     with database.write() as link:
-        old = _row_of(link, name)
-        if old is not None and not fresh:
-            return int(old["id"]), str(old["task"]), True
-        if old is not None:  # the first free one of NAME~1, NAME~2, ...
-            taken = set(link.scalars(select(studies.c.name)))
-            free = next(n for n in range(1, len(taken) + 2) if f"{name}~{n}" not in taken)
-            renamed = tables.with_checksum(studies, {**old, "name": f"{name}~{free}"})
-            link.execute(update(studies).where(studies.c.id == old["id"]).values(renamed))
+        family = _family(link, name)
+        told = {} if fresh else {row["name"]: tuple(differences(row["task"])) for row in family}
+        for row in family:
+            if not fresh and not told[row["name"]]:
+                return BegunStudy(int(row["id"]), row["name"], row["task"], known=True)
+        old = next((row for row in family if row["name"] == name), None)
+        if old is not None and ASIDE.search(name) and not fresh:
+            raise OtherTaskError(
+                f"the study {str(database.location)!r} is of another task: "
+                f"{'; '.join(told[name])}. Use --study {ASIDE.sub('', name)}, which begins a new "
+                "study where the task has changed."
+            )
+        earlier = "" if old is None else _put_aside(link, old)
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        new = tables.with_checksum(studies, {"name": name, "created": created, "task": task})
-        made = link.execute(insert(studies).values(new).returning(studies.c.id))
-        return int(made.scalar_one()), task, False
+        new = {"name": name, "created": created, "task": task}
+        made = insert(tables.studies).values(tables.with_checksum(tables.studies, new))
+        number = int(link.execute(made.returning(tables.studies.c.id)).scalar_one())
+        return BegunStudy(number, name, task, False, earlier, told.get(name, ()))
+
+
+def find_study(database: Database, differences: Differences) -> str:
+    """The name of the study of this name or put aside for it, and of this task.
+
+    Raises:
+        UnknownStudyError: There is none of this name.
+        OtherTaskError: It is of another task.
+    """
+    with database.read() as link:
+        study_row(link, database.location)
+        family = _family(link, database.location.name)
+    told = {row["name"]: differences(row["task"]) for row in family}
+    for name, differs in told.items():
+        if not differs:
+            return str(name)
+    raise OtherTaskError(
+        f"the study {str(database.location)!r} is of another task: "
+        f"{'; '.join(told[database.location.name])}."
+    )
+
+
+def _verify_rows(database: Database) -> None:
+    """Compare all checksums before anything is written: disks decay, and copies are cut off."""
+    with database.read() as link:
+        for table in tables.metadata.sorted_tables:
+            if "checksum" in table.c:
+                for row in link.execute(select(table)).mappings():
+                    tables.verify_checksum(table, row)
+
+
+def _family(link: Connection, name: str) -> list[Mapping[Any, Any]]:
+    """The study of this name, then those that were put aside for it, the newest first."""
+    studies = tables.studies
+    rows = link.execute(select(studies).order_by(studies.c.id.desc())).mappings().all()
+    own = [row for row in rows if row["name"] == name]
+    aside = [row for row in rows if ASIDE.sub("", row["name"]) == name != row["name"]]
+    return [tables.verify_checksum(studies, row) for row in [*own, *aside]]
+
+
+def _put_aside(link: Connection, row: Mapping[Any, Any]) -> str:
+    """Give a study the first free one of NAME~1, NAME~2, ...; returns it."""
+    studies, name = tables.studies, row["name"]
+    taken = set(link.scalars(select(studies.c.name)))
+    free = next(n for n in range(1, len(taken) + 2) if f"{name}~{n}" not in taken)
+    renamed = tables.with_checksum(studies, {**row, "name": f"{name}~{free}"})
+    link.execute(update(studies).where(studies.c.id == row["id"]).values(renamed))
+    return f"{name}~{free}"
 
 
 @dataclass(frozen=True)
@@ -102,12 +194,14 @@ class StudySummary:
     """One line of the list of studies; if a study cannot be read, `fault` says why.
 
     `study` is what `--study` takes, `created` a time in UTC, `results` the kinds of its results.
+    `apart` says what tells the task of a study that was put aside from that of the newer one.
     """
 
     study: str
     created: str = ""
     runs: int = 0
     results: tuple[str, ...] = ()
+    apart: str = ""
     fault: str = ""
 
 
@@ -122,7 +216,10 @@ def _summaries(location: StudyLocation) -> Iterator[StudySummary]:
     studies, results = tables.studies, tables.results
     try:
         with Database(location, create=False).read() as link:
-            for row in link.execute(select(studies).order_by(studies.c.id)).mappings():
+            rows = link.execute(select(studies).order_by(studies.c.id)).mappings().all()
+            tasks = {row["name"]: fingerprint_from_json(row["task"]) for row in rows}
+            for row in rows:
+                newer = tasks.get(ASIDE.sub("", row["name"]), tasks[row["name"]])
                 each = StudyLocation(str(row["name"]), location.url, location.file)
                 kinds = select(results.c.kind).where(results.c.study == row["id"])
                 names = dict.fromkeys(link.scalars(kinds.order_by(results.c.id)))
@@ -131,6 +228,7 @@ def _summaries(location: StudyLocation) -> Iterator[StudySummary]:
                     created=printable(row["created"]),
                     runs=_run_count(link, row["id"]),
                     results=tuple(printable(name) for name in names),
+                    apart=printable("; ".join(tasks[row["name"]].apart_from(newer)), 300),
                 )
     except LrtuneError as error:
         yield StudySummary(study=printable(location), fault=printable(error, 300))

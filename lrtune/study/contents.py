@@ -25,7 +25,7 @@ from lrtune.study import tables
 from lrtune.study.catalog import study_location, study_row
 from lrtune.study.database import Database
 from lrtune.study.leases import WHOLE
-from lrtune.study.records import run_from_row, trace_from_runs
+from lrtune.study.recorded_runs import run_from_row, trace_from_runs
 
 MOST_RUNS = 500
 """Runs of traces in a report. With more, no browser shows it."""

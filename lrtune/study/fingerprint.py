@@ -1,26 +1,34 @@
 """The fingerprint of a task: tells one task from another, in words and in digests.
 
-A message shows the words, the digests decide. What code does shows in the losses of the first two
-updates; the loss function is also compared by its source. Bytecode, file names and addresses never
-count, so a Python upgrade or a renamed file changes nothing.
+A message shows the words; digests decide, and numbers of weights and data, up to rounding. What
+code does shows in the losses of the first two updates; the loss function is also compared by what
+its source does. Bytecode, file names and addresses never count, so a Python upgrade or a renamed
+file changes nothing.
 """
 
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrtune.errors import ResultsError
-from lrtune.results.serialization import from_builtins, to_builtins
-from lrtune.study import tables
-from lrtune.task.batches import Batch, clone_batch, count_examples, digest
+from lrtune.results.serialization import to_builtins
+from lrtune.study.identity import (
+    GIVEN,
+    MADE,
+    UNSTEADY,
+    Fingerprint,
+    SeedFingerprint,
+    Sums,
+    same_numbers,
+)
+from lrtune.task.batches import Batch, clone_batch, count_examples, digest, leaves
 from lrtune.task.checks import TRIAL_LR
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.task import Task
@@ -29,68 +37,11 @@ from lrtune.task.value_texts import plain_repr, structure_texts, text_digest, va
 BATCHES, UPDATES = 3, 2
 """First batches that are compared, and updates that are made on the first of them."""
 
-CLOSE = 1e-3
-"""Relative difference of losses that another number of threads or another machine makes."""
 
-HINTS = {
-    "weights": "the initial weights differ: hand Task a function that makes the model, or call "
-    "torch.manual_seed before you make it",
-    "data": "the first batches differ",
-    "validation": "the first validation batches differ",
-}
-"""The sentence for a part whose words are the same on both sides."""
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """The identity of a task: for each part words for a message, and the digest that decides."""
-
-    words: dict[str, str]
-    digests: dict[str, str]
-    losses: tuple[float, ...]  # of the first updates with seed 0; NaN if not finite
-
-    @property
-    def key(self) -> str:
-        """What identifies the task in the key of every run."""
-        return text_digest(text for item in sorted(self.digests.items()) for text in item)
-
-    def to_json(self) -> str:
-        """The text that the database keeps."""
-        return json.dumps(to_builtins(self))
-
-    def differences(self, now: "Fingerprint") -> list[str]:
-        """One sentence for each part of the study's task that differs from the task now."""
-        found = []
-        # Another version of lrtune may know other parts.
-        for part in self.digests.keys() | now.digests.keys():
-            if self.digests.get(part) != now.digests.get(part):
-                before, after = self.words.get(part, "none"), now.words.get(part, "none")
-                same = HINTS.get(part, f"{part}: {before} in both, but its settings or code differ")
-                found.append(same if before == after else f"{part}: {before} there, {after} now")
-        if not found and not _close(self.losses, now.losses):
-            before, after = (" and ".join(f"{x:.6g}" for x in one.losses) for one in (self, now))
-            found.append(
-                f"the code of model, loss or optimizer: the first updates have the losses {before} "
-                f"there, {after} now"
-            )
-        return sorted(found)
-
-
-def _close(one: Sequence[float], two: Sequence[float]) -> bool:
-    # Fewer losses are no difference: an update may raise today, as on a disk that is gone.
-    return all(
-        math.isclose(a, b, rel_tol=CLOSE, abs_tol=1e-6) or (math.isnan(a) and math.isnan(b))
-        for a, b in zip(one, two, strict=False)
-    )
-
-
-def fingerprint_from_json(text: str) -> Fingerprint:
-    """The fingerprint that `Fingerprint.to_json` wrote; StudyError if the text is damaged."""
-    try:
-        return from_builtins(Fingerprint, json.loads(text))
-    except (ValueError, RecursionError, ResultsError) as error:
-        message = f"the fingerprint of the task cannot be read ({error})"
-        raise tables.damaged(message) from error
+def task_key(task: Fingerprint) -> str:
+    """What identifies a task in the key of every run."""
+    numbers = (f"{part} {values}" for part, values in sorted(task.numbers.items()))
+    return text_digest([*itertools.chain(*sorted(task.digests.items())), *numbers])
 
 
 def fingerprint(task: Task) -> Fingerprint:
@@ -103,26 +54,35 @@ def fingerprint(task: Task) -> Fingerprint:
         if task.device.type == "cuda":
             device = f"cuda ({torch.cuda.get_device_name(task.device)})"
         parts = {
-            "model": (about["model"], text_digest(structure_texts(state.model))),
-            "weights": ("", _weights(state.model)),
-            "optimizer": _optimizer(state.optimizer),
-            "loss": (about["loss"], text_digest(value_texts(task._loss))),  # noqa: SLF001
-            "data": (about["batch"], _batch_digest(batches)),
+            "model": _Part(about["model"], text_digest(structure_texts(state.model))),
+            "weights": _initial_weights(task, state.model),
+            "optimizer": _Part(*_optimizer(state.optimizer)),
+            "loss": _Part(about["loss"], text_digest(value_texts(task._loss))),  # noqa: SLF001
+            "data": _batches(batches, about["batch"]),
             "validation": _validation(task),
-            "device": (device,) * 2,
-            "torch": (torch.__version__,) * 2,
-            "lrtune": (version("lrtune"),) * 2,
+            "device": _Part(device, device),
+            "torch": _Part(torch.__version__, torch.__version__),
+            "lrtune": _Part(version("lrtune"), version("lrtune")),
         }
-        losses = _first_losses(task, batches[:UPDATES])
-    words, digests = ({name: part[n] for name, part in parts.items()} for n in (0, 1))
-    return Fingerprint(words, digests, losses)
+        unsteady = parts["weights"].words == UNSTEADY
+        losses = () if unsteady else _first_losses(task, batches[:UPDATES])
+    return Fingerprint(
+        {name: part.words for name, part in parts.items()},
+        {name: part.digest for name, part in parts.items()},
+        {name: part.numbers for name, part in parts.items() if part.numbers},
+        losses,
+    )
 
 
 def seed_fingerprint(task: Task, seed: int) -> str:
-    """The digests of the weights and first batches that a seed begins with, as JSON."""
+    """The fingerprint of a seed, as JSON."""
     with _on_own_copy(f"seed {seed}"):
-        weights = _weights(task.init_state(seed, TRIAL_LR).model)
-        return json.dumps({"weights": weights, "data": _batch_digest(_first_batches(task, seed))})
+        weights = _initial_weights(task, task.init_state(seed, TRIAL_LR).model, seed)
+        parts = {"weights": weights, "data": _batches(_first_batches(task, seed))}
+    digests, numbers = (
+        {k: getattr(v, of) for k, v in parts.items()} for of in ("digest", "numbers")
+    )
+    return json.dumps(to_builtins(SeedFingerprint(digests, numbers)))
 
 
 @contextmanager
@@ -138,8 +98,52 @@ def _on_own_copy(of: str) -> Iterator[None]:
 # --- the parts of a task
 
 
-def _weights(model: nn.Module) -> str:
-    return text_digest(value_texts(dict(model.state_dict())))
+class _Part(NamedTuple):
+    """A part of a task; what rounding changes is in its numbers, all else in its digest."""
+
+    words: str
+    digest: str
+    numbers: tuple[float, ...] = ()
+
+
+def _sums(tensor: Tensor) -> Sums:
+    squares = total = wave = 0.0
+    place = 0
+    for block in torch.split(tensor.detach().reshape(-1), 1 << 20):  # as it becomes float64
+        numbers = block.cpu().double()
+        places = torch.arange(place, place + len(numbers), dtype=torch.float64)
+        place += len(numbers)
+        squares += float(numbers.square().sum())
+        total += float(numbers.sum())
+        wave += float(numbers @ places.cos())
+    return Sums(math.sqrt(squares), total, wave)
+
+
+def _part(words: str, named: Iterable[tuple[str, Any]], digest_of: Callable[[Any], str]) -> _Part:
+    """A part of tensors and other values; `digest_of` is for all but floating-point tensors."""
+    texts, numbers = list[str](), list[float]()
+    for name, value in named:
+        texts.append(name)
+        dense = isinstance(value, Tensor) and value.layout is torch.strided
+        if dense and value.is_floating_point():
+            texts.append(f"{value.dtype} {tuple(value.shape)}")
+            numbers += _sums(value)
+        else:
+            texts.append(digest_of(value))
+    return _Part(words, text_digest(texts), tuple(numbers))
+
+
+def _weights(model: nn.Module, words: str) -> _Part:
+    return _part(words, model.state_dict().items(), lambda one: text_digest(value_texts(one)))
+
+
+def _initial_weights(task: Task, model: nn.Module, seed: int = 0) -> _Part:
+    """The weights that a seed begins with; nothing tells them where a function gives others."""
+    if not task.makes_model:
+        return _weights(model, GIVEN)
+    first, again = (_weights(one, MADE) for one in (model, task.init_state(seed, TRIAL_LR).model))
+    same = first.digest == again.digest and same_numbers(first.numbers, again.numbers)
+    return first if same else _Part(UNSTEADY, UNSTEADY)
 
 
 def _optimizer(optimizer: Optimizer) -> tuple[str, str]:
@@ -159,20 +163,21 @@ def _first_batches(task: Task, seed: int) -> list[Batch]:
     return list(itertools.islice(task.batches(seed), BATCHES))
 
 
-def _batch_digest(batches: Sequence[Batch]) -> str:
-    return text_digest(str(digest(batch)) for batch in batches)
+def _batches(batches: Sequence[Batch], words: str = "") -> _Part:
+    named = ((str(place), leaf) for place, batch in enumerate(batches) for leaf in leaves(batch))
+    return _part(words, named, lambda leaf: str(digest(leaf)))
 
 
-def _validation(task: Task) -> tuple[str, str]:
+def _validation(task: Task) -> _Part:
     data = task._val  # noqa: SLF001 - nobody else has to know it
     if data is None:
-        return "none", "none"
+        return _Part("none", "none")
     batches = list(data.first(BATCHES))
     words = f"batches of {count_examples(batches[0])}" if batches else "no batch"
-    known = _batch_digest(batches)
-    if task.batch_weight is not None or task.val_batches is not None:
-        known = text_digest([known, *value_texts([task.batch_weight, task.val_batches])])
-    return words, known
+    part, more = _batches(batches, words), [task.batch_weight, task.val_batches]
+    if any(one is not None for one in more):
+        part = part._replace(digest=text_digest([part.digest, *value_texts(more)]))
+    return part
 
 
 def _first_losses(task: Task, batches: Sequence[Batch]) -> tuple[float, ...]:

@@ -1,14 +1,16 @@
 """Leases: which of the processes that share a study trains which run, and which processes live.
 
-A process takes a lease on each run before it trains it, so that nothing is trained twice. The
-leases of a process that died go back.
+A process takes a lease on each run before it trains it, so that nothing is trained twice. While it
+waits for the runs of others it has a lease under its own token, so that they leave it a share of
+the next runs. The leases of a process that died go back.
 """
 
+import itertools
 import os
 import platform
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -34,7 +36,7 @@ WHOLE = -1
 """The number that stands for the whole validation data, where any other counts samples."""
 
 TRAINING: set[str] = set()
-"""Tokens under which this process trains at this moment.
+"""Tokens under which this process trains, or waits for others, at this moment.
 
 A lease under another token of this process could not be given back, as on a full disk.
 """
@@ -77,9 +79,11 @@ def matching_rows(
 class Leases:
     """The runs of a study that this process has leased, so that no other process trains them."""
 
-    def __init__(self, database: Database, study: int) -> None:
+    def __init__(self, database: Database, study: int, session: int = 0) -> None:
         self._database, self._study = database, study
-        self._token, self._monitor = uuid4().hex, LivenessMonitor()
+        self._token, self._monitor = f"{session:x}-{uuid4().hex}"[:32], LivenessMonitor()
+        # Far apart, so that short calls, which have no time for a heartbeat, show life as well.
+        self._beats = itertools.count(step=1_000_000)
 
     def of_others(self, link: Connection, requests: Iterable[Request]) -> dict[str, str]:
         """Keys that other living processes have a lease on, with these processes in words."""
@@ -90,12 +94,26 @@ class Leases:
             if row["token"] != self._token
         }
 
-    def take(self, link: Connection, requests: Iterable[Request]) -> None:
-        """Take a lease on each of these, and give back what an interrupted call left."""
+    def companions(self, link: Connection) -> set[int]:
+        """The sessions of other processes that train for this study, or wait, at this moment."""
+        leases = tables.leases.c
+        others = select(leases.token).where(leases.study == self._study)
+        others = others.where(leases.token != self._token).distinct()
+        return {int(token.partition("-")[0], 16) for token in link.scalars(others)}
+
+    def take(self, link: Connection, requests: Collection[Request]) -> None:
+        """Take a lease on each of these; without any, one that shows that this process waits.
+
+        What an interrupted call has left is given back.
+        """
+        if not requests and self._token in TRAINING:
+            return  # it waits already
         self.give_back(link)
         TRAINING.add(self._token)
-        mine = {"study": self._study, "token": self._token, "heartbeat": 0, **this_process()}
-        link.execute(insert(tables.leases), [{**mine, **one.columns()} for one in requests])
+        mine = {"study": self._study, "token": self._token, "heartbeat": next(self._beats)}
+        mine |= this_process()
+        leased = requests or [Request(self._token, 0, 0)]
+        link.execute(insert(tables.leases), [{**mine, **one.columns()} for one in leased])
 
     def give_back(self, link: Connection) -> None:
         """Give all leases back. If the database fails here, they count as those of the dead."""

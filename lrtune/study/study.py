@@ -2,35 +2,34 @@
 
 import json
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
-from lrtune.errors import ArgumentError, OtherTaskError, whole_number
-from lrtune.results import Result, Trace
-from lrtune.results.runs import Run, checked_runs
+from lrtune.errors import OtherTaskError
+from lrtune.results import Result
 from lrtune.results.serialization import provenance
 from lrtune.study import tables
-from lrtune.study.catalog import begin_study, study_location
+from lrtune.study.catalog import BegunStudy, begin_study, find_study, study_location
 from lrtune.study.database import Database
-from lrtune.study.fingerprint import fingerprint, fingerprint_from_json, seed_fingerprint
-from lrtune.study.leases import WHOLE, Request
-from lrtune.study.records import RecordedRun, StudyRecords, runs_from_trace, trace_from_runs
+from lrtune.study.evaluator import StudyEvaluator
+from lrtune.study.fingerprint import fingerprint, seed_fingerprint, task_key
+from lrtune.study.identity import fingerprint_from_json, seed_differences
+from lrtune.study.records import StudyRecords
 from lrtune.task.task import Task, checked_task
 from lrtune.training import Evaluate, Evaluator, Progress
 from lrtune.training.checkpoint_stores import FolderStore
-from lrtune.training.checkpoints import Checkpoint
-from lrtune.training.run_keys import run_keys
 
-POLL = 0.2
-"""Seconds between two looks at what another process trains."""
 
-WAYS_OUT = (
-    "Use --study with another name; or --fresh (in Python, fresh=True), which starts anew and "
-    "keeps the old study under another name; or --force (force=True), which treats the task as "
-    "the same."
-)
+def place_of_study(study: str | os.PathLike[str], task: Task) -> str:
+    """Where the study of this name and task lies, as `--study` takes it; none is begun.
+
+    Raises:
+        UnknownStudyError: There is none of this name.
+        OtherTaskError: It is of another task.
+    """
+    database, now = Database(study_location(study), create=False), fingerprint(task)
+    name = find_study(database, lambda kept: fingerprint_from_json(kept).differences(now))
+    return str(replace(database.location, name=name))
 
 
 class Study:
@@ -39,27 +38,27 @@ class Study:
     Hand its `evaluate` to `search`, `compare` or `range_test`: recorded runs are answered from the
     database, bit for bit as they were measured; the others are trained and recorded, each call in
     one transaction. So an interrupted search, begun again, resumes where it stopped. Several
-    processes may share a study: each waits for the runs that another one trains.
+    processes may share a study: they divide the runs of each call, and all have the same answer.
 
     Args:
         study: A name, for a file in `.lrtune/`; or an SQLAlchemy URL, `sqlite:///file.db` or
             `postgresql+psycopg://user@host/database`, followed by `#NAME` if it holds several.
-        task: The task; a study of another task is refused.
-        fresh: Start anew; an old study of that name is kept as `NAME~1`.
-        force: Treat another task as the same.
+        task: The task. Where the study of that name is of another task, a new one begins, and the
+            old one is kept as `NAME~1`; it goes on when the task is the same again.
+        fresh: Start anew; an old study of that name is kept in the same way.
         seed: The first seed, for the manifest.
         progress: Called with the stage, the updates done and the total.
-        say: Called with a sentence, such as that another process is waited for.
+        say: Called with a sentence, such as that a new study begins, and what has changed.
 
     Attributes:
-        location: Where the study lies.
+        location: Where the study lies; its name may be `NAME~1`.
         known: Whether it existed before.
         checkpoints: The folder of its checkpoints, for an evaluator of your own:
             `study.evaluator(Evaluator(task, checkpoints=study.checkpoints))`.
         evaluate: Trains with the loop engine, and remembers.
 
     Raises:
-        OtherTaskError: The study holds another task, and `force` is not set.
+        OtherTaskError: The study was named as `NAME~1`, and is of another task.
         StudyError: It cannot be opened or written, or is damaged.
 
     >>> import tempfile, lrtune
@@ -79,44 +78,48 @@ class Study:
         task: Task,
         *,
         fresh: bool = False,
-        force: bool = False,
         seed: int | None = None,
         progress: Progress | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        if fresh and force:
-            raise ArgumentError("got fresh and force; a new study accepts any task.")
-        self.location = study_location(study)
-        self._task, self._force, self._say = checked_task(task), force, say or (lambda _: None)
+        self._task, self._say = checked_task(task), say or (lambda _: None)
         now = fingerprint(task)
-        database = Database(self.location, create=True)
-        number, kept, self.known = begin_study(database, now.to_json(), fresh=fresh)
-        then = fingerprint_from_json(kept)
-        differences = "; ".join(then.differences(now))
-        if differences and not force:
-            raise OtherTaskError(
-                f"the study {str(self.location)!r} was measured on another task. Differences: "
-                f"{differences}. {WAYS_OUT}"
-            )
-        if differences:
-            self._say(f"treated as the same task, although it differs: {differences}")
+        database = Database(study_location(study), create=True)
+        begun = begin_study(
+            database,
+            now.to_json(),
+            lambda kept: fingerprint_from_json(kept).differences(now),
+            fresh=fresh,
+        )
+        asked, self.known = str(database.location), begun.known
+        self.location = replace(database.location, name=begun.name)
+        self._say_what_begins(begun, asked)
         manifest = {
             **provenance(),
             "seed": "" if seed is None else str(seed),
             "device": str(task.device),
-            "fingerprint": now.key,
-            "forced": differences,
+            "fingerprint": task_key(now),
         }
-        self._key = then.key
-        self._records = StudyRecords(database, number, json.dumps(manifest))
-        self.checkpoints = FolderStore(self.location.checkpoints(number), self._key)
+        self._key = task_key(fingerprint_from_json(begun.task))
+        self._records = StudyRecords(database, begun.number, json.dumps(manifest))
+        self.checkpoints = FolderStore(self.location.checkpoints(begun.number), self._key)
         train = Evaluator(task, progress=progress, checkpoints=self.checkpoints)
         self.evaluate = self.evaluator(train)
 
     @property
     def remembered(self) -> int:
-        """Number of runs that were answered from earlier sessions, or from other processes."""
+        """Number of runs that were answered from earlier sessions."""
         return len(self._records.remembered)
+
+    @property
+    def shared(self) -> int:
+        """Number of runs that other processes trained since this session began."""
+        return len({key for key, _ in self._records.shared})
+
+    @property
+    def companions(self) -> int:
+        """Number of other processes that trained them."""
+        return len({session for _, session in self._records.shared})
 
     @property
     def trained(self) -> int:
@@ -158,119 +161,24 @@ class Study:
         """
         return self._records.first(tables.decisions, {"name": name}, "value", make)
 
+    def _say_what_begins(self, begun: BegunStudy, asked: str) -> None:
+        """Say which study this is, where it is not simply the one of that name."""
+        if begun.differences:
+            earlier = replace(self.location, name=begun.earlier)
+            self._say(
+                f"The task has changed, so a new study begins; the earlier one is kept as "
+                f"{earlier}. Differences: {'; '.join(begun.differences)}."
+            )
+        elif str(self.location) != asked:
+            self._say(f"The study {self.location} is of this task, and goes on.")
+
     def _check_seed(self, seed: int) -> None:
         """A seed must begin with the weights and batches that it had when it was first used."""
         now = seed_fingerprint(self._task, seed)
         kept = self._records.first(tables.seeds, {"seed": seed}, "parts", lambda: now)
-        if kept != now and not self._force:
-            then, new = json.loads(kept), json.loads(now)
-            parts = " and ".join(part for part in new if then.get(part) != new[part])
+        if parts := seed_differences(kept, now):
             raise OtherTaskError(
-                f"seed {seed} begins with other {parts} than when the study "
-                f"{str(self.location)!r} first used it. {WAYS_OUT}"
+                f"seed {seed} begins with other {' and '.join(parts)} than when the study "
+                f"{str(self.location)!r} first used it, though the task is the same otherwise. "
+                "Start a new study with --fresh (in Python, fresh=True), which keeps this one."
             )
-
-
-@dataclass(eq=False)
-class StudyEvaluator:
-    """An evaluator that answers from a study, and trains what the study does not hold."""
-
-    records: StudyRecords
-    train: Evaluate
-    engine: str  # the class of the engine that `train` uses
-    task: str  # the key of the task's fingerprint
-    checkpoints: FolderStore
-    check_seed: Callable[[int], None]
-    say: Callable[[str], None]
-
-    def __post_init__(self) -> None:
-        """Have checked no seed yet."""
-        self._checked_seeds = set[int]()
-
-    def __call__(
-        self,
-        runs: Sequence[Run],
-        steps: int,
-        *,
-        stage: str,
-        validate: int | None = None,
-        until: int | None = None,
-        checkpoint: bool = False,
-    ) -> Trace:
-        """The trace of these runs; see `Evaluate`."""
-        end = whole_number("steps", steps, least=1) if until is None else until
-        if not 1 <= end <= steps:
-            raise ArgumentError(f"until={end} lies outside 1 ... {steps}, the horizon.")
-        whole_number("validate", validate or 0, least=0)
-        runs = checked_runs(runs)
-        for seed in {run.seed for run in runs} - self._checked_seeds:
-            self.check_seed(seed)
-            self._checked_seeds.add(seed)
-        keys = run_keys(self.task, runs, steps, self.engine)
-        validated = WHOLE if validate is None else validate
-        requests = [Request(key, end, validated) for key in keys]
-        wanted = dict(zip(requests, runs, strict=True))
-        try:
-            known = self._complete(wanted, steps, stage, checkpoint=checkpoint)
-        except BaseException:
-            self.records.leases.release()
-            raise
-        if checkpoint and end == steps:
-            there = self.checkpoints.names()
-            gone = {key: one for key, one in known.items() if one.checkpoint not in there}
-            known |= {key: replace(one, checkpoint="") for key, one in gone.items()}
-        named = [
-            (run.name, run.lr, repr(run.schedule), run.seed, known[key])
-            for key, run in zip(keys, runs, strict=True)
-        ]
-        return trace_from_runs(named, steps, end, validate=validate != 0, checkpoint=checkpoint)
-
-    def checkpoint(self, name: str) -> Checkpoint:
-        """The checkpoint with a name that a trace gave.
-
-        Raises:
-            ArgumentError: It is no longer there.
-            CheckpointError: Its file is damaged.
-        """
-        return self.checkpoints.load(name)
-
-    def checkpoint_file(self, name: str) -> str:
-        """The path of the file that holds a checkpoint."""
-        return self.checkpoints.place(name)
-
-    def _complete(
-        self, wanted: Mapping[Request, Run], steps: int, stage: str, *, checkpoint: bool
-    ) -> dict[str, RecordedRun]:
-        """Train what is missing, and wait for what other processes train."""
-        waiting_for = ""
-        while len(known := self.records.find(wanted)) < len(wanted):
-            missing = [request for request in wanted if request.key not in known]
-            mine, others = self.records.allocate(missing)
-            if mine:
-                runs = {one: wanted[one] for one in mine}
-                self._train_and_record(runs, steps, stage, checkpoint=checkpoint)
-            elif others:
-                if others[0] != waiting_for:
-                    waiting_for = others[0]
-                    self.say(f"{waiting_for} trains {len(others)} of these runs: waiting")
-                time.sleep(POLL)
-        return known
-
-    def _train_and_record(
-        self, runs: Mapping[Request, Run], steps: int, stage: str, *, checkpoint: bool
-    ) -> None:
-        """Train these runs, and record all of them at once."""
-        until, validated = next((one.until, one.validated) for one in runs)
-        validate = None if validated == WHOLE else validated
-        # A plain function needs to know of neither.
-        more: dict[str, Any] = {"until": until} if until < steps else {}
-        more |= {"checkpoint": True} if checkpoint else {}
-        with self.records.leases.heartbeats():
-            trace = self.train(list(runs.values()), steps, stage=stage, validate=validate, **more)
-        recorded = runs_from_trace(trace, until)
-        there = self.checkpoints.names() if checkpoint else set()
-        for name, one in recorded.items():
-            if one.checkpoint not in there:  # what trains may keep it elsewhere, or not at all
-                recorded[name] = replace(one, checkpoint="")
-        done = {request: (run, recorded[run.name]) for request, run in runs.items()}
-        self.records.record(done, stage=stage, steps=steps, engine=self.engine)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lrtune.errors import StudyError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The version of these tables. Every change of them takes the next number."""
 
 MAX_STEPS = 100_000_000

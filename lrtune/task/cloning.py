@@ -1,11 +1,10 @@
 """The models of the runs: copies that share nothing with the user's own, which never changes."""
 
 import copy
-import dis
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType, MethodType
+from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
 from torch import Tensor, nn, strided
@@ -14,7 +13,7 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 from lrtune.errors import TaskError
 from lrtune.task.batches import describe_batch
 from lrtune.task.checks import check_trainable, make_two_models
-from lrtune.task.value_texts import closure_values
+from lrtune.task.value_texts import closure_values, global_names
 
 T = TypeVar("T")
 MakeModel = Callable[[], nn.Module]
@@ -253,15 +252,7 @@ def _reachable_from(function: object) -> Iterator[object]:
         elif isinstance(thing, FunctionType):
             known = thing.__globals__
             defaults = (*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values())
-            named = [known[name] for name in _global_names(thing.__code__) if name in known]
+            named = [known[name] for name in global_names(thing.__code__) if name in known]
             inside = [*closure_values(thing), *defaults, *named]
         yield from inside
         waiting.extend(inside)
-
-
-def _global_names(code: CodeType) -> Iterator[str]:
-    """Yield the global names that a function and the functions inside it load."""
-    yield from (one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL")
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _global_names(constant)

@@ -74,6 +74,7 @@ class Task:
         adapts_rate: Whether the optimizer sets its own rate, as Prodigy and D-Adaptation do.
         unapplied_multipliers: Those of parameter groups (`lr_scale`) that change no rate.
         run_bytes: What a run holds between two updates: `weights`, `gradients`, `optimizer`.
+        makes_model: Whether the model was given as a function that makes it.
 
     Raises:
         TaskError: The task cannot be trained; the message says why, and what to do. A `DataError`
@@ -120,6 +121,7 @@ class Task:
         # own loss and optimizer. The data are shared, as nothing writes into them.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
             make_model, first = model_maker(model), next(self.batches(seed=0))
+            self.makes_model = not isinstance(model, nn.Module)
             by_objective = objective is not None
             self._maker = StateMaker(
                 make_model, make_optimizer, self._loss, by_objective, first, self.device

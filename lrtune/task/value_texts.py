@@ -5,14 +5,12 @@ its source. Bytecode, addresses, file names and the order of sets never count.
 """
 
 import ast
+import dis
 import functools
 import hashlib
 import inspect
-import io
 import re
-import textwrap
-import tokenize
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -20,6 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from lrtune.task.source_texts import Function, code_text, may_be_code_of
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 DEPTH = 8
@@ -51,8 +51,8 @@ def plain_repr(value: object) -> str:
 def value_texts(value: Any, above: frozenset[int] = frozenset()) -> Iterator[str]:
     """Texts that identify a value: numbers, collections, tensors, functions, objects, classes.
 
-    A function has its source, its defaults, and the values that it captures, or reads from its
-    module as constants. An object has the source of its class and its attributes.
+    A function has what its source does, its defaults, and the values that it captures, or reads
+    from its module as constants. An object has the source of its class and its attributes.
 
     Args:
         value: Anything.
@@ -85,7 +85,8 @@ def _own_texts_and_parts(value: Any) -> tuple[list[str], list[Any]]:  # noqa: C9
             raw = _raw(value) if isinstance(value, Tensor) else value.tobytes()
             own = [f"{value.dtype} {tuple(value.shape)} {hashlib.blake2b(raw).hexdigest()}"]
         case FunctionType():
-            own, parts = [_source(value)], _captured(value)
+            text, order = _source(value)
+            own, parts = [text], _captured(value, order)
         case MethodType():
             parts = [value.__func__, value.__self__]
         case functools.partial():
@@ -128,30 +129,38 @@ def _raw(tensor: Tensor) -> memoryview | bytes:
     return dense.view(torch.uint8).numpy().data if dense.numel() else b""
 
 
-def closure_values(function: FunctionType) -> list[Any]:
-    """The values that a function uses of the functions around it."""
+def closure_values(function: FunctionType, order: Sequence[str] | None = None) -> list[Any]:
+    """The values that a function uses of the functions around it, by name in this order."""
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
     values = []
-    for cell in function.__closure__ or ():
+    for name in cells if order is None else order:
         with suppress(ValueError):  # a variable that has no value yet
-            values.append(cell.cell_contents)
+            values.append(cells[name].cell_contents)
     return values
 
 
-def _captured(function: FunctionType) -> list[Any]:
+def _captured(function: FunctionType, order: Sequence[str]) -> list[Any]:
     """Defaults, values of the enclosing function, and constants of the module that it reads."""
     constants = {}
-    for name in sorted(set(_names(function.__code__))):
+    for name in sorted(set(global_names(function.__code__))):
         known = function.__globals__.get(name)
         if isinstance(known, (*PLAIN, tuple)) and not name.startswith("__"):
             constants[name] = known
-    return [function.__defaults__, function.__kwdefaults__, closure_values(function), constants]
+    return [
+        function.__defaults__,
+        function.__kwdefaults__,
+        closure_values(function, order),
+        constants,
+    ]
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
+def global_names(code: CodeType) -> Iterator[str]:
+    """The global names that a function and the functions inside it load."""
+    loads = ("LOAD_GLOBAL", "LOAD_NAME")
+    yield from (one.argval for one in dis.get_instructions(code) if one.opname in loads)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            yield from _names(inner)
+            yield from global_names(inner)
 
 
 def _known_by_version(code: FunctionType | type) -> bool:
@@ -172,41 +181,36 @@ def _members(kind: type) -> list[Any]:
     return members
 
 
-def _source(function: FunctionType) -> str:
-    """The source of a function without comments; its name where there is no source."""
-    if _known_by_version(function):
-        return function.__qualname__
+def _source(function: FunctionType) -> tuple[str, Sequence[str]]:
+    """What a function does, and its free variables in the order of their use.
+
+    Its name where there is no source.
+    """
     code = function.__code__  # never that of a function that it wraps
+    free, unknown = code.co_freevars, (function.__qualname__, code.co_freevars)
+    if _known_by_version(function):
+        return unknown
     try:
         text = "".join(inspect.findsource(code)[0])
         nodes = _functions(text)
     except (OSError, TypeError, SyntaxError, ValueError):
-        return function.__qualname__
-    wanted = ast.Lambda if function.__name__ == "<lambda>" else ast.FunctionDef
-    # Several lambdas on one line cannot be told apart: all of them count.
-    found = [
-        ast.get_source_segment(text, node, padded=True) or ""
-        for first, node in nodes
-        if first == code.co_firstlineno and isinstance(node, wanted)
+        return unknown
+    kind = ast.Lambda if function.__name__ == "<lambda>" else ast.FunctionDef
+    here = [
+        node for first, node in nodes if first == code.co_firstlineno and isinstance(node, kind)
     ]
-    return "\n".join(_without_comments(textwrap.dedent(each)) for each in found)
+    # Where code has no columns, lambdas on one line cannot be told apart: all of them count.
+    exact = [node for node in here if may_be_code_of(node, code)]
+    if exact:
+        return code_text(exact[-1], free)
+    return "\n".join(code_text(node)[0] for node in here), free
 
 
 @functools.lru_cache(maxsize=32)
-def _functions(text: str) -> list[tuple[int, ast.AST]]:
+def _functions(text: str) -> list[tuple[int, Function]]:
     """The functions of a file, each with the line that it begins on, decorators included."""
     return [
         (min(one.lineno for one in (node, *getattr(node, "decorator_list", []))), node)
         for node in ast.walk(ast.parse(text))
         if isinstance(node, (ast.FunctionDef, ast.Lambda))
     ]
-
-
-def _without_comments(text: str) -> str:
-    rows = ["(", *text.splitlines(), ")"]  # a lambda may go on over lines, in parentheses
-    with suppress(tokenize.TokenError, SyntaxError):
-        for token in tokenize.generate_tokens(io.StringIO("\n".join(rows)).readline):
-            if token.type == tokenize.COMMENT:
-                row, column = token.start
-                rows[row - 1] = rows[row - 1][:column]
-    return "\n".join(row.rstrip() for row in rows[1:-1] if row.strip())

@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from lrtune.errors import ArgumentError, shown
 from lrtune.results.runs import Run
@@ -22,6 +23,8 @@ from lrtune.training.engines.loop import Loop
 from lrtune.training.engines.vmapped import Vmapped
 
 ENGINES = ("loop", "vmapped", "auto")
+
+Wish = TypeVar("Wish")
 
 Decide = Callable[[str, Callable[[], str]], str]
 """Takes the name of a choice and a function that makes it; returns the one made first."""
@@ -84,6 +87,25 @@ class EngineChoice:
     def _benchmark_length(self, steps: int) -> int:
         """Return the updates of each run in a benchmark."""
         return min(steps, len(engine_configs(self._task.device)) * (ROUNDS + 1) + 1)
+
+
+def separable_units(runs: Mapping[Wish, Run], engine: str) -> list[list[Wish]]:
+    """Return the least groups whose numbers stay the same if each is trained apart, seed by seed.
+
+    With the loop each run is one. A vmapped run is rounded by its neighbours of the same seed, and
+    `auto` chooses the engine of a call by how many these are.
+
+    Args:
+        runs: Anything that stands for a run, such as its name, to the run.
+        engine: The class of the engine.
+    """
+    by_seed: dict[int, list[Wish]] = {}
+    for wish, run in runs.items():
+        by_seed.setdefault(run.seed, []).append(wish)
+    seeds = list(by_seed.values())
+    if engine == "loop" or (engine == "auto" and max(map(len, seeds)) < MIN_RUNS):
+        return [[wish] for some in seeds for wish in some]
+    return seeds if engine == "vmapped" else [list(runs)]
 
 
 def _benchmark_group(runs: Sequence[Run]) -> tuple[list[Run], str]:

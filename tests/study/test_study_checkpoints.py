@@ -342,9 +342,14 @@ def test_a_file_of_another_study_is_not_taken(where, sqlite_only, tmp_path):
         Evaluator(a_task(), checkpoints=study.checkpoints)(RUNS[:1], STEPS, stage="s")
 
 
-def test_force_takes_the_checkpoints_of_the_other_task_as_well(where):
-    """Whoever says that it is the same task, gets what was trained on it."""
-    session(where, runs=RUNS[:1])
-    study = Study(where, a_task(batch_size=6), force=True)
+def test_a_changed_task_takes_no_checkpoint_of_the_old_one_and_leaves_them(where):
+    traces, _, old, _ = session(where, runs=RUNS[:1])
+    before = files(old)
+    study = Study(where, a_task(batch_size=6))
     trace = study.evaluate(RUNS[:1], STEPS, stage="s", checkpoint=True)
-    assert names_of(trace)["a"] + ".pt" in files(study)
+    assert trace.cost.updates == STEPS
+    assert files(old) == before
+    again, counted, kept, _ = session(where, runs=RUNS[:1])
+    assert counted.calls == 0
+    same(again[-1], traces[-1])
+    assert kept.checkpoints.path == old.checkpoints.path

@@ -1,5 +1,6 @@
 """What the fingerprint sees of code: what it does counts, where and how it stands does not."""
 
+import ast
 import functools
 import importlib.util
 import os
@@ -64,6 +65,23 @@ SAME = {
     "moved down": lambda code: "\n\nimport os\n\ndef other():\n    return 1\n\n" + code,
     "comments": lambda code: re.sub(r"(?m)^( *)return", r"\1# why\n\1return", code) + "  # end\n",
     "blank lines": lambda code: re.sub(r"(?m)^( *)return", r"\n\n\1return", code),
+    "formatted": lambda code: ast.unparse(ast.parse(code)),
+    "over several lines": lambda code: re.sub(r"cross_entropy\(", "cross_entropy(\n        ", code),
+    "docstrings": lambda code: re.sub(r"(?m)^( *)return", r'\1"""Why."""\n\1return', code),
+    "annotations": lambda code: (
+        code.replace("outputs, labels", "outputs: object, labels: 'int'")
+        .replace("(outputs: object, labels: 'int', l", "(outputs, labels, l")
+        .replace("y(outputs: object, labels: 'int')", "y(outputs, labels)")
+        .replace("lambda outputs: object, labels: 'int'", "lambda outputs, labels")
+    ),
+    "renamed arguments": lambda code: code.replace("outputs", "given").replace("labels", "wanted"),
+    "imports in another order": lambda code: code.replace(
+        "import functools\nfrom torch.nn import functional as F",
+        "from torch.nn import functional as F\nimport functools",
+    ),
+    "constants named like attributes": lambda code: code.replace(
+        "SCALE = 0.5", "SCALE = 0.5\nweight = factor = cross_entropy = 7"
+    ),
 }
 CHANGES = {
     "function": ["F.cross_entropy(outputs, labels, l", "SCALE = 0.5", "amount=0.1"],
@@ -106,6 +124,113 @@ def test_where_and_how_code_stands_refuses_no_study(tmp_path, kind, change):
     after = fingerprint(a_task(loss=loss_of(tmp_path, "renamed", SAME[change](PLAIN), kind)))
     assert before.differences(after) == []
     assert before == after
+
+
+# Pairs of sources of `f`, and whether both do the same.
+PAIRS = {
+    "a renamed local": (
+        "def f(a, b):\n total = a + b\n return total",
+        "def f(a, b):\n s: int = a + b  # why\n return s",
+        True,
+    ),
+    "arguments that change places": (
+        "def f(a, b): return a - b",
+        "def f(b, a): return a - b",
+        False,
+    ),
+    "both change places": ("def f(a, b): return a - b", "def f(b, a): return b - a", True),
+    "renamed around it": (
+        "def g(w, v):\n def f(x): return w * x + v\n return f\nf = g(2, 3)",
+        "def g(v, u):\n def f(x): return v * x + u\n return f\nf = g(2, 3)",
+        True,
+    ),
+    "other values around it": (
+        "def g(w, v):\n def f(x): return w * x + v\n return f\nf = g(2, 3)",
+        "def g(w, v):\n def f(x): return w * x + v\n return f\nf = g(3, 2)",
+        False,
+    ),
+    "lambdas on one line": (
+        "f, g = (lambda x: x + 1), (lambda x: x + 2)",
+        "f, g = (lambda y: y + 1), (lambda x: x + 3)",
+        True,
+    ),
+    "another lambda on one line": (
+        "f, g = (lambda x: x + 1), (lambda x: x + 2)",
+        "f, g = (lambda x: x + 1.0), (lambda x: x + 2)",
+        False,
+    ),
+    "a lambda in a lambda": (
+        "f = lambda x: lambda y: x - y",
+        "f = lambda y: lambda x: y - x",
+        True,
+    ),
+    "another lambda in a lambda": (
+        "f = lambda x: lambda y: x - y",
+        "f = lambda x: lambda y: y - x",
+        False,
+    ),
+    "a comprehension": (
+        "def f(x): return [v for v in x if v]",
+        "def f(x): return [x for x in x if x]",
+        True,
+    ),
+    "a comprehension that hides a name": (
+        "def f(x, y): return [v for v in x if y]",
+        "def f(x, y): return [y for y in x if y]",
+        False,
+    ),
+    "a global instead of a local": (
+        "def f(x): return [v for v in x]",
+        "def f(x): return [w for v in x]",
+        False,
+    ),
+    "an argument that can be named": (
+        "def f(x, k=2): return x * k",
+        "def f(x, j=2): return x * j",
+        False,
+    ),
+    "named arguments that change places": (
+        "def f(*, a, b): return a - b",
+        "def f(*, b, a): return b - a",
+        False,
+    ),
+    "a default that is read outside": (
+        "def f(x, n):\n y = x\n return lambda n=n: y * n",
+        "def f(x, n):\n y = x\n return lambda n=y: y * n",
+        False,
+    ),
+    "attributes of a class inside": (
+        "def f(x):\n class A:\n  y = x\n return A",
+        "def f(x):\n class A:\n  z = x\n return A",
+        False,
+    ),
+    "a global that it sets": (
+        "def f(x):\n global q\n q = x",
+        "def f(x):\n global r\n r = x",
+        False,
+    ),
+    "another order": ("def f(x): print(x); x.sin_()", "def f(x): x.sin_(); print(x)", False),
+    "texts in other quotes": (
+        "def f(x): return f'{x:>{3}} a'",
+        'def f(y): return f"{y:>{3}} a"',
+        True,
+    ),
+    "another text": ("def f(x): return f'{x:>{3}} a'", "def f(x): return f'{x:>{3}} b'", False),
+    "a loop": (
+        "def f(x, k):\n for i in range(k):\n  x = x + i\n return x",
+        "def f(z, n):\n for j in range(n):\n  z = z + j\n return z",
+        True,
+    ),
+    "another type of number": ("def f(x): return 1 * x", "def f(x): return 1.0 * x", False),
+}
+
+
+@pytest.mark.parametrize("what", PAIRS)
+def test_code_is_known_by_what_it_does(tmp_path, what):
+    one, two, same = PAIRS[what]
+    functions = (loss_of(tmp_path, f"f{n}", code, "f") for n, code in enumerate((one, two)))
+    first, second = (list(value_texts(function)) for function in functions)
+    assert (first == second) == same
 
 
 @pytest.mark.parametrize(("kind", "part"), [(k, p) for k, parts in CHANGES.items() for p in parts])

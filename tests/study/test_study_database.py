@@ -179,7 +179,7 @@ def test_changed_tables_need_a_new_version():
         (table.name, [(column.name, type(column.type).__name__) for column in table.columns])
         for table in tables.metadata.sorted_tables
     ]
-    assert (tables.SCHEMA_VERSION, text_digest([repr(layout)])) == (3, LAYOUT)
+    assert (tables.SCHEMA_VERSION, text_digest([repr(layout)])) == (4, LAYOUT)
 
 
 LAYOUT = "78217fd74a44195e51666df5acbf8459"

@@ -26,7 +26,8 @@ from lrtune.schedules import GrowUntilPlateau, ReduceOnPlateau, cosine, linear
 from lrtune.study import leases, tables
 from lrtune.study.catalog import study_location
 from lrtune.study.database import FOLDER, Database
-from lrtune.study.fingerprint import fingerprint, fingerprint_from_json, seed_fingerprint
+from lrtune.study.fingerprint import fingerprint, seed_fingerprint
+from lrtune.study.identity import fingerprint_from_json
 from lrtune.study.tables import (
     packed,
     storable,

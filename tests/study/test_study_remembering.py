@@ -1,17 +1,16 @@
 """Remembering: what comes out of a study is what a cohort would have given, bit for bit."""
 
-import json
 import multiprocessing
 import random
+import re
 import time
 
 import pandas as pd
 import pytest
-import torch
 from hypothesis import strategies as st
 
 from lrtune import Evaluator, Run, compare, range_test, search
-from lrtune.errors import ArgumentError, OtherTaskError
+from lrtune.errors import ArgumentError
 from lrtune.schedules import ReduceOnPlateau, cosine, warmup
 from lrtune.study import tables
 from lrtune.study.catalog import study_location
@@ -206,63 +205,7 @@ def test_until_beyond_the_horizon_is_refused_before_anything_trains(where):
         Study(where, bowl()).evaluate([Run("a", 0.1)], 5, stage="s", until=6)
 
 
-# --- the study and its task
-
-
-def test_another_task_is_refused_in_words_and_nothing_changes(where):
-    Study(where, a_task())
-    with pytest.raises(OtherTaskError, match="Differences: optimizer: SGD") as error:
-        Study(where, a_task(optimizer=torch.optim.AdamW))
-    for way in ("--study with another name", "--fresh", "--force"):
-        assert way in str(error.value)
-    assert len(rows(where, tables.sessions)) == 1
-
-
-def test_force_takes_another_task_for_the_same_and_says_so(where):
-    Study(where, bowl(4.0)).evaluate([Run("a", 0.1)], 5, stage="s")
-    said = []
-    study = Study(where, bowl(5.0), force=True, say=said.append)
-    study.evaluate([Run("a", 0.1)], 5, stage="s")
-    assert (study.remembered, study.trained) == (1, 0)
-    assert "treated as the same task, although it differs: model" in said[0]
-    manifests = [json.loads(row["manifest"]) for row in rows(where, tables.sessions)]
-    assert [bool(one["forced"]) for one in manifests] == [False, True]
-
-
-def test_fresh_begins_anew_and_loses_nothing(where):
-    for n in range(3):
-        study = Study(where, bowl(4.0 + n), fresh=True)
-        assert (study.remembered, study.known) == (0, False)
-        study.evaluate([Run("a", 0.1)], 5, stage="s")
-    kept = Study(f"{where}#study~1", bowl(4.0))
-    kept.evaluate([Run("a", 0.1)], 5, stage="s")
-    assert (kept.remembered, kept.trained) == (1, 0)
-    names = sorted(row["name"] for row in rows(where, tables.studies))
-    assert names == ["study", "study~1", "study~2"]
-    with pytest.raises(ArgumentError, match="fresh and force"):
-        Study(where, bowl(), fresh=True, force=True)
-
-
-def test_a_seed_that_begins_otherwise_is_refused(where):
-    """The weights of seed 0 are the same, those of seed 1 are not."""
-
-    def made(offset):
-        def model():
-            layer = torch.nn.Linear(6, 2)
-            with torch.no_grad():
-                layer.bias.fill_(offset if torch.initial_seed() != first else 0.0)
-            return layer
-
-        return model
-
-    from lrtune.task.random_state import WEIGHTS, derive_seed
-
-    first = derive_seed(0, WEIGHTS)
-    Study(where, a_task(model=made(0.0))).evaluate([Run("a", 0.1, seed=1)], 3, stage="s")
-    study = Study(where, a_task(model=made(1.0)))
-    study.evaluate([Run("a", 0.1, seed=0)], 3, stage="s")
-    with pytest.raises(OtherTaskError, match="seed 1 begins with other weights"):
-        study.evaluate([Run("a", 0.1, seed=1)], 3, stage="s")  # though it is known
+# --- decisions
 
 
 def test_the_first_decision_stands(where):
@@ -327,5 +270,7 @@ def test_what_a_living_process_trains_is_waited_for(where, monkeypatch):
     trace = one.evaluator(meanwhile)([run], 5, stage="s")
     waiter.join(30)
     same(answers[0], trace)
-    assert two.trained == 0
-    assert "trains 1 of these runs: waiting" in said[0]
+    assert (two.trained, two.remembered, two.shared, two.companions) == (0, 0, 1, 1)
+    (told,) = said
+    assert re.fullmatch(r"process \d+ on \S+ works on this study, too: the runs are shared", told)
+    assert rows(where, tables.leases) == []
