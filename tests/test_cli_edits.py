@@ -101,7 +101,7 @@ def said(result):
 
 @pytest.mark.parametrize("edit", HARMLESS)
 def test_an_edit_that_changes_nothing_of_the_task_goes_on(run, edit):
-    command = ["range-test", "train.py", "--steps", "9", "--seeds", "1"]
+    command = ["range-test", "train.py", "--steps", "80", "--seeds", "1"]
     Path("train.py").write_text(SCRIPT)
     assert run(*command).exit_code == 0
     edited = HARMLESS[edit](SCRIPT)
@@ -115,7 +115,7 @@ def test_an_edit_that_changes_nothing_of_the_task_goes_on(run, edit):
 
 @pytest.mark.parametrize("part", HARMFUL)
 def test_an_edit_of_the_task_is_told_by_its_part(run, part):
-    command = ["range-test", "train.py", "--steps", "9", "--seeds", "1"]
+    command = ["range-test", "train.py", "--steps", "80", "--seeds", "1"]
     Path("train.py").write_text(SCRIPT)
     assert run(*command).exit_code == 0
     edited = HARMFUL[part](SCRIPT)

@@ -218,11 +218,11 @@ def test_ctrl_c_ends_the_command_even_if_something_catches_it(run):
 @pytest.mark.parametrize("connection", [1, 4, 7, 10])
 def test_ctrl_c_while_a_study_is_open_waits_until_it_is_closed(run, monkeypatch, connection):
     """An exception in there would break a connection, and SQLAlchemy would print a traceback."""
-    real, calls = database.connect_file, []
+    real_connect, calls = database.connect_file, []
 
     def connect_file(file, mode):
         calls.append(mode)
-        link = real(file, mode)
+        link = real_connect(file, mode)
         if len(calls) == connection:
             signal.raise_signal(signal.SIGINT)
         return link
@@ -238,8 +238,9 @@ def test_ctrl_c_while_a_study_is_open_waits_until_it_is_closed(run, monkeypatch,
     assert "Interrupted." in result.stderr
     assert "Traceback" not in result.stderr
     assert "Exception" not in result.stderr
-    monkeypatch.undo()
-    assert run("search", *QUICK).exit_code == 0, "the study is whole"
+    monkeypatch.setattr(database, "connect_file", real_connect)
+    again = run("search", *QUICK)
+    assert again.exit_code == 0, again.output
 
 
 def test_ctrl_c_in_a_destructor_is_not_dropped_and_a_second_one_waits_for_nothing():
