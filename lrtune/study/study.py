@@ -64,8 +64,9 @@ class Study:
     >>> import tempfile, lrtune
     >>> from lrtune.testing import bowl
     >>> where = f"sqlite:///{tempfile.mkdtemp()}/bowl.db"
-    >>> first, again = (Study(where, bowl(4.0)) for _ in range(2))
+    >>> first = Study(where, bowl(4.0))
     >>> lr = lrtune.search(bowl(4.0), steps=80, evaluate=first.evaluate).lr
+    >>> again = Study(where, bowl(4.0))
     >>> lrtune.search(bowl(4.0), steps=80, evaluate=again.evaluate).lr == lr
     True
     >>> first.remembered, again.remembered == first.trained, again.trained

@@ -31,6 +31,7 @@ class Sizes:
         selection: Validation samples that select.
         test: Validation samples that give the stated loss.
         epoch: The updates before any training example comes again; 0 where that is not known.
+        watched: Validation samples that the schedule itself asks for in a whole training.
     """
 
     steps: int
@@ -38,6 +39,7 @@ class Sizes:
     selection: int = 0
     test: int = 0
     epoch: int = 0
+    watched: int = 0
 
     def updates(self, count: float) -> float:
         """The cost of so many updates, in full trainings."""
@@ -53,8 +55,8 @@ class Sizes:
 
     @property
     def whole(self) -> float:
-        """The cost of a whole training with its validation at the end."""
-        return 1 + self.validation(self.selection + self.test)
+        """The cost of a whole training, with its validation on the way and at the end."""
+        return 1 + self.validation(self.watched + self.selection + self.test)
 
 
 @dataclass(frozen=True)
