@@ -111,7 +111,7 @@ def main():
     parser.add_argument("--at-once", type=int, default=100)
     parser.add_argument("--study", help="a URL instead of a SQLite file of its own")
     parser.add_argument("--pairs", type=int, default=0, help="time whole searches, so many pairs")
-    parser.add_argument("--length", type=int, default=500, help="the steps of these searches")
+    parser.add_argument("--length", type=int, default=4000, help="the steps of these searches")
     given = parser.parse_args()
     if given.pairs:
         compare_processes(given.pairs, given.length)

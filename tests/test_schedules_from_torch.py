@@ -95,7 +95,10 @@ def test_reading_out_leaves_the_users_optimizer_and_the_random_numbers_alone():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (native.ReduceLROnPlateau, "reacts to the loss.*ReduceOnPlateau"),
+        (lambda o: native.ReduceLROnPlateau(o, "max"), "mode='max'; .*has 'min' only"),
+        (lambda o: native.ReduceLROnPlateau(o, cooldown=2), "cooldown=2; .*has 0 only"),
+        (lambda o: native.ReduceLROnPlateau(o, min_lr=1e-4), r"min_lr=\[0.0001\]; "),
+        (lambda o: native.ReduceLROnPlateau(o, threshold_mode="abs"), "threshold_mode='abs'; "),
         (lambda _o: None, "returned nothing; expected a torch scheduler.*function of progress"),
         (native.StepLR(torch.optim.SGD([torch.zeros(1)]), 3), "expected a function"),
         (lambda o: native.LambdaLR(o, lambda _k: 0.0), "expected a rate above 0 .*LambdaLR is 0.0"),

@@ -76,7 +76,8 @@ CompareAfterwards = Annotated[
     options.Names | None,
     typer.Option(
         **_SCHEDULES,
-        help="Compare these schedules afterwards: names, separated by commas.",
+        help="Compare these schedules afterwards: names, separated by commas, or calls such as "
+        "cosine(floor=0.1).",
         show_default="no comparison",
     ),
 ]
@@ -147,8 +148,8 @@ Rivals = Annotated[
     options.Names | None,
     typer.Option(
         **_SCHEDULES,
-        help="Schedules to compare: names, separated by commas, or `all`; `lrtune schedules` lists "
-        "them.",
+        help="Schedules to compare, separated by commas: names, calls such as cosine(floor=0.1), "
+        "or `all`; `lrtune schedules` lists them.",
         show_default="the usual ones",
     ),
 ]

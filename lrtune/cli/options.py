@@ -7,8 +7,7 @@ from typing import Any
 import typer
 
 from lrtune.errors import ArgumentError, LrtuneError
-from lrtune.schedules import FEEDBACK, parse
-from lrtune.schedules.registry import look_up
+from lrtune.schedules import parse
 
 _ARGUMENTS = re.compile(
     r"(?<![(\w])(?<!, )(budget|device|max_runs|offload|steps|seeds|samples|schedule)="
@@ -53,27 +52,43 @@ def duration(text: str) -> float:
 def schedule(text: str) -> str:
     """The text of one schedule, after a check."""
     try:
-        _ = text in FEEDBACK or parse(text)
+        parse(text)
     except LrtuneError as error:
         raise typer.BadParameter(str(error)) from None
     return text
 
 
 def schedules(text: str) -> Names:
-    """Names of schedules, separated by commas, after a check; `all` stands for every one.
+    """Schedules, separated by commas, after a check: names, or calls; `all` stands for every one.
 
-    >>> schedules("cosine, one_cycle,reduce-on-plateau")
-    ['cosine', 'one-cycle', 'reduce-on-plateau']
+    >>> schedules("cosine, one_cycle,reduce-on-plateau(on='val', every=50)")
+    ['cosine', 'one-cycle', "reduce-on-plateau(on='val', every=50)"]
     """
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in _outside_brackets(text) if name.strip()]
     if not names:
         raise typer.BadParameter("names no schedule. Expected names such as cosine,one-cycle.")
     try:
-        return Names(
-            name if name in FEEDBACK or name == "all" else look_up(name).name for name in names
-        )
+        return Names(name if name == "all" else _checked(name) for name in names)
     except LrtuneError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _checked(name: str) -> str:
+    """The name or call of a schedule; underscores in a name become hyphens."""
+    parse(name)
+    return name if "(" in name else name.lower().replace("_", "-")
+
+
+def _outside_brackets(text: str) -> list[str]:
+    """The parts of a text between the commas that stand in no brackets."""
+    depth, parts = 0, [""]
+    for sign in text:
+        depth += (sign in "([") - (sign in ")]")
+        if sign == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
 
 
 def current_setting(lr: float | None, schedule: str | None) -> tuple[float, str] | None:

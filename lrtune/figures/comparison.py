@@ -8,7 +8,7 @@ import pandas as pd
 from lrtune.errors import LrtuneError
 from lrtune.figures import theme
 from lrtune.figures.axes import MAX_POINTS, axis_range, finite_values, running_mean
-from lrtune.schedules import parse
+from lrtune.schedules import Schedule, parse
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -64,7 +64,9 @@ def schedule_rates(table: pd.DataFrame, steps: int) -> pd.DataFrame:
     for row in table.itertuples():
         try:
             schedule = parse(row.call)
-        except LrtuneError:  # the user's own, or one that reacts to the loss
+        except LrtuneError:  # the user's own
+            continue
+        if not isinstance(schedule, Schedule):  # it reacts to the loss
             continue
         rows += [(row.schedule, step, row.lr * schedule(step / steps)) for step in at]
     return pd.DataFrame(rows, columns=["schedule", "step", "value"])

@@ -16,6 +16,7 @@ from lrtune.errors import ArgumentError, positive_rate, whole_number
 from lrtune.results.schema import COSTS, RUNS, SELECTION, TRACE, VALIDATIONS, as_table, table_field
 from lrtune.results.serialization import Serializable
 from lrtune.schedules import Curve, Feedback, Schedule, as_schedule, constant, multipliers, replay
+from lrtune.schedules.feedback import validation_interval
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -57,8 +58,7 @@ class Run:
 
 
 def as_shape(shape: Shape) -> Schedule | Feedback[Any]:
-    """A schedule of any function of progress; one that reacts to the loss stays as it is."""
-    # Feedback is known by its methods: a user's own needs no class of ours.
+    """A schedule of any function of progress; what has the methods of `Feedback` stays as it is."""
     if isinstance(shape, Schedule):
         return shape
     if callable(getattr(shape, "next", None)) and callable(getattr(shape, "start", None)):
@@ -156,9 +156,8 @@ class Trace(Serializable):
         Args:
             runs: The runs, as they were asked for.
             steps: Their horizon, as it was asked for.
-            losses: Training losses by the name of the run, one per update, from the first update
-                on. A run that failed ends with a loss that is NaN or infinite; it may be shorter
-                than the others.
+            losses: Training losses by the name of the run, one per update from the first on. A run
+                that failed ends with NaN or infinity, and may be shorter than the others.
             validation: Validation losses by the name of the run, where they were measured.
             floor: The number below which the losses cannot fall; None where it is unknown.
 
@@ -294,7 +293,8 @@ def _rows(run: Run, curve: Floats, steps: int) -> pd.DataFrame:
     """The rows of one run: columns `TRACE`."""
     if isinstance(run.schedule, Schedule):
         rates = multipliers(run.schedule, steps)[: len(curve)]
-    else:
-        rates = replay(run.schedule, curve)
+    else:  # where it reacts to the validation loss, only whoever trained the run knows the rates
+        known = not validation_interval(run.schedule, steps)
+        rates = replay(run.schedule, curve) if known else [math.nan] * len(curve)
     columns = {"run": run.name, "step": range(len(curve)), "lr": np.array(rates) * run.lr}
     return as_table(pd.DataFrame({**columns, "loss": curve, "batch": 0}), TRACE)

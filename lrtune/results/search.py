@@ -95,14 +95,17 @@ class SearchResult(Trained):
 
         Raises:
             ArgumentError: There is no such schedule, or it does not take these arguments; or the
-                recommended one reacts to the loss, or is a function of your own and this result
-                was read from a file, which keeps its name only.
+                recommended one reacts to the losses of batches, or is a function of your own and
+                this result was read from a file, which keeps its name only.
         """
         wanted = parse(schedule) if schedule else self._recommended(self.schedule)
         return snippet(wanted, self.lr, self.steps, name=schedule or self.schedule)
 
     def scheduler(self, optimizer: Any) -> Any:
         """The recommended schedule as a scheduler of torch; give the optimizer `lr` before.
+
+        Its `step()` is called after each update; `step(val_loss)` of a ReduceLROnPlateau as often
+        as `snippet` says.
 
         Raises:
             ArgumentError: As of `snippet`.

@@ -12,13 +12,11 @@ import pandas as pd
 from lrtune.errors import ArgumentError, CheckpointError, LrtuneError, quantity
 from lrtune.results.optuna_export import ExportedTrial, add_to_optuna, run_id
 from lrtune.results.serialization import Serializable
-from lrtune.schedules import FEEDBACK, Schedule, parse
+from lrtune.schedules import ReduceOnPlateau, Schedule, parse
 from lrtune.schedules.registry import schedule_text
 
 if TYPE_CHECKING:
     from optuna.study import Study
-
-_FEEDBACK_CLASSES = {type(make()).__name__ for make in FEEDBACK.values()}
 
 Load = Callable[[], dict[str, Any]]
 """Returns a checkpoint."""
@@ -141,12 +139,12 @@ class Trained(Serializable):
         """Keep the schedule itself, which may be a function of the user's own; not in JSON."""
         object.__setattr__(self, "_schedule", schedule)
 
-    def _recommended(self, text: str) -> Schedule:
-        """The schedule of this text, the recommended one.
+    def _recommended(self, text: str) -> Schedule | ReduceOnPlateau:
+        """The schedule of this text, the recommended one, which torch has as well.
 
         Raises:
-            ArgumentError: It reacts to the loss; or it is a function of the user's own, and this
-                result was read from a file.
+            ArgumentError: It reacts to the losses of batches; or it is a function of the user's
+                own, and this result was read from a file.
         """
         shape: object = vars(self).get("_schedule")
         if shape is None or schedule_text(shape) != text:
@@ -156,10 +154,12 @@ class Trained(Serializable):
                 shape = None
         if isinstance(shape, Schedule):
             return shape
-        if shape is not None or text.partition("(")[0] in _FEEDBACK_CLASSES:
+        if isinstance(shape, ReduceOnPlateau) and shape.on == "val":
+            return shape
+        if shape is not None:
             raise ArgumentError(
-                f"the schedule {text} reacts to the loss, so its rates are not known beforehand. "
-                "Call its `start(steps)` and `next(state, loss)` in your training loop."
+                f"the schedule {text} reacts to the loss of each batch, and torch has no such "
+                "scheduler. Call its `start(steps)` and `next(state, loss)` in your training loop."
             )
         raise ArgumentError(
             f"the schedule {text!r} is a function of your own, and a file keeps its name only. "

@@ -4,15 +4,15 @@ from lrtune.schedules import combinators, cycles, shapes
 from lrtune.schedules.combinators import *
 from lrtune.schedules.cycles import *
 from lrtune.schedules.entry import Choice, FloatRange, IntRange, ScheduleEntry
-from lrtune.schedules.feedback import (
+from lrtune.schedules.feedback import Feedback, ValidatedFeedback, replay
+from lrtune.schedules.parsing import parse
+from lrtune.schedules.plateaus import (
     FEEDBACK,
-    Feedback,
     GrowUntilPlateau,
     ReduceOnPlateau,
     equivalent_growth,
-    replay,
 )
-from lrtune.schedules.registry import SCHEDULES, look_up, parse
+from lrtune.schedules.registry import SCHEDULES, look_up
 from lrtune.schedules.schedule import Curve, Schedule, as_schedule, factory, momenta, multipliers
 from lrtune.schedules.shapes import *
 from lrtune.schedules.snippets import snippet
@@ -29,6 +29,7 @@ __all__ = [
     "ReduceOnPlateau",
     "Schedule",
     "ScheduleEntry",
+    "ValidatedFeedback",
     "as_schedule",
     "equivalent_growth",
     "factory",

@@ -1,21 +1,15 @@
-"""Schedules that react to the loss, with an explicit, immutable state.
+"""The protocol of schedules that react to the loss, with an explicit, immutable state.
 
-A training loop calls `next` once per step, with the loss of the batch before the update. Both raise
-`ScheduleError` for a number outside its range.
+A training loop calls `next` once per step, with the loss of the batch before the update. A schedule
+with `validate_every` is also given the validation loss, by `validated`.
 """
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterable
+from typing import Protocol, TypeVar, cast
 
-from lrtune.errors import ArgumentError
-from lrtune.schedules.schedule import check_range, check_steps
+from lrtune.errors import ScheduleError
 
 S = TypeVar("S")
-
-# In a patience; with more, their means are noisier, and a slow decrease looks like a plateau.
-_WINDOWS = 2
 
 
 class Feedback(Protocol[S]):
@@ -28,189 +22,94 @@ class Feedback(Protocol[S]):
         """Return the multiplier for the update after this loss, and the next state."""
 
 
-@dataclass(frozen=True)
-class PlateauWatch:
-    """Finds plateaus of the loss while a run trains, from the mean losses of windows of steps."""
+class ValidatedFeedback(Feedback[S], Protocol[S]):
+    """A schedule that reacts to the validation loss."""
 
-    length: int  # steps in a window
-    count: int = 0  # losses in the current window
-    mean: float = 0.0  # of these losses
-    first: float | None = None  # mean of the first window whose mean was finite
-    best: float = math.inf  # mean of the best window
-    idle: int = 0  # windows since the best one, or since the last plateau
-    plateaus: int = 0  # found so far
+    def validate_every(self, steps: int) -> int:
+        """Return the steps between two validations in a run of `steps`; 0 for none."""
 
-    def add(self, loss: float, threshold: float) -> "PlateauWatch":
-        """Return the watch after one more loss."""
-        count = self.count + 1
-        mean = self.mean + (loss - self.mean) / count  # running, so a state keeps no losses
-        if count < self.length:
-            return replace(self, count=count, mean=mean)
-        closed = replace(self, count=0, mean=0.0)
-        # Compared with the decrease so far, an improvement depends on no scale or sign of the loss.
-        if math.isfinite(mean) and (
-            self.first is None or self.best - mean > threshold * (self.first - self.best)
-        ):
-            first = mean if self.first is None else self.first
-            return replace(closed, first=first, best=mean, idle=0)
-        if self.idle + 1 < _WINDOWS:
-            return replace(closed, idle=self.idle + 1)
-        # The patience begins anew, else every later window would be a plateau as well.
-        return replace(closed, idle=0, plateaus=self.plateaus + 1)
+    def validated(self, state: S, loss: float) -> S:
+        """Return the state after a validation, which comes before the update of its step."""
 
 
-def _watch(steps: int, patience: float) -> PlateauWatch:
-    """Return a new watch, whose patience is this share of a run of `steps`."""
-    return PlateauWatch(length=max(1, round(patience * check_steps(steps) / _WINDOWS)))
+def validation_interval(schedule: object, steps: int) -> int:
+    """Return the steps between two validations that a schedule asks for; 0 where it asks for none.
 
-
-@dataclass(frozen=True)
-class ReduceOnPlateau:
-    """Multiplies the rate by `factor` whenever the loss has not improved for `patience`.
-
-    Losses are averaged over windows of half the patience, because the loss of a single step is
-    noisy. NaN and infinity are no improvement.
-
-    Attributes:
-        factor: Factor of each drop, in (0, 1).
-        patience: How long the loss may stand still, as a share of the run, in (0, 1].
-        threshold: Smallest improvement, as a share of the decrease so far, in [0, 1).
-
-    >>> replay(ReduceOnPlateau(patience=0.4), [4.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
-    [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.1]
-
-    Source: He et al. 2015, arXiv:1512.03385, section 3.4: "divided by 10 when the error plateaus".
+    >>> from lrtune.schedules import ReduceOnPlateau
+    >>> validation_interval(ReduceOnPlateau(on="val", every=0.1), 200)
+    20
+    >>> validation_interval(ReduceOnPlateau(), 200), validation_interval(lambda p: 1 - p, 200)
+    (0, 0)
     """
-
-    factor: float = 0.1
-    patience: float = 0.1
-    threshold: float = 0.01
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    def start(self, steps: int) -> PlateauWatch:
-        """Return the state before the first step: no plateau yet."""
-        return _watch(steps, self.patience)
-
-    def next(self, state: PlateauWatch, loss: float) -> tuple[float, PlateauWatch]:
-        """Return the multiplier for the update after this loss, and the next state."""
-        watch = state.add(loss, self.threshold)
-        return math.pow(self.factor, watch.plateaus), watch
+    ask = getattr(schedule, "validate_every", None)
+    return 0 if ask is None else int(ask(steps))
 
 
-@dataclass(frozen=True)
-class Growth:
-    """The state of `GrowUntilPlateau`; the rate of the next update is `lr` * exp(`exponent`)."""
+def validations_between(schedule: object, steps: int, begin: int, end: int) -> int:
+    """Return how often a schedule asks for the validation loss before the updates of some steps.
 
-    watch: PlateauWatch
-    exponent: float
-    rise: float  # what each step adds to the exponent
+    Args:
+        schedule: Any schedule.
+        steps: The length of the run.
+        begin: The first step; before step 0 nothing is validated.
+        end: The step after the last one.
 
-
-@dataclass(frozen=True)
-class GrowUntilPlateau:
-    """Multiplies the rate at every step; from each plateau of the loss on, it grows more slowly.
-
-    Without a plateau the multiplier is end ** p. It starts at 1 and exceeds it, so the `lr` of the
-    run is the rate it starts with (0.1 in the paper). Where a normalisation follows the weights,
-    this equals training at a constant rate with weight decay, see `equivalent_growth`; so train
-    without weight decay, and expect the weights to grow.
-
-    Attributes:
-        end: Multiplier at the end of a run without a plateau, in (1, 1e30].
-        factor: What each plateau multiplies the growth of log(rate) per step by, in (0, 1).
-        patience: As of `ReduceOnPlateau`.
-        threshold: As of `ReduceOnPlateau`.
-
-    >>> [round(m, 3) for m in replay(GrowUntilPlateau(end=16.0), [4.0, 3.0, 2.0, 1.0])]
-    [1.0, 2.0, 4.0, 8.0]
-
-    Source: Li & Arora 2020, arXiv:1910.07454, section 2.3. Their TEXP also drops the rate where
-    two phases meet; this one only slows the growth.
+    >>> from lrtune.schedules import ReduceOnPlateau
+    >>> validations_between(ReduceOnPlateau(on="val", every=10), 100, 0, 100)
+    9
     """
-
-    end: float = 10.0
-    factor: float = 0.1
-    patience: float = 0.1
-    threshold: float = 0.01
-
-    def __post_init__(self) -> None:
-        hint = "a multiplier above 1, such as 10"
-        check_range("(1, 1e30]", "GrowUntilPlateau", hint, end=self.end)
-        _check(self)
-
-    def start(self, steps: int) -> Growth:
-        """Return the state before the first step: multiplier 1, full growth."""
-        return Growth(_watch(steps, self.patience), 0.0, rise=math.log(self.end) / steps)
-
-    def next(self, state: Growth, loss: float) -> tuple[float, Growth]:
-        """Return the multiplier for the update after this loss, and the next state."""
-        watch = state.watch.add(loss, self.threshold)
-        found = watch.plateaus > state.watch.plateaus
-        rise = state.rise * self.factor if found else state.rise
-        return math.exp(state.exponent), Growth(watch, state.exponent + rise, rise)
+    every = validation_interval(schedule, steps)
+    return max(0, (end - 1) // every - max(0, begin - 1) // every) if every else 0
 
 
-def _check(shape: ReduceOnPlateau | GrowUntilPlateau) -> None:
-    name, of_decrease = type(shape).__name__, "a share of the decrease so far, such as 0.01"
-    check_range("(0, 1)", name, "the factor of each plateau, such as 0.1", factor=shape.factor)
-    check_range("(0, 1]", name, "a share of the run, such as 0.1", patience=shape.patience)
-    check_range("[0, 1)", name, of_decrease, threshold=shape.threshold)
+def check_validation(schedule: object, steps: int, *, available: bool) -> None:
+    """Raise `ScheduleError` where a schedule asks for validation that it cannot have.
+
+    Args:
+        schedule: Any schedule.
+        steps: The length of the run.
+        available: Whether there are validation data.
+    """
+    if validation_interval(schedule, steps) and not available:
+        raise ScheduleError(
+            f"{schedule!r} reacts to the validation loss, and the task has no validation data. "
+            "Pass val=... to Task, such as val=0.1; or take ReduceOnPlateau(), which reacts to "
+            "the loss of the training batches."
+        )
 
 
-FEEDBACK: dict[str, Callable[[], Feedback[Any]]] = {
-    "reduce-on-plateau": ReduceOnPlateau,
-    "grow-until-plateau": GrowUntilPlateau,
-}
-"""The schedules that react to the loss, by name; each can be made without arguments."""
-
-
-def replay(feedback: Feedback[S], losses: Iterable[float]) -> list[float]:
+def replay(
+    feedback: Feedback[S], losses: Iterable[float], val: Iterable[float] = ()
+) -> list[float]:
     """Return the multipliers that a feedback schedule answers to these losses, one for each.
 
+    Args:
+        feedback: The schedule.
+        losses: The training loss of every step.
+        val: The validation losses, one for each time that the schedule asks for one.
+
+    Raises:
+        ScheduleError: There are fewer validation losses than that.
+
+    >>> from lrtune.schedules import ReduceOnPlateau
     >>> replay(ReduceOnPlateau(), [3.0, 2.0, 1.0])
     [1.0, 1.0, 1.0]
+    >>> replay(ReduceOnPlateau(on="val", every=2, patience=0.0), [1.0] * 8, val=[3.0, 2.0, 2.0])
+    [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.1, 0.1]
     """
-    series = [float(loss) for loss in losses]
+    series, given = [float(loss) for loss in losses], [float(loss) for loss in val]
+    every = validation_interval(feedback, len(series)) or len(series)
+    asked = (len(series) - 1) // every if series else 0
+    if len(given) < asked:
+        raise ScheduleError(
+            f"{feedback!r} reacts to the validation loss: it needs {asked} of them, got "
+            f"{len(given)}. Pass val=[...], one after every {every} steps."
+        )
     state, answers = feedback.start(len(series)), []
-    for loss in series:
+    for step, loss in enumerate(series):
+        if step and step % every == 0:
+            watching = cast("ValidatedFeedback[S]", feedback)
+            state = watching.validated(state, given[step // every - 1])
         multiplier, state = feedback.next(state, loss)
         answers.append(multiplier)
     return answers
-
-
-def equivalent_growth(rate: float, weight_decay: float, momentum: float = 0.0) -> float:
-    """Return the growth of the rate per step that replaces weight decay on normalised weights.
-
-    If the loss does not depend on the scale of the weights, SGD at the constant rate eta with
-    weight decay lambda moves the weights in the same directions as SGD without weight decay at the
-    rate eta g ** (t + 1/2) in step t. The growth g is alpha ** -2, and alpha the larger root of
-    x^2 - (1 + gamma - lambda eta) x + gamma = 0; without momentum alpha = 1 - lambda eta. In
-    torch's SGD the momentum buffer has to start at -(1 - alpha) w / (eta alpha) instead of 0.
-
-    Args:
-        rate: eta, > 0.
-        weight_decay: lambda, >= 0.
-        momentum: gamma, in [0, 1).
-
-    Raises:
-        ArgumentError: Rate times weight decay is (1 - sqrt(gamma)) ** 2 or more, where no such
-            growth exists.
-
-    >>> round(equivalent_growth(0.1, 5e-4), 8), round(equivalent_growth(0.1, 5e-4, 0.9), 6)
-    (1.00010001, 1.001005)
-
-    Source: Li & Arora 2020, arXiv:1910.07454, section 2.
-    """
-    decay = rate * weight_decay
-    if not (0 <= decay < (1 - math.sqrt(momentum)) ** 2):
-        raise ArgumentError(
-            f"equivalent_growth(rate={rate!r}, weight_decay={weight_decay!r}, "
-            f"momentum={momentum!r}): expected rate times weight decay in "
-            "[0, (1 - sqrt(momentum)) ** 2), where weights shrink without oscillating. Lower one "
-            "of them."
-        )
-    middle = (1 + momentum - decay) / 2
-    alpha = middle + math.sqrt(middle**2 - momentum)
-    return 1 / alpha**2

@@ -1,21 +1,22 @@
-"""The registry: every schedule that a comparison may rank, simplest first; `look_up`, `parse`.
+"""The registry: every schedule that a comparison may rank, simplest first; their names.
 
 Its entries pass every test of schedules. To add a schedule of your own::
 
     SCHEDULES["mine"] = ScheduleEntry("mine", "What it does.", "its source", make=mine)
 """
 
-import ast
 import difflib
+from collections.abc import Iterator
 from typing import Any
 
-from lrtune.errors import ArgumentError, LrtuneError, shown
+from lrtune.errors import ArgumentError, shown
 from lrtune.schedules import cycles, shapes
 from lrtune.schedules.combinators import scale, warmup
 from lrtune.schedules.cycles import triangular
 from lrtune.schedules.entry import Choice, FloatRange, IntRange, ScheduleEntry
-from lrtune.schedules.feedback import FEEDBACK
-from lrtune.schedules.schedule import FACTORIES, Schedule
+from lrtune.schedules.feedback import Feedback
+from lrtune.schedules.plateaus import FEEDBACK
+from lrtune.schedules.schedule import Schedule
 
 _PLAYBOOK = "Google's Tuning Playbook: a tenth of the run at most; AlgoPerf: 0.02, 0.05, 0.1"
 _SMITH = "Smith 2017, arXiv:1506.01186, sections 3.2, 3.3: three cycles or more, base 1/3 or 1/4"
@@ -215,59 +216,21 @@ def look_up(name: str) -> ScheduleEntry:
     raise ArgumentError(f"no schedule is called {shown(name)}. {which}.")
 
 
-def parse(text: str) -> Schedule:
-    """Return the schedule that a text stands for: a name of the registry, or calls of factories.
-
-    ``parse(schedule.text) == schedule`` for whatever a factory made. The text is never evaluated:
-    only functions decorated with `factory` are called.
-
-    Raises:
-        ArgumentError: The text is neither a name nor such calls.
-        ScheduleError: A number in it is outside its range.
-
-    >>> parse("cosine"), parse("warmup(1/20, cosine(floor=0.1))")
-    (cosine(floor=0.0), warmup(share=0.05, then=cosine(floor=0.1)))
-    """
-    if "(" not in text:
-        return look_up(text)()
-    try:
-        made = _build(ast.parse(text.strip(), mode="eval").body)
-    except LrtuneError:  # a factory refused a number, and says so better than we could
-        raise
-    except (SyntaxError, TypeError, ValueError, ZeroDivisionError) as error:
-        reason = str(error).partition(" on line")[0]
-    else:
-        if isinstance(made, Schedule):
-            return made
-        reason = f"it makes {shown(made)}"
-    raise ArgumentError(
-        f"{shown(text)} is no schedule: {reason}. Expected a name such as cosine, or calls such as "
-        "warmup(0.05, then=cosine())."
-    )
-
-
-def _build(node: ast.expr) -> Any:
-    """Return the value of an expression of calls, tuples, and numbers or quotients of them."""
-    match node:
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if name in FACTORIES:
-            named = {str(keyword.arg): _build(keyword.value) for keyword in keywords}
-            return FACTORIES[name](*map(_build, args), **named)
-        case ast.Tuple(elts=items) | ast.List(elts=items):
-            return tuple(_build(item) for item in items)
-        case ast.BinOp(left=left, op=ast.Div(), right=right):
-            return float(ast.literal_eval(left)) / float(ast.literal_eval(right))
-        case _:  # numbers, texts and None; a name or an attribute raises an error
-            return ast.literal_eval(node)
-
-
 def schedule_text(schedule: object) -> str:
     """Return a schedule as text that `parse` reads: its name, or the call that makes it.
 
     >>> schedule_text(SCHEDULES["trapezoid"]()), schedule_text(shapes.cosine(floor=0.1))
     ('trapezoid', 'cosine(floor=0.1)')
+    >>> schedule_text(FEEDBACK["reduce-on-plateau"]())
+    'reduce-on-plateau'
     """
-    default = next((name for name, make in SCHEDULES.items() if make() == schedule), "")
-    return default or repr(schedule)
+    return next((name for name, one in _defaults() if one == schedule), repr(schedule))
+
+
+def _defaults() -> Iterator[tuple[str, Schedule | Feedback[Any]]]:
+    """Every schedule with its default arguments, by name."""
+    yield from ((name, make()) for name, make in SCHEDULES.items())
+    yield from ((name, make()) for name, make in FEEDBACK.items())
 
 
 def registered_name(schedule: object) -> str:
@@ -278,7 +241,5 @@ def registered_name(schedule: object) -> str:
     >>> registered_name(SCHEDULES["wsd"](decay=0.3)), registered_name(shapes.cosine())
     ('wsd', 'cosine')
     """
-    if not isinstance(schedule, Schedule):
-        # Feedback schedules are told apart by their class, whatever their numbers are.
-        return next((n for n, make in FEEDBACK.items() if type(make()) is type(schedule)), "")
-    return schedule.name or next((n for n, make in SCHEDULES.items() if make() == schedule), "")
+    made = schedule.name if isinstance(schedule, Schedule) else ""
+    return made or next((name for name, one in _defaults() if one == schedule), "")

@@ -7,10 +7,12 @@ import textwrap
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
-from lrtune.errors import ArgumentError
+from lrtune.errors import ArgumentError, quantity
 from lrtune.schedules import formulas
+from lrtune.schedules.feedback import Feedback
+from lrtune.schedules.plateaus import ReduceOnPlateau
 from lrtune.schedules.schedule import Curve, as_schedule, momenta, multipliers
 
 # What `torch_schedulers.MomentumLR` does, for a script without lrtune.
@@ -35,23 +37,25 @@ _WHY_NOT_NATIVE: dict[Callable[..., float], str] = {
 }
 
 
-def snippet(schedule: Curve, lr: float, steps: int, *, name: str = "") -> str:
+def snippet(schedule: Curve | Feedback[Any], lr: float, steps: int, *, name: str = "") -> str:
     """Return Python source that gives `optimizer` this schedule; the script needs no lrtune.
 
     It reads the name `optimizer` and defines `scheduler`: one of torch's own where it equals the
     schedule (ConstantLR, StepLR, MultiStepLR, ExponentialLR, LinearLR, PolynomialLR, or a
     SequentialLR of these whose phases begin at whole steps), else a LambdaLR over a copy of the
     functions that lrtune evaluates. A function of the user's own becomes a table of its values.
+    `ReduceOnPlateau(on="val")` becomes torch's ReduceLROnPlateau; a comment says when to step it.
     After the last step the rate stays; that of one of torch's own schedulers may fall further.
 
     Args:
-        schedule: A schedule, or any function of progress.
+        schedule: A schedule, any function of progress, or `ReduceOnPlateau(on="val")`.
         lr: Peak rate, > 0, with which the script builds its optimizer.
         steps: Length of the run in optimizer updates, >= 1.
         name: What the schedule is called, for the comment; its call when empty.
 
     Raises:
-        ScheduleError: The schedule raises, or returns something that is no multiplier.
+        ScheduleError: The schedule raises, returns something that is no multiplier, or reacts to
+            the losses of batches.
         ArgumentError: `lr` or `steps` is outside its range.
 
     >>> from lrtune.schedules import linear
@@ -66,18 +70,12 @@ def snippet(schedule: Curve, lr: float, steps: int, *, name: str = "") -> str:
     """
     if not (math.isfinite(lr) and lr > 0):
         raise ArgumentError(f"snippet(lr={lr!r}): expected a peak rate > 0, such as 0.1.")
-    known = as_schedule(schedule)
+    if isinstance(schedule, ReduceOnPlateau):
+        return _reacting(schedule, lr, steps, name)
+    known = as_schedule(cast("Curve", schedule))
     # Tabulating also checks every value, before any text is written.
     rates, moments = multipliers(known, steps), momenta(known, steps)
-    text, called = (" ".join(one.split()) for one in (known.text, name or known.text))
-    means = f" It is {text}." * (called != text)
-    head = (
-        _comment(f"{called} over {steps} steps, written by lrtune.{means}")
-        + _comment(
-            f"Build the optimizer with lr={float(lr)!r}: its groups have their peak rates here."
-        )
-        + _comment("Call scheduler.step() after every optimizer.step().")
-    )
+    head = _head(known.text, lr, steps, name, "Call scheduler.step() after every optimizer.step().")
     native = None if moments else _native(known.rate, steps)  # torch's own set no momentum
     if native:
         names = ", ".join(sorted(set(re.findall(r"\b\w+LR\b", native))))
@@ -88,6 +86,30 @@ def snippet(schedule: Curve, lr: float, steps: int, *, name: str = "") -> str:
     reason = _WHY_NOT_NATIVE.get(curves["multiplier"].func)
     why = f"# (torch's own {reason}.)\n" if reason else ""
     return head + why + _program(curves, steps)
+
+
+def _reacting(schedule: ReduceOnPlateau, lr: float, steps: int, name: str) -> str:
+    """Return the snippet of a schedule that reacts to the validation loss."""
+    settings, every = schedule.torch_settings(steps), schedule.validate_every(steps)
+    arguments = "".join(f", {key}={value!r}" for key, value in settings.items())
+    when = (
+        f"After every {quantity(every, 'optimizer step')} call scheduler.step(val_loss), with the "
+        "loss on the validation data in eval mode; and at no other time."
+    )
+    return (
+        f"{_head(repr(schedule), lr, steps, name, when)}"
+        "from torch.optim.lr_scheduler import ReduceLROnPlateau\n\n"
+        f"scheduler = ReduceLROnPlateau(optimizer{arguments})\n"
+    )
+
+
+def _head(text: str, lr: float, steps: int, name: str, when: str) -> str:
+    """Return the comment above a snippet."""
+    plain, called = (" ".join(one.split()) for one in (text, name or text))
+    means = f" It is {plain}." * (called != plain)
+    peak = f"Build the optimizer with lr={float(lr)!r}: its groups have their peak rates here."
+    what = f"{called} over {steps} steps, written by lrtune.{means}"
+    return _comment(what) + _comment(peak) + _comment(when)
 
 
 def _comment(text: str) -> str:

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch.optim import Optimizer
@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from lrtune.errors import ScheduleError, first_line, positive_number, shown
 from lrtune.schedules import formulas
+from lrtune.schedules.plateaus import ReduceOnPlateau
 from lrtune.schedules.schedule import (
     Curve,
     Schedule,
@@ -55,20 +56,27 @@ class MomentumLR(LambdaLR):
         return {key: value for key, value in super().state_dict().items() if key != "momentum_at"}
 
 
-def to_torch(schedule: Curve, optimizer: Optimizer, steps: int) -> LambdaLR:
+@overload
+def to_torch(schedule: ReduceOnPlateau, optimizer: Optimizer, steps: int) -> ReduceLROnPlateau: ...
+@overload
+def to_torch(schedule: Curve, optimizer: Optimizer, steps: int) -> LambdaLR: ...
+def to_torch(
+    schedule: Curve | ReduceOnPlateau, optimizer: Optimizer, steps: int
+) -> LambdaLR | ReduceLROnPlateau:
     """Return a torch scheduler with this schedule; call its `step()` after each update.
 
     After the last step the rate stays. A schedule with a momentum curve also sets SGD's momentum or
-    Adam's beta1.
+    Adam's beta1. `ReduceOnPlateau(on="val")` becomes torch's ReduceLROnPlateau, whose
+    `step(val_loss)` is called after every `schedule.validate_every(steps)` updates instead.
 
     Args:
-        schedule: A schedule, or any function of progress.
+        schedule: A schedule, any function of progress, or `ReduceOnPlateau(on="val")`.
         optimizer: Any torch optimizer. The current rate of each parameter group becomes its peak.
         steps: Length of the run in optimizer updates, >= 1.
 
     Raises:
-        ScheduleError: The schedule raises, returns something that is no multiplier, or sets the
-            momentum of an optimizer that has none.
+        ScheduleError: The schedule raises, returns something that is no multiplier, sets the
+            momentum of an optimizer that has none, or reacts to the losses of batches.
         ArgumentError: `steps` is less than 1.
 
     >>> from lrtune.schedules import cosine
@@ -82,6 +90,9 @@ def to_torch(schedule: Curve, optimizer: Optimizer, steps: int) -> LambdaLR:
     >>> rates
     [0.2, 0.1707, 0.1, 0.0293, 0.0293, 0.0293]
     """
+    if isinstance(schedule, ReduceOnPlateau):
+        settings: dict[str, Any] = schedule.torch_settings(check_steps(steps))
+        return ReduceLROnPlateau(optimizer, **settings)
     known = as_schedule(schedule)
     rates, moments = multipliers(known, steps), momenta(known, steps)
     if moments:
@@ -120,14 +131,25 @@ def set_group_momentum(group: dict[str, Any], value: float) -> None:
         group["momentum"] = value
 
 
+@overload
+def from_torch(  # type: ignore[overload-overlap]
+    make_scheduler: Callable[[Optimizer], ReduceLROnPlateau], steps: int, *, lr: float = 1.0
+) -> ReduceOnPlateau: ...
+@overload
 def from_torch(
     make_scheduler: Callable[[Optimizer], LRScheduler], steps: int, *, lr: float = 1.0
-) -> Schedule:
+) -> Schedule: ...
+def from_torch(
+    make_scheduler: Callable[[Optimizer], LRScheduler], steps: int, *, lr: float = 1.0
+) -> Schedule | ReduceOnPlateau:
     """Return a schedule that is a table of the rates of a torch scheduler.
 
     The largest rate becomes multiplier 1: for StepLR the optimizer's rate, for OneCycleLR and
     CyclicLR (nearly) their `max_lr`. A scheduler that sets the momentum gives the schedule a
     momentum curve. Two such schedules are equal if scheduler class, steps and tables are.
+
+    A ReduceLROnPlateau becomes `ReduceOnPlateau(on="val")`, which validates as often as the script
+    calls `scheduler.step(val_loss)`.
 
     Args:
         make_scheduler: Takes an optimizer and returns a scheduler for it.
@@ -137,12 +159,15 @@ def from_torch(
             CosineAnnealingLR's `eta_min`: pass the rate they were chosen for.
 
     Raises:
-        ScheduleError: The scheduler reacts to the loss, is no scheduler, ends before `steps`, has
-            a value for each parameter group, has no rate above 0, or gives a negative rate or NaN
-            (then the message names the step).
+        ScheduleError: The scheduler is no scheduler, ends before `steps`, has a value for each
+            parameter group, has no rate above 0, or gives a negative rate or NaN (then the message
+            names the step); or it is a ReduceLROnPlateau with a mode, cooldown or lowest rate that
+            `ReduceOnPlateau` does not have.
         ArgumentError: `steps` is less than 1.
 
-    >>> from torch.optim.lr_scheduler import StepLR
+    >>> from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
+    >>> from_torch(lambda optimizer: ReduceLROnPlateau(optimizer, patience=5), steps=50)
+    ReduceOnPlateau(on='val', every=0.02, factor=0.1, patience=0.1, threshold=0.0001)
     >>> thirds = from_torch(lambda optimizer: StepLR(optimizer, 30), steps=90)
     >>> [round(thirds(step / 900), 6) for step in (0, 299, 300, 600)]
     [1.0, 1.0, 0.1, 0.01]
@@ -154,7 +179,11 @@ def from_torch(
             f"from_torch got {_text(make_scheduler)}; expected a function that makes a scheduler "
             f"for an optimizer. {WRITE}"
         )
-    name, rates, read = _read_rates(make_scheduler, steps, lr)
+    optimizer = _dummy(lr)
+    scheduler = _made(make_scheduler, optimizer)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        return _read_plateau(scheduler, steps)
+    name, rates, read = _read_rates(scheduler, optimizer, steps)
     peak = max(rates)
     if not peak > 0:
         raise ScheduleError(
@@ -175,11 +204,33 @@ def from_torch(
     return schedule
 
 
+def _read_plateau(scheduler: ReduceLROnPlateau, steps: int) -> ReduceOnPlateau:
+    """Return the schedule of a scheduler that reacts to the validation loss."""
+    known = {"mode": "min", "threshold_mode": "rel", "cooldown": 0, "min_lrs": [0]}
+    for name, expected in known.items():
+        if (given := getattr(scheduler, name)) != expected:
+            raise ScheduleError(
+                f"from_torch: ReduceLROnPlateau with {name.replace('min_lrs', 'min_lr')}="
+                f"{given!r}; lrtune.schedules.ReduceOnPlateau has {expected!r} only. Make it "
+                "without that argument, or write a schedule with the methods of ReduceOnPlateau."
+            )
+    if steps < 2:
+        raise ScheduleError(
+            f"from_torch: steps={steps}, so ReduceLROnPlateau would be stepped at the end only, "
+            "and never lower the rate. Give the number of validations of the whole run."
+        )
+    return ReduceOnPlateau(
+        on="val",
+        every=1 / steps,
+        factor=scheduler.factor,
+        patience=min(1.0, scheduler.patience / steps),
+        threshold=scheduler.threshold,
+    )
+
+
 def _read_rates(
-    make_scheduler: Callable[[Optimizer], LRScheduler], steps: int, lr: float
+    scheduler: LRScheduler, optimizer: Optimizer, steps: int
 ) -> tuple[str, list[float], tuple[float, ...]]:
-    optimizer = _dummy(lr)
-    scheduler = _made(make_scheduler, optimizer)
     name, end = type(scheduler).__name__, getattr(scheduler, "total_steps", None)
     if isinstance(end, int) and steps > end:
         raise _too_long(steps, name, end)
@@ -204,19 +255,15 @@ def _dummy(lr: float, groups: int = 1) -> Optimizer:
     return torch.optim.SGD(params, lr=lr, momentum=_MOMENTUM)
 
 
-def _made(make_scheduler: Callable[[Optimizer], LRScheduler], optimizer: Optimizer) -> LRScheduler:
+def _made(
+    make_scheduler: Callable[[Optimizer], LRScheduler], optimizer: Optimizer
+) -> LRScheduler | ReduceLROnPlateau:
     """Return the scheduler of a function for this optimizer, after a check."""
     try:
         scheduler = make_scheduler(optimizer)
     except Exception as error:
         raise _unmade(make_scheduler, error) from error
-    if isinstance(scheduler, ReduceLROnPlateau):
-        raise ScheduleError(
-            f"from_torch: {type(scheduler).__name__} reacts to the loss, so its rates are not "
-            "known beforehand; expected a scheduler that does not. Use "
-            "lrtune.schedules.ReduceOnPlateau."
-        )
-    if not isinstance(scheduler, LRScheduler):
+    if not isinstance(scheduler, (LRScheduler, ReduceLROnPlateau)):
         raise ScheduleError(
             f"from_torch: the function returned {_text(scheduler)}; expected a torch scheduler. "
             f"{WRITE}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -48,7 +49,8 @@ class Study:
         fresh: Start anew; an old study of that name is kept in the same way.
         seed: The first seed, for the manifest.
         progress: Called with the stage, the updates done and the total.
-        say: Called with a sentence, such as that a new study begins, and what has changed.
+        say: Called with a sentence, such as that a new study begins, and what has changed. When
+            None, that one is a warning.
 
     Attributes:
         location: Where the study lies; its name may be `NAME~1`.
@@ -64,8 +66,9 @@ class Study:
     >>> import tempfile, lrtune
     >>> from lrtune.testing import bowl
     >>> where = f"sqlite:///{tempfile.mkdtemp()}/bowl.db"
-    >>> first, again = (Study(where, bowl(4.0)) for _ in range(2))
+    >>> first = Study(where, bowl(4.0))
     >>> lr = lrtune.search(bowl(4.0), steps=80, evaluate=first.evaluate).lr
+    >>> again = Study(where, bowl(4.0))
     >>> lrtune.search(bowl(4.0), steps=80, evaluate=again.evaluate).lr == lr
     True
     >>> first.remembered, again.remembered == first.trained, again.trained
@@ -82,7 +85,7 @@ class Study:
         progress: Progress | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        self._task, self._say = checked_task(task), say or (lambda _: None)
+        self._task, self._say = checked_task(task), say
         now = fingerprint(task)
         database = Database(study_location(study), create=True)
         begun = begin_study(
@@ -137,8 +140,9 @@ class Study:
                 `study.evaluator(Evaluator(task, engine="auto", decide=study.decide), "auto")`.
         """
         return StudyEvaluator(
-            self._records, train, engine, self._key, self.checkpoints, self._check_seed, self._say
-        )
+            self._records, train, engine, self._key, self.checkpoints, self._check_seed,
+            self._say or (lambda _: None),
+        )  # fmt: skip
 
     def record(self, result: Result) -> None:
         """Keep a result, so that a report can be made from the study alone.
@@ -165,11 +169,15 @@ class Study:
         """Say which study this is, where it is not simply the one of that name."""
         if begun.differences:
             earlier = replace(self.location, name=begun.earlier)
-            self._say(
+            words = (
                 f"The task has changed, so a new study begins; the earlier one is kept as "
                 f"{earlier}. Differences: {'; '.join(begun.differences)}."
             )
-        elif str(self.location) != asked:
+            if self._say is None:
+                warnings.warn(words, stacklevel=3)
+            else:
+                self._say(words)
+        elif self._say is not None and str(self.location) != asked:
             self._say(f"The study {self.location} is of this task, and goes on.")
 
     def _check_seed(self, seed: int) -> None:

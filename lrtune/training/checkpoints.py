@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch.optim import SGD
 
 from lrtune.errors import ArgumentError, CheckpointError
 from lrtune.results.runs import Run
-from lrtune.schedules import Schedule
+from lrtune.schedules import ReduceOnPlateau, Schedule
 from lrtune.schedules.torch_schedulers import set_group_momentum, to_torch
 from lrtune.task.value_texts import plain_repr
 
@@ -25,19 +25,20 @@ Checkpoint = dict[str, Any]
   others (schedule-free), which `model` holds; else empty. `optimizer.train()` gives them up to
   rounding.
 - `scheduler`: what `load_state_dict` of `schedules.to_torch(...)` takes; empty for a schedule that
-  reacts to the loss.
+  reacts to the losses of batches.
 - `ema`: None.
 - `buffers`, `attributes`: of model and loss, what is no part of a `state_dict`: buffers that are
   not persistent, and other attributes that training has changed, such as a counter.
 - `lr` (peak), `schedule` (text), `seed`, `step`, `steps` (the horizon).
 - `losses`: of every step so far, float64. `batches`: the digest of every batch so far, int64.
+- `val_losses`: the validation losses that the schedule has reacted to, float64.
 """
 
 FIELDS: dict[str, type] = {
     "model": dict, "optimizer": dict, "loss": dict, "train_weights": dict, "scheduler": dict,
     "ema": type(None),
     "buffers": dict, "attributes": dict, "lr": float, "schedule": str, "seed": int, "step": int,
-    "steps": int, "losses": Tensor, "batches": Tensor,
+    "steps": int, "losses": Tensor, "batches": Tensor, "val_losses": Tensor,
 }  # fmt: skip
 """The fields of a checkpoint, and the type of each."""
 
@@ -59,10 +60,11 @@ def complete(
     steps: int,
     losses: Sequence[float],
     batches: Sequence[int],
+    val_losses: Sequence[float] = (),
 ) -> Checkpoint:
     """Return what an engine has saved of a run, with all other fields of a checkpoint."""
     step = len(batches)
-    _add_schedule(saved, run, step, steps)
+    _add_schedule(saved, run, step, steps, val_losses)
     return saved | {
         "ema": None,
         "lr": run.lr,
@@ -72,24 +74,33 @@ def complete(
         "steps": steps,
         "losses": torch.tensor(losses, dtype=torch.float64),
         "batches": torch.tensor(batches, dtype=torch.int64),
+        "val_losses": torch.tensor(val_losses, dtype=torch.float64),
     }
 
 
-def _add_schedule(saved: Checkpoint, run: Run, step: int, steps: int) -> None:
+def _add_schedule(
+    saved: Checkpoint, run: Run, step: int, steps: int, val_losses: Sequence[float]
+) -> None:
     """Add the scheduler as it is after `step` updates, and set the optimizer's rates accordingly.
 
     `add_peaks` has noted the peak rates.
     """
     saved["scheduler"] = {}
-    if not isinstance(run.schedule, Schedule):
+    shape = run.schedule
+    watches = isinstance(shape, ReduceOnPlateau) and shape.on == "val"
+    if not (watches or isinstance(shape, Schedule)):
         return
     groups = saved["optimizer"]["param_groups"]
     peaks = [float(group["initial_lr"]) for group in groups]
     # A dummy with these peaks, because making a scheduler changes its optimizer.
     dummy = SGD([{"params": [torch.zeros(1)], "lr": peak} for peak in peaks])
-    scheduler = to_torch(run.schedule, dummy, steps)
+    scheduler = to_torch(cast("Any", shape), dummy, steps)
     if step:
         dummy.step()
+    if watches:
+        for loss in val_losses:
+            scheduler.step(loss)
+    elif step:
         # As if it had been stepped so often; the rate depends on the number of the step alone.
         scheduler.last_epoch, scheduler._step_count = step - 1, step  # noqa: SLF001
         scheduler.step()
@@ -97,7 +108,7 @@ def _add_schedule(saved: Checkpoint, run: Run, step: int, steps: int) -> None:
     for group, now in zip(groups, dummy.param_groups, strict=True):
         tensor = isinstance(group["lr"], Tensor)
         group["lr"] = torch.full_like(group["lr"], now["lr"]) if tensor else now["lr"]
-        if run.schedule.momentum is not None:
+        if isinstance(shape, Schedule) and shape.momentum is not None:
             set_group_momentum(group, now["momentum"])
 
 
@@ -113,6 +124,7 @@ def check_checkpoint(saved: object) -> Checkpoint:
         if not isinstance(saved.get(name, ...), kind):
             raise CheckpointError(f"this is no checkpoint: its field {name!r} is missing or odd.")
     step, losses, batches = saved["step"], saved["losses"], saved["batches"]
+    val_losses = saved["val_losses"]
     if not (
         0 <= step <= saved["steps"]
         and losses.dtype == torch.float64
@@ -120,6 +132,9 @@ def check_checkpoint(saved: object) -> Checkpoint:
         and batches.shape == (step,)
         and losses.ndim == 1
         and len(losses) <= step
+        and val_losses.dtype == torch.float64
+        and val_losses.ndim == 1
+        and len(val_losses) <= step
     ):
         raise CheckpointError("this is no checkpoint: its losses or batches do not fit its step.")
     return saved

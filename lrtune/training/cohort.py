@@ -11,7 +11,7 @@ from lrtune.analysis.curves import Outcome
 from lrtune.errors import ArgumentError, add_location, whole_number
 from lrtune.results import Trace
 from lrtune.results.runs import Run, Validation, checked_runs
-from lrtune.results.schema import VALIDATIONS, as_table
+from lrtune.results.schema import SELECTION, VALIDATIONS, as_table
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state
 from lrtune.task.task import Task, checked_task
 from lrtune.training.batch_cache import BatchCache, BatchStreams
@@ -26,10 +26,12 @@ from lrtune.training.recording import (
     RetireRule,
     RunRecord,
     SeedGroup,
+    check_schedules,
+    fork_records,
     retire_failed,
     run_rows,
     start_record,
-    step_settings,
+    tell_validation,
     trace_rows,
 )
 
@@ -60,7 +62,8 @@ class Cohort:
 
     Raises:
         ArgumentError: No runs, two of one name, or steps < 1.
-        ScheduleError: A schedule gives no finite multiplier >= 0 somewhere; nothing has trained.
+        ScheduleError: A schedule gives no finite multiplier >= 0 somewhere, or needs validation
+            data, and there are none; nothing has trained.
         CheckpointError: A checkpoint does not fit its run; `advance` raises it for the data.
     """
 
@@ -82,13 +85,13 @@ class Cohort:
         failed = functools.partial(retire_failed, resolution=task.loss_kind.resolution)
         self._retire, self._stage, self._reporter = retire or failed, stage, Reporter(progress)
         runs, saved = checked_runs(runs), resume or {}
+        check_schedules(runs, steps, task)
         self._step, seen = (0, {}) if resume is None else resume_point(runs, steps, resume)
         self._all = {run.name: start_record(run, steps, saved.get(run.name)) for run in runs}
         self._goal, self._broken, self._failed = steps, False, FailedBatches(task)
         # Of each run and step: how many samples were asked for, and the losses.
         self._validated: dict[tuple[str, int], tuple[int | None, list[Validation]]] = {}
-        self.updates = dict.fromkeys(self._all, 0)
-        self.val_samples = dict.fromkeys(self._all, 0)
+        self.updates, self.val_samples = (dict.fromkeys(self._all, 0) for _ in range(2))
         seeds = list(dict.fromkeys(run.seed for run in runs))
         self._streams = BatchStreams(cache or BatchCache(task, most=0), seeds, seen)
         # Deriving them here keeps Python's overhead out of the loop.
@@ -149,15 +152,9 @@ class Cohort:
         """
         parent = self._live_record(name)
         checked_runs([*(one.run for one in self._all.values()), *runs])
-        for run in runs:
-            if run.seed != parent.run.seed:
-                raise ArgumentError(
-                    f"run {run.name!r} has seed {run.seed}, but a fork of {name!r} goes on with "
-                    f"the batches of its seed, {parent.run.seed}. Use that seed."
-                )
+        check_schedules(runs, self.steps, self.task)
         # Before the engine begins any of them, as a schedule may be refused here.
-        step = self._step
-        forks = [RunRecord(run, step_settings(run, self.steps, step), step) for run in runs]
+        forks = fork_records(parent.run, runs, self.steps, self._step)
         with self._training():
             for run in runs:
                 self._engine.begin(run, like=name)
@@ -188,14 +185,14 @@ class Cohort:
 
         Raises:
             ArgumentError: No live run has this name.
-            CheckpointError: The run has a state that is no plain data; training can go on.
+            CheckpointError: Its state is no plain data; training can go on.
         """
         self._refuse_if_broken()
         self._read()
         one = self._live_record(name)
         with preserve_random_state(), torch.inference_mode(mode=False), torch.no_grad():
             saved, seen = self._engine.checkpoint(one.run), self._streams.digests[one.run.seed]
-            return complete(saved, one.run, steps=self.steps, losses=one.losses, batches=seen)
+            return complete(saved, one.run, steps=self.steps, batches=seen, **one.history)
 
     @property
     def trace(self) -> Trace:
@@ -250,10 +247,15 @@ class Cohort:
         for one in self._live_records():
             by_seed.setdefault(one.run.seed, []).append(one)
         self._groups = [SeedGroup(seed, some) for seed, some in by_seed.items()]
+        self._watching = [one for one in self._live_records() if one.settings.every]
 
     def _update(self) -> None:
         """Make one update of every live run."""
         step = self._step
+        if self._watching:
+            samples = self.task.val_counts[SELECTION]
+            for name, count in tell_validation(self._watching, step, self._engine, samples).items():
+                self.val_samples[name] += count
         for group in self._groups:
             try:
                 batch = self._streams.draw(group.seed)

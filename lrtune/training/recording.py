@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lrtune.analysis.curves import Outcome, diverged_at
-from lrtune.errors import ScheduleError, shown
+from lrtune.errors import ArgumentError, ScheduleError, shown
 from lrtune.results.runs import Run
 from lrtune.results.schema import RUNS, TRACE, as_table
-from lrtune.schedules import Feedback, Schedule, momenta, multipliers
+from lrtune.schedules import Feedback, Schedule, ValidatedFeedback, momenta, multipliers
+from lrtune.schedules.feedback import check_validation, validation_interval
+from lrtune.task.task import Task
 from lrtune.training.checkpoints import Checkpoint
-from lrtune.training.engines import StepSettings
+from lrtune.training.engines import Engine, StepSettings
 
 BLOCK = 32
 """Steps between two reads of the losses: each read makes a GPU wait."""
@@ -24,6 +26,9 @@ BLOCK = 32
 
 class TabulatedSettings:
     """The settings of a run for all its updates, computed from its schedule before it trains."""
+
+    every = 0  # it asks for no validation
+    val_losses: Sequence[float] = ()
 
     def __init__(self, schedule: Schedule, steps: int) -> None:
         self.rates = multipliers(schedule, steps)
@@ -39,15 +44,34 @@ class TabulatedSettings:
 
 
 class FeedbackSettings:
-    """The settings of a run whose schedule computes each multiplier from the loss at that step."""
+    """The settings of a run whose schedule computes each multiplier from the loss at that step.
+
+    Attributes:
+        rates: The multiplier of every step so far.
+        every: The steps between two validations that the schedule asks for; 0 for none.
+        val_losses: The validation losses that it was given.
+    """
 
     def __init__(self, feedback: Feedback[Any], steps: int, first: int) -> None:
         self._feedback, self._state = feedback, feedback.start(steps)
         self.rates = [0.0] * first  # so that a fork's rates have the numbers of their steps
+        self.every, self._first = validation_interval(feedback, steps), first
+        self.val_losses: list[float] = []
 
     def at(self, _step: int) -> StepSettings:
         """Return the settings of this step, whose rate is a function of the loss."""
         return StepSettings(self._react)
+
+    def awaits(self, step: int) -> bool:
+        """Return whether the schedule is to be given the validation loss before this update."""
+        due = step // self.every - self._first // self.every if self.every else 0
+        return step % max(self.every, 1) == 0 and due > len(self.val_losses)
+
+    def validated(self, loss: float) -> None:
+        """Give the schedule a validation loss."""
+        self.val_losses.append(loss)
+        feedback = cast("ValidatedFeedback[Any]", self._feedback)
+        self._state = feedback.validated(self._state, loss)
 
     def _react(self, loss: float) -> float:
         rate, self._state = self._feedback.next(self._state, loss)
@@ -59,9 +83,12 @@ class FeedbackSettings:
         self.rates.append(rate)
         return rate
 
-    def replay(self, losses: Sequence[float]) -> None:
-        """React to the losses of the steps before a checkpoint."""
-        for loss in losses:
+    def replay(self, losses: Sequence[float], val_losses: Sequence[float]) -> None:
+        """React to the losses of the steps before a checkpoint, and to the validation losses."""
+        given = iter(val_losses)
+        for step, loss in enumerate(losses, self._first):
+            if self.awaits(step):
+                self.validated(next(given))
             self._react(loss)
 
 
@@ -86,6 +113,11 @@ class RunRecord:
     outcome: Outcome | None = None
     next_check: int = BLOCK
 
+    @property
+    def history(self) -> dict[str, Sequence[float]]:
+        """The training losses so far, and the validation losses that its schedule was given."""
+        return {"losses": self.losses, "val_losses": self.settings.val_losses}
+
     def start_check(self) -> bool:
         """Return whether to check the curve now, and if so, set when to check it again."""
         if len(self.losses) < self.next_check:
@@ -108,6 +140,22 @@ class SeedGroup:
         self.runs = [one.run for one in self.records]
 
 
+def fork_records(parent: Run, runs: Sequence[Run], steps: int, step: int) -> list[RunRecord]:
+    """Return the records of runs that are forked from another one after `step` updates.
+
+    Raises:
+        ArgumentError: One has another seed.
+        ScheduleError: A schedule gives no finite multiplier >= 0 somewhere.
+    """
+    for run in runs:
+        if run.seed != parent.seed:
+            raise ArgumentError(
+                f"run {run.name!r} has seed {run.seed}, but a fork of {parent.name!r} goes on with "
+                f"the batches of its seed, {parent.seed}. Use that seed."
+            )
+    return [RunRecord(run, step_settings(run, steps, step), step) for run in runs]
+
+
 def start_record(run: Run, steps: int, saved: Checkpoint | None) -> RunRecord:
     """Return the record of a new run, or what it was when its checkpoint was saved."""
     if saved is None:
@@ -116,8 +164,40 @@ def start_record(run: Run, steps: int, saved: Checkpoint | None) -> RunRecord:
     first = saved["step"] - len(losses)
     settings = step_settings(run, steps, first)
     if isinstance(settings, FeedbackSettings):
-        settings.replay(losses)
+        settings.replay(losses, saved["val_losses"].tolist())
     return RunRecord(run, settings, first, losses)
+
+
+def check_schedules(runs: Sequence[Run], steps: int, task: Task) -> None:
+    """Raise `ScheduleError` for a schedule that asks for validation data that the task lacks."""
+    for run in runs:
+        check_validation(run.schedule, steps, available=task.has_validation)
+
+
+def tell_validation(
+    records: Sequence[RunRecord], step: int, engine: Engine, samples: int
+) -> dict[str, int]:
+    """Give each schedule that waits for it the validation loss before this update.
+
+    Args:
+        records: Live runs.
+        step: The number of the update.
+        engine: Measures them.
+        samples: How many of the selection part of the validation data.
+
+    Returns:
+        The samples that each run was measured on whose schedule waited.
+    """
+    waiting = {
+        one.run.name: (one.run, one.settings)
+        for one in records
+        if isinstance(one.settings, FeedbackSettings) and one.settings.awaits(step)
+    }
+    runs = [run for run, _ in waiting.values()]
+    measured = engine.validate(runs, samples) if runs else []
+    for (_, settings), parts in zip(waiting.values(), measured, strict=True):
+        settings.validated(parts[0].loss)
+    return {name: parts[0].samples for name, parts in zip(waiting, measured, strict=True)}
 
 
 def trace_rows(records: Sequence[RunRecord], digests: Mapping[int, Sequence[int]]) -> pd.DataFrame:

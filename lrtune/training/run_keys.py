@@ -7,6 +7,7 @@ import numpy as np
 
 from lrtune.results.runs import Run, Shape
 from lrtune.schedules import Feedback, Schedule, momenta, multipliers, replay
+from lrtune.schedules.feedback import validation_interval
 from lrtune.task.value_texts import plain_repr, text_digest
 
 
@@ -37,7 +38,8 @@ def _schedule_key(shape: Shape, steps: int) -> str:
     """Return the identity of a schedule over a horizon: its text, and the numbers that it gives.
 
     The text is not enough, as all lambdas have one name. A schedule that reacts to the loss is
-    tried on three curves: a loss that falls, one that stands still, and one that becomes NaN.
+    tried on three curves of training and validation losses: one that falls, one that stands still,
+    and one that becomes NaN.
     """
     if isinstance(shape, Schedule):
         curves, name = [multipliers(shape, steps), momenta(shape, steps) or []], []
@@ -45,7 +47,9 @@ def _schedule_key(shape: Shape, steps: int) -> str:
         feedback = cast("Feedback[Any]", shape)  # a run makes a Schedule of every function
         falling = np.geomspace(4.0, 0.01, steps).tolist()
         failing = [*falling[: steps // 2], *[np.nan] * (steps - steps // 2)]
-        curves = [replay(feedback, losses) for losses in (falling, [1.0] * steps, failing)]
+        every = validation_interval(feedback, steps) or steps
+        tried = (falling, [1.0] * steps, failing)
+        curves = [replay(feedback, losses, val=losses[every::every]) for losses in tried]
         name = [type(shape).__qualname__]
     numbers = [np.asarray(curve, dtype="<f8").tobytes().hex() for curve in curves]
     return text_digest([*name, plain_repr(shape), *numbers])

@@ -14,7 +14,7 @@ from lrtune.analysis.prior import REFERENCE, Prior, prior
 from lrtune.errors import ArgumentError
 from lrtune.results.optuna_export import without_log
 from lrtune.results.runs import Run, Shape
-from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, ScheduleEntry, look_up, parse
+from lrtune.schedules import SCHEDULES, Schedule, ScheduleEntry, parse
 from lrtune.schedules.registry import registered_name
 from lrtune.schedules.schedule import FACTORIES, momenta, multipliers
 
@@ -186,10 +186,7 @@ def _named(given: str | Shape) -> Named:
     if not isinstance(given, str):
         shape = Run("", 1.0, given).schedule
         return Named(registered_name(shape) or repr(shape), shape)
-    if given in FEEDBACK:
-        return Named(given, FEEDBACK[given]())
-    if "(" in given:
-        shape = parse(given)
-        return Named(registered_name(shape) or given, shape)
-    entry = look_up(given)
-    return Named(entry.name, entry(), entry=entry if entry.space else None)
+    shape = parse(given)
+    entry = None if "(" in given else SCHEDULES.get(getattr(shape, "name", ""))
+    sampled = entry if entry is not None and entry.space else None
+    return Named(registered_name(shape) or given, shape, entry=sampled)

@@ -13,7 +13,7 @@ from lrtune.analysis.scores import Scale
 from lrtune.errors import ArgumentError, positive_rate, shown, whole_number
 from lrtune.results import SearchResult
 from lrtune.results.runs import Run, Shape
-from lrtune.schedules import FEEDBACK, parse
+from lrtune.schedules import parse
 from lrtune.schedules.registry import registered_name
 from lrtune.task.task import Task, checked_task
 from lrtune.tuning.candidates import Candidate, Named, known_of, resolve, same
@@ -100,7 +100,7 @@ def make_contest(
     _check_numbers(seeds, seed, samples, budget)
     searched = found if isinstance(found, SearchResult) else None
     steps = _length(searched, steps)
-    sizes = sizes_of(None if task is None else checked_task(task), steps)
+    sizes_of(None if task is None else checked_task(task), steps)  # checks both
     if not isinstance(found, (SearchResult, int, float, list, tuple)):
         raise ArgumentError(
             f"found is {shown(found)}; expected what lrtune.search returned, or the peak rate to "
@@ -114,6 +114,7 @@ def make_contest(
     named = resolve(schedules, steps)
     first = _reference(searched.schedule if searched else first_schedule(steps), named)
     reference = Candidate(first, lr, known_of(first.shape, steps))
+    sizes = sizes_of(task, steps, [one.shape for one in (first, *named)])
     adapts = task is not None and task.adapts_rate  # then every peak is 1
     rivals = []
     for one in named:
@@ -165,7 +166,7 @@ def _length(searched: SearchResult | None, steps: int | None) -> int:
 
 def _reference(text: str, named: Sequence[Named]) -> Named:
     """The recommended schedule: one of those that were given, or what its text stands for."""
-    for one in [*named, *(Named(name, make()) for name, make in FEEDBACK.items())]:
+    for one in named:
         if text in (one.name, repr(one.shape)):
             return one
     try:

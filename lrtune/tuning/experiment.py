@@ -10,6 +10,7 @@ import pandas as pd
 from lrtune.errors import ArgumentError, positive_number, shown
 from lrtune.results.runs import Run
 from lrtune.results.schema import SPENDING, as_table
+from lrtune.schedules.feedback import validations_between
 from lrtune.training import Evaluate
 from lrtune.tuning.history import Asking, History, Question
 from lrtune.tuning.planning import Plan, Sizes
@@ -51,10 +52,18 @@ class Experiment:
         """Keep so much for later stages; it replaces what was kept before."""
         self._reserved = cost
 
-    def cost(self, runs: Sequence[Run], until: int, validate: int | None = 0) -> float:
+    def cost(
+        self,
+        runs: Sequence[Run],
+        until: int,
+        validate: int | None = 0,
+        *,
+        horizon: int | None = None,
+    ) -> float:
         """What it costs to train these runs on to a step, in full trainings.
 
-        A run that fails on the way is charged to the end, as engines may notice it late.
+        A run that fails on the way is charged to the end, as engines may notice it late. The
+        validations that a schedule asks for on the way count; `horizon` is `until` when None.
         """
         both = self.sizes.selection + self.sizes.test
         samples = both if validate is None else min(validate, self.sizes.selection)
@@ -64,7 +73,12 @@ class Experiment:
             if self.history.trained(run) < until or (samples and not self.history.validated(run))
         ]
         updates = self.history.missing(runs, until)
-        return self.sizes.updates(updates) + len(new) * self.sizes.validation(samples)
+        watched = self.sizes.selection * sum(
+            validations_between(run.schedule, horizon or until, self.history.trained(run), until)
+            for run in runs
+        )
+        validated = len(new) * self.sizes.validation(samples) + self.sizes.validation(watched)
+        return self.sizes.updates(updates) + validated
 
     def pays(self, runs: Sequence[Run], until: int, validate: int | None = 0) -> bool:
         """Whether the budget holds these runs up to this step."""
@@ -84,7 +98,7 @@ class Experiment:
         """Ask for these runs, and remember what they gave."""
         question = Question(
             stage, tuple(runs), steps, until, validate, checkpoint,
-            cost=self.cost(runs, until, validate), ahead=ahead,
+            cost=self.cost(runs, until, validate, horizon=steps), ahead=ahead,
         )  # fmt: skip
         trace = yield question
         self._spent[stage] = self._spent.get(stage, 0.0) + question.cost
@@ -97,7 +111,7 @@ class Experiment:
             last = until == parts[-1]
             whole = self.cost(going, steps, None)
             validate = None if last else 0
-            ahead = whole - self.cost(going, until, validate)
+            ahead = whole - self.cost(going, until, validate, horizon=steps)
             yield from self.train(
                 stage, going, steps, until, validate=validate, checkpoint=True, ahead=ahead
             )

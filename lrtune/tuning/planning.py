@@ -33,6 +33,7 @@ class Sizes:
         test: Validation samples that give the stated loss.
         epoch: The updates before any training example comes again; 0 where that is not known.
         summed: Over how many samples a training loss sums; 1 where it is a mean.
+        watched: Validation samples that the schedule itself asks for in a whole training.
     """
 
     steps: int
@@ -41,6 +42,7 @@ class Sizes:
     test: int = 0
     epoch: int = 0
     summed: float = 1.0
+    watched: int = 0
 
     def updates(self, count: float) -> float:
         """The cost of so many updates, in full trainings."""
@@ -56,8 +58,8 @@ class Sizes:
 
     @property
     def whole(self) -> float:
-        """The cost of a whole training with its validation at the end."""
-        return 1 + self.validation(self.selection + self.test)
+        """The cost of a whole training, with its validation on the way and at the end."""
+        return 1 + self.validation(self.watched + self.selection + self.test)
 
 
 @dataclass(frozen=True)

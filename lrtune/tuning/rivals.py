@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from lrtune.results.runs import Run
+from lrtune.schedules.feedback import validations_between
 from lrtune.tuning.candidates import Candidate, ParameterSampler
 from lrtune.tuning.contest import Contest
 from lrtune.tuning.contest_plan import BATCH, ComparisonPlan
@@ -55,7 +56,10 @@ class RivalTrials:
             whole = one.steps == sizes.steps
             samples = sizes.selection + sizes.test if whole else sizes.short_samples(one.steps)
             validated = sizes.validation(samples) if one.until == one.steps else 0.0
-            costs[self._owners[name]] += sizes.updates(one.until) + validated
+            watched = validations_between(one.run.schedule, one.steps, 0, one.until)
+            costs[self._owners[name]] += (
+                sizes.updates(one.until) + validated + sizes.validation(watched * sizes.selection)
+            )
         return costs
 
     def asking(self) -> Asking:

@@ -7,9 +7,21 @@ from typing import Any, Literal
 
 from lrtune.analysis.prior import Prior, known_schedules, prior
 from lrtune.analysis.scores import Scale
-from lrtune.errors import ArgumentError, positive_number, positive_rate, shown, whole_number
+from lrtune.errors import (
+    ArgumentError,
+    ScheduleError,
+    positive_number,
+    positive_rate,
+    shown,
+    whole_number,
+)
 from lrtune.results.runs import Shape, as_shape
-from lrtune.schedules import FEEDBACK, Feedback, Schedule, parse
+from lrtune.schedules import Feedback, Schedule, parse
+from lrtune.schedules.feedback import (
+    check_validation,
+    validation_interval,
+    validations_between,
+)
 from lrtune.schedules.registry import registered_name
 from lrtune.task.memory import max_runs as most_runs
 from lrtune.task.task import Task, checked_task
@@ -22,17 +34,36 @@ COARSE = (0.1, 0.01, 0.001, 0.0001)
 LIMITS = (1e-7, 10.0)
 
 
-def sizes_of(task: Task | None, steps: int) -> Sizes:
-    """What a training and a validation of this task cost."""
+def sizes_of(task: Task | None, steps: int, schedules: Iterable[object] = ()) -> Sizes:
+    """What a training and a validation of this task cost, with the costliest of these schedules.
+
+    Raises:
+        ScheduleError: A schedule asks for validation data that the task does not have, or so seldom
+            that a whole training would be over before.
+    """
     whole_number("steps", steps, least=1)
+    asked = [_validations(one, steps, task) for one in schedules]
     if task is None:
         return Sizes(steps)
     summed = task.loss_kind.summed
     if not task.has_validation:
         return Sizes(steps, summed=summed)
     counts, epoch = task.val_counts, task.epoch_steps or 0
-    both = counts["selection"], counts.get("test", 0)
-    return Sizes(steps, task.batch_examples, *both, epoch, summed)
+    both, watched = (counts["selection"], counts.get("test", 0)), max(asked, default=0)
+    watched *= counts["selection"]
+    return Sizes(steps, task.batch_examples, *both, epoch, summed, watched)
+
+
+def _validations(schedule: object, steps: int, task: Task | None) -> int:
+    """How often a schedule asks for the validation loss in a whole training, after a check."""
+    check_validation(schedule, steps, available=task is None or task.has_validation)
+    count = validations_between(schedule, steps, 0, steps)
+    if not count and validation_interval(schedule, steps):
+        raise ScheduleError(
+            f"{schedule!r} would validate for the first time when all {steps} steps are over. Give "
+            f"every={max(1, steps // 20)}, or another number below {steps}."
+        )
+    return count
 
 
 def with_memory(
@@ -115,10 +146,11 @@ def make_setting(
         what = "your present setting, (lr, schedule), such as (0.05, 'cosine')"
         rate, its_schedule = _pair("current", current, what)
         present = (_inside("the current rate", rate, limits), _shape(its_schedule))
+    watching = [shape] if present is None else [shape, present[1]]
     name = registered_name(shape) or "schedule"
     adapts = task is not None and task.adapts_rate
     planned = make_plan(
-        sizes_of(task, steps), checked_budget(budget),
+        sizes_of(task, steps, watching), checked_budget(budget),
         coarse=0 if around is not None or adapts else len(rates),
         grid=grid_runs(factors), extra=current is not None,
     )  # fmt: skip
@@ -145,7 +177,7 @@ def first_schedule(steps: int) -> str:
 def _shape(schedule: str | Shape) -> Schedule | Feedback[Any]:
     """A schedule from its text, or from a function of progress."""
     if isinstance(schedule, str):
-        return FEEDBACK[schedule]() if schedule in FEEDBACK else parse(schedule)
+        return parse(schedule)
     return as_shape(schedule)
 
 

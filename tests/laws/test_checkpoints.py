@@ -20,7 +20,15 @@ from zoo import untouched
 
 from lrtune import Cohort, Run, Task
 from lrtune.errors import ArgumentError, CheckpointError, TaskError
-from lrtune.schedules import FEEDBACK, SCHEDULES, constant, cosine, one_cycle, warmup
+from lrtune.schedules import (
+    FEEDBACK,
+    SCHEDULES,
+    ReduceOnPlateau,
+    constant,
+    cosine,
+    one_cycle,
+    warmup,
+)
 from lrtune.schedules.torch_schedulers import to_torch
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.value_texts import value_texts
@@ -164,6 +172,7 @@ SHAPES = {
     "constant": constant(), "warmup": warmup(0.25, cosine()), "cycle": one_cycle(),
     "reacting": FEEDBACK["reduce-on-plateau"](patience=0.4),
     "growing": FEEDBACK["grow-until-plateau"](),
+    "watching": ReduceOnPlateau(on="val", every=3, patience=0.0),
 }  # fmt: skip
 RUNS = [Run(f"{shape}/{seed}", 0.03, SHAPES[shape], seed) for shape in SHAPES for seed in (0, 1)]
 AT = st.integers(0, STEPS)

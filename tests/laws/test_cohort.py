@@ -15,7 +15,15 @@ from torch import nn
 
 from lrtune import Cohort, Run, Task, train
 from lrtune.analysis.curves import diverged_at
-from lrtune.schedules import FEEDBACK, constant, cosine, multistep, one_cycle, warmup
+from lrtune.schedules import (
+    FEEDBACK,
+    ReduceOnPlateau,
+    constant,
+    cosine,
+    multistep,
+    one_cycle,
+    warmup,
+)
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
 from lrtune.testing import bowl
 from lrtune.training import cohort as cohort_module
@@ -30,6 +38,7 @@ POOL = [
 ] + [
     *(Run(f"absurd/{rate:g}", rate, seed=0) for rate in (1e30, 1e36)),
     *(Run(name, 0.1, make(), seed=1) for name, make in FEEDBACK.items()),
+    Run("watching", 0.1, ReduceOnPlateau(on="val", every=3, patience=0.0), seed=1),
 ]
 
 

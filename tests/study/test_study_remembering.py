@@ -21,7 +21,10 @@ from tests.planted import without_checkpoints
 from tests.sampling import law
 from tests.study.tasks import a_task
 
-SHAPES = [cosine(), warmup(0.2, then=cosine()), lambda p: 1 - p, ReduceOnPlateau(patience=0.5)]
+SHAPES = [
+    cosine(), warmup(0.2, then=cosine()), lambda p: 1 - p, ReduceOnPlateau(patience=0.5),
+    ReduceOnPlateau(on="val", every=2, patience=0.0),
+]  # fmt: skip
 RUNS = [
     Run(f"{rate}/{seed}/{n}", rate, shape, seed)
     for rate in (0.03, 30.0, 3e4)  # the last ones diverge or become non-finite

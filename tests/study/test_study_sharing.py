@@ -2,6 +2,9 @@
 
 import itertools
 import os
+import re
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -22,7 +25,7 @@ from lrtune.study.study import Study
 from lrtune.testing import bowl
 from lrtune.training.engine_choice import separable_units
 from tests.faults.searching import ended, forked
-from tests.planted import without_checkpoints
+from tests.planted import without_checkpoints, without_places
 from tests.sampling import law
 from tests.study.tasks import a_task
 
@@ -287,6 +290,23 @@ def test_all_processes_end_with_the_answer_of_one_alone(where, tmp_path, count):
 def test_the_vmapped_engine_gives_them_one_answer_as_well(where, tmp_path):
     plain = answers_of(f"{where}#alone", "vmapped")
     assert by_processes(f"{where}#shared", tmp_path, 2, "vmapped") == {plain}
+
+
+@pytest.mark.slow
+def test_two_commands_print_the_same_answer(tmp_path):
+    """As somebody starts them in two terminals."""
+    line = [sys.executable, "-m", "lrtune", "search", "--steps", "400", "--study", "both"]
+    where = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    children = [subprocess.Popen([*line, "--out", f"{n}.html"], **where) for n in range(2)]
+    said = [child.communicate(timeout=300) for child in children]
+    assert [child.returncode for child in children] == [0, 0], said
+    alone = subprocess.run([*line[:-1], "alone", "--out", "2.html"], check=True, **where)
+    answers = {out.partition("Report")[0] for out, _ in said}
+    assert answers == {alone.stdout.partition("Report")[0]}
+    pages = {without_places((tmp_path / f"{n}.html").read_text()) for n in range(3)}
+    assert len(pages) == 1
+    counts = [re.findall(r"trained (\d+)", err) for _, err in said]
+    assert any(counts), "the later one says who trained what"
 
 
 def test_what_a_process_that_died_had_claimed_is_trained_by_another(where):

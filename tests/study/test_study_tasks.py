@@ -96,6 +96,15 @@ def test_a_study_that_was_put_aside_takes_no_other_task(where):
     assert len(rows(where, tables.studies)) == 2
 
 
+def test_without_a_function_to_say_it_the_line_is_a_warning(where):
+    opened(where, bowl(4.0))
+    with pytest.warns(UserWarning, match="The task has changed, so a new study begins") as told:
+        Study(where, bowl(5.0))
+    assert told[0].filename == __file__
+    Study(where, bowl(4.0))
+    Study(where, bowl(4.0), fresh=True)
+
+
 @law(few=4, cases=40, order=st.lists(st.sampled_from([4.0, 5.0, 6.0]), min_size=1, max_size=8))
 def test_whatever_is_edited_in_whatever_order_each_task_has_one_study(order):
     with tempfile.TemporaryDirectory() as folder:
