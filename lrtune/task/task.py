@@ -24,6 +24,7 @@ from lrtune.task.data import (
     describe_batch,
     to_device,
 )
+from lrtune.task.drift import TRIAL, Drift, measure_drift
 from lrtune.task.guess import Guess, part_guess
 from lrtune.task.optimizers import optimizer_maker
 from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
@@ -101,6 +102,7 @@ class Task:
         data = as_data(train, batch_size, what="train")
         self._train, self._val = with_validation(data, val, batch_size)
         self._guesses: dict[str, Guess | None] = {}
+        self._drift: tuple[int, Drift | None] = (0, None)
         # Who owns what: the task has a copy of the model, and each run a copy of that copy, its
         # own loss and optimizer. The data are shared, as nothing writes into them.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
@@ -140,6 +142,7 @@ class Task:
     def on(self, device: str | torch.device) -> "Task":
         """Return the same task on another device; `auto` as in `Task`."""
         moved = copy.copy(self)
+        moved._drift = (0, None)  # noqa: SLF001
         moved.device = checks.resolve_device(device)
         moved._description = {**self._description, "device": str(moved.device)}  # noqa: SLF001
         return moved
@@ -151,6 +154,26 @@ class Task:
     def device_batches(self, seed: int) -> Iterator[DigestedBatch]:
         """Yield the same batches on the task's device, each with its digest."""
         return self._train.device_batches(seed, self.device)
+
+    @property
+    def drift(self) -> Drift | None:
+        """How the loss changes by itself, while nothing is trained; None where it does not."""
+        return self.drift_within(TRIAL)
+
+    def drift_within(self, steps: int) -> Drift | None:
+        """The same, where it may begin as late as in so many steps; it is measured once."""
+        tried, found = self._drift
+        if found is None and steps > tried:
+            with torch.inference_mode(mode=False):
+                batch = self.to_device(clone_batch(self._first))
+            found = measure_drift(
+                lambda: self.init_state(0, checks.TRIAL_LR),
+                lambda state: self.loss(state, batch),
+                self.loss_kind.resolution,
+                steps,
+            )
+            self._drift = steps, found
+        return found
 
     def new_model(self) -> nn.Module:
         """Return a new model as the user made it, to load weights into; its own are of seed 0."""

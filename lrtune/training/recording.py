@@ -1,6 +1,6 @@
 """One run of a cohort: its optimizer settings at each step, its losses, its outcome."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +85,11 @@ class RunRecord:
     outcome: Outcome | None = None
     next_check: int = BLOCK
 
+    @property
+    def untrained(self) -> bool:
+        """Whether its rate is zero at every step."""
+        return isinstance(self.settings, TabulatedSettings) and not any(self.settings.rates)
+
     def start_check(self) -> bool:
         """Return whether to check the curve now, and if so, set when to check it again."""
         if len(self.losses) < self.next_check:
@@ -144,6 +149,13 @@ def run_rows(records: Sequence[RunRecord], otherwise: Outcome) -> pd.DataFrame:
         for run, outcome, losses in ((one.run, one.outcome, one.losses) for one in records)
     ]
     return as_table(rows, RUNS)
+
+
+def twin_losses(one: RunRecord, records: Iterable[RunRecord]) -> NDArray[np.float64] | None:
+    """Return the losses of the untrained run of the same seed among `records`, if there is one."""
+    twins = (other for other in records if other.untrained and other.run.seed == one.run.seed)
+    twin = next(twins, None)
+    return None if twin is None else np.array(twin.losses)
 
 
 RetireRule = Callable[[NDArray[np.float64]], tuple[int, Outcome] | None]

@@ -146,7 +146,8 @@ def one_more(
     scale, best = scoring.scale, float(losses.min())
     if scale.floor is not None and best <= scale.floor:
         scale = Scale(None)  # the log of no loss says nothing of the next one
-    start = scoring.start if scoring.start > best else best + (abs(best) or 1.0)
+    start = scoring.start_of(runs, best)
+    start = start if start > best else best + (abs(best) or 1.0)
     sampling = scale.stderr(errors, losses, start, best)
     sampling = sampling[np.isfinite(sampling)]
     spread = usual_spread(noise, float(np.median(sampling)) if len(sampling) else 0.0)

@@ -8,7 +8,9 @@ import pandas as pd
 
 from lrtune.analysis.curves import Outcome
 from lrtune.analysis.sweep_rules import Suggestion
-from lrtune.errors import quantity
+from lrtune.errors import SearchError, quantity
+from lrtune.task.drift import TRIAL, Drift, in_every_run
+from lrtune.task.task import Task
 from lrtune.tuning.coarse import SLACK
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Measured
@@ -19,6 +21,55 @@ from lrtune.tuning.sentences import NOT_VERIFIED
 NEAR = 1.5  # whole trainings at peaks within this factor tell what the recommended one reaches
 APART = 10.0  # by convention: rates that differ by this factor are far apart
 LEAST_DENSITY = 10  # steps per decade; with fewer a sweep notices too late that a rate is too high
+
+NOTICED = 0.01  # by convention: a change of less than this share of the fall is none to speak of
+
+
+def drift_warnings(drift: Drift | None, steps: int, fall: float) -> Iterator[str]:
+    """Whether a loss changes by itself, and by how much.
+
+    Args:
+        drift: How it does.
+        steps: Within how many steps.
+        fall: How far training lowers the loss.
+    """
+    if drift is None:
+        return
+    change = drift.within(steps)
+    if drift.shared:
+        yield (
+            f"The loss changes each time it is computed, by {change:+.3g} in {len(drift.tried)} "
+            "times, through something that all runs share, such as a counter in the objective: so "
+            "each run moves the losses of the others. Count in the model or in a loss module, of "
+            "which every run has a copy."
+        )
+    elif not abs(change) < NOTICED * fall:
+        yield (
+            f"The loss changes by itself, while nothing is trained, by {change:+.3g} within "
+            f"{steps:,} steps: training losses are judged without that change."
+        )
+
+
+def add_drift_note(
+    error: SearchError, task: Task | None, steps: int, whole: Sequence[Measured]
+) -> None:
+    """Note in an error that the loss changes by itself, if so: it may be the reason.
+
+    Where all `whole` trainings failed, the change may begin later than a task has tried.
+    """
+    if task is None:
+        return
+    drift = known = task.drift
+    if known is None and whole and all(one.failed for one in whole):
+        drift = task.drift_within(steps)
+    for sentence in drift_warnings(drift, steps, math.nan):
+        error.add_note(sentence)
+    if in_every_run(drift) and known is None:
+        error.add_note(
+            f"But it does not within the first {TRIAL}, by which this is known beforehand: let the "
+            "change begin with the first step."
+        )
+
 
 # --- range tests
 
@@ -125,8 +176,10 @@ def search_warnings(
         interval: Of the best rate.
         stopped: Why the search ended.
     """
+    setting, runs = strategy.setting, list(strategy.experiment.history.runs.values())
+    yield from drift_warnings(setting.drift, setting.steps, fall_of(runs, strategy.scoring.start))
     if stopped == "interrupted":
-        yield interruption("search", strategy.experiment, strategy.setting.plan.cost)
+        yield interruption("search", strategy.experiment, setting.plan.cost)
     if not strategy.whole and stopped != "rate only":
         why = NOT_VERIFIED.get(stopped, NOT_VERIFIED["budget"])
         yield f"No whole training was made to verify the answer, {why}."
@@ -136,6 +189,11 @@ def search_warnings(
         yield f"The best rate is hardly known: its 90 % interval is {low:.2g} to {high:.2g}."
     yield from seed_warnings(strategy.whole, strategy.scoring, lr)
     yield from _no_better(strategy)
+
+
+def fall_of(runs: Sequence[Measured], start: float) -> float:
+    """How far the lowest training loss of some runs lies below that before training."""
+    return start - min((one.train for one in runs), default=math.nan)
 
 
 def interruption(what: str, experiment: Experiment, planned: float) -> str:
@@ -171,16 +229,18 @@ def seed_warnings(whole: Sequence[Measured], scoring: Scoring, lr: float) -> Ite
         yield f"{len(idle)} of {count} learned nothing: it depends on the seed."
         return
     losses = sorted(one.loss() for one in good)
-    if len(losses) > 1 and _far_apart(losses[0], losses[-1], scoring):
+    if len(losses) > 1 and _far_apart(
+        losses[0], losses[-1], scoring.start_of(good, losses[0]), scoring
+    ):
         yield (
             f"The seeds disagree: of {count} the best ended at {losses[0]:.3g}, and the worst at "
             f"{losses[-1]:.3g}."
         )
 
 
-def _far_apart(best: float, worst: float, scoring: Scoring) -> bool:
+def _far_apart(best: float, worst: float, start: float, scoring: Scoring) -> bool:
     """Whether two losses differ by a factor of ten, or for want of a zero by half a fall."""
-    fall, floor = scoring.start - best, scoring.scale.floor
+    fall, floor = start - best, scoring.scale.floor
     share = (worst - best) / fall if fall > 0 else 0.0
     if floor is None:
         return share >= LOST

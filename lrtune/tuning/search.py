@@ -11,6 +11,7 @@ from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, as_evaluate
 from lrtune.tuning.answer import assemble, attach
+from lrtune.tuning.answer_warnings import add_drift_note
 from lrtune.tuning.coarse import Limits
 from lrtune.tuning.experiment import Clock, Event, Tell, ask_all, checked_tell
 from lrtune.tuning.history import Question
@@ -124,6 +125,7 @@ def search(
     except SearchError as error:
         if stopped == "interrupted":  # what was trained so far is no evidence
             raise KeyboardInterrupt from error
+        add_drift_note(error, task, steps, strategy.whole)
         raise
     described = {} if task is None else task.describe()
     asked = {"min_gain": min_gain, "coarse": setting.coarse, "fine": setting.fine}
