@@ -19,7 +19,7 @@ calls = 0
 def moody(output, target):
     global calls
     calls += 1
-    if calls > 5:
+    if calls > 30:
         raise RuntimeError("the loss has had enough")
     return (output - target).square().mean()
 

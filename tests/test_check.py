@@ -61,8 +61,32 @@ def layer_decay(model, lr):
     return torch.optim.SGD([{"params": back, "lr_scale": 0.5}, {"params": head}], lr=lr)
 
 
-def objective_task(objective, train=TRAIN, **settings):
-    return lrtune.Task(mlp, train, objective=objective, device="cpu", **settings)
+class Counting(nn.Sequential):
+    """Counts its forward passes in train mode."""
+
+    def __init__(self):
+        super().__init__(*mlp())
+        self.passes = 0
+
+    def forward(self, inputs):
+        self.passes += self.training
+        return super().forward(inputs)
+
+
+def annealed(model, batch):
+    return nn.functional.cross_entropy(model(batch[0]), batch[1]) + 0.1 * model.passes
+
+
+class Annealed:
+    passes = 0
+
+    def __call__(self, model, batch):
+        self.passes += 1
+        return nn.functional.cross_entropy(model(batch[0]), batch[1]) + 0.1 * self.passes
+
+
+def objective_task(objective, train=TRAIN, *, model=mlp, **settings):
+    return lrtune.Task(model, train, objective=objective, device="cpu", **settings)
 
 
 def mixed(model, batch):
@@ -88,6 +112,8 @@ BROKEN = {
         lambda: objective_task(lambda m, b: (m(b[0]) ** 2).sum()),
     ],
     "loss-of-the-batch": [lambda: objective_task(lambda m, b: m(b[0]).logsumexp(0).sum())],
+    "drifting-loss": [lambda: objective_task(annealed, model=Counting)],
+    "shared-counter": [lambda: objective_task(Annealed())],
     "uneven-rows": [
         lambda: objective_task(weighted, [{"w": torch.ones(10), "x": TRAIN[0], "y": TRAIN[1]}]),
         lambda: objective_task(weighted, [{"w": torch.ones(10), "x": (TRAIN[0], TRAIN[1])}]),
@@ -162,6 +188,9 @@ def test_it_says_what_will_be_trained():
     assert seen.groups["fixed"].tolist() == [True, False]
     assert seen.groups["lr"].tolist() == [1e-3, 1.0]
     assert seen.groups["parameters"].sum() == sum(p.numel() for p in mlp().parameters())
+    assert seen.facts["Order of the batches"] == "another in each epoch and for each seed"
+    assert seen.facts["Loss of a batch"] == "the mean of those of its rows"
+    assert seen.facts["Loss before training"].startswith("2.")
     assert "One update" in seen.facts
     assert "One update" not in look(task_of()).facts
 

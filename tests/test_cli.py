@@ -126,7 +126,7 @@ def test_json_is_one_object_that_a_report_is_made_of(run):
 
 
 def test_a_number_that_json_does_not_have_is_none(run):
-    Path("own.py").write_text(BROKEN.replace("calls > 5", "False"))
+    Path("own.py").write_text(BROKEN.replace("calls > 30", "False"))
     answer = json.loads(run("search", "own.py", "--steps", "40", "--json").stdout)
     assert answer["best"]["loss"] is None, "without validation data no loss can be stated"
     assert answer["best"]["selected"] > 0

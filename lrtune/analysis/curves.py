@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 WINDOW = 5  # by convention: a median of five ignores two spikes
 FEW = 8  # by convention: fewer losses often seem calm by chance
 END = 0.2  # by convention: a run ends at the mean of its last fifth
+ROUNDINGS = 10  # by convention: sums in another order differ by less than so many steps of a float
 LEAST_END = 3  # by convention: of three losses at least, as that of one batch is luck
 
 LEARNED = fitted("divergence_learned")
@@ -65,6 +66,31 @@ def noise(losses: ArrayLike) -> float:
     # Successive differences hold twice the variance, and next to nothing of the trend.
     steps = np.diff(losses[np.isfinite(losses)])
     return robust_std(steps) / float(np.sqrt(2)) if len(steps) else 0.0
+
+
+def least_trend(losses: ArrayLike, resolution: float = 0.0) -> float:
+    """The least change of a loss that neither its noise nor the steps of its numbers explain.
+
+    >>> round(least_trend([0.0, 1.0, 0.0, 1.0, 0.0]), 2)
+    5.24
+    """
+    return max(LEARNED * noise(losses), ROUNDINGS * resolution)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def drifts(losses: ArrayLike, resolution: float = 0.0) -> bool:
+    """Whether losses have a trend: their last third lies apart from the first one.
+
+    >>> drifts(np.arange(9.0)), drifts([0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+    (True, False)
+    """
+    losses = np.asarray(losses, float)
+    if not np.isfinite(losses).all():
+        return False
+    # Less the first loss, as the means of equal losses may differ by rounding.
+    first, *_, last = np.array_split(losses - losses[:1], 3)
+    change = abs(float(last.mean()) - float(first.mean()))
+    return change > least_trend(losses, resolution)
 
 
 @np.errstate(over="ignore")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +13,7 @@ from lrtune.cli.task_file import task_of
 from lrtune.diagnosis.check import check
 from lrtune.errors import printable
 from lrtune.results import Diagnosis
+from lrtune.tuning.search import plan
 
 COLOURS = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
 
@@ -23,7 +25,9 @@ def run_check(target: str | None, device: str | None, *, as_json: bool) -> int:
         The exit code: 1 where an error was found.
     """
     try:
-        seen = check(task_of(target, device))
+        task = task_of(target, device)
+        seen, held = check(task), plan(task).memory
+        seen = replace(seen, facts=seen.facts | {"Runs of a search": str(held).partition(": ")[2]})
     except Exception as error:  # noqa: BLE001 - the user's file may raise anything
         return print_error(error, Console(stderr=True, highlight=False))
     if as_json:
@@ -34,16 +38,15 @@ def run_check(target: str | None, device: str | None, *, as_json: bool) -> int:
 
 
 def print_diagnosis(seen: Diagnosis, console: Console) -> None:
-    """Print the facts, the parameter groups where there are several, and the findings."""
+    """Print the facts, the parameter groups, and the findings."""
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(no_wrap=True)
     facts.add_column()
     for term, value in seen.facts.items():
         facts.add_row(escape(printable(term)), escape(printable(value, 300)))
     console.print(facts)
-    if len(seen.groups) > 1:
-        console.print()
-        console.print(_groups(seen))
+    console.print()
+    console.print(_groups(seen))
     console.print()
     for one in seen.findings:
         colour = COLOURS.get(one.severity, "bold")

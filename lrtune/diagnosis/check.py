@@ -1,11 +1,13 @@
 """check(): what will be trained, before it is, and what is odd about it."""
 
 import math
+from collections.abc import Collection
 
 import pandas as pd
 
+from lrtune.diagnosis.checks.order import order_text
 from lrtune.diagnosis.observed import Observed, Speed, measure_speed, observe
-from lrtune.diagnosis.registry import CHECKS
+from lrtune.diagnosis.registry import CHECKS, Check
 from lrtune.errors import memory_text, quantity
 from lrtune.results import Diagnosis
 from lrtune.results.diagnosis import worst_first
@@ -13,6 +15,13 @@ from lrtune.results.schema import GROUPS, as_table
 from lrtune.results.serialization import manifest
 from lrtune.task.memory import max_runs
 from lrtune.task.task import Task, checked_task
+
+REDUCTIONS = {
+    "mean": "the mean of those of its rows",
+    "sum": "the sum of those of its rows",
+    "neither": "neither the mean nor the sum of those of its rows",
+    "unknown": "unknown, as the batch cannot be cut in two",
+}
 
 
 def check(task: Task) -> Diagnosis:
@@ -38,19 +47,21 @@ def check(task: Task) -> Diagnosis:
     return diagnosis_of(observe(checked_task(task)), measure_speed(task))
 
 
-def look(task: Task) -> Diagnosis:
-    """The same without an update, for verbs that train anyway."""
-    return diagnosis_of(observe(task))
+def look(task: Task, without: Collection[Check] = ()) -> Diagnosis:
+    """The same without an update, for verbs that train anyway; and without some of the checks."""
+    return diagnosis_of(observe(task), without=without)
 
 
-def diagnosis_of(seen: Observed, speed: Speed | None = None) -> Diagnosis:
-    """The findings of all checks, and what will be trained, in words."""
-    task = seen.task
+def diagnosis_of(
+    seen: Observed, speed: Speed | None = None, without: Collection[Check] = ()
+) -> Diagnosis:
+    """The findings of all checks but some, and what will be trained, in words."""
+    task, checks = seen.task, [one for one in CHECKS if one not in without]
     rows = [(n, *vars(group).values()) for n, group in enumerate(seen.groups)]
     return Diagnosis(
         facts=_facts(seen, speed),
-        findings=worst_first([found for one in CHECKS for found in one(seen)]),
-        looked_at=tuple(name for names in CHECKS.values() for name in names),
+        findings=worst_first([found for one in checks for found in one(seen)]),
+        looked_at=tuple(name for one in checks for name in CHECKS[one]),
         manifest=manifest(task.describe()),
         groups=as_table(pd.DataFrame(rows, columns=list(GROUPS)), GROUPS),
     )
@@ -61,6 +72,11 @@ def _facts(seen: Observed, speed: Speed | None) -> dict[str, str]:
     facts = {name.capitalize(): text for name, text in described.items() if name != "scores"}
     steps = task.epoch_steps
     facts["Updates in an epoch"] = "unknown" if steps is None else f"{steps:,}"
+    facts["Order of the batches"] = order_text(seen)
+    facts["Loss of a batch"] = REDUCTIONS[task.loss_reduction]
+    modes = math.isfinite(seen.start_in_eval) and task.has_validation
+    in_eval = f"; {seen.start_in_eval:.4g} in eval mode" if modes else ""
+    facts["Loss before training"] = f"{seen.start:.4g}, of the first batch{in_eval}"
     facts["Scores"] = described["scores"]
     if task.has_validation:
         parts = (f"{count:,} for {part}" for part, count in task.val_counts.items())

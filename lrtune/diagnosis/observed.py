@@ -10,9 +10,10 @@ import torch
 
 from lrtune.results.runs import Run
 from lrtune.schedules import constant
-from lrtune.task.batches import digest
+from lrtune.task.batches import Batch, digest
 from lrtune.task.checks import TRIAL_LR
-from lrtune.task.random_state import preserve_random_state
+from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
+from lrtune.task.states import TrainState, evaluating
 from lrtune.task.task import Task
 from lrtune.training import Cohort
 
@@ -48,11 +49,15 @@ class Observed:
         orders: (seed, epoch) to digests of the first batches, for the seeds 0 and 1 and the epochs
             0 and 1.
         groups: The optimizer's parameter groups.
+        start: The loss of the first batch before any update.
+        start_in_eval: The same in eval mode.
     """
 
     task: Task
     orders: dict[tuple[int, int], tuple[int, ...]]
     groups: Sequence[Group]
+    start: float
+    start_in_eval: float
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,30 @@ def observe(task: Task) -> Observed:
     """Look at a task without an update: some batches are read, and an optimizer is made."""
     with preserve_random_state():
         orders = {(seed, epoch): _order(task, seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
-        return Observed(task, orders, _groups(task))
+        return Observed(task, orders, _groups(task), *_start(task))
 
 
 def _order(task: Task, seed: int, epoch: int) -> tuple[int, ...]:
     """The digests of the first batches of an epoch."""
     return tuple(digest(one) for one in itertools.islice(task.epoch(seed, epoch), BATCHES))
+
+
+def _start(task: Task) -> tuple[float, float]:
+    """The loss of the first batch, in train mode and in eval mode, with the same random numbers."""
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        state, batch = task.init_state(0, TRIAL_LR), task.to_device(next(task.batches(0)))
+        with evaluating(state):
+            in_eval = _loss(task, state, batch)
+        return _loss(task, state, batch), in_eval
+
+
+def _loss(task: Task, state: TrainState, batch: Batch) -> float:
+    """The loss of a batch; NaN where there is none in this mode, as of a detection model."""
+    seed_everything(derive_seed(0, NOISE))
+    try:
+        return task.loss(state, batch).item()
+    except Exception:  # noqa: BLE001 - the user's model may raise anything
+        return math.nan
 
 
 def _groups(task: Task) -> list[Group]:

@@ -27,7 +27,8 @@ class RangeTestResult(Serializable):
         warnings: What counts against the suggestion, in sentences; empty for a sound one.
         notes: What a reader should know: where each sweep ended.
         frame: One row per seed and rate: `seed`, `lr`, `loss` (right after the update at that
-            rate), `untrained` (the untrained model's loss on that batch), `smooth`.
+            rate), `untrained` (the untrained model's loss on that batch), `smooth`; without what
+            changes by itself in a loss that does.
         stops: One row per seed: `seed`, `outcome` (a name in `Outcome`), `lr` (the last
             rate), `edge` (the last rate at which the loss had not risen again).
         answers: One row per rule and seed: `rule`, `seed`, `lr`, `because`.

@@ -43,7 +43,8 @@ class SearchResult(Trained):
             beside it, diverged), `schedule`, `steps`, `loss`, `runs`, `failed`.
         runs: One row per run: `run`, `stage`, `lr`, `schedule`, `seed`, `steps`, `until`,
             `outcome`, `start`, `train`, `loss`, `test`, `checkpoint`.
-        curves: Training losses of all runs, thinned: `run`, `step`, `loss`.
+        curves: Training losses of all runs, thinned, and without what changes by itself in a loss
+            that does: `run`, `step`, `loss`.
         spending: One row per stage: `stage`, `planned`, `spent`, in full trainings.
         floor: The number below which the losses cannot fall; None where it is unknown.
     """

@@ -17,6 +17,7 @@ from lrtune.task.bad_data import training_error, validation_error
 from lrtune.task.batches import Batch, DigestedBatch, count_examples, row_counts, to_device
 from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
+from lrtune.task.drift import TRIAL, Drift, DriftTrial
 from lrtune.task.guess import Guess
 from lrtune.task.measuring import measure, no_batch
 from lrtune.task.optimizers import GroupRates, optimizer_maker, swept_rates
@@ -128,6 +129,7 @@ class Task:
             )
             with checks.guard_model(model):
                 self._try(model, floor)
+        self._drift = DriftTrial(self._maker, self.loss_kind.resolution)
 
     @property
     def uses_loader(self) -> bool:
@@ -166,7 +168,8 @@ class Task:
         """Return the same task on another device; `auto` as in `Task`."""
         moved = copy.copy(self)
         moved.device = checks.resolve_device(device)
-        moved._maker = replace(self._maker, device=moved.device)  # noqa: SLF001
+        moved._maker = maker = replace(self._maker, device=moved.device)  # noqa: SLF001
+        moved._drift = DriftTrial(maker, self.loss_kind.resolution)  # noqa: SLF001
         moved._description = {**self._description, "device": str(moved.device)}  # noqa: SLF001
         return moved
 
@@ -181,6 +184,15 @@ class Task:
     def device_batches(self, seed: int) -> Iterator[DigestedBatch]:
         """Yield the same batches on the task's device, each with its digest."""
         return self._train.device_batches(seed, self.device)
+
+    @property
+    def drift(self) -> Drift | None:
+        """How the loss changes by itself, while nothing is trained; None where it does not."""
+        return self.drift_within(TRIAL)
+
+    def drift_within(self, steps: int) -> Drift | None:
+        """The same, where it may begin as late as in so many steps; it is measured once."""
+        return self._drift.within(steps)
 
     def new_model(self) -> nn.Module:
         """Return a new model as the user made it, to load weights into; its own are of seed 0."""

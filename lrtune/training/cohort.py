@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from lrtune.analysis.curves import Outcome
+from lrtune.analysis.curves import Floats, Outcome
 from lrtune.errors import ArgumentError, add_location, whole_number
 from lrtune.results import Trace
 from lrtune.results.runs import Run, Validation, checked_runs
@@ -33,6 +33,7 @@ from lrtune.training.recording import (
     start_record,
     tell_validation,
     trace_rows,
+    twin_losses,
 )
 
 
@@ -49,7 +50,8 @@ class Cohort:
         runs: Their names must differ.
         steps: The horizon: optimizer updates of each run; schedules are spread over it.
         engine: Carries the updates out; the loop when None.
-        retire: Decides when a run is retired; when it is non-finite or diverged if None.
+        retire: Decides when a run is retired; when it is non-finite or diverged if None. Where a
+            loss changes by itself (`Task.drift`), it is given the losses without that change.
         cache: Shares loaded batches with other cohorts of this task; nothing is cached when None.
         stage: A word for `progress`.
         progress: Called with stage, updates done and total, at most ten times a second.
@@ -84,6 +86,7 @@ class Cohort:
         self._engine: Engine = Loop(task) if engine is None else engine
         failed = functools.partial(retire_failed, resolution=task.loss_kind.resolution)
         self._retire, self._stage, self._reporter = retire or failed, stage, Reporter(progress)
+        self._drift = task.drift  # measured before anything trains
         runs, saved = checked_runs(runs), resume or {}
         check_schedules(runs, steps, task)
         self._step, seen = (0, {}) if resume is None else resume_point(runs, steps, resume)
@@ -281,9 +284,9 @@ class Cohort:
                 for one, losses in zip(group.records, zip(*rows, strict=True), strict=True):
                     one.losses.extend(losses)
         live = self._live_records()
-        for one in live:
+        for one in sorted(live, key=lambda one: not one.untrained):
             due = one.start_check() or check
-            verdict = self._retire(np.array(one.losses)) if due else None
+            verdict = self._judge(one) if due else None
             if verdict is not None:
                 step, outcome = verdict
                 # It ends at that very step, so how often the losses are read changes no trace.
@@ -291,6 +294,23 @@ class Cohort:
                 self._end(one, outcome)
         if any(one.outcome is not None for one in live):
             self._regroup()
+
+    def _judge(self, one: RunRecord) -> tuple[int, Outcome] | None:
+        """Return what `retire` says of a run."""
+        verdict = self._retire(self._net_losses(one))
+        late = verdict is not None and verdict[1] is Outcome.DIVERGED and self._drift is None
+        if not (late and one.untrained):
+            return verdict
+        # Nothing was trained, so the loss has changed by itself, later than was tried so far.
+        self._drift = self.task.drift_within(self._step)
+        return verdict if self._drift is None else self._retire(self._net_losses(one))
+
+    def _net_losses(self, one: RunRecord) -> Floats:
+        """Return the losses of a run without what changes by itself."""
+        losses, drift = np.array(one.losses), self._drift
+        if drift is None:
+            return losses
+        return drift.without(losses, one.first, twin_losses(one, self._all.values()))
 
     def _report(self, *, now: bool = False) -> None:
         if self._reporter.due(now=now):

@@ -118,6 +118,11 @@ class RunRecord:
         """The training losses so far, and the validation losses that its schedule was given."""
         return {"losses": self.losses, "val_losses": self.settings.val_losses}
 
+    @property
+    def untrained(self) -> bool:
+        """Whether its rate is zero at every step."""
+        return isinstance(self.settings, TabulatedSettings) and not any(self.settings.rates)
+
     def start_check(self) -> bool:
         """Return whether to check the curve now, and if so, set when to check it again."""
         if len(self.losses) < self.next_check:
@@ -225,6 +230,13 @@ def run_rows(records: Sequence[RunRecord], otherwise: Outcome) -> pd.DataFrame:
         for run, outcome, losses in ((one.run, one.outcome, one.losses) for one in records)
     ]
     return as_table(rows, RUNS)
+
+
+def twin_losses(one: RunRecord, records: Iterable[RunRecord]) -> NDArray[np.float64] | None:
+    """Return the losses of the untrained run of the same seed among `records`, if there is one."""
+    twins = (other for other in records if other.untrained and other.run.seed == one.run.seed)
+    twin = next(twins, None)
+    return None if twin is None else np.array(twin.losses)
 
 
 Progress = Callable[[str, int, int], None]

@@ -55,7 +55,9 @@ def assemble(
         retrained=expected(strategy.whole, strategy.scoring, surrogate, lr),
         because=because(strategy, setting),
         confidence=confidence(strategy, setting, lr, (low, high), stopped),
-        warnings=(*warnings, *search_warnings(strategy, lr, (low, high), stopped)),
+        warnings=tuple(
+            dict.fromkeys((*warnings, *search_warnings(strategy, lr, (low, high), stopped)))
+        ),
         notes=(*strategy.experiment.notes, *note_on_edge(strategy), *note_on_current(strategy)),
         stopped=stopped,
         budget=setting.plan.budget,
@@ -146,7 +148,8 @@ def one_more(
     scale, best = scoring.scale, float(losses.min())
     if scale.floor is not None and best <= scale.floor:
         scale = Scale(None)  # the log of no loss says nothing of the next one
-    start = scoring.start if scoring.start > best else best + (abs(best) or 1.0)
+    start = scoring.start_of(runs, best)
+    start = start if start > best else best + (abs(best) or 1.0)
     sampling = scale.stderr(errors, losses, start, best)
     sampling = sampling[np.isfinite(sampling)]
     spread = usual_spread(noise, float(np.median(sampling)) if len(sampling) else 0.0)

@@ -8,7 +8,11 @@ import pandas as pd
 
 from lrtune.analysis.curves import Outcome
 from lrtune.analysis.sweep_rules import Suggestion
-from lrtune.errors import quantity
+from lrtune.diagnosis.check import look
+from lrtune.diagnosis.checks.loss import shared_counter
+from lrtune.errors import SearchError, quantity
+from lrtune.task.drift import TRIAL, Drift, in_every_run
+from lrtune.task.task import Task
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Measured
 from lrtune.tuning.limits import SLACK
@@ -19,6 +23,50 @@ from lrtune.tuning.sentences import NOT_VERIFIED
 NEAR = 1.5  # whole trainings at peaks within this factor tell what the recommended one reaches
 APART = 10.0  # by convention: rates that differ by this factor are far apart
 LEAST_DENSITY = 10  # steps per decade; with fewer a sweep notices too late that a rate is too high
+
+NOTICED = 0.01  # by convention: a change of less than this share of the fall is none to speak of
+
+
+def drift_warnings(drift: Drift | None, steps: int, fall: float) -> Iterator[str]:
+    """Whether a loss changes by itself, and by how much.
+
+    Args:
+        drift: How it does.
+        steps: Within how many steps.
+        fall: How far training lowers the loss.
+    """
+    if drift is None:
+        return
+    if drift.shared:
+        yield shared_counter(drift).sentence
+    elif not abs(change := drift.within(steps)) < NOTICED * fall:
+        yield (
+            f"The loss changes by itself, while nothing is trained, by {change:+.3g} within "
+            f"{steps:,} steps: training losses are judged without that change."
+        )
+
+
+def add_reasons(
+    error: SearchError, task: Task | None, steps: int, whole: Sequence[Measured]
+) -> None:
+    """Note in an error what is odd about the task, as it may be the reason.
+
+    Where all `whole` trainings failed, the change may begin later than a task has tried.
+    """
+    if task is None:
+        return
+    drift = known = task.drift
+    if known is None and whole and all(one.failed for one in whole):
+        drift = task.drift_within(steps)
+    odd = (*look(task).warnings, *drift_warnings(drift, steps, math.nan))
+    for sentence in dict.fromkeys(odd):
+        error.add_note(sentence)
+    if in_every_run(drift) and known is None:
+        error.add_note(
+            f"But it does not within the first {TRIAL}, by which this is known beforehand: let the "
+            "change begin with the first step."
+        )
+
 
 # --- range tests
 
@@ -125,8 +173,10 @@ def search_warnings(
         interval: Of the best rate.
         stopped: Why the search ended.
     """
+    setting, runs = strategy.setting, list(strategy.experiment.history.runs.values())
+    yield from drift_warnings(setting.drift, setting.steps, fall_of(runs, strategy.scoring.start))
     if stopped == "interrupted":
-        yield interruption("search", strategy.experiment, strategy.setting.plan.cost)
+        yield interruption("search", strategy.experiment, setting.plan.cost)
     if not strategy.whole and stopped != "rate only":
         why = NOT_VERIFIED.get(stopped, NOT_VERIFIED["budget"])
         yield f"No whole training was made to verify the answer, {why}."
@@ -136,6 +186,11 @@ def search_warnings(
         yield f"The best rate is hardly known: its 90 % interval is {low:.2g} to {high:.2g}."
     yield from seed_warnings(strategy.whole, strategy.scoring, lr)
     yield from _no_better(strategy)
+
+
+def fall_of(runs: Sequence[Measured], start: float) -> float:
+    """How far the lowest training loss of some runs lies below that before training."""
+    return start - min((one.train for one in runs), default=math.nan)
 
 
 def interruption(what: str, experiment: Experiment, planned: float) -> str:
@@ -171,16 +226,18 @@ def seed_warnings(whole: Sequence[Measured], scoring: Scoring, lr: float) -> Ite
         yield f"{len(idle)} of {count} learned nothing: it depends on the seed."
         return
     losses = sorted(one.loss() for one in good)
-    if len(losses) > 1 and _far_apart(losses[0], losses[-1], scoring):
+    if len(losses) > 1 and _far_apart(
+        losses[0], losses[-1], scoring.start_of(good, losses[0]), scoring
+    ):
         yield (
             f"The seeds disagree: of {count} the best ended at {losses[0]:.3g}, and the worst at "
             f"{losses[-1]:.3g}."
         )
 
 
-def _far_apart(best: float, worst: float, scoring: Scoring) -> bool:
+def _far_apart(best: float, worst: float, start: float, scoring: Scoring) -> bool:
     """Whether two losses differ by a factor of ten, or for want of a zero by half a fall."""
-    fall, floor = scoring.start - best, scoring.scale.floor
+    fall, floor = start - best, scoring.scale.floor
     share = (worst - best) / fall if fall > 0 else 0.0
     if floor is None:
         return share >= LOST

@@ -9,6 +9,7 @@ import pandas as pd
 
 from lrtune.analysis.prior import Belief
 from lrtune.analysis.surrogate import Surrogate
+from lrtune.diagnosis.check import look
 from lrtune.errors import ArgumentError, SearchError, shown, warn_about
 from lrtune.results import ComparisonResult, SearchResult
 from lrtune.results.schema import CURVES, TRIED, as_table
@@ -18,7 +19,13 @@ from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, as_evaluate
 from lrtune.tuning.answer import attach, best_run, expected
-from lrtune.tuning.answer_warnings import interruption, seed_warnings
+from lrtune.tuning.answer_warnings import (
+    add_reasons,
+    drift_warnings,
+    fall_of,
+    interruption,
+    seed_warnings,
+)
 from lrtune.tuning.contest import Contest, Schedules, make_contest
 from lrtune.tuning.contest_plan import ComparisonPlan, plan_contest
 from lrtune.tuning.experiment import Clock, Event, Tell, ask_all, checked_tell
@@ -120,7 +127,12 @@ def compare(
             tell(Event(question.stage, trials.experiment.spent, total, one.lr, text))
 
     stopped = ask_all(trials.asking(), trained, clock, told, interruptible=lambda: True)
-    _check_learned(trials, task)
+    whole = [one for runs in trials.evidence.whole.values() for one in runs.values()]
+    try:
+        _check_learned(trials, task, whole)
+    except SearchError as error:
+        add_reasons(error, task, contest.sizes.steps, whole)
+        raise
     made = _manifest(contest, task, found)
     ranked = _result(trials, found, stopped or "budget", made, rank_by)
     against = tuple(dict.fromkeys(_warnings(trials, task, found, stopped)))
@@ -180,9 +192,8 @@ def _manifest(contest: Contest, task: Task | None, found: SearchResult | float) 
     )
 
 
-def _check_learned(trials: RivalTrials, task: Task | None) -> None:
+def _check_learned(trials: RivalTrials, task: Task | None, whole: Sequence[Measured]) -> None:
     """Raise a SearchError where whole trainings were made, and none has learned anything."""
-    whole = [one for runs in trials.evidence.whole.values() for one in runs.values()]
     if not whole:
         return
     scoring = _scoring(trials, task, whole)
@@ -193,7 +204,7 @@ def _check_learned(trials: RivalTrials, task: Task | None) -> None:
             "Search for a rate first, or give a lower one."
         )
     if not any(map(scoring.learned, whole)):
-        lowest = min(one.loss() for one in whole)
+        lowest = min(scoring.judged(one) for one in whole)
         below = scoring.start if scoring.guess is None else scoring.guess.loss
         raise SearchError(
             f"nothing was learned: the best whole training ends at {lowest:.4g}, which is not "
@@ -204,7 +215,9 @@ def _check_learned(trials: RivalTrials, task: Task | None) -> None:
 def _scoring(trials: RivalTrials, task: Task | None, whole: Sequence[Measured]) -> Scoring:
     """How these whole trainings are scored, and what guessing reaches."""
     scoring = scored(whole, trials.scoring)
-    guess = None if task is None or not trials.contest.sizes.selection else task.guess("selection")
+    guess = None
+    if task is not None and trials.contest.sizes.selection and not scoring.drifts:
+        guess = task.guess("selection")
     if guess is None:
         return scoring
     return replace(scoring, guess=Baseline(guess.loss, guess.stderr, known=True))
@@ -216,10 +229,15 @@ def _warnings(
     """What counts against the recommendation, and against the search that it begins with."""
     if isinstance(found, SearchResult):
         yield from found.warnings
+    elif task is not None:
+        yield from look(task).warnings
     if stopped == "interrupted":
         yield interruption("comparison", trials.experiment, trials.plan.plan.cost)
     best = trials.candidates[trials.standing.recommended()]
     whole = list(trials.evidence.whole.get(best.name, {}).values())
+    every = list(trials.experiment.history.runs.values())
+    fall = fall_of(every, scored(every, trials.scoring).start)
+    yield from drift_warnings(trials.contest.drift, trials.contest.sizes.steps, fall)
     if whole:
         yield from seed_warnings(whole, _scoring(trials, task, whole), best.lr)
 

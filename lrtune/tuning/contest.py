@@ -15,8 +15,10 @@ from lrtune.results import SearchResult
 from lrtune.results.runs import Run, Shape
 from lrtune.schedules import parse
 from lrtune.schedules.registry import registered_name
+from lrtune.task.drift import Drift, in_every_run
 from lrtune.task.task import Task, checked_task
 from lrtune.tuning.candidates import Candidate, Named, known_of, resolve, same
+from lrtune.tuning.experiment import FORWARD
 from lrtune.tuning.history import Measured
 from lrtune.tuning.limits import Limits, clip
 from lrtune.tuning.planning import BUDGET, DEFAULT_STEPS, Sizes
@@ -45,6 +47,7 @@ class Contest:
         limits: The lowest and the highest rate.
         scale: How losses become scores.
         kind: The same in words.
+        drift: How the loss changes by itself; None where it does not.
     """
 
     sizes: Sizes
@@ -57,6 +60,7 @@ class Contest:
     limits: tuple[float, float] = (1e-7, 10.0)
     scale: Scale = Scale(None)
     kind: str = ""
+    drift: Drift | None = None
     trained: dict[int, Measured] = field(default_factory=dict)
     ratios: dict[int, float] = field(default_factory=dict)
 
@@ -77,7 +81,8 @@ class Contest:
 
     def cost(self, rivals: int, seeds: int) -> float:
         """What so many rivals cost at full length, with the reference's missing trainings."""
-        return (rivals * seeds + self.missing(seeds)) * self.sizes.whole
+        along = in_every_run(self.drift) / FORWARD if rivals else 0.0  # an untrained model
+        return (rivals * seeds + self.missing(seeds)) * self.sizes.whole + along
 
     def enough_for(self, rivals: int, seeds: int | None = None) -> float:
         """A budget in hundredths that holds so many rivals; with all seeds when None."""
@@ -122,7 +127,10 @@ def make_contest(
             known = known_of(one.shape, steps)
             ratio = 1.0 if adapts else known.peak / reference.prior.peak
             rivals.append(Candidate(one, clip(lr * ratio, limits), known))
-    reused = [] if searched is None else reusable(searched, first.shape, seeds)
+    drift = None if task is None else task.drift
+    reused = []
+    if searched is not None:
+        reused = reusable(searched, first.shape, seeds, drifts=in_every_run(drift))
     known_seeds = [] if searched is None else searched.runs["seed"].tolist()
     contest = Contest(
         sizes,
@@ -135,6 +143,7 @@ def make_contest(
         limits=limits,
         scale=Scale(None) if task is None else task.loss_kind.scale,
         kind="" if task is None else task.loss_kind.words,
+        drift=drift,
         trained={one.run.seed: one for one, _ in reused},
         ratios={one.run.seed: ratio for one, ratio in reused},
     )  # fmt: skip
@@ -179,10 +188,13 @@ def _reference(text: str, named: Sequence[Named]) -> Named:
     return Named(registered_name(shape) or text, shape)
 
 
-def reusable(found: SearchResult, shape: Shape, seeds: int) -> list[tuple[Measured, float]]:
+def reusable(
+    found: SearchResult, shape: Shape, seeds: int, *, drifts: bool = False
+) -> list[tuple[Measured, float]]:
     """The whole trainings of a search's schedule near its peak, the nearest first; and their ratio.
 
-    Where the search has no validation data, the training loss is what selects.
+    Where the search has no validation data, the training loss is what selects. Where the loss
+    `drifts`, the curves tell what was learned.
     """
     rows = found.runs[
         found.runs["stage"].isin(["fine", "current"])
@@ -196,14 +208,18 @@ def reusable(found: SearchResult, shape: Shape, seeds: int) -> list[tuple[Measur
     rows = rows.drop_duplicates("seed").head(seeds)
     # The table holds no errors; the trainings of one task are alike in them.
     stderr = math.nan if found.best is None else found.best.stderr
-    return [(_measured(row, shape, stderr), row.lr / found.lr) for row in rows.itertuples()]
+    curves = dict(iter(found.curves.groupby("run")["loss"])) if drifts else {}
+    return [
+        (_measured(row, shape, stderr, curves.get(row.run, [row.start])), row.lr / found.lr)
+        for row in rows.itertuples()
+    ]
 
 
-def _measured(row: Any, shape: Shape, stderr: float) -> Measured:
+def _measured(row: Any, shape: Shape, stderr: float, losses: Sequence[float]) -> Measured:
     selected = row.train if math.isnan(row.loss) else row.loss
     parts = {"selection": (selected, math.nan, 0)}
     if not math.isnan(row.test):
         parts["test"] = (row.test, stderr, 0)
     run = Run(row.run, row.lr, shape, row.seed)
-    first = np.array([row.start])
-    return Measured(run, row.stage, row.steps, row.until, row.outcome, first, parts, row.checkpoint)
+    known = np.asarray(losses, float)
+    return Measured(run, row.stage, row.steps, row.until, row.outcome, known, parts, row.checkpoint)

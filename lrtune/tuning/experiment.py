@@ -11,10 +11,12 @@ from lrtune.errors import ArgumentError, positive_number, shown
 from lrtune.results.runs import Run
 from lrtune.results.schema import SPENDING, as_table
 from lrtune.schedules.feedback import validations_between
+from lrtune.task.drift import Drift, in_every_run
 from lrtune.training import Evaluate
 from lrtune.tuning.history import Asking, History, Question
 from lrtune.tuning.planning import Plan, Sizes
 
+FORWARD = 3  # by convention: so many forward passes cost as much as an update
 LONG = 1000
 """Runs of so many steps are asked for in parts; shorter ones are trained again after a kill."""
 
@@ -25,11 +27,12 @@ class Experiment:
     Args:
         sizes: What a training and a validation cost.
         budget: The most to spend, in full trainings.
+        drift: How the loss changes by itself; None where it does not.
     """
 
-    def __init__(self, sizes: Sizes, budget: float) -> None:
+    def __init__(self, sizes: Sizes, budget: float, drift: Drift | None = None) -> None:
         self.sizes, self.budget = sizes, budget
-        self.history, self.notes = History(sizes.summed), list[str]()
+        self.history, self.notes = History(sizes.summed, drift), list[str]()
         self._spent: dict[str, float] = {}
         self._reserved = 0.0
 
@@ -72,7 +75,11 @@ class Experiment:
             for run in runs
             if self.history.trained(run) < until or (samples and not self.history.validated(run))
         ]
-        updates = self.history.missing(runs, until)
+        updates: float = self.history.missing(runs, until)
+        if new and until == self.sizes.steps and in_every_run(self.history.drift):
+            # Beside the first whole training a model runs along that is not trained.
+            first = all(one.until < until for one in self.history.runs.values())
+            updates += first * until / FORWARD
         watched = self.sizes.selection * sum(
             validations_between(run.schedule, horizon or until, self.history.trained(run), until)
             for run in runs

@@ -213,13 +213,13 @@ class Fine:
 
     def failure(self) -> SearchError:
         """The error to raise where no whole training has learned anything."""
-        measured = self.measured
+        measured, scoring = self.measured, self._scoring
         rows = "\n".join(
-            f"  lr {one.run.lr:<8.3g} {self._scoring.start:.4g} before, {one.loss():.4g} after"
+            f"  lr {one.run.lr:<8.3g} {scoring.start:.4g} before, {scoring.judged(one):.4g} after"
             + (f" (training loss {one.train:.4g})" if self._experiment.sizes.selection else "")
             for one in measured
         )
-        guess = self._scoring.guess
+        guess = scoring.guess
         against = (
             "the training loss at the start"
             if guess is None

@@ -12,6 +12,7 @@ from lrtune.results import Trace
 from lrtune.results.runs import Run
 from lrtune.results.schema import CURVES, TRIED, as_table
 from lrtune.schedules.registry import schedule_text
+from lrtune.task.drift import Drift
 
 POINTS = 500
 """The most points of one run in a table of curves; longer runs are averaged over equal blocks."""
@@ -56,9 +57,10 @@ class Measured:
     steps: int  # its horizon
     until: int = 0
     outcome: str = ""
-    losses: Floats = field(default_factory=lambda: np.empty(0))
+    losses: Floats = field(default_factory=lambda: np.empty(0))  # without what changes by itself
     validations: dict[str, tuple[float, float, int]] = field(default_factory=dict)
     checkpoint: str = ""
+    drift: float = 0.0  # by how much the loss has changed by itself at the end
 
     @property
     def failed(self) -> bool:
@@ -76,10 +78,13 @@ class Measured:
         return math.inf if self.failed else end_level(self.losses)
 
     def loss(self, part: str = "selection") -> float:
-        """Its newest validation loss on that part, else its training loss; inf if it failed."""
+        """Its newest validation loss on that part, else its training loss; inf if it failed.
+
+        Where the loss changes by itself, that change is part of both: runs of one length share it.
+        """
         if self.failed:
             return math.inf
-        return self.validations[part][0] if part in self.validations else self.train
+        return self.validations[part][0] if part in self.validations else self.train + self.drift
 
     def stderr(self, part: str = "selection") -> float:
         """The standard error of `loss`, of the data that it was measured on."""
@@ -94,10 +99,11 @@ class History:
     Args:
         summed: Over how many samples a training loss sums. It is divided by that, as validation
             losses are those of a sample.
+        drift: How the loss changes by itself; None where it does not.
     """
 
-    def __init__(self, summed: float = 1.0) -> None:
-        self._summed = summed
+    def __init__(self, summed: float = 1.0, drift: Drift | None = None) -> None:
+        self._summed, self.drift = summed, drift
         self.runs: dict[str, Measured] = {}
         self._together: list[set[str]] = []  # the runs that can still go on, as they were asked for
 
@@ -111,10 +117,18 @@ class History:
             one = self.runs.setdefault(run.name, Measured(run, question.stage, question.steps))
             one.until, one.outcome = question.until, str(rows.loc[run.name, "outcome"])
             known = losses[run.name].to_numpy() if run.name in losses else np.empty(0)
+            if self.drift is not None and len(known):
+                known, one.drift = self.drift.without(known), self.end_drift(len(known))
             one.losses = known / self._summed
             one.checkpoint = str(rows.loc[run.name, "checkpoint"])
             for row in validations[run.name].itertuples() if run.name in validations else ():
                 one.validations[row.part] = (row.loss, row.stderr, row.samples)
+
+    def end_drift(self, steps: int) -> float:
+        """By how much the loss has changed by itself at the end of so many steps."""
+        if self.drift is None:
+            return 0.0
+        return -end_level(self.drift.without(np.zeros(steps))) / self._summed
 
     def _regroup(self, asked: set[str]) -> None:
         """Runs train in lockstep: where some of them go on, the others are left behind."""
@@ -160,7 +174,7 @@ class History:
                 "until": one.until,
                 "outcome": one.outcome,
                 "start": float(one.losses[0]) if len(one.losses) else math.nan,
-                "train": end_level(one.losses),
+                "train": end_level(one.losses) + one.drift,
                 "loss": one.validations.get("selection", (math.nan,))[0],
                 "test": one.validations.get("test", (math.nan,))[0],
                 "checkpoint": one.checkpoint,

@@ -11,7 +11,10 @@ from lrtune.tuning.limits import within
 
 
 class HorizonReader:
-    """Asks for whole runs of a horizon at three peaks, more while the best is at the edge."""
+    """Asks for whole runs of a horizon at three peaks, more while the best is at the edge.
+
+    `start` is the loss before training; NaN where it tells nothing of that at the horizon.
+    """
 
     def __init__(self, experiment: Experiment, wanted: Wanted, horizon: int, start: float) -> None:
         self._experiment, self._wanted = experiment, wanted
@@ -58,4 +61,6 @@ class HorizonReader:
         best = min(losses, key=losses.__getitem__, default=None)
         if best is None or math.isinf(losses[best]):
             return None
-        return rounded(vertex(losses, best, worst=max(self._start, losses[best])), 6)
+        highest = max(loss for loss in losses.values() if math.isfinite(loss))
+        worst = highest if math.isnan(self._start) else max(self._start, losses[best])
+        return rounded(vertex(losses, best, worst), 6)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lrtune.analysis.curves import Outcome
+from lrtune.analysis.curves import Outcome, drifts
 from lrtune.analysis.sweep_rules import RULES, Suggestion, Sweep, answer, ensemble, read_sweep
+from lrtune.diagnosis.check import look
+from lrtune.diagnosis.registry import OF_VALIDATION
 from lrtune.errors import ArgumentError, positive_rate, warn_about, whole_number
 from lrtune.results import RangeTestResult, Trace
 from lrtune.results.runs import Run, seed_list
@@ -16,7 +18,7 @@ from lrtune.results.serialization import manifest
 from lrtune.schedules import Schedule, growth
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, Progress, as_evaluate
-from lrtune.tuning.answer_warnings import sweep_warnings
+from lrtune.tuning.answer_warnings import drift_warnings, sweep_warnings
 
 STOPPED = {
     Outcome.FINISHED: "reached the last rate, lr =",
@@ -83,19 +85,23 @@ def range_test(
     sweeps = {s: Run(f"sweep/{s}", high, growing, s) for s in chosen}
     controls = {s: Run(f"untrained/{s}", high, UNTRAINED, s) for s in chosen}
     trained = as_evaluate(task, evaluate, max_runs=max_runs, progress=progress)
-    runs = [*sweeps.values(), *controls.values()]
+    runs, odd = [*sweeps.values(), *controls.values()], look(task, without=OF_VALIDATION).warnings
     # The loss after the last update takes one step more.
     trace = trained(runs, steps + 1, stage="range test", validate=0)
-    step = task.loss_kind.resolution
-    swept = {s: _Swept.of(trace, sweeps[s].name, controls[s].name, step) for s in chosen}
+    swept = {s: _Swept.of(trace, sweeps[s].name, controls[s].name, task) for s in chosen}
     said = [(s, one.answer(rule)) for s, one in swept.items() for rule in RULES]
     answers = as_table([(one.rule, s, one.lr, one.because) for s, one in said], ANSWERS)
     suggestion, stops = _suggestion(swept), as_table([(s, *swept[s].stop) for s in chosen], STOPS)
     falls, density = {s: one.falls for s, one in swept.items()}, steps / np.log10(high / low)
-    against = sweep_warnings(suggestion, answers, stops, falls=falls, low=low, density=density)
+    fall = max((one.curve.drop for one in swept.values() if one.curve), default=np.nan)
+    against = [
+        *odd,
+        *sweep_warnings(suggestion, answers, stops, falls=falls, low=low, density=density),
+        *drift_warnings(task.drift, steps, fall),
+    ]
     found = RangeTestResult(
         suggestion=suggestion,
-        warnings=tuple(against),
+        warnings=tuple(dict.fromkeys(against)),
         notes=tuple(_notes(stops, falls)),
         manifest=manifest(task.describe(), low=low, high=high, steps=steps, seeds=seeds, seed=seed),
         frame=as_table(pd.concat([one.frame.assign(seed=s) for s, one in swept.items()]), SWEEP),
@@ -116,17 +122,23 @@ class _Swept:
     outcome: str
 
     @classmethod
-    def of(cls, trace: Trace, sweep: str, control: str, step: float) -> "_Swept":
+    def of(cls, trace: Trace, sweep: str, control: str, task: Task) -> "_Swept":
         """Pair each rate with the loss right after its update, and with the control's loss.
 
-        `step` is the smallest step between two losses.
+        Both are taken without what changes by itself.
         """
-        by_run = trace.frame.groupby("run", sort=False)
-        swept = by_run.get_group(sweep)
-        rates, losses = swept["lr"].to_numpy()[:-1], swept["loss"].to_numpy()[1:]
+        by_run, step = trace.frame.groupby("run", sort=False), task.loss_kind.resolution
+        swept, twin = by_run.get_group(sweep), by_run.get_group(control)["loss"].to_numpy()
+        rates, losses = swept["lr"].to_numpy()[:-1], swept["loss"].to_numpy()
+        known = twin
+        # What begins later than a task has tried shows in the control.
+        drift = task.drift_within(len(twin)) if drifts(twin, step) else task.drift
+        if drift is not None:
+            losses, known = (drift.without(one, twin=twin) for one in (losses, twin))
+        losses = losses[1:]
+        known = known[1 : len(losses) + 1]
         if not len(losses):  # not even the untrained model has a finite loss on this seed's batch
             rates, losses = swept["lr"].to_numpy()[:1], np.array([np.nan])
-        known = by_run.get_group(control)["loss"].to_numpy()[1 : len(losses) + 1]
         untrained, smooth = np.full((2, len(losses)), np.nan)
         untrained[: len(known)] = known
         if curve := read_sweep(rates, losses, untrained, step):

@@ -28,8 +28,8 @@ class RateSearch:
 
     def __init__(self, setting: Setting, *, rate_only: bool = False) -> None:
         self.setting, self._rate_only = setting, rate_only
-        self.experiment = Experiment(setting.plan.sizes, setting.plan.budget)
-        self.scoring = Scoring(setting.scale)
+        self.experiment = Experiment(setting.plan.sizes, setting.plan.budget, setting.drift)
+        self.scoring = Scoring(setting.scale, drifts=setting.drifts)
         self.belief: Belief | None = None  # where the best peak lies, before any whole training
         self.coarse: Coarse | None = None
         self.fine: Fine | None = None
@@ -150,7 +150,8 @@ class RateSearch:
         if not horizon or setting.adapts_rate:
             return
         self.experiment.set_aside(setting.plan.whole_cost + self._guess_cost())
-        reader = HorizonReader(self.experiment, self._wanted, horizon, self.scoring.start)
+        start = math.nan if setting.drifts else self.scoring.start
+        reader = HorizonReader(self.experiment, self._wanted, horizon, start)
         yield from reader.asking(self.surrogate.best_rate())
         self.experiment.set_aside(0.0)
         if reader.rate is not None:
@@ -232,7 +233,7 @@ class RateSearch:
     def _measure_guess(self) -> Asking:
         """What a model reaches that has learned nothing, on the data that score the runs."""
         sizes, setting = self.experiment.sizes, self.setting
-        if not sizes.selection:
+        if not sizes.selection or setting.drifts:
             known, before = setting.guess("train"), untrained_run(setting.seed).name
             losses = self.experiment.history.runs[before].losses
             error = noise(losses) / math.sqrt(max(1, len(losses)))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from lrtune.results.runs import Run
 from lrtune.schedules.feedback import validations_between
+from lrtune.task.drift import in_every_run
 from lrtune.tuning.candidates import Candidate, ParameterSampler
 from lrtune.tuning.contest import Contest
 from lrtune.tuning.contest_plan import BATCH, ComparisonPlan
@@ -20,8 +21,8 @@ class RivalTrials:
 
     def __init__(self, contest: Contest, plan: ComparisonPlan) -> None:
         self.contest, self.plan = contest, plan
-        self.experiment = Experiment(contest.sizes, contest.budget)
-        self.scoring = Scoring(contest.scale)
+        self.experiment = Experiment(contest.sizes, contest.budget, contest.drift)
+        self.scoring = Scoring(contest.scale, drifts=in_every_run(contest.drift))
         self.candidates = {one.name: one for one in (contest.reference, *contest.rivals)}
         self._short: dict[str, str] = {}  # candidates to the names of their runs of the horizon
         self._whole: dict[str, dict[int, str]] = {}  # and of their whole runs, by seed

@@ -39,11 +39,14 @@ class Scoring:
         scale: Where the zero of the loss is.
         start: The loss before training.
         guess: On the data that runs are scored on; `start` where it is None.
+        drifts: Whether the loss changes by itself. Then only training losses without that change
+            are held against those before training.
     """
 
     scale: Scale
     start: float = math.nan
     guess: Baseline | None = None
+    drifts: bool = False
 
     def scores(self, runs: Sequence[Measured]) -> Floats:
         """The score of each run; infinite where it failed."""
@@ -52,24 +55,41 @@ class Scoring:
             return losses
         finite = losses[np.isfinite(losses)]
         best = float(finite.min()) if len(finite) else math.nan
-        return self.scale.scores(losses, self.start, best)
+        return self.scale.scores(losses, self.start_of(runs, best), best)
+
+    def start_of(self, runs: Sequence[Measured], best: float) -> float:
+        """The loss before training that the losses of runs are held against; the lowest is `best`.
+
+        Where a loss changes by itself, it lies above the best one by the fall of the training loss.
+        """
+        finite = [one.train for one in runs if not one.failed]
+        if not self.drifts or not finite:
+            return self.start
+        return best + self.start - min(finite)
 
     def room(self, runs: Sequence[Measured]) -> float:
         """How far the best of these scores lies below that of guessing; NaN if not known."""
         finite = [one.loss() for one in runs if not one.failed]
         if not finite or self.guess is None:
             return math.nan
-        both = self.scale.scores([min(finite), self.guess.loss], self.start, min(finite))
+        start = self.start_of(runs, min(finite))
+        guess = start if self.drifts else self.guess.loss
+        both = self.scale.scores([min(finite), guess], start, min(finite))
         return float(both[1] - both[0])
+
+    def judged(self, one: Measured) -> float:
+        """The loss that tells whether a run has learned anything."""
+        return one.train if self.drifts else one.loss()
 
     def learned(self, one: Measured) -> bool:
         """Whether a run is below what a model that has learned nothing reaches, and no accident."""
         if one.failed or not len(one.losses):
             return False
         guess = self.guess or Baseline(self.start, 0.0, known=False)
-        loss, below = one.loss(), guess.loss
+        loss, below = self.judged(one), guess.loss
         error, errors = one.stderr(), ERRORS
-        if not one.validations or math.isnan(error):  # one of a single batch is of the same size
+        # One of a single batch is of the same size.
+        if self.drifts or not one.validations or math.isnan(error):
             error, errors = end_level_stderr(one.losses), ERRORS_OF_TRAINING
         least = ROUNDING * (abs(below) + abs(loss))
         if self.scale.floor is not None and guess.known:

@@ -12,6 +12,7 @@ from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
 from lrtune.training import Evaluate, as_evaluate
 from lrtune.tuning.answer import assemble, attach
+from lrtune.tuning.answer_warnings import add_reasons
 from lrtune.tuning.experiment import Clock, Event, Tell, ask_all, checked_tell
 from lrtune.tuning.history import Question
 from lrtune.tuning.limits import Limits
@@ -133,6 +134,7 @@ def search(
     except SearchError as error:
         if stopped == "interrupted":  # what was trained so far is no evidence
             raise KeyboardInterrupt from error
+        add_reasons(error, task, steps, strategy.whole)
         raise
     described = {} if task is None else task.describe()
     asked = {"min_gain": min_gain, "coarse": setting.coarse, "fine": setting.fine}

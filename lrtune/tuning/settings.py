@@ -23,6 +23,7 @@ from lrtune.schedules.feedback import (
     validations_between,
 )
 from lrtune.schedules.registry import registered_name
+from lrtune.task.drift import Drift, in_every_run
 from lrtune.task.memory import max_runs as most_runs
 from lrtune.task.task import Task, checked_task
 from lrtune.training.idle_runs import check_memory_options
@@ -107,7 +108,13 @@ class Setting:
     current: tuple[float, Schedule | Feedback[Any]] | None = None
     around: float | None = None
     adapts_rate: bool = False
+    drift: Drift | None = None
     guess: Callable[[str], Any] = field(default=lambda _part: None)
+
+    @property
+    def drifts(self) -> bool:
+        """Whether the loss changes by itself, in every run as in an untrained one."""
+        return in_every_run(self.drift)
 
     @property
     def steps(self) -> int:
@@ -154,14 +161,16 @@ def make_setting(
         coarse=0 if around is not None or adapts else len(rates),
         grid=grid_runs(factors), extra=current is not None,
     )  # fmt: skip
-    kind = None if task is None else task.loss_kind
+    kind, drift = (None, None) if task is None else (task.loss_kind, task.drift)
+    # Where a loss changes by itself, so does what guessing reaches.
+    guess = None if task is None or in_every_run(drift) else task.guess
     return Setting(
         plan=planned, schedule=shape, name=name, prior=prior(name, steps), coarse=rates,
         fine=factors, limits=limits, seed=seed, min_gain=min_gain,
         scale=Scale(None) if kind is None else kind.scale,
         kind="" if kind is None else kind.words,
         current=present, around=around, adapts_rate=adapts,
-        guess=(lambda _part: None) if task is None else task.guess,
+        drift=drift, guess=guess or (lambda _part: None),
     )  # fmt: skip
 
 

@@ -434,6 +434,7 @@ def draws(name, runs, steps):
         return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
     brought = Task(zoo.born(Spy), zoo.vectors(), objective=objective, batch_size=8)
+    assert brought.drift is None  # it has tried a copy, once and for all
     seen.clear()
     train(brought, runs, steps)
     return list(seen.values())
@@ -466,6 +467,7 @@ def test_dropout_drops_the_same_units_in_every_run():
             return self.drop(inputs * self.scale)
 
     brought = Task(Dropping(), zoo.vectors(), objective=objective, batch_size=8)
+    assert brought.drift is None  # it has tried a copy, once and for all
     dropped.clear()
     train(brought, [Run("a", 0.1), Run("b", 0.01), Run("c", 0.1, seed=1)], 5)
     a, b, c = dropped[::3], dropped[1::3], dropped[2::3]

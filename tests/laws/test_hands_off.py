@@ -256,8 +256,8 @@ def test_what_was_trained_before_an_interruption_can_be_read():
     whole = train(Task(zoo.model("linear"), zoo.vectors(), batch_size=8), runs, 20).frame
     loss = Bomb(None, KeyboardInterrupt())
     task = Task(zoo.model("linear"), zoo.vectors(), loss=loss, batch_size=8)
-    loss.arm(2 * 13 + 1)
     cohort = Cohort(task, runs, 20)
+    loss.arm(2 * 13 + 1)
     with pytest.raises(KeyboardInterrupt):
         cohort.advance()
     trace = cohort.trace

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 
 from lrtune.diagnosis.observed import Observed
 from lrtune.results import Finding
+from lrtune.task.drift import Drift
 
 SUMMED = "summed-loss"
 NOT_A_MEAN = "loss-of-the-batch"
 UNEVEN = "uneven-rows"
+DRIFTING = "drifting-loss"
+SHARED = "shared-counter"
 
 
 def check_reduction(seen: Observed) -> Iterator[Finding]:
@@ -49,4 +52,35 @@ def check_rows(seen: Observed) -> Iterator[Finding]:
         "The batch holds something besides its samples, such as weights of classes.",
         f"It is weighed as {seen.task.batch_examples} samples. If that is wrong, give "
         "batch_weight= to Task, such as lambda batch: len(batch['y']).",
+    )
+
+
+def check_drift(seen: Observed) -> Iterator[Finding]:
+    """A loss that changes while nothing is trained."""
+    drift = seen.task.drift
+    if drift is not None and drift.shared:
+        yield shared_counter(drift)
+    elif drift is not None:
+        count = len(drift.tried)
+        yield Finding(
+            DRIFTING,
+            "note",
+            f"The loss of one batch changes by {drift.within(count):+.3g} in {count} passes, while "
+            "nothing is trained.",
+            "A weight that grows with the step, or a counter in the model.",
+            "Training losses are judged without that change.",
+        )
+
+
+def shared_counter(drift: Drift) -> Finding:
+    """What to say of a loss that changes in a way that all runs share."""
+    count = len(drift.tried)
+    return Finding(
+        SHARED,
+        "warning",
+        f"The loss of one batch changes by {drift.within(count):+.3g} in {count} passes, while "
+        "nothing is trained, and a new copy of the model goes on from there.",
+        "Something that all runs share counts along, such as a variable of the objective: so each "
+        "run moves the losses of the others.",
+        "Count in the model or in a loss module, of which every run has a copy.",
     )

@@ -15,8 +15,7 @@ def check_order(seen: Observed) -> Iterator[Finding]:
     orders = seen.orders
     if max(map(len, orders.values())) <= 1:  # one batch has no order
         return
-    seeds = all(orders[0, epoch] == orders[1, epoch] for epoch in (0, 1))
-    epochs = all(orders[seed, 0] == orders[seed, 1] for seed in (0, 1))
+    seeds, epochs = _alike(seen)
     batches = f"The first {len(orders[0, 0])} batches are the same"
     if seeds and epochs:
         yield Finding(
@@ -46,3 +45,24 @@ def check_order(seen: Observed) -> Iterator[Finding]:
             "Trainings of several seeds then differ by weights and random layers alone; "
             "DataLoader(..., shuffle=True) gives each seed an order of its own.",
         )
+
+
+def _alike(seen: Observed) -> tuple[bool, bool]:
+    """Whether the order is the same for every seed, and in every epoch."""
+    orders = seen.orders
+    seeds = all(orders[0, epoch] == orders[1, epoch] for epoch in (0, 1))
+    return seeds, all(orders[seed, 0] == orders[seed, 1] for seed in (0, 1))
+
+
+def order_text(seen: Observed) -> str:
+    """How the order of the batches changes, in words."""
+    if max(map(len, seen.orders.values())) <= 1:
+        return "an epoch is a single batch"
+    match _alike(seen):
+        case True, True:
+            return "always the same"
+        case True, False:
+            return "another in each epoch, the same for every seed"
+        case False, True:
+            return "another for each seed, the same in every epoch"
+    return "another in each epoch and for each seed"
