@@ -88,11 +88,12 @@ def begun(folder):
 
 
 def test_long_runs_that_are_killed_at_any_instant_go_on(tmp_path, whole, tally, times):
-    draw, killed = random.Random(20), 0
-    for n in range(often := times(150, 8)):
-        killed += ended(begun(tmp_path / str(n)), draw.uniform(0, whole[2])) != 0
-        tally("kill -9 at a random instant of long runs", 1, *resumed(tmp_path / str(n), whole))
-    assert killed > often / 3, "they have to be interrupted, or it shows nothing"
+    draw, killed, tried, often = random.Random(20), 0, 0, times(150, 8)
+    while killed < often:  # on a busy machine some end before the signal comes
+        folder, tried = tmp_path / str(tried), tried + 1
+        killed += ended(begun(folder), draw.uniform(0, 0.95 * whole[2])) != 0
+        tally("kill -9 at a random instant of long runs", 1, *resumed(folder, whole))
+        assert tried < 10 * often, "they have to be interrupted, or it shows nothing"
 
 
 def test_long_runs_that_are_killed_again_and_again_go_on(tmp_path, whole, tally, times):
@@ -122,7 +123,7 @@ def test_a_kill_while_checkpoints_are_written_leaves_the_earlier_ones(
         cut_off += any(file.suffix == ".part" for file in files(folder))
         tried += 1
         tally("kill -9 while a checkpoint is written", 1, *resumed(folder, whole))
-        assert tried < 5 * often, "it has to be killed there, or it shows nothing"
+        assert tried < 10 * often, "it has to be killed there, or it shows nothing"
 
 
 def test_a_checkpoint_that_breaks_after_a_kill_costs_its_run(tmp_path, whole, tally, times):
@@ -143,7 +144,7 @@ def test_a_checkpoint_that_breaks_after_a_kill_costs_its_run(tmp_path, whole, ta
             warnings.filterwarnings("ignore", message=".*from the start")
             lost, changed = resumed(folder, whole, exact=False)
         tally("a checkpoint that is cut off, or has 64 bytes of noise", 1, lost, changed)
-        assert tried < 5 * often, "something has to break, or it shows nothing"
+        assert tried < 10 * often, "something has to break, or it shows nothing"
 
 
 # --- a full disk
