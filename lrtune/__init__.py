@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from lrtune.reporting import report
     from lrtune.results import ComparisonResult, Diagnosis, RangeTestResult, SearchResult, Trace
     from lrtune.results.runs import Run
-    from lrtune.schedules.torch_schedulers import from_torch, to_torch
+    from lrtune.schedules.torch_readers import from_torch
+    from lrtune.schedules.torch_schedulers import to_torch
     from lrtune.study.study import Study
     from lrtune.task.task import Task
     from lrtune.training import Cohort, Evaluator, train
@@ -67,7 +68,7 @@ _HOMES = {
     "Trace": "lrtune.results",
     "check": "lrtune.diagnosis.check",
     "compare": "lrtune.tuning.compare",
-    "from_torch": "lrtune.schedules.torch_schedulers",
+    "from_torch": "lrtune.schedules.torch_readers",
     "plan": "lrtune.tuning.search",
     "range_test": "lrtune.tuning.range_test",
     "report": "lrtune.reporting",

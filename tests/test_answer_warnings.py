@@ -15,7 +15,8 @@ from torch import nn
 
 from lrtune import Run, Task, compare, range_test, report, search
 from lrtune.analysis.scores import Scale
-from lrtune.cli.answers import answer_object, print_results
+from lrtune.cli.answer_json import answer_object
+from lrtune.cli.answers import print_results
 from lrtune.demo import digits, images
 from lrtune.errors import AnswerWarning, SearchError
 from lrtune.results import ComparisonResult, read

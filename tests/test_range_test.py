@@ -18,7 +18,7 @@ from lrtune.errors import ArgumentError
 from lrtune.results import Trace
 from lrtune.results.schema import ANSWERS, RUNS, STOPS, SWEEP, TRACE, VALIDATIONS, as_table
 from lrtune.testing import bowl
-from lrtune.training.recording import retire_failed
+from lrtune.training.retiring import retire_failed
 from lrtune.tuning.range_test import STOPPED
 from tests.planted import hashed_run
 

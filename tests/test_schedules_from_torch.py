@@ -15,7 +15,8 @@ from lrtune.schedules import (
     momenta,
     multipliers,
 )
-from lrtune.schedules.torch_schedulers import from_torch, to_torch
+from lrtune.schedules.torch_readers import from_torch
+from lrtune.schedules.torch_schedulers import to_torch
 
 SCHEDULERS = {
     "StepLR": lambda o: native.StepLR(o, 7),

@@ -30,9 +30,9 @@ from lrtune.schedules import (
     step,
     warmup,
 )
+from lrtune.schedules.torch_readers import from_torch
 from lrtune.schedules.torch_schedulers import (
     MomentumLR,
-    from_torch,
     set_momentum,
     to_torch,
 )

@@ -1,6 +1,5 @@
-"""What the command line prints of results: one answer first, as text or as one JSON object."""
+"""What the command line prints of results: one answer first."""
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,95 +14,15 @@ from rich.text import Text
 
 from lrtune.analysis.prior_table import prior_source, prior_table
 from lrtune.analysis.scores import digits_that_differ
+from lrtune.cli.answer_json import last_answers, of_kind, warnings_of
 from lrtune.cli.options import as_options
-from lrtune.errors import LrtuneError, printable, quantity
+from lrtune.errors import printable, quantity
 from lrtune.reporting import statements
-from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult, Trace
-from lrtune.schedules import parse
+from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
 
 LEAST_COLUMNS = 4  # of the table of a comparison: place, schedule, peak, verdict
 INDENT = 16  # columns of the titles in front of the answers
 PRIORS = 5  # schedules whose losses on other tasks the terminal shows
-
-# --- as one JSON object
-
-
-def answer_object(
-    results: Sequence[Result],
-    *,
-    report: Path | None = None,
-    saved: Path | None = None,
-    error: str = "",
-) -> dict[str, Any]:
-    """The object of `--json`: the answer first, then every result in full."""
-    answer: dict[str, Any] = {"error": error} if error else {}
-    answer["warnings"] = _warnings(_answers(results) or _of(results, RangeTestResult))
-    searches = _of(results, SearchResult)
-    sweeps = _of(results, RangeTestResult)
-    if searches:
-        answer |= _search_object(searches[-1])
-    elif sweeps:
-        told = sweeps[-1].suggestion
-        answer |= {"lr": told and told.lr, "interval": told and list(told.interval)}
-    for ranked in _of(results, ComparisonResult)[-1:]:  # it measured what a search only assumes
-        if answer.get("schedule") != ranked.schedule:
-            answer |= {"interval": None, "good_range": None}  # those of another schedule's peak
-        answer |= _shared_object(ranked, ranked.schedule)
-        answer |= {"call": ranked.call, "winner": ranked.winner or None}
-    answer["saved"] = None if saved is None else str(saved)
-    answer["report"] = None if report is None else str(report)
-    return answer | {"results": [result.to_dict() for result in results]}
-
-
-def _search_object(found: SearchResult) -> dict[str, Any]:
-    return _shared_object(found, found.schedule) | {
-        "call": _call(found.schedule),
-        "interval": list(found.interval),
-        "good_range": list(found.good_range),
-        "confidence": found.confidence,
-    }
-
-
-def _shared_object(answer: statements.Answer, schedule: str) -> dict[str, Any]:
-    """What searches and comparisons have in common."""
-    best, told = answer.best, answer.retrained
-    return {
-        "lr": answer.lr,
-        "schedule": schedule,
-        "rate": "peak" if statements.peak_note(schedule) else "constant",
-        "steps": answer.steps,
-        "best": None if best is None else _without_nan(vars(best)),
-        "retrained": None if told is None else _without_nan(vars(told)),
-        "because": answer.because,
-        "notes": list(answer.notes),
-        "cost": answer.cost,
-        "budget": answer.budget,
-        "stopped": answer.stopped,
-        "snippet": statements.code(answer) or None,
-    }
-
-
-def _call(schedule: str) -> str | None:
-    """The call that makes a schedule; None for one of the user's own."""
-    try:
-        return str(parse(schedule))
-    except LrtuneError:
-        return None
-
-
-def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, with None for a number that JSON does not have."""
-    bad = [
-        name for name, one in values.items() if isinstance(one, float) and not math.isfinite(one)
-    ]
-    return {**values, **dict.fromkeys(bad)}
-
-
-def _of(results: Sequence[Result], kind: type[Any]) -> list[Any]:
-    return [result for result in results if isinstance(result, kind)]
-
-
-# --- as text
 
 
 def print_results(results: Sequence[Result], *, saved: Path | None = None) -> None:
@@ -115,11 +34,11 @@ def print_results(results: Sequence[Result], *, saved: Path | None = None) -> No
         saved: The file with the best model, if it was written.
     """
     console = Console(highlight=False)
-    answers = _answers(results)
+    answers = last_answers(results)
     print_warnings(answers, console)
     for answer in answers[-1:]:
         print_headline(answer, console)
-    for place, result in enumerate([*answers, *_of(results, RangeTestResult)]):
+    for place, result in enumerate([*answers, *of_kind(results, RangeTestResult)]):
         if place:
             console.print()
         if result not in answers:
@@ -181,20 +100,9 @@ def print_result(
                 _print_ranking(result, console)
 
 
-def _answers(results: Sequence[Result]) -> list[SearchResult | ComparisonResult]:
-    """The last search, and the last comparison, which follows from it."""
-    return [*_of(results, SearchResult)[-1:], *_of(results, ComparisonResult)[-1:]]
-
-
-def _warnings(results: Sequence[Result]) -> list[str]:
-    """What counts against any of these results, each sentence once."""
-    given = [one.warnings for one in results if not isinstance(one, Trace)]
-    return list(dict.fromkeys(itertools.chain(*given)))
-
-
 def print_warnings(results: Sequence[Result], console: Console) -> None:
     """Print what counts against these results; it comes before the answer."""
-    warnings = _warnings(results)
+    warnings = warnings_of(results)
     for warning in warnings:
         _print_rows(console, "Warning", [f"[bold]{_safe(warning)}[/]"])
     if warnings:

@@ -6,11 +6,10 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any, Literal, Self, TypeVar
 
@@ -19,7 +18,9 @@ from rich.markup import escape
 
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome
 from lrtune.cli import INTERRUPTED
-from lrtune.cli.answers import INDENT, answer_object, print_results
+from lrtune.cli.answer_json import answer_object
+from lrtune.cli.answers import INDENT, print_results
+from lrtune.cli.interrupts import deaths_ignored, must_not_stop
 from lrtune.cli.options import as_options, check_folder
 from lrtune.cli.output import print_error
 from lrtune.cli.progress import ProgressDisplay
@@ -44,40 +45,6 @@ from lrtune.training import Evaluate, Evaluator
 Answer = TypeVar("Answer", bound=Result)
 
 ANSWER = 0  # the exit code, unless there is an error or Ctrl-C
-
-
-def must_not_stop(frame: FrameType | None) -> bool:
-    """Whether an exception in this frame would be printed or dropped, instead of ending a command.
-
-    So it is within a database, which would report that a connection broke, and in destructors.
-    """
-    while frame is not None:
-        module = f"{frame.f_globals.get('__name__', '')}."
-        if module.startswith(("sqlalchemy.", "lrtune.study.database.")):
-            return True
-        if frame.f_code.co_name == "__del__":
-            return True
-        frame = frame.f_back
-    return False
-
-
-@contextlib.contextmanager
-def _deaths_ignored() -> Iterator[None]:
-    """Let no death of a child process raise here.
-
-    torch raises an error in a signal handler when a loader's worker dies. Where one has died, the
-    others often follow; then the results of the command would be lost for the second error.
-    """
-    number = getattr(signal, "SIGCHLD", None)  # there is none on Windows
-    before = None if number is None else signal.getsignal(number)
-    if number is None or not callable(before) or current_thread() is not main_thread():
-        yield
-        return
-    signal.signal(number, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -126,7 +93,7 @@ class Session:
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         """Print the error, if any, and all results; True, as the error is handled."""
-        with _deaths_ignored():
+        with deaths_ignored():
             return self._end(error)
 
     def _end(self, error: BaseException | None) -> bool:

@@ -19,14 +19,14 @@ from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
 from lrtune.task.drift import TRIAL, Drift, DriftTrial
 from lrtune.task.guess import Guess
-from lrtune.task.measuring import measure, no_batch
+from lrtune.task.measuring import measure
 from lrtune.task.optimizers import GroupRates, optimizer_maker, swept_rates
 from lrtune.task.part_guess import part_guess
 from lrtune.task.random_state import preserve_random_state
 from lrtune.task.reduction import BatchWeight, batch_weigher
 from lrtune.task.repeats import repeatable
 from lrtune.task.states import Loss, StateMaker, TrainState, evaluating
-from lrtune.task.trial import draws_in_eval, explain_validation, try_task
+from lrtune.task.trial import try_task, try_validation
 from lrtune.task.validation import with_validation
 
 
@@ -295,17 +295,12 @@ class Task:
         if (step := self._train.odd_step()) and (error := self.batch_error(0, step)):
             raise error
         if self._val is not None:
-            first = next(self._val.first(1), None)
-            if first is None:
-                raise no_batch()
-            placed = self.to_device(first)
-            with explain_validation(first, state.model, lambda: self.loss(state, placed)):
-                self._measure([(SELECTION, first)], {"the model": state})
-                self.draws_in_eval = draws_in_eval(self._maker, state, first)
-            self._val.check_end()
-            place = self._val.odd_place()
-            if place and (error := validation_error(self._maker, self._val, place, None)):
-                raise error
+            self.draws_in_eval = try_validation(
+                self._maker,
+                self._val,
+                state,
+                lambda first: self._measure([(SELECTION, first)], {"the model": state}),
+            )
 
 
 def checked_task(task: Task) -> Task:

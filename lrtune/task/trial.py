@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from lrtune.errors import TaskError, quantity
 from lrtune.task import checks
-from lrtune.task.bad_data import data_error
+from lrtune.task.bad_data import data_error, validation_error
 from lrtune.task.batches import (
     Batch,
     clone_batch,
@@ -22,6 +22,7 @@ from lrtune.task.batches import (
 )
 from lrtune.task.epochs import Data
 from lrtune.task.losses import KnownLoss, LossKind, known_loss, loss_kind
+from lrtune.task.measuring import no_batch
 from lrtune.task.memory import RunBytes, run_bytes
 from lrtune.task.optimizers import (
     check_optimizer,
@@ -32,6 +33,7 @@ from lrtune.task.optimizers import (
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
 from lrtune.task.reduction import Reduction, loss_reduction
 from lrtune.task.states import StateMaker, TrainState, evaluating
+from lrtune.task.validation import ValidationData
 
 ROUNDING = 1e-5
 """By convention: losses this close differ by rounding, which some GPUs do differently each time."""
@@ -122,6 +124,28 @@ def eval_loss(maker: StateMaker, state: TrainState, noise: int = 0) -> Callable[
             return maker.loss(state, batch)
 
     return loss
+
+
+def try_validation(
+    maker: StateMaker, val: ValidationData, state: TrainState, measure: Callable[[Batch], object]
+) -> bool:
+    """Validate the first batch, and return whether its loss in eval mode draws random numbers.
+
+    Raises:
+        TaskError: Validation fails, has no batch, or does not end.
+    """
+    first = next(val.first(1), None)
+    if first is None:
+        raise no_batch()
+    placed = to_device(first, maker.device)
+    with explain_validation(first, state.model, lambda: maker.loss(state, placed)):
+        measure(first)
+        draws = draws_in_eval(maker, state, first)
+    val.check_end()
+    place = val.odd_place()
+    if place and (error := validation_error(maker, val, place, None)):
+        raise error
+    return draws
 
 
 def draws_in_eval(maker: StateMaker, state: TrainState, batch: Batch) -> bool:

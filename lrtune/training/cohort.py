@@ -1,13 +1,11 @@
 """The only training loop of the package: a cohort trains runs in lockstep."""
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 
-from lrtune.analysis.curves import Floats, Outcome
+from lrtune.analysis.curves import Outcome
 from lrtune.errors import ArgumentError, add_location, whole_number
 from lrtune.results import Trace
 from lrtune.results.runs import Run, Validation, checked_runs
@@ -23,18 +21,16 @@ from lrtune.training.recording import (
     BLOCK,
     Progress,
     Reporter,
-    RetireRule,
     RunRecord,
     SeedGroup,
     check_schedules,
     fork_records,
-    retire_failed,
     run_rows,
     start_record,
     tell_validation,
     trace_rows,
-    twin_losses,
 )
+from lrtune.training.retiring import Judge, RetireRule
 
 
 class Cohort:
@@ -84,9 +80,7 @@ class Cohort:
     ) -> None:
         self.task, self.steps = checked_task(task), whole_number("steps", steps, least=1)
         self._engine: Engine = Loop(task) if engine is None else engine
-        failed = functools.partial(retire_failed, resolution=task.loss_kind.resolution)
-        self._retire, self._stage, self._reporter = retire or failed, stage, Reporter(progress)
-        self._drift = task.drift  # measured before anything trains
+        self._judge, self._stage, self._reporter = Judge(task, retire), stage, Reporter(progress)
         runs, saved = checked_runs(runs), resume or {}
         check_schedules(runs, steps, task)
         self._step, seen = (0, {}) if resume is None else resume_point(runs, steps, resume)
@@ -286,7 +280,7 @@ class Cohort:
         live = self._live_records()
         for one in sorted(live, key=lambda one: not one.untrained):
             due = one.start_check() or check
-            verdict = self._judge(one) if due else None
+            verdict = self._judge.verdict(one, self._all.values(), self._step) if due else None
             if verdict is not None:
                 step, outcome = verdict
                 # It ends at that very step, so how often the losses are read changes no trace.
@@ -294,23 +288,6 @@ class Cohort:
                 self._end(one, outcome)
         if any(one.outcome is not None for one in live):
             self._regroup()
-
-    def _judge(self, one: RunRecord) -> tuple[int, Outcome] | None:
-        """Return what `retire` says of a run."""
-        verdict = self._retire(self._net_losses(one))
-        late = verdict is not None and verdict[1] is Outcome.DIVERGED and self._drift is None
-        if not (late and one.untrained):
-            return verdict
-        # Nothing was trained, so the loss has changed by itself, later than was tried so far.
-        self._drift = self.task.drift_within(self._step)
-        return verdict if self._drift is None else self._retire(self._net_losses(one))
-
-    def _net_losses(self, one: RunRecord) -> Floats:
-        """Return the losses of a run without what changes by itself."""
-        losses, drift = np.array(one.losses), self._drift
-        if drift is None:
-            return losses
-        return drift.without(losses, one.first, twin_losses(one, self._all.values()))
 
     def _report(self, *, now: bool = False) -> None:
         if self._reporter.due(now=now):

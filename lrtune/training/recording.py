@@ -7,10 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from torch import Tensor
 
-from lrtune.analysis.curves import Outcome, diverged_at
+from lrtune.analysis.curves import Outcome
 from lrtune.errors import ArgumentError, ScheduleError, shown
 from lrtune.results.runs import Run
 from lrtune.results.schema import RUNS, TRACE, as_table
@@ -232,13 +231,6 @@ def run_rows(records: Sequence[RunRecord], otherwise: Outcome) -> pd.DataFrame:
     return as_table(rows, RUNS)
 
 
-def twin_losses(one: RunRecord, records: Iterable[RunRecord]) -> NDArray[np.float64] | None:
-    """Return the losses of the untrained run of the same seed among `records`, if there is one."""
-    twins = (other for other in records if other.untrained and other.run.seed == one.run.seed)
-    twin = next(twins, None)
-    return None if twin is None else np.array(twin.losses)
-
-
 Progress = Callable[[str, int, int], None]
 """Called with the stage, the updates done (each of one run), and their total."""
 
@@ -267,27 +259,3 @@ class Reporter:
         spent = sum(len(one.losses) for one in every if one.outcome is not None)
         done = spent + sum(step - one.first for one in live)
         self._progress(stage, done, spent + sum(goal - one.first for one in live))
-
-
-RetireRule = Callable[[NDArray[np.float64]], tuple[int, Outcome] | None]
-"""Maps the losses of a run to the step at which it is retired and the outcome; None to go on.
-
-The answer may depend only on the losses up to that step: then it does not matter when it is asked.
-"""
-
-
-def retire_failed(
-    losses: NDArray[np.float64], resolution: float = 0.0
-) -> tuple[int, Outcome] | None:
-    """Retire runs whose loss is not finite or diverged (`lrtune.analysis.curves.diverged_at`).
-
-    >>> retire_failed(np.array([2.0, 1.0, np.nan, np.nan]))
-    (2, <Outcome.NONFINITE: 'The loss became NaN or infinite.'>)
-    """
-    finite = np.isfinite(losses)
-    # What comes after the first NaN cannot show a divergence.
-    end = len(losses) if finite.all() else int(np.argmin(finite))
-    diverged = diverged_at(losses[:end], resolution)
-    if diverged is not None:
-        return diverged, Outcome.DIVERGED
-    return None if end == len(losses) else (end, Outcome.NONFINITE)
