@@ -208,8 +208,8 @@ MISTAKES = {
         lambda: lrtune.from_torch(lambda _o: None, 50), "returned nothing"),
     "a scheduler of another optimizer": (
         lambda: lrtune.from_torch(lambda _o: steps_lr(MINE), 50), "the StepLR"),
-    "a scheduler that reacts to the loss": (
-        lambda: lrtune.from_torch(native.ReduceLROnPlateau, 50), "ReduceLROnPlateau"),
+    "a plateau of an accuracy": (
+        lambda: lrtune.from_torch(lambda o: native.ReduceLROnPlateau(o, "max"), 50), "mode='max'"),
     # --- runs
     "a rate of zero": (lambda: Run("a", 0), "got 0"),
     "two runs of one name": (
