@@ -80,9 +80,9 @@ class Cohort:
     ) -> None:
         self.task, self.steps = checked_task(task), whole_number("steps", steps, least=1)
         self._engine: Engine = Loop(task) if engine is None else engine
-        self._judge, self._stage, self._reporter = Judge(task, retire), stage, Reporter(progress)
         runs, saved = checked_runs(runs), resume or {}
         check_schedules(runs, steps, task)
+        self._judge, self._stage, self._reporter = Judge(task, retire), stage, Reporter(progress)
         self._step, seen = (0, {}) if resume is None else resume_point(runs, steps, resume)
         self._all = {run.name: start_record(run, steps, saved.get(run.name)) for run in runs}
         self._goal, self._broken, self._failed = steps, False, FailedBatches(task)

@@ -345,7 +345,7 @@ def test_a_file_of_another_study_is_not_taken(where, sqlite_only, tmp_path):
 def test_a_changed_task_takes_no_checkpoint_of_the_old_one_and_leaves_them(where):
     traces, _, old, _ = session(where, runs=RUNS[:1])
     before = files(old)
-    study = Study(where, a_task(batch_size=6))
+    study = Study(where, a_task(batch_size=6), say=lambda _: None)
     trace = study.evaluate(RUNS[:1], STEPS, stage="s", checkpoint=True)
     assert trace.cost.updates == STEPS
     assert files(old) == before

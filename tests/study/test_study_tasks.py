@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrtune import Run
-from lrtune.errors import OtherTaskError, UnknownStudyError
+from lrtune.errors import OtherTaskError, StudyError
 from lrtune.study import tables
 from lrtune.study.catalog import list_studies, study_location
 from lrtune.study.database import Database
@@ -136,7 +136,7 @@ def test_the_list_tells_studies_of_one_name_apart(where):
 
 
 def test_a_place_is_found_for_the_same_task_only(where):
-    with pytest.raises(UnknownStudyError):
+    with pytest.raises(StudyError):
         place_of_study(where, bowl(4.0))
     opened(where, bowl(4.0))
     assert place_of_study(where, bowl(4.0)) == str(study_location(where))
