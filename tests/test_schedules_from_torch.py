@@ -96,8 +96,8 @@ def test_reading_out_leaves_the_users_optimizer_and_the_random_numbers_alone():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda o: native.ReduceLROnPlateau(o, "max"), "mode='max'; .*has 'min' only"),
-        (lambda o: native.ReduceLROnPlateau(o, cooldown=2), "cooldown=2; .*has 0 only"),
+        (lambda o: native.ReduceLROnPlateau(o, "max"), "mode='max'; expected 'min'"),
+        (lambda o: native.ReduceLROnPlateau(o, cooldown=2), "cooldown=2; expected 0"),
         (lambda o: native.ReduceLROnPlateau(o, min_lr=1e-4), r"min_lr=\[0.0001\]; "),
         (lambda o: native.ReduceLROnPlateau(o, threshold_mode="abs"), "threshold_mode='abs'; "),
         (lambda _o: None, "returned nothing; expected a torch scheduler.*function of progress"),

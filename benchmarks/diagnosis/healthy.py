@@ -1,12 +1,10 @@
 """Healthy tasks of many kinds: whatever is said against one of them is a false alarm."""
 
 import functools
-import random
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, RMSprop
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
@@ -15,14 +13,13 @@ from benchmarks.quality.tasks import MOMENTUM, TASKS
 from lrtune import Task
 from lrtune.demo import images
 
+F = nn.functional
 P = functools.partial
 TRAIN, VAL = images()
 
 
 def mlp(outputs: int = 10, hidden: int = 32) -> nn.Module:
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
-    )
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
 def relabelled(change: Callable[[Tensor, Tensor], Tensor]) -> dict[str, object]:
@@ -92,7 +89,7 @@ def mixed(model: nn.Module, batch: list[Tensor]) -> Tensor:
     inputs, labels = batch
     if not model.training:
         return F.cross_entropy(model(inputs), labels)
-    share, others = random.random(), torch.randperm(len(labels))
+    share, others = float(torch.rand(())), torch.randperm(len(labels))
     outputs = model(share * inputs + (1 - share) * inputs[others])
     return share * F.cross_entropy(outputs, labels) + (1 - share) * F.cross_entropy(
         outputs, labels[others]
@@ -123,7 +120,7 @@ class Shifted(Dataset[tuple[Tensor, int]]):
         return len(TRAIN[1])
 
     def __getitem__(self, place: int) -> tuple[Tensor, int]:
-        move = random.choice((-1, 0, 1))
+        move = int(torch.randint(-1, 2, ()))
         return TRAIN[0][place].roll(move, -1), int(TRAIN[1][place])
 
 

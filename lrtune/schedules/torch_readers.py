@@ -105,8 +105,9 @@ def _read_plateau(scheduler: ReduceLROnPlateau, steps: int) -> ReduceOnPlateau:
         if (given := getattr(scheduler, name)) != expected:
             raise ScheduleError(
                 f"from_torch: ReduceLROnPlateau with {name.replace('min_lrs', 'min_lr')}="
-                f"{given!r}; lrtune.schedules.ReduceOnPlateau has {expected!r} only. Make it "
-                "without that argument, or write a schedule with the methods of ReduceOnPlateau."
+                f"{given!r}; expected {expected!r}, as lrtune.schedules.ReduceOnPlateau has nothing "
+                "else. Make it without that argument, or write a schedule with the methods of "
+                "ReduceOnPlateau."
             )
     if steps < 2:
         raise ScheduleError(
