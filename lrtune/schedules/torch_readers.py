@@ -105,8 +105,8 @@ def _read_plateau(scheduler: ReduceLROnPlateau, steps: int) -> ReduceOnPlateau:
         if (given := getattr(scheduler, name)) != expected:
             raise ScheduleError(
                 f"from_torch: ReduceLROnPlateau with {name.replace('min_lrs', 'min_lr')}="
-                f"{given!r}; expected {expected!r}, as lrtune.schedules.ReduceOnPlateau has nothing "
-                "else. Make it without that argument, or write a schedule with the methods of "
+                f"{given!r}; expected {expected!r}, as lrtune.schedules.ReduceOnPlateau has no "
+                "other. Make it without that argument, or write a schedule with the methods of "
                 "ReduceOnPlateau."
             )
     if steps < 2:
