@@ -118,7 +118,10 @@ BROKEN = {
         lambda: objective_task(weighted, [{"w": torch.ones(10), "x": TRAIN[0], "y": TRAIN[1]}]),
         lambda: objective_task(weighted, [{"w": torch.ones(10), "x": (TRAIN[0], TRAIN[1])}]),
     ],
-    "random-validation": [lambda: objective_task(mixed, val=VAL)],
+    "random-validation": [
+        lambda: objective_task(mixed, val=VAL),
+        lambda: objective_task(mixed, val=(VAL[0][:18], VAL[1][:18]), train=loader(shuffle=True)),
+    ],
     "few-validation-samples": [
         lambda: lrtune.Task(mlp, TRAIN, val=(VAL[0][:12], VAL[1][:12]), device="cpu")
     ],
@@ -183,7 +186,7 @@ def test_looking_changes_nothing_of_the_user():
 
 def test_it_says_what_will_be_trained():
     seen = lrtune.check(task_of(optimizer=two_groups))
-    assert seen.facts["Updates in an epoch"] == "22"
+    assert seen.facts["Batches in an epoch"] == "22"
     assert seen.facts["Validation samples"] == "180 for selection, 179 for test"
     assert seen.groups["fixed"].tolist() == [True, False]
     assert seen.groups["lr"].tolist() == [1e-3, 1.0]

@@ -41,7 +41,7 @@ def check(task: Task) -> Diagnosis:
 
     >>> from lrtune.testing import bowl
     >>> seen = check(bowl(4.0))
-    >>> seen.facts["Updates in an epoch"], seen.findings
+    >>> seen.facts["Batches in an epoch"], seen.findings
     ('1,000', ())
     """
     return diagnosis_of(observe(checked_task(task)), measure_speed(task))
@@ -70,8 +70,8 @@ def diagnosis_of(
 def _facts(seen: Observed, speed: Speed | None) -> dict[str, str]:
     task, described = seen.task, seen.task.describe()
     facts = {name.capitalize(): text for name, text in described.items() if name != "scores"}
-    steps = task.epoch_steps
-    facts["Updates in an epoch"] = "unknown" if steps is None else f"{steps:,}"
+    count = task.batches_in_epoch
+    facts["Batches in an epoch"] = "unknown" if count is None else f"{count:,}"
     facts["Order of the batches"] = order_text(seen)
     facts["Loss of a batch"] = REDUCTIONS[task.loss_reduction]
     modes = math.isfinite(seen.start_in_eval) and task.has_validation

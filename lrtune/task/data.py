@@ -163,6 +163,14 @@ class IterableData(Data):
         """How many batches come before any example comes again; None where that is not known."""
         return len(cast("Any", self.source)) if goes_by_index(self.source) else None
 
+    @property
+    def batches_in_epoch(self) -> int | None:
+        """How many batches the loader says that it has; None where it does not."""
+        try:
+            return len(cast("Any", self.source))
+        except TypeError:  # a stream has no length
+            return None
+
     def smallest_batch(self) -> Batch | None:
         """Return a short last batch of a loader, or the smallest batch of a list.
 

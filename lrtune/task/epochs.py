@@ -62,6 +62,11 @@ class Data(ABC):
     def epoch_steps(self) -> int | None:
         """How many batches come before any example comes again; None where that is not known."""
 
+    @property
+    def batches_in_epoch(self) -> int | None:
+        """How many batches an epoch has, as far as its owner says; None where nobody knows."""
+        return self.epoch_steps
+
     def smallest_batch(self) -> Batch | None:
         """Return a batch with fewer rows than the others; None where nobody knows of one."""
         return None

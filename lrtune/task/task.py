@@ -152,6 +152,11 @@ class Task:
         return self._train.epoch_steps
 
     @property
+    def batches_in_epoch(self) -> int | None:
+        """The batches of an epoch, as many as the loader says; None where it does not."""
+        return self._train.batches_in_epoch
+
+    @property
     def has_validation(self) -> bool:
         """Whether the task has validation data."""
         return self._val is not None

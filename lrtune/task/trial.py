@@ -141,6 +141,9 @@ def try_validation(
     with explain_validation(first, state.model, lambda: maker.loss(state, placed)):
         measure(first)
         draws = draws_in_eval(maker, state, first)
+    if count_examples(first) < 2:  # such as mixup, which needs two rows to show
+        with suppress(Exception):  # a training batch may be none to validate on
+            draws = draws or draws_in_eval(maker, state, maker.first)
     val.check_end()
     place = val.odd_place()
     if place and (error := validation_error(maker, val, place, None)):
