@@ -239,7 +239,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(tmp_path):
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130, (out, err)
     assert "Run the same command again to go on" in " ".join(err.split())
-    assert out.startswith("lr ")
+    assert "\nlr " in out  # below the warning that it was interrupted
     again = subprocess.run([*line, "b.html"], **where, **pipes, check=True)
     assert "remembered" in again.stderr
     subprocess.run([*line, "c.html", "--no-study"], **where, **pipes, check=True)
