@@ -14,6 +14,27 @@ SEVERITIES = ("error", "warning", "note")
 """How much a finding matters, worst first."""
 
 
+Points = tuple[tuple[float, float], ...]
+"""The points of a line."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A small chart that belongs to a finding.
+
+    Attributes:
+        x: What the horizontal axis shows, with its unit.
+        y: The same of the vertical axis.
+        lines: Names of the lines to their points.
+        log: The axes that are logarithmic: `x`, `y`, `xy` or none.
+    """
+
+    x: str
+    y: str
+    lines: dict[str, Points]
+    log: str = ""
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something that a check found.
@@ -24,6 +45,7 @@ class Finding:
         evidence: What was measured, in a sentence with its numbers.
         cause: The likeliest cause.
         remedy: What to do.
+        chart: What was measured, to be drawn; None where the numbers of the evidence are enough.
     """
 
     name: str
@@ -31,6 +53,7 @@ class Finding:
     evidence: str
     cause: str
     remedy: str
+    chart: Chart | None = None
 
     @property
     def sentence(self) -> str:
