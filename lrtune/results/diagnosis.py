@@ -2,13 +2,17 @@
 
 import textwrap
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
-from lrtune.errors import quantity
+from lrtune import figures
+from lrtune.errors import ArgumentError, quantity
 from lrtune.results.schema import GROUPS, table_field
 from lrtune.results.serialization import Serializable, fact_lines
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 SEVERITIES = ("error", "warning", "note")
 """How much a finding matters, worst first."""
@@ -91,6 +95,20 @@ class Diagnosis(Serializable):
     def failed(self) -> bool:
         """Whether there is an error: then no answer can be trusted."""
         return any(one.severity == "error" for one in self.findings)
+
+    def figure(self, name: str = "") -> "Figure":
+        """The chart of the finding of this name; of the first one that has a chart if empty.
+
+        Raises:
+            ArgumentError: There is no such finding, or it has no chart.
+        """
+        drawn = {one.name: one.chart for one in reversed(self.findings) if one.chart}
+        chart = drawn.get(name or next(reversed(drawn), ""))
+        if chart is None:
+            raise ArgumentError(
+                f"no finding called {name!r} has a chart; there are {list(drawn)}. Name one."
+            )
+        return figures.finding_figure(chart.x, chart.y, chart.lines, chart.log)
 
     def __repr__(self) -> str:
         """The findings, and what will be trained, in a few lines."""
