@@ -6,7 +6,8 @@ from collections.abc import Collection
 import pandas as pd
 
 from lrtune.diagnosis.checks.order import order_text
-from lrtune.diagnosis.observed import Observed, Speed, measure_speed, observe
+from lrtune.diagnosis.observations.speed import Speed, measure_speed
+from lrtune.diagnosis.observed import Observed
 from lrtune.diagnosis.registry import CHECKS, Check
 from lrtune.errors import memory_text, quantity
 from lrtune.results import Diagnosis
@@ -44,12 +45,12 @@ def check(task: Task) -> Diagnosis:
     >>> seen.facts["Batches in an epoch"], seen.findings
     ('1,000', ())
     """
-    return diagnosis_of(observe(checked_task(task)), measure_speed(task))
+    return diagnosis_of(Observed(checked_task(task)), measure_speed(task))
 
 
 def look(task: Task, without: Collection[Check] = ()) -> Diagnosis:
     """The same without an update, for verbs that train anyway; and without some of the checks."""
-    return diagnosis_of(observe(task), without=without)
+    return diagnosis_of(Observed(task), without=without)
 
 
 def diagnosis_of(

@@ -9,7 +9,7 @@ from lrtune.results import Finding
 Check = Callable[[Observed], Iterator[Finding]]
 """Yields what it finds; a pure function."""
 
-CHECKS: dict[Check, tuple[str, ...]] = {
+CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward passes
     order.check_order: (order.UNSHUFFLED, order.SAME_EPOCHS, order.SAME_SEEDS),
     loss.check_reduction: (loss.SUMMED, loss.NOT_A_MEAN),
     loss.check_rows: (loss.UNEVEN,),
@@ -20,6 +20,9 @@ CHECKS: dict[Check, tuple[str, ...]] = {
     groups.check_fixed_groups: (groups.FIXED,),
 }
 """Each check with the names of what it can find."""
+
+TRIALS: dict[Check, tuple[str, ...]] = {}
+"""Those that train some dozen updates, which only `diagnose` makes; with their names, as above."""
 
 OF_VALIDATION = (validation.check_draws, validation.check_count)
 """Those that look at nothing but validation data, which a range test does not use."""

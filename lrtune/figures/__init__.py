@@ -5,12 +5,14 @@ draws them. plotly is imported only when a figure is drawn, so that reading resu
 """
 
 from lrtune.figures.comparison import losses_figure, ranking_figure, schedules_figure
+from lrtune.figures.finding import finding_figure
 from lrtune.figures.losses import curves_figure, trace_figure
 from lrtune.figures.range_test import sweep_figure
 from lrtune.figures.search import rates_figure
 
 __all__ = [
     "curves_figure",
+    "finding_figure",
     "losses_figure",
     "ranking_figure",
     "rates_figure",

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from lrtune.errors import quantity
-from lrtune.reporting.sections import Section, text_table
-from lrtune.results import Diagnosis
+from lrtune.reporting.sections import Chart, Section, text_table
+from lrtune.results import Diagnosis, Finding
 
 
 def diagnosis_section(seen: Diagnosis) -> Section:
@@ -24,9 +24,24 @@ def diagnosis_section(seen: Diagnosis) -> Section:
         lead=" ".join(seen.warnings),
         facts=list(seen.facts.items()),
         notes=[one.sentence for one in seen.findings if one.severity == "note"],
-        charts=[],
+        charts=[_chart(seen, one) for one in seen.findings if one.chart],
         tables=[*tables, text_table("Parameter groups", seen.groups)],
         limits=f"Looked at: {', '.join(seen.looked_at)}.",
         manifest=seen.manifest,
         call="lrtune.check(task)",
+    )
+
+
+def _chart(seen: Diagnosis, one: Finding) -> Chart:
+    """The chart of a finding, with its points as a table."""
+    assert one.chart is not None, "only findings with a chart are drawn"
+    points = [(name, *point) for name, line in one.chart.lines.items() for point in line]
+    return Chart(
+        title=one.name,
+        draw=lambda: seen.figure(one.name),
+        alt=f"{one.chart.y} over {one.chart.x}: {', '.join(one.chart.lines)}. {one.evidence}",
+        caption=one.evidence,
+        tables=[
+            text_table("Points", pd.DataFrame(points, columns=["line", one.chart.x, one.chart.y]))
+        ],
     )

@@ -2,16 +2,41 @@
 
 import textwrap
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
-from lrtune.errors import quantity
+from lrtune import figures
+from lrtune.errors import ArgumentError, quantity
 from lrtune.results.schema import GROUPS, table_field
 from lrtune.results.serialization import Serializable, fact_lines
 
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
 SEVERITIES = ("error", "warning", "note")
 """How much a finding matters, worst first."""
+
+
+Points = tuple[tuple[float, float], ...]
+"""The points of a line."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A small chart that belongs to a finding.
+
+    Attributes:
+        x: What the horizontal axis shows, with its unit.
+        y: The same of the vertical axis.
+        lines: Names of the lines to their points.
+        log: The axes that are logarithmic: `x`, `y`, `xy` or none.
+    """
+
+    x: str
+    y: str
+    lines: dict[str, Points]
+    log: str = ""
 
 
 @dataclass(frozen=True)
@@ -24,6 +49,7 @@ class Finding:
         evidence: What was measured, in a sentence with its numbers.
         cause: The likeliest cause.
         remedy: What to do.
+        chart: What was measured, to be drawn; None where the numbers of the evidence are enough.
     """
 
     name: str
@@ -31,6 +57,7 @@ class Finding:
     evidence: str
     cause: str
     remedy: str
+    chart: Chart | None = None
 
     @property
     def sentence(self) -> str:
@@ -68,6 +95,20 @@ class Diagnosis(Serializable):
     def failed(self) -> bool:
         """Whether there is an error: then no answer can be trusted."""
         return any(one.severity == "error" for one in self.findings)
+
+    def figure(self, name: str = "") -> "Figure":
+        """The chart of the finding of this name; of the first one that has a chart if empty.
+
+        Raises:
+            ArgumentError: There is no such finding, or it has no chart.
+        """
+        drawn = {one.name: one.chart for one in reversed(self.findings) if one.chart}
+        chart = drawn.get(name or next(reversed(drawn), ""))
+        if chart is None:
+            raise ArgumentError(
+                f"no finding called {name!r} has a chart; there are {list(drawn)}. Name one."
+            )
+        return figures.finding_figure(chart.x, chart.y, chart.lines, chart.log)
 
     def __repr__(self) -> str:
         """The findings, and what will be trained, in a few lines."""

@@ -1,7 +1,7 @@
 """`Task`: the model, data, loss and optimizer of the user, copied and tried once."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -177,6 +177,12 @@ class Task:
         moved._drift = DriftTrial(maker, self.loss_kind.resolution)  # noqa: SLF001
         moved._description = {**self._description, "device": str(moved.device)}  # noqa: SLF001
         return moved
+
+    def trained_on(self, batches: Sequence[Batch]) -> "Task":
+        """Return the same task, whose training data are these batches, in this order."""
+        other = copy.copy(self)
+        other._train = as_data(list(batches), None, what="train")  # noqa: SLF001
+        return other
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """Yield training batches without end; call it inside `preserve_random_state()`."""

@@ -11,6 +11,7 @@ from lrtune.results import Trace
 from lrtune.results.runs import Run, Validation, checked_runs
 from lrtune.results.schema import SELECTION, VALIDATIONS, as_table
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state
+from lrtune.task.states import TrainState
 from lrtune.task.task import Task, checked_task
 from lrtune.training.batch_cache import BatchCache, BatchStreams
 from lrtune.training.checkpoints import Checkpoint, complete, resume_point
@@ -31,6 +32,7 @@ from lrtune.training.recording import (
     trace_rows,
 )
 from lrtune.training.retiring import Judge, RetireRule
+from lrtune.training.saved_state import restore_state
 
 
 class Cohort:
@@ -190,6 +192,19 @@ class Cohort:
         with preserve_random_state(), torch.inference_mode(mode=False), torch.no_grad():
             saved, seen = self._engine.checkpoint(one.run), self._streams.digests[one.run.seed]
             return complete(saved, one.run, steps=self.steps, batches=seen, **one.history)
+
+    def inspect(self, name: str) -> TrainState:
+        """Return a copy of the live run `name`: its model, loss and optimizer, to look at.
+
+        Raises:
+            ArgumentError: No live run has this name.
+            CheckpointError: Its state is no plain data; training can go on.
+        """
+        saved, run = self.checkpoint(name), self._live_record(name).run
+        with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
+            state = self.task.init_state(run.seed, run.lr)
+            restore_state(state, saved)
+        return state
 
     @property
     def trace(self) -> Trace:

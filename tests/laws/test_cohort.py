@@ -491,3 +491,16 @@ def test_the_state_of_the_world_does_not_matter():
 def test_a_factory_gives_every_seed_weights_of_its_own():
     first = train(task(), [Run("a", 0.1), Run("b", 0.2), Run("c", 0.1, seed=1)], 1).frame["loss"]
     assert first[0] == first[1] != first[2]
+
+
+def test_a_copy_of_a_run_can_be_inspected_and_changes_nothing():
+    runs = [Run("a", 0.1), Run("b", 0.02, seed=1)]
+    task = Task(zoo.model("convolution"), zoo.tensors("convolution"), batch_size=8)
+    cohort = Cohort(task, runs, 9).advance(4)
+    state = cohort.inspect("a")
+    saved, now = cohort.checkpoint("a")["model"], state.model.state_dict()
+    assert all(torch.equal(now[name], value) for name, value in saved.items())
+    with torch.no_grad():
+        for parameter in state.model.parameters():
+            parameter.zero_()
+    assert cohort.advance().trace.frame.equals(train(task, runs, 9).frame)
