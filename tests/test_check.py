@@ -1,8 +1,10 @@
 """check(): what will be trained, and what is odd about it; on broken tasks and healthy twins."""
 
+import copy
 import json
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -85,6 +87,64 @@ class Annealed:
         return nn.functional.cross_entropy(model(batch[0]), batch[1]) + 0.1 * self.passes
 
 
+def with_a_teacher():
+    """A teacher outside of the task, which follows every run."""
+    student = mlp()
+    teacher = copy.deepcopy(student)
+
+    def objective(model, batch):
+        with torch.no_grad():
+            for mean, new in zip(teacher.parameters(), model.parameters(), strict=True):
+                mean.lerp_(new, 0.1)
+        outputs = model(batch[0])
+        apart = nn.functional.mse_loss(outputs, teacher(batch[0]).detach())
+        return nn.functional.cross_entropy(outputs, batch[1]) + 50 * apart
+
+    return objective_task(objective, model=student)
+
+
+def of_the_newest():
+    """A penalty on the weights of the model that was made last."""
+    newest = {}
+
+    def make():
+        newest["model"] = mlp()
+        return newest["model"]
+
+    def loss(outputs, labels):
+        size = sum(weight.square().sum() for weight in newest["model"].parameters())
+        return nn.functional.cross_entropy(outputs, labels) + 0.1 * size
+
+    return lrtune.Task(make, TRAIN, loss=loss, device="cpu")
+
+
+def with_its_own_generator():
+    numbers = np.random.default_rng(0)
+
+    def objective(model, batch):
+        noise = float(numbers.normal()) if model.training else 0.0
+        return nn.functional.cross_entropy(model(batch[0] + noise), batch[1])
+
+    return objective_task(objective)
+
+
+def by_the_epoch():
+    """The weight of a penalty grows with the epochs that the loader has begun."""
+    begun = {"epoch": 0}
+
+    class Loader:
+        def __iter__(self):
+            begun["epoch"] += 1
+            return iter([TRAIN])
+
+    def objective(model, batch):
+        outputs = model(batch[0])
+        penalty = begun["epoch"] / 20 * outputs.square().mean()
+        return nn.functional.cross_entropy(outputs, batch[1]) + penalty
+
+    return objective_task(objective, Loader())
+
+
 def objective_task(objective, train=TRAIN, *, model=mlp, **settings):
     return lrtune.Task(model, train, objective=objective, device="cpu", **settings)
 
@@ -114,6 +174,7 @@ BROKEN = {
     "loss-of-the-batch": [lambda: objective_task(lambda m, b: m(b[0]).logsumexp(0).sum())],
     "drifting-loss": [lambda: objective_task(annealed, model=Counting)],
     "shared-counter": [lambda: objective_task(Annealed())],
+    "shared-state": [with_a_teacher, of_the_newest, with_its_own_generator, by_the_epoch],
     "uneven-rows": [
         lambda: objective_task(weighted, [{"w": torch.ones(10), "x": TRAIN[0], "y": TRAIN[1]}]),
         lambda: objective_task(weighted, [{"w": torch.ones(10), "x": (TRAIN[0], TRAIN[1])}]),

@@ -107,6 +107,12 @@ MISTAKES = {
         lambda: task(objective=lambda m, b: m(b[0]).sum().item()), "a float"),
     "an objective of the user's own model": (
         lambda: task(objective=lambda _m, b: MODEL(b[0]).sum()), "weight of your Linear"),
+    "pseudo labels of the user's own model": (
+        lambda: task(
+            objective=lambda m, b: (m(b[0]) - MODEL(b[0]).detach()).square().mean(),
+        ),
+        "your Linear itself",
+    ),
     "an objective of one argument": (lambda: task(objective=lambda batch: batch), "[64, 3]"),
     # --- data
     "labels that begin with 1": (lambda: task(train=(X, Y + 1)), "3 ... 3"),

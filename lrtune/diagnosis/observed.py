@@ -4,6 +4,7 @@ from functools import cached_property
 
 from lrtune.diagnosis.observations.groups import Group, parameter_groups
 from lrtune.diagnosis.observations.order import Orders, batch_orders
+from lrtune.diagnosis.observations.repeats import Repeats, repeated
 from lrtune.diagnosis.observations.start import first_losses
 from lrtune.task.task import Task
 
@@ -27,6 +28,11 @@ class Observed:
     def groups(self) -> list[Group]:
         """The optimizer's parameter groups."""
         return parameter_groups(self.task)
+
+    @cached_property
+    def repeats(self) -> Repeats:
+        """The same short run alone, again, and beside another one."""
+        return repeated(self.task)
 
     @property
     def start(self) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from lrtune.diagnosis.checks import groups, loss, order, validation
+from lrtune.diagnosis.checks import groups, loss, order, shared, validation
 from lrtune.diagnosis.observed import Observed
 from lrtune.results import Finding
 
@@ -16,6 +16,7 @@ CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward 
     loss.check_drift: (loss.DRIFTING, loss.SHARED),
     validation.check_draws: (validation.RANDOM,),
     validation.check_count: (validation.FEW,),
+    shared.check_repeats: (shared.SHARED,),
     groups.check_multipliers: (groups.MULTIPLIER,),
     groups.check_fixed_groups: (groups.FIXED,),
 }

@@ -3,10 +3,12 @@
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
 from lrtune.errors import TaskError, first_line, shown
 from lrtune.task.batches import Batch, describe_batch
@@ -193,6 +195,41 @@ def check_loss_uses_copy(loss: Tensor, model: object) -> None:
                 f"{OBJECTIVE_HINT}"
             )
         waiting.extend(following for following, _ in node.next_functions)
+
+
+class UsersTensors(TorchFunctionMode):
+    """Notes whether a function of torch's is called with a tensor of the user's own model.
+
+    Without gradients, as of pseudo labels, no graph leads there.
+    """
+
+    def __init__(self, model: object) -> None:
+        super().__init__()
+        named = model.named_parameters() if isinstance(model, nn.Module) else ()
+        self._names = {id(parameter): name for name, parameter in named}
+        self._kind, self._found = type(model).__name__, ""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Look at the arguments, and call the function."""
+        del types
+        used = (self._names.get(id(one)) for one in (*args, *(kwargs or {}).values()))
+        self._found = self._found or next(filter(None, used), "")
+        return func(*args, **(kwargs or {}))
+
+    def check(self) -> None:
+        """Raise if the user's own model took part."""
+        if self._found:
+            raise TaskError(
+                f"the loss is computed with {self._found} of your {self._kind} itself, which is "
+                f"not trained. {OBJECTIVE_HINT} If its weights are meant as they are, use a "
+                "copy.deepcopy of it."
+            )
 
 
 @contextmanager

@@ -168,12 +168,14 @@ def _try_update(
     batch = to_device(clone_batch(first), maker.device)
     before = [tensor._version for tensor in tensors_of(batch)]  # noqa: SLF001 - counts changes
     seed_everything(derive_seed(0, NOISE))
-    given, outputs = _loss_and_outputs(maker, state, batch, train)
+    with checks.UsersTensors(users_model) as used:
+        given, outputs = _loss_and_outputs(maker, state, batch, train)
     loss = checks.check_loss_value(given)
     if not torch.isfinite(loss).all():
         raise data_error(loss, train.find(0, 0), state.model, maker.given_loss)
     known = None if maker.has_objective else known_loss(state.loss, outputs, first[-1])
     checks.check_loss_uses_copy(loss, users_model)  # a closure may hold the original
+    used.check()
     with checks.explain_errors("the update", first):
         loss.backward()  # type: ignore[no-untyped-call]
         with explain_sparse_gradients(state.model, state.optimizer):

@@ -1,0 +1,44 @@
+"""Whether something outside of the task has a say in its training."""
+
+import math
+from collections.abc import Iterator
+
+from lrtune.diagnosis.observed import Observed
+from lrtune.results import Finding
+
+SHARED = "shared-state"
+
+ROUNDING = 1e-4
+"""By convention: losses this close differ by rounding, which some GPUs do differently each time."""
+
+CAUSE = (
+    "Something outside of the model and the loss module keeps a state or draws random numbers, "
+    "such as a teacher or a counter in a global variable, or a generator of the module."
+)
+REMEDY = (
+    "Let the model or a loss module hold it, as every run has a copy of these; and draw from the "
+    "global generators of torch, numpy or random, which lrtune seeds at each step."
+)
+
+
+def check_repeats(seen: Observed) -> Iterator[Finding]:
+    """A run that is another one when it is made again, or beside another."""
+    if seen.task.drift is not None:  # it is told by itself
+        return
+    alone, again, beside = vars(seen.repeats).values()
+    count = f"{len(alone)} updates"
+    for other, how in ((again, "when it is made again"), (beside, "beside another run")):
+        if len(other) != len(alone) or not all(map(_close, alone, other)):
+            last = f"{other[-1]:.6g}" if other else "none"
+            yield Finding(
+                SHARED,
+                "warning",
+                f"The same run of {count} ends at other losses {how}: {alone[-1]:.6g} and {last}.",
+                CAUSE,
+                REMEDY,
+            )
+            return
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=ROUNDING) or (math.isnan(one) and math.isnan(other))
