@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Sampler, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset
 from typer.testing import CliRunner
 
 import lrtune
@@ -32,6 +32,13 @@ def task_of(train=TRAIN, **settings):
 
 def loader(**settings):
     return DataLoader(TensorDataset(*TRAIN), batch_size=64, **settings)
+
+
+class Stream(IterableDataset):
+    """Each worker reads all of it."""
+
+    def __iter__(self):
+        return zip(*TRAIN, strict=True)
 
 
 class SeededByEpoch(Sampler):
@@ -166,6 +173,10 @@ BROKEN = {
         lambda: task_of(loader()),
         lambda: task_of([tuple(t[k : k + 64] for t in TRAIN) for k in range(0, 640, 64)]),
         lambda: task_of(loader(sampler=SeededByEpoch(3))),
+    ],
+    "repeated-batches": [
+        lambda: task_of(DataLoader(Stream(), batch_size=64, num_workers=2)),
+        lambda: task_of([TRAIN, TRAIN]),
     ],
     "summed-loss": [
         lambda: task_of(loss=nn.CrossEntropyLoss(reduction="sum")),

@@ -11,6 +11,7 @@ Check = Callable[[Observed], Iterator[Finding]]
 
 CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward passes
     order.check_order: (order.UNSHUFFLED, order.SAME_EPOCHS, order.SAME_SEEDS),
+    order.check_repeated_batches: (order.REPEATED,),
     loss.check_reduction: (loss.SUMMED, loss.NOT_A_MEAN),
     loss.check_rows: (loss.UNEVEN,),
     loss.check_drift: (loss.DRIFTING, loss.SHARED),

@@ -8,6 +8,7 @@ from lrtune.results import Finding
 UNSHUFFLED = "unshuffled"
 SAME_SEEDS = "same-order-for-seeds"
 SAME_EPOCHS = "same-order-in-epochs"
+REPEATED = "repeated-batches"
 
 
 def check_order(seen: Observed) -> Iterator[Finding]:
@@ -44,6 +45,22 @@ def check_order(seen: Observed) -> Iterator[Finding]:
             "The sampler seeds itself, or a loader keeps its own order.",
             "Trainings of several seeds then differ by weights and random layers alone; "
             "DataLoader(..., shuffle=True) gives each seed an order of its own.",
+        )
+
+
+def check_repeated_batches(seen: Observed) -> Iterator[Finding]:
+    """Batches that come several times in an epoch."""
+    first = seen.orders[0, 0]
+    again = len(first) - len(set(first))
+    if again:
+        yield Finding(
+            REPEATED,
+            "warning",
+            f"Of the first {len(first)} batches of an epoch, {again} repeat an earlier one.",
+            "An IterableDataset is read by several workers, each of which yields all of it; or the "
+            "loader gives one batch again and again.",
+            "Let each worker read its share (torch.utils.data.get_worker_info()), or set "
+            "num_workers to 0 or 1.",
         )
 
 
