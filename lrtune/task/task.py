@@ -26,6 +26,7 @@ from lrtune.task.random_state import preserve_random_state
 from lrtune.task.reduction import BatchWeight, batch_weigher
 from lrtune.task.repeats import repeatable
 from lrtune.task.states import Loss, StateMaker, TrainState, evaluating
+from lrtune.task.trained_model import first_loss, trained_model, warn_of_missing_state
 from lrtune.task.trial import try_task, try_validation
 from lrtune.task.validation import with_validation
 
@@ -202,6 +203,18 @@ class Task:
     def new_model(self) -> nn.Module:
         """Return a new model as the user made it, to load weights into; its own are of seed 0."""
         return self._maker.new_model()
+
+    def trained_model(self, checkpoint: Mapping[str, Any]) -> nn.Module:
+        """Return the model of a checkpoint; a warning says where it is not the trained one."""
+        return trained_model(self._maker, checkpoint)
+
+    def warn_of_missing_state(self, checkpoint: Mapping[str, Any]) -> None:
+        """Warn where the weights of a checkpoint alone are not the trained model."""
+        warn_of_missing_state(self._maker, checkpoint)
+
+    def first_loss(self, state: TrainState) -> float:
+        """Return the loss of the first batch in eval mode; NaN where a model has none there."""
+        return first_loss(self._maker, state)
 
     def init_state(self, seed: int, lr: float) -> TrainState:
         """Return a new model, its loss and optimizer; call it inside `preserve_random_state()`."""
