@@ -13,6 +13,7 @@ from lrtune.schedules import constant
 from lrtune.task.batches import Batch, digest
 from lrtune.task.checks import TRIAL_LR
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
+from lrtune.task.rate_checks import StuckRate, stuck_rates
 from lrtune.task.states import TrainState, evaluating
 from lrtune.task.task import Task
 from lrtune.training import Cohort
@@ -49,6 +50,7 @@ class Observed:
         orders: (seed, epoch) to digests of the first batches, for the seeds 0 and 1 and the epochs
             0 and 1.
         groups: The optimizer's parameter groups.
+        stuck: The groups whose rate follows `lr` on a part of the usual rates only.
         start: The loss of the first batch before any update.
         start_in_eval: The same in eval mode.
     """
@@ -56,6 +58,7 @@ class Observed:
     task: Task
     orders: dict[tuple[int, int], tuple[int, ...]]
     groups: Sequence[Group]
+    stuck: Sequence[StuckRate]
     start: float
     start_in_eval: float
 
@@ -77,7 +80,7 @@ def observe(task: Task) -> Observed:
     """Look at a task without an update: some batches are read, and an optimizer is made."""
     with preserve_random_state():
         orders = {(seed, epoch): _order(task, seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
-        return Observed(task, orders, _groups(task), *_start(task))
+        return Observed(task, orders, _groups(task), _stuck(task), *_start(task))
 
 
 def _order(task: Task, seed: int, epoch: int) -> tuple[int, ...]:
@@ -121,6 +124,11 @@ def _groups(task: Task) -> list[Group]:
             )
         )
     return groups
+
+
+def _stuck(task: Task) -> list[StuckRate]:
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        return stuck_rates(task.optimizer_maker(seed=0))
 
 
 def measure_speed(task: Task) -> Speed:

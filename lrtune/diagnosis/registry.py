@@ -18,6 +18,7 @@ CHECKS: dict[Check, tuple[str, ...]] = {
     validation.check_count: (validation.FEW,),
     groups.check_multipliers: (groups.MULTIPLIER,),
     groups.check_fixed_groups: (groups.FIXED,),
+    groups.check_stuck_rates: (groups.STUCK,),
 }
 """Each check with the names of what it can find."""
 

@@ -226,8 +226,12 @@ class Task:
 
     def swept_rates(self, seed: int, lr: float) -> GroupRates:
         """Return the rate of each parameter group at any multiple of `lr`; see `optimizers`."""
-        model = self.init_state(seed, lr).model
-        return swept_rates(lambda rate: self._maker.make_optimizer(model, rate), lr)
+        return swept_rates(self.optimizer_maker(seed), lr)
+
+    def optimizer_maker(self, seed: int) -> Callable[[float], Optimizer]:
+        """Return a function of a rate that makes the optimizer, always for the same new model."""
+        model = self.init_state(seed, checks.TRIAL_LR).model
+        return lambda rate: self._maker.make_optimizer(model, rate)
 
     def to_device(self, batch: Batch) -> Batch:
         """Return the batch on the task's device."""

@@ -16,6 +16,7 @@ from lrtune.task.batches import Batch, count_examples, tensors_of
 from lrtune.task.memory import is_out_of_memory
 from lrtune.task.optimizers import GroupRates, group_rates, multiples
 from lrtune.task.random_state import seed_everything
+from lrtune.task.rate_checks import refuse_changed_rates
 from lrtune.task.saved_state import Fresh, fresh_attributes, restore_state, save_state
 from lrtune.task.states import TrainState
 from lrtune.task.task import Task
@@ -31,13 +32,18 @@ class RunState:
     peaks: list[float]  # of each group
     rates: GroupRates  # of each group, by the multiplier of the peak rate
     fresh: Fresh  # its attributes before the first update
+    given: list[float] | None = None  # the rates of the last update; None before the first
 
     def step(self, settings: StepSettings, loss: Tensor) -> None:
         """Step the optimizer with the rates of this step."""
         rate = settings.rate
         if not isinstance(rate, float):
             rate = rate(float(loss))  # a feedback schedule waits for the device here
-        for group, lr in zip(self.state.optimizer.param_groups, self.rates(rate), strict=True):
+        groups, rates = self.state.optimizer.param_groups, self.rates(rate)
+        if self.given is not None and not any(isinstance(one["lr"], Tensor) for one in groups):
+            refuse_changed_rates(self.state.optimizer, self.given)
+        self.given = rates
+        for group, lr in zip(groups, rates, strict=True):
             if isinstance(group["lr"], Tensor):  # capturable optimizers keep it on the device
                 group["lr"].fill_(lr)
             else:
