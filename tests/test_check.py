@@ -198,6 +198,20 @@ BROKEN = {
         lambda: lrtune.Task(mlp, TRAIN, val=(VAL[0][:12], VAL[1][:12]), device="cpu")
     ],
     "group-multiplier": [lambda: task_of(optimizer=layer_decay)],
+    "limited-rate": [
+        lambda: task_of(
+            optimizer=lambda model, lr: torch.optim.SGD(model.parameters(), lr=min(lr, 0.003))
+        ),
+        lambda: task_of(
+            optimizer=lambda model, lr: torch.optim.SGD(model.parameters(), lr=max(lr, 1e-4))
+        ),
+        lambda: task_of(
+            optimizer=lambda model, lr: torch.optim.SGD(
+                [{"params": [model[1].weight], "lr": min(lr, 1.0)}, {"params": [model[1].bias]}],
+                lr=lr,
+            )
+        ),
+    ],
     "fixed-group-rate": [lambda: task_of(optimizer=two_groups)],
 }
 """Names of findings to tasks that have them."""

@@ -2,10 +2,14 @@
 
 from functools import cached_property
 
+import torch
+
 from lrtune.diagnosis.observations.groups import Group, parameter_groups
 from lrtune.diagnosis.observations.order import Orders, batch_orders
 from lrtune.diagnosis.observations.repeats import Repeats, repeated
 from lrtune.diagnosis.observations.start import first_losses
+from lrtune.task.random_state import preserve_random_state
+from lrtune.task.rate_checks import StuckRate, stuck_rates
 from lrtune.task.task import Task
 
 
@@ -28,6 +32,16 @@ class Observed:
     def groups(self) -> list[Group]:
         """The optimizer's parameter groups."""
         return parameter_groups(self.task)
+
+    @cached_property
+    def stuck_rates(self) -> list[StuckRate]:
+        """The groups whose rate follows `lr` on a part of the usual rates only."""
+        with (
+            preserve_random_state(),
+            torch.inference_mode(mode=False),
+            torch.enable_grad(),
+        ):
+            return stuck_rates(self.task.optimizer_maker(seed=0))
 
     @cached_property
     def repeats(self) -> Repeats:

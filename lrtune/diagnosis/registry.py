@@ -20,6 +20,7 @@ CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward 
     shared.check_repeats: (shared.SHARED,),
     groups.check_multipliers: (groups.MULTIPLIER,),
     groups.check_fixed_groups: (groups.FIXED,),
+    groups.check_stuck_rates: (groups.STUCK,),
 }
 """Each check with the names of what it can find."""
 

@@ -117,10 +117,10 @@ class Trained(Serializable):
     runs: pd.DataFrame
     curves: pd.DataFrame
 
-    def attach(self, load: Load, make_model: Callable[[], Any] | None) -> None:
-        """Let `model` and `state_dict` work; neither is saved in JSON."""
+    def attach(self, load: Load, task: Any) -> None:
+        """Let `model` and `state_dict` work; neither is saved in JSON. The task may be None."""
         object.__setattr__(self, "_load", load)
-        object.__setattr__(self, "_make_model", make_model)
+        object.__setattr__(self, "_task", task)
 
     def name_file(self, file: str) -> None:
         """Note the file of the best training's checkpoint."""
@@ -131,7 +131,7 @@ class Trained(Serializable):
         """The same, for a best training that is that of another result."""
         held = vars(other)
         if "_load" in held:
-            self.attach(held["_load"], held["_make_model"])
+            self.attach(held["_load"], held["_task"])
         if "_schedule" in held:
             self.keep_schedule(held["_schedule"])
 
@@ -195,31 +195,46 @@ class Trained(Serializable):
         return loaded
 
     def state_dict(self) -> dict[str, Any]:
-        """A copy of the best training's weights and buffers, on the CPU; for `load_state_dict`."""
-        return copy.deepcopy(dict(self.checkpoint()["model"]))
+        """A copy of the best training's weights and buffers, on the CPU; for `load_state_dict`.
+
+        Where they do not make a new model the trained one, a warning says what is missing.
+        """
+        found = self.checkpoint()
+        self._warn_of_missing_state(found)
+        return copy.deepcopy(dict(found["model"]))
 
     def model(self, task: Any = None) -> Any:
-        """A new module with the best training's weights, on the CPU and in eval mode.
+        """A new module that is what the best training left, on the CPU and in eval mode.
+
+        Besides weights and buffers it has the other attributes that training has changed, such as
+        a counter. Where its loss is not that of the training, a warning says so.
 
         Args:
             task: The task, where this result was read from JSON.
         """
-        weights = self.state_dict()
-        make = getattr(self, "_make_model", None) if task is None else task.new_model
-        if make is None:
+        found = self.checkpoint()
+        task = vars(self).get("_task") if task is None else task
+        if task is None:
             raise ArgumentError("a result that was read from a file needs the task: model(task).")
-        made = make()
-        made.load_state_dict(weights)
-        return made.cpu().eval()
+        return task.trained_model(found)
 
     def save(self, path: str | Path) -> Path:
-        """Write the best training's checkpoint; `torch.load(path, weights_only=True)` reads it."""
+        """Write the best training's checkpoint; `torch.load(path, weights_only=True)` reads it.
+
+        It warns as `state_dict` does.
+        """
         import torch  # noqa: PLC0415
 
         wanted = ("model", "optimizer", "scheduler", "ema", "lr", "schedule", "step")
         found = self.checkpoint()
+        self._warn_of_missing_state(found)
         torch.save({name: found[name] for name in wanted}, path)
         return Path(path)
+
+    def _warn_of_missing_state(self, found: dict[str, Any]) -> None:
+        task = vars(self).get("_task")
+        if task is not None:
+            task.warn_of_missing_state(found)
 
     def to_optuna(self, storage: Any = None) -> "Study":
         """Add the runs as trials to the Optuna study `lrtune-search`, or `lrtune-comparison`.

@@ -32,12 +32,35 @@ def optimizer_maker(given: Callable[..., Optimizer] | None) -> MakeOptimizer:
         if whole:
             optimizer = make([p for p in model.parameters() if p.requires_grad], lr=lr)
         else:
-            optimizer = make(model, lr)
+            with refuse_new_parameters(model):
+                optimizer = make(model, lr)
         if switches_weights(optimizer):
             optimizer.train()  # type: ignore[attr-defined]
         return optimizer
 
     return made
+
+
+@contextmanager
+def refuse_new_parameters(model: nn.Module) -> Iterator[None]:
+    """Raise if the code inside, the user's, adds parameters to the model or takes some away.
+
+    An optimizer is made several times for a model, also when a run goes on.
+    """
+    before = {id(one): name for name, one in model.named_parameters()}
+    yield
+    after = {id(one): name for name, one in model.named_parameters()}
+    changes = {
+        "adds": sorted(after[new] for new in after.keys() - before.keys()),
+        "removes": sorted(before[old] for old in before.keys() - after.keys()),
+    }
+    for what, names in changes.items():
+        if names:
+            raise TaskError(
+                f"the optimizer's function {what} {', '.join(names[:3])}; expected that it leaves "
+                "the parameters of the model as they are. Do that in the function that makes the "
+                "model: Task(make_model, ...)."
+            )
 
 
 def switches_weights(optimizer: object) -> bool:

@@ -26,6 +26,7 @@ from lrtune.task.random_state import preserve_random_state
 from lrtune.task.reduction import BatchWeight, batch_weigher
 from lrtune.task.repeats import repeatable
 from lrtune.task.states import Loss, StateMaker, TrainState, evaluating
+from lrtune.task.trained_model import first_loss, trained_model, warn_of_missing_state
 from lrtune.task.trial import try_task, try_validation
 from lrtune.task.validation import with_validation
 
@@ -209,6 +210,18 @@ class Task:
         """Return a new model as the user made it, to load weights into; its own are of seed 0."""
         return self._maker.new_model()
 
+    def trained_model(self, checkpoint: Mapping[str, Any]) -> nn.Module:
+        """Return the model of a checkpoint; a warning says where it is not the trained one."""
+        return trained_model(self._maker, checkpoint)
+
+    def warn_of_missing_state(self, checkpoint: Mapping[str, Any]) -> None:
+        """Warn where the weights of a checkpoint alone are not the trained model."""
+        warn_of_missing_state(self._maker, checkpoint)
+
+    def first_loss(self, state: TrainState) -> float:
+        """Return the loss of the first batch in eval mode; NaN where a model has none there."""
+        return first_loss(self._maker, state)
+
     def init_state(self, seed: int, lr: float) -> TrainState:
         """Return a new model, its loss and optimizer; call it inside `preserve_random_state()`."""
         return self._maker.init(seed, lr)
@@ -219,8 +232,12 @@ class Task:
 
     def swept_rates(self, seed: int, lr: float) -> GroupRates:
         """Return the rate of each parameter group at any multiple of `lr`; see `optimizers`."""
-        model = self.init_state(seed, lr).model
-        return swept_rates(lambda rate: self._maker.make_optimizer(model, rate), lr)
+        return swept_rates(self.optimizer_maker(seed), lr)
+
+    def optimizer_maker(self, seed: int) -> Callable[[float], Optimizer]:
+        """Return a function of a rate that makes the optimizer, always for the same new model."""
+        model = self.init_state(seed, checks.TRIAL_LR).model
+        return lambda rate: self._maker.make_optimizer(model, rate)
 
     def to_device(self, batch: Batch) -> Batch:
         """Return the batch on the task's device."""

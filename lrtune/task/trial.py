@@ -27,10 +27,16 @@ from lrtune.task.memory import RunBytes, run_bytes
 from lrtune.task.optimizers import (
     check_optimizer,
     explain_sparse_gradients,
+    group_rates,
     sets_own_rate,
     unapplied_multipliers,
 )
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
+from lrtune.task.rate_checks import (
+    refuse_changed_rates,
+    refuse_deaf_optimizer,
+    refuse_scheduler,
+)
 from lrtune.task.reduction import Reduction, loss_reduction
 from lrtune.task.states import StateMaker, TrainState, evaluating
 from lrtune.task.validation import ValidationData
@@ -91,11 +97,14 @@ def try_task(
     if not maker.has_objective:
         checks.check_batch(first)
     with checks.explain_errors("making the model and its optimizer", first):
-        model = maker.init(seed=0, lr=checks.TRIAL_LR).model
+        begun = maker.init(seed=0, lr=checks.TRIAL_LR)
+        refuse_scheduler(begun.optimizer)
+        model = begun.model
         optimizer = check_optimizer(maker.make_optimizer, model)
     state = TrainState(model, maker.own_loss(), optimizer)
     adapts_rate = sets_own_rate(optimizer)
     loss, known, in_place = _try_update(maker, state, train, users_model)
+    refuse_deaf_optimizer(maker.make_optimizer, model)
     kind = loss_kind(known, loss, floor, has_objective=maker.has_objective)
     _try_smallest_batch(maker, state, train)
     reduction = loss_reduction(known, to_device(first, maker.device), eval_loss(maker, state))
@@ -176,10 +185,12 @@ def _try_update(
     known = None if maker.has_objective else known_loss(state.loss, outputs, first[-1])
     checks.check_loss_uses_copy(loss, users_model)  # a closure may hold the original
     used.check()
+    rates = group_rates(state.optimizer)
     with checks.explain_errors("the update", first):
         loss.backward()  # type: ignore[no-untyped-call]
         with explain_sparse_gradients(state.model, state.optimizer):
             state.optimizer.step()
+    refuse_changed_rates(state.optimizer, rates)
     changed = before != [tensor._version for tensor in tensors_of(batch)]  # noqa: SLF001
     return loss, known, changed
 

@@ -18,10 +18,15 @@ import torch
 from lrtune.analysis.curves import end_level
 from lrtune.errors import ArgumentError, CheckpointError, printable
 from lrtune.results import Trace
+from lrtune.results.runs import Run
 from lrtune.results.schema import CHECKPOINT_NAME, SELECTION
 from lrtune.results.serialization import sync
 from lrtune.training.checkpoints import Checkpoint, check_checkpoint
 from lrtune.training.cohort import Cohort
+from lrtune.training.run_keys import rank_of_equals
+
+Score = tuple[bool, float, tuple[int, float, str]]
+"""What runs are ranked by: whether they lack a validation, their loss, and `rank_of_equals`."""
 
 DIGEST_LENGTH = 64
 """Characters of a SHA-256."""
@@ -74,19 +79,21 @@ class MemoryStore:
     """Keeps the best of all runs that reached their end, for each length of runs.
 
     Best is the lowest validation loss; without validation, the lowest mean training loss of the
-    last fifth. Runs that have not reached their end are where they are, in their cohorts.
+    last fifth. Of equal ones it is the one that `rank_of_equals` puts first. Runs that have not
+    reached their end are where they are, in their cohorts.
     """
 
     def __init__(self, task: str, *, continues: bool) -> None:
         self.task, self._continues = task, continues
-        self._best: dict[int, tuple[tuple[bool, float], str, Checkpoint]] = {}
+        self._best: dict[int, tuple[Score, str, Checkpoint]] = {}
 
     def save(self, cohort: Cohort, trace: Trace, names: Mapping[str, str]) -> Mapping[str, str]:
         """Keep the best run if it is the best so far; see `CheckpointStore`."""
         if cohort.step < cohort.steps:
             cohort.checkpoint(next(iter(names)))  # raises where none can be had later
             return names if self._continues else {}
-        score, run = min((_score(trace, run), run) for run in names)
+        by_name = {run.name: run for run in cohort.live}
+        score, run = min((_score(trace, by_name[run]), run) for run in names)
         if cohort.steps not in self._best or score < self._best[cohort.steps][0]:
             self._best[cohort.steps] = score, names[run], cohort.checkpoint(run)
         return names
@@ -261,10 +268,10 @@ def _read(file: Path) -> Checkpoint:
         return dict(torch.load(file, map_location="cpu", weights_only=True))
 
 
-def _score(trace: Trace, run: str) -> tuple[bool, float]:
+def _score(trace: Trace, run: Run) -> Score:
     """Return what a run is ranked by, lower is better: first of all, whether it was validated."""
-    rows = trace.validations[trace.validations["run"] == run]
+    rows = trace.validations[trace.validations["run"] == run.name]
     validated = rows.loc[rows["part"] == SELECTION, "loss"]
-    losses = trace.frame.loc[trace.frame["run"] == run, "loss"]
+    losses = trace.frame.loc[trace.frame["run"] == run.name, "loss"]
     score = float(validated.iloc[0]) if len(validated) else end_level(losses)
-    return not len(validated), score if math.isfinite(score) else math.inf
+    return not len(validated), score if math.isfinite(score) else math.inf, rank_of_equals(run)

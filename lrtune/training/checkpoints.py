@@ -31,6 +31,8 @@ Checkpoint = dict[str, Any]
   not persistent, and other attributes that training has changed, such as a counter.
 - `lr` (peak), `schedule` (text), `seed`, `step`, `steps` (the horizon).
 - `losses`: of every step so far, float64. `batches`: the digest of every batch so far, int64.
+- `first_loss`: at the end of a run, the loss of its first batch in eval mode, by which a model that
+  is handed out is recognised; else NaN.
 - `val_losses`: the validation losses that the schedule has reacted to, float64.
 """
 
@@ -39,6 +41,7 @@ FIELDS: dict[str, type] = {
     "ema": type(None),
     "buffers": dict, "attributes": dict, "lr": float, "schedule": str, "seed": int, "step": int,
     "steps": int, "losses": Tensor, "batches": Tensor, "val_losses": Tensor,
+    "first_loss": float,
 }  # fmt: skip
 """The fields of a checkpoint, and the type of each."""
 

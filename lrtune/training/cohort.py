@@ -190,7 +190,8 @@ class Cohort:
         self._read()
         one = self._live_record(name)
         with preserve_random_state(), torch.inference_mode(mode=False), torch.no_grad():
-            saved, seen = self._engine.checkpoint(one.run), self._streams.digests[one.run.seed]
+            saved = self._engine.checkpoint(one.run, ended=self._step == self.steps)
+            seen = self._streams.digests[one.run.seed]
             return complete(saved, one.run, steps=self.steps, batches=seen, **one.history)
 
     def inspect(self, name: str) -> TrainState:

@@ -53,3 +53,11 @@ def _schedule_key(shape: Shape, steps: int) -> str:
         name = [type(shape).__qualname__]
     numbers = [np.asarray(curve, dtype="<f8").tobytes().hex() for curve in curves]
     return text_digest([*name, plain_repr(shape), *numbers])
+
+
+def rank_of_equals(run: Run) -> tuple[int, float, str]:
+    """Return what decides which of several runs with the same loss is the best; lower is better.
+
+    It depends on the run alone, so that whoever looks for the best one finds the same.
+    """
+    return run.seed, run.lr, run.name

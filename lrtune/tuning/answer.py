@@ -15,6 +15,7 @@ from lrtune.results import SearchResult
 from lrtune.results.schema import RATES, as_table
 from lrtune.results.trained import BestRun, Retrained, Trained
 from lrtune.schedules.registry import schedule_text
+from lrtune.training.run_keys import rank_of_equals
 from lrtune.tuning.answer_warnings import NEAR, search_warnings
 from lrtune.tuning.history import Measured
 from lrtune.tuning.limits import clip
@@ -44,7 +45,8 @@ def assemble(
     if setting.adapts_rate:
         lr = low = high = 1.0
         good = (1.0, 1.0)
-    best = best_run(strategy.whole)
+    current = [] if strategy.current is None else [strategy.current]
+    best = best_run([*strategy.whole, *current])
     found = SearchResult(
         lr=lr,
         schedule=schedule_text(setting.schedule),
@@ -75,11 +77,14 @@ def assemble(
 
 
 def best_run(whole: Sequence[Measured]) -> BestRun | None:
-    """The whole training with the lowest loss on selection data; None without any."""
+    """The whole training with the lowest loss on selection data; None without any.
+
+    The checkpoint of the same one is kept in memory, by the same rank.
+    """
     good = [one for one in whole if one.finished]
     if not good:
         return None
-    best = min(good, key=lambda one: one.loss())
+    best = min(good, key=lambda one: (one.loss(), rank_of_equals(one.run)))
     test = best.validations.get("test", (math.nan, math.nan, 0))
     selection = best.validations.get("selection", (math.nan, math.nan, 0))
     return BestRun(
@@ -212,9 +217,17 @@ def verdict(rate: float, good: tuple[float, float], *, failed: bool = False) -> 
 def attach(result: Trained, task: Any, evaluate: Any) -> Trained:
     """Let the result hand out what was trained: its weights, and a model that they fit."""
     load, best = getattr(evaluate, "checkpoint", None), result.best
-    if load is not None and best is not None and best.checkpoint:
-        name, file_of = best.checkpoint, getattr(evaluate, "checkpoint_file", None)
-        result.attach(lambda: load(name), None if task is None else task.new_model)
-        if file_of is not None and (file := file_of(name)):  # so that it is found from JSON, too
-            result.name_file(file)
+    if load is None or best is None or not best.checkpoint:
+        return result
+    name, file_of = best.checkpoint, getattr(evaluate, "checkpoint_file", None)
+    if file_of is not None and (file := file_of(name)):
+        result.attach(lambda: load(name), task)
+        result.name_file(file)  # so that it is found from JSON, too
+    else:
+        # The result takes it over: else the next search with the same evaluator, whose trainings
+        # may all be worse, would have none kept.
+        held = load(name)
+        result.attach(lambda: held, task)
+        if (prune := getattr(evaluate, "prune", None)) is not None:
+            prune(())
     return result

@@ -8,6 +8,7 @@ from lrtune.results import Finding
 
 FIXED = "fixed-group-rate"
 MULTIPLIER = "group-multiplier"
+STUCK = "limited-rate"
 
 
 def check_fixed_groups(seen: Observed) -> Iterator[Finding]:
@@ -40,4 +41,18 @@ def check_multipliers(seen: Observed) -> Iterator[Finding]:
             "in timm, BEiT, MAE and ConvNeXt; lrtune has neither.",
             "Multiply it in the optimizer's function: "
             f'for g in optimizer.param_groups: g["lr"] *= g["{name}"].',
+        )
+
+
+def check_stuck_rates(seen: Observed) -> Iterator[Finding]:
+    """Groups whose rate does not follow `lr` everywhere, as with min(lr, 0.003)."""
+    for one in seen.stuck_rates:
+        yield Finding(
+            STUCK,
+            "warning",
+            f"The rate of parameter group {one.group} is {one.rate:g} at every lr from "
+            f"{one.low:g} to {one.high:g}.",
+            "The optimizer's function limits it, as min(lr, 0.003) does.",
+            "Rates that are stated there are others than those that are trained: hand lr on as it "
+            "is, and limit the search instead, limits=(low, high).",
         )

@@ -59,10 +59,11 @@ class Engine(Protocol):
     def validate(self, runs: Sequence[Run], samples: int | None = None) -> list[list[Validation]]:
         """Return the validation losses of each run; see `Task.validate`."""
 
-    def checkpoint(self, run: Run) -> Checkpoint:
+    def checkpoint(self, run: Run, *, ended: bool) -> Checkpoint:
         """Return the run's model, optimizer and loss; a cohort adds the other fields.
 
-        The optimizer's groups have their peak rates as `initial_lr`.
+        The optimizer's groups have their peak rates as `initial_lr`. Where the run has `ended`, the
+        loss of its first batch is measured, too.
 
         Raises:
             CheckpointError: The state is no plain data.

@@ -1,5 +1,6 @@
 """The reference engine: one run after the other on each batch. Works with every model."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from lrtune.task.batches import Batch, count_examples, tensors_of
 from lrtune.task.memory import is_out_of_memory
 from lrtune.task.optimizers import GroupRates, group_rates, multiples
 from lrtune.task.random_state import seed_everything
+from lrtune.task.rate_checks import refuse_changed_rates
+from lrtune.task.saved_state import Fresh, fresh_attributes, restore_state, save_state
 from lrtune.task.states import TrainState
 from lrtune.task.task import Task
 from lrtune.training.checkpoints import Checkpoint, add_peaks
 from lrtune.training.engines import StepSettings
-from lrtune.training.saved_state import Fresh, fresh_attributes, restore_state, save_state
 
 
 @dataclass
@@ -30,13 +32,18 @@ class RunState:
     peaks: list[float]  # of each group
     rates: GroupRates  # of each group, by the multiplier of the peak rate
     fresh: Fresh  # its attributes before the first update
+    given: list[float] | None = None  # the rates of the last update; None before the first
 
     def step(self, settings: StepSettings, loss: Tensor) -> None:
         """Step the optimizer with the rates of this step."""
         rate = settings.rate
         if not isinstance(rate, float):
             rate = rate(float(loss))  # a feedback schedule waits for the device here
-        for group, lr in zip(self.state.optimizer.param_groups, self.rates(rate), strict=True):
+        groups, rates = self.state.optimizer.param_groups, self.rates(rate)
+        if self.given is not None and not any(isinstance(one["lr"], Tensor) for one in groups):
+            refuse_changed_rates(self.state.optimizer, self.given)
+        self.given = rates
+        for group, lr in zip(groups, rates, strict=True):
             if isinstance(group["lr"], Tensor):  # capturable optimizers keep it on the device
                 group["lr"].fill_(lr)
             else:
@@ -106,12 +113,14 @@ class Loop:
         states = {describe_run(run): self.states[run.name].state for run in runs}
         return list(self._task.validate(states, samples).values())
 
-    def checkpoint(self, run: Run) -> Checkpoint:
+    def checkpoint(self, run: Run, *, ended: bool) -> Checkpoint:
         """Return the run's model, optimizer and loss; see `Engine`."""
         held = self.states[run.name]
         with name_run_in_errors("saving", run):
             saved = save_state(held.state, held.fresh)
             add_peaks(saved["optimizer"], held.peaks)
+            # Only at the end: whatever counts its calls would go on otherwise.
+            saved["first_loss"] = self._task.first_loss(held.state) if ended else math.nan
         return saved
 
     def drop(self, run: Run) -> None:

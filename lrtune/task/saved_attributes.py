@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lrtune.task.batches import to_device
+from lrtune.task.plain_data import PLAIN, on_cpu
 from lrtune.task.value_texts import value_texts
-from lrtune.training.plain_data import PLAIN, on_cpu
 
 TORCHS_OWN = vars(nn.Module()).keys() - {"training"}
 """Attributes of every module: its weights, buffers, parts and hooks."""

@@ -9,15 +9,15 @@ from torch.optim import Optimizer
 
 from lrtune.errors import CheckpointError
 from lrtune.task.optimizers import eval_weights, switches_weights, trained_weights
-from lrtune.task.states import TrainState
-from lrtune.task.value_texts import value_texts
-from lrtune.training.plain_data import on_cpu
-from lrtune.training.saved_attributes import (
+from lrtune.task.plain_data import on_cpu
+from lrtune.task.saved_attributes import (
     Texts,
     attribute_texts,
     changed_attributes,
     restore_attributes,
 )
+from lrtune.task.states import TrainState
+from lrtune.task.value_texts import value_texts
 
 SavedState = dict[str, Any]
 """What a checkpoint holds of a state: `model`, `optimizer`, `loss`, `train_weights`, `buffers` and
@@ -77,10 +77,7 @@ def restore_state(state: TrainState, saved: SavedState) -> None:
     try:
         if switches:  # as it was when it was saved
             optimizer.eval()
-        for whole, module in _modules(state).items():
-            _restore_module(module, saved[whole])
-            _restore_buffers(module, saved["buffers"].get(whole, {}))
-            restore_attributes(module, saved["attributes"].get(whole, {}))
+        restore_modules(state, saved)
         _restore_optimizer(state.optimizer, saved["optimizer"])
         if switches:  # `train()` gives the weights back up to rounding only
             optimizer.train()
@@ -97,6 +94,18 @@ def restore_state(state: TrainState, saved: SavedState) -> None:
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"the checkpoint does not fit the task: {reason}") from error
+
+
+def restore_modules(state: TrainState, saved: Mapping[str, Any]) -> None:
+    """Give model and loss of a new state what a checkpoint holds of them.
+
+    Raises:
+        CheckpointError: It does not fit the state.
+    """
+    for whole, module in _modules(state).items():
+        _restore_module(module, saved.get(whole, {}))
+        _restore_buffers(module, saved.get("buffers", {}).get(whole, {}))
+        restore_attributes(module, saved.get("attributes", {}).get(whole, {}))
 
 
 def _modules(state: TrainState) -> dict[str, nn.Module]:
