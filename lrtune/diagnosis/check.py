@@ -21,7 +21,7 @@ REDUCTIONS = {
     "mean": "the mean of those of its rows",
     "sum": "the sum of those of its rows",
     "neither": "neither the mean nor the sum of those of its rows",
-    "unknown": "unknown, as the batch cannot be cut in two",
+    "unknown": "unknown, as the batch cannot be cut in two, or both have the same loss",
 }
 
 

@@ -11,6 +11,7 @@ from lrtune.results.runs import Run, checked_runs
 from lrtune.study.leases import WHOLE, Request
 from lrtune.study.recorded_runs import RecordedRun, runs_from_trace, trace_from_runs
 from lrtune.study.records import StudyRecords
+from lrtune.task.task import Task
 from lrtune.training import Evaluate
 from lrtune.training.checkpoint_stores import FolderStore
 from lrtune.training.checkpoints import Checkpoint
@@ -32,6 +33,7 @@ class StudyEvaluator:
     checkpoints: FolderStore
     check_seed: Callable[[int], None]
     say: Callable[[str], None]
+    trains: Task
 
     def __post_init__(self) -> None:
         """Have checked no seed, and met no other process yet."""

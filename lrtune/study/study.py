@@ -17,7 +17,7 @@ from lrtune.study.fingerprint import fingerprint, seed_fingerprint, task_key
 from lrtune.study.identity import fingerprint_from_json, seed_differences
 from lrtune.study.records import StudyRecords
 from lrtune.task.task import Task, checked_task
-from lrtune.training import Evaluate, Evaluator, Progress
+from lrtune.training import Evaluate, Evaluator, Progress, refuse_other_task
 from lrtune.training.checkpoint_stores import FolderStore
 
 
@@ -138,10 +138,14 @@ class Study:
                 not count, as engines agree up to rounding only. With an engine other than the
                 loop, give `decide` to the evaluator:
                 `study.evaluator(Evaluator(task, engine="auto", decide=study.decide), "auto")`.
+
+        Raises:
+            ArgumentError: `train` is an evaluator of another task.
         """
+        refuse_other_task(self._task, train)
         return StudyEvaluator(
             self._records, train, engine, self._key, self.checkpoints, self._check_seed,
-            self._say or (lambda _: None),
+            self._say or (lambda _: None), self._task,
         )  # fmt: skip
 
     def record(self, result: Result) -> None:

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lrtune.errors import TaskError, printable
 from lrtune.task.batches import (
@@ -27,13 +29,21 @@ BatchWeight = Callable[[Batch], Any]
 """Returns the weight of a batch in a mean over batches, such as its number of words."""
 
 CLOSE = 0.01
-"""By convention: losses this close, as a share of the largest, are equal."""
+"""By convention: losses this close, as a share of the largest, may be equal."""
+
+SHARE = 0.02
+"""By convention: a half that weighs so much more or less than its share of the rows has weights."""
+
+ROUNDING, CLEAR = 1e-5, 50
+"""By convention: such shares are rounding, and losses further apart by so many times tell."""
 
 
 def loss_reduction(
     known: KnownLoss | None, batch: Batch, loss: Callable[[Batch], Tensor]
 ) -> Reduction:
-    """Return whether the loss of a batch is the mean or the sum of those of its halves.
+    """Return whether the loss of a batch is the mean or the sum of those of its parts.
+
+    It is cut into halves; where these do not tell, into every other row.
 
     Args:
         known: The loss, if it is one of torch's: its options tell.
@@ -47,8 +57,10 @@ def loss_reduction(
         return "unknown"
     found: Reduction = "unknown"
     with suppress(Exception):  # such as a model that gives something else in eval mode
-        whole = loss(batch).item()
+        whole = loss(batch)
         found = _by_cutting(batch, whole, loss, alternating=False)
+        if found == "unknown":
+            return _by_cutting(batch, whole, loss, alternating=True)
         # A mean with weights may look like a sum where half of the rows weigh next to nothing.
         if found == "sum" and _by_cutting(batch, whole, loss, alternating=True) != "sum":
             return "neither"
@@ -56,7 +68,7 @@ def loss_reduction(
 
 
 def _by_cutting(
-    batch: Batch, whole: float, loss: Callable[[Batch], Tensor], *, alternating: bool
+    batch: Batch, whole: Tensor, loss: Callable[[Batch], Tensor], *, alternating: bool
 ) -> Reduction:
     """Hold the loss of a batch against those of its halves, or of every other row."""
     count = count_examples(batch)
@@ -64,10 +76,13 @@ def _by_cutting(
     if alternating:
         both = [slice(0, None, 2), slice(1, None, 2)]
     first, second = (loss(_cut(batch, rows)).item() for rows in both)
-    return compare_halves(whole, first, second, len(range(count)[both[0]]) / count)
+    share, rounding = len(range(count)[both[0]]) / count, 8 * torch.finfo(whole.dtype).eps
+    return compare_halves(whole.item(), first, second, share, max(ROUNDING, rounding))
 
 
-def compare_halves(whole: float, first: float, second: float, share: float = 0.5) -> Reduction:
+def compare_halves(
+    whole: float, first: float, second: float, share: float = 0.5, rounding: float = ROUNDING
+) -> Reduction:
     """Return how the loss of a batch comes from those of its halves.
 
     Args:
@@ -75,16 +90,23 @@ def compare_halves(whole: float, first: float, second: float, share: float = 0.5
         first: That of its first half.
         second: That of its second half.
         share: The share of the rows in the first half.
+        rounding: Of a loss, as a share.
 
     >>> compare_halves(2.0, 1.0, 3.0), compare_halves(4.0, 1.0, 3.0), compare_halves(3.0, 1.0, 3.0)
     ('mean', 'sum', 'neither')
+    >>> compare_halves(2.002, 1.99, 2.01), compare_halves(2.0, 2.0, 2.0)  # a mean with weights
+    ('neither', 'unknown')
     """
     if not all(map(math.isfinite, (whole, first, second))):
         return "unknown"
-    close = CLOSE * max(map(abs, (whole, first, second)))
-    if abs(share * first + (1 - share) * second - whole) <= close:
-        return "mean"
-    return "sum" if abs(first + second - whole) <= close else "neither"
+    largest, apart = max(map(abs, (whole, first, second))), abs(first - second)
+    off = abs(share * first + (1 - share) * second - whole)
+    if off > CLOSE * largest:
+        return "sum" if abs(first + second - whole) <= CLOSE * largest else "neither"
+    # Where the halves have nearly the same loss, a mean with any weights has it, too.
+    if apart <= CLEAR * rounding * largest:
+        return "unknown"
+    return "mean" if off <= SHARE * apart + rounding * largest else "neither"
 
 
 def _can_be_cut(batch: Batch) -> bool:
@@ -115,14 +137,47 @@ def _cut(batch: Batch, rows: slice) -> Batch:
     return map_leaves(batch, cut)
 
 
-def batch_weigher(given: BatchWeight | None) -> Callable[[Batch], float]:
-    """Return a function that weighs batches: by a function of the user's own, or by their rows.
+def weighs_targets(known: KnownLoss | None) -> bool:
+    """Return whether the task's loss is a mean over targets, which are what counts then."""
+    return known is not None and known.options.get("reduction", "mean") == "mean"
+
+
+def divisor(known: KnownLoss, batch: Batch) -> float:
+    """Return what the mean of one of torch's losses over a batch (*inputs, target) is divided by.
+
+    The number of its targets that are not ignored, or the sum of the weights of their classes.
+    """
+    targets = batch[-1]
+    if not isinstance(targets, Tensor) or not targets.ndim:
+        return count_examples(batch)
+    if not known.takes_labels:
+        shared = known.function is functional.cross_entropy and targets.ndim > 1
+        return targets.numel() // (targets.shape[1] if shared else 1)  # probabilities share one
+    weight, ignored = known.options.get("weight"), known.options.get("ignore_index", -100)
+    counted = targets[targets != ignored].flatten()
+    if weight is None:
+        return len(counted)
+    labels = counted.cpu().long().clamp(0, len(weight) - 1)  # the loss refuses what is no class
+    return float(weight[labels].sum())
+
+
+def batch_weigher(
+    given: BatchWeight | None, known: KnownLoss | None = None
+) -> Callable[[Batch], float]:
+    """Return a function that weighs batches: by a function of the user's own, or by what counts.
+
+    A mean of one of torch's losses is one over the targets, so a batch weighs as many as it has;
+    with class weights, the sum of theirs; ignored ones weigh nothing. Otherwise rows count.
+
+    Args:
+        given: The function of the user's own.
+        known: The task's loss, if it is one of torch's.
 
     Raises:
         TaskError: It is no function; or, when it is called, it returned no finite number >= 0.
     """
     if given is None:
-        return count_examples
+        return partial(divisor, known) if known and weighs_targets(known) else count_examples
     if not callable(given):
         raise TaskError(
             f"batch_weight={printable(repr(given))}; expected a function of a batch that returns "

@@ -23,7 +23,7 @@ from lrtune.task.measuring import measure
 from lrtune.task.optimizers import GroupRates, optimizer_maker, swept_rates
 from lrtune.task.part_guess import part_guess
 from lrtune.task.random_state import preserve_random_state
-from lrtune.task.reduction import BatchWeight, batch_weigher
+from lrtune.task.reduction import BatchWeight, batch_weigher, weighs_targets
 from lrtune.task.repeats import repeatable
 from lrtune.task.states import Loss, StateMaker, TrainState, evaluating
 from lrtune.task.trained_model import first_loss, trained_model, warn_of_missing_state
@@ -61,15 +61,18 @@ class Task:
         floor: A number below which the loss cannot fall, such as 0.0; most of torch's losses need
             none. Where it is known, scores are logs of the loss above it, else shares of the fall.
         batch_weight: A function of a batch that returns its weight in a validation loss, such as
-            its number of words. When None, the number of rows that most of its tensors have.
+            its number of words. When None, what the mean of one of torch's losses is divided by:
+            the targets that are not ignored, or their class weights; else the number of rows that
+            most of its tensors have.
         val_batches: Limits validation data to the first so many batches; of data that can be read
             by rows, to a fair sample of as many rows. Needed where a validation stream has no end.
 
     Attributes:
         loss_kind: What the loss is, its floor, and what the scores are (`lrtune.task.losses`).
         loss_reduction: `mean`, `sum` or `neither` of the losses of the rows of a batch, in eval
-            mode; `unknown` where the first batch cannot be cut. A sum is divided by the weights of
-            the batches, in validation and by a search; anything else is taken for a mean.
+            mode; `unknown` where the first batch cannot be cut, or both parts have the same loss. A
+            sum is divided by the weights of the batches, in validation and by a search; anything
+            else is taken for a mean.
         batch_weight: As it was given, like `val_batches`.
         draws_in_eval: Whether the loss of the first validation batch depends on random numbers in
             eval mode, as with mixup in an objective. Always False without validation data.
@@ -141,6 +144,11 @@ class Task:
     def batch_examples(self) -> int:
         """The number of examples of a training batch: of the first one, where they differ."""
         return count_examples(self._maker.first)
+
+    @property
+    def weighs_targets(self) -> bool:
+        """Whether a batch weighs what the mean of one of torch's losses is divided by."""
+        return self.batch_weight is None and weighs_targets(self._known_loss)
 
     @property
     def batch_rows(self) -> list[int]:
@@ -317,6 +325,7 @@ class Task:
         )
         self._maker = replace(self._maker, works_in_place=trial.works_in_place)
         self._known_loss, self.loss_kind = trial.known_loss, trial.loss_kind
+        self._weigh = batch_weigher(self.batch_weight, trial.known_loss)
         self.loss_reduction, self.adapts_rate = trial.reduction, trial.adapts_rate
         self.unapplied_multipliers = trial.unapplied_multipliers
         self._description, self.run_bytes = trial.described, trial.run_bytes
@@ -328,6 +337,7 @@ class Task:
                 self._val,
                 state,
                 lambda first: self._measure([(SELECTION, first)], {"the model": state}),
+                self._weigh,
             )
 
 

@@ -41,6 +41,9 @@ from lrtune.task.reduction import Reduction, loss_reduction
 from lrtune.task.states import StateMaker, TrainState, evaluating
 from lrtune.task.validation import ValidationData
 
+LOOK = 100
+"""By convention: of so many validation batches, some have labels that are not ignored."""
+
 ROUNDING = 1e-5
 """By convention: losses this close differ by rounding, which some GPUs do differently each time."""
 
@@ -136,14 +139,18 @@ def eval_loss(maker: StateMaker, state: TrainState, noise: int = 0) -> Callable[
 
 
 def try_validation(
-    maker: StateMaker, val: ValidationData, state: TrainState, measure: Callable[[Batch], object]
+    maker: StateMaker,
+    val: ValidationData,
+    state: TrainState,
+    measure: Callable[[Batch], object],
+    weigh: Callable[[Batch], float],
 ) -> bool:
-    """Validate the first batch, and return whether its loss in eval mode draws random numbers.
+    """Validate the first batch that counts; whether its loss in eval mode draws random numbers.
 
     Raises:
         TaskError: Validation fails, has no batch, or does not end.
     """
-    first = next(val.first(1), None)
+    first = next((batch for batch in val.first(LOOK) if weigh(batch)), None)
     if first is None:
         raise no_batch()
     placed = to_device(first, maker.device)

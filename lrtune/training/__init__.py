@@ -6,11 +6,14 @@ from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop
 from lrtune.training.engines.vmapped import Vmapped
 from lrtune.training.evaluate import CheckedEvaluate, Evaluate
-from lrtune.training.evaluator import Evaluator, as_evaluate, train
+from lrtune.training.evaluator import Evaluator, train
+from lrtune.training.given import as_evaluate
 from lrtune.training.recording import Progress, step_settings
+from lrtune.training.same_task import UNTRAINED, refuse_other_start, refuse_other_task, trained_task
 
 __all__ = [
     "ENGINES",
+    "UNTRAINED",
     "CheckedEvaluate",
     "Cohort",
     "Engine",
@@ -20,6 +23,9 @@ __all__ = [
     "Progress",
     "Vmapped",
     "as_evaluate",
+    "refuse_other_start",
+    "refuse_other_task",
     "step_settings",
     "train",
+    "trained_task",
 ]

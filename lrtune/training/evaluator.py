@@ -19,8 +19,7 @@ from lrtune.training.checkpoint_stores import CheckpointStore, FolderStore, Memo
 from lrtune.training.checkpoints import Checkpoint
 from lrtune.training.cohort import Cohort
 from lrtune.training.engine_choice import Decide, EngineChoice
-from lrtune.training.evaluate import CheckedEvaluate, Evaluate
-from lrtune.training.idle_runs import IdleRuns, check_memory_options
+from lrtune.training.idle_runs import IdleRuns
 from lrtune.training.recording import Progress
 
 
@@ -48,6 +47,9 @@ class Evaluator:
         say: Called with a sentence when memory runs out: then half as many runs are held from there
             on. A warning when None.
 
+    Attributes:
+        trains: The task.
+
     Raises:
         ArgumentError: There is no such engine, or `max_runs` or `offload` is none.
 
@@ -71,7 +73,8 @@ class Evaluator:
         offload: str | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        self._task, self._progress = checked_task(task), progress
+        self.trains = self._task = checked_task(task)
+        self._progress = progress
         self._engine = EngineChoice(task, engine, decide)
         # Vmapped losses round differently when neighbours leave, so a run that is continued
         # would differ in its last bits from one that a resumed study trains from the start.
@@ -236,31 +239,6 @@ class Evaluator:
                 f"at most {limit} are held. The answer stays the same, but some updates are made "
                 f"again. Give max_runs={limit} next time{moves}."
             )
-
-
-def as_evaluate(
-    task: Task | None,
-    evaluate: Evaluate | None,
-    *,
-    max_runs: int | None = None,
-    offload: str | None = None,
-    progress: Progress | None = None,
-) -> Evaluate:
-    """What trains runs: a function of the user's own, else an evaluator of the task."""
-    check_memory_options(max_runs, offload)
-    if evaluate is not None:
-        if max_runs is not None or offload is not None:
-            raise ArgumentError(
-                f"got evaluate with max_runs={max_runs!r} and offload={offload!r}; expected these "
-                "without evaluate, as they are for the evaluator that is made then. Give them to "
-                "yours: evaluate=lrtune.Evaluator(task, max_runs=4)."
-            )
-        return CheckedEvaluate(evaluate)
-    if task is None:
-        raise ArgumentError(
-            "got neither a task nor evaluate; expected one. Pass lrtune.Task(model, train)."
-        )
-    return Evaluator(task, max_runs=max_runs, offload=offload, progress=progress)
 
 
 def train(

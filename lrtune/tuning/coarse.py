@@ -18,7 +18,7 @@ from lrtune.analysis.short_runs import (
 )
 from lrtune.errors import SearchError, quantity
 from lrtune.results.runs import Run
-from lrtune.schedules import Schedule
+from lrtune.training import UNTRAINED
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking
 from lrtune.tuning.limits import SLACK, Limits, within
@@ -55,9 +55,6 @@ class Reading:
     clear: bool
     curvature: float
     at_limit: str = ""
-
-
-UNTRAINED = Schedule("untrained()", lambda _progress: 0.0)
 
 
 def untrained_run(seed: int) -> Run:

@@ -17,7 +17,7 @@ from lrtune.results.serialization import manifest
 from lrtune.results.trained import BestRun
 from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
-from lrtune.training import Evaluate, as_evaluate
+from lrtune.training import Evaluate, as_evaluate, trained_task
 from lrtune.tuning.answer import attach, best_run, expected
 from lrtune.tuning.answer_warnings import (
     add_reasons,
@@ -26,7 +26,7 @@ from lrtune.tuning.answer_warnings import (
     interruption,
     seed_warnings,
 )
-from lrtune.tuning.contest import Contest, Schedules, make_contest
+from lrtune.tuning.contest import Contest, Schedules, make_contest, refuse_other_search
 from lrtune.tuning.contest_plan import ComparisonPlan, plan_contest
 from lrtune.tuning.experiment import Clock, Event, Tell, ask_all, checked_tell
 from lrtune.tuning.history import Measured, Question
@@ -95,7 +95,8 @@ def compare(
         A `ComparisonResult`: `table`, `schedule` with its `lr`, `winner`, `snippet()`, `model()`.
 
     Raises:
-        ArgumentError: A number or a name is out of its range; nothing has trained.
+        ArgumentError: A number or a name is out of its range, or `found` or `evaluate` is of
+            another task; nothing has trained.
         ScheduleError: A schedule raises, or gives no finite multiplier >= 0; nothing has trained.
         SearchError: No schedule trains, or none has learned anything.
 
@@ -117,6 +118,9 @@ def compare(
         budget=budget, limits=limits,
     )  # fmt: skip
     trials = RivalTrials(contest, plan_contest(contest))
+    if task is not None and isinstance(found, SearchResult):
+        own = evaluate is not None and trained_task(evaluate) is None
+        refuse_other_search(task, found, begins_alike=not own)
     trained = as_evaluate(task, evaluate, max_runs=max_runs, offload=offload)
     clock, tell = Clock(time_limit), checked_tell(progress)
 

@@ -17,6 +17,7 @@ from lrtune.schedules import parse
 from lrtune.schedules.registry import registered_name
 from lrtune.task.drift import Drift, in_every_run
 from lrtune.task.task import Task, checked_task
+from lrtune.training import refuse_other_start
 from lrtune.tuning.candidates import Candidate, Named, known_of, resolve, same
 from lrtune.tuning.experiment import FORWARD
 from lrtune.tuning.history import Measured
@@ -186,6 +187,40 @@ def _reference(text: str, named: Sequence[Named]) -> Named:
             f"in schedules=[{text}, 'cosine']."
         ) from error
     return Named(registered_name(shape) or text, shape)
+
+
+def refuse_other_search(task: Task, found: SearchResult, *, begins_alike: bool) -> None:
+    """Raise an `ArgumentError` where a search was for another task.
+
+    Its manifest names other parts, or a seed began at another training loss. Nothing is asked of a
+    search without a task; and no loss of one on another device.
+
+    Args:
+        task: The task to compare schedules on.
+        found: The search.
+        begins_alike: Whether its runs begin as those of this task; not where a training loop of the
+            user's own trains them.
+    """
+    ours, theirs = task.describe(), found.manifest
+    if "model" not in theirs:
+        return
+    told = [
+        f"its {name} was {theirs[name]}, not {ours[name]}"
+        for name in ours
+        if name != "device" and theirs.get(name, ours[name]) != ours[name]
+    ]
+    if told:
+        raise ArgumentError(
+            f"found is of another task: {'; '.join(told)}. Expected a search of the task that is "
+            "given, as its trainings are compared with. Search with this one, or give its rate: "
+            f"compare(task, {found.lr:g})."
+        )
+    drifts = task.drift is not None and task.drift.shared  # then no two runs begin alike
+    began = found.runs.loc[np.isfinite(found.runs["start"]), ["seed", "start"]]
+    if theirs.get("device") != ours["device"] or drifts or not (begins_alike and len(began)):
+        return
+    seed, start = began.iloc[0]
+    refuse_other_start(task, int(seed), float(start) * task.loss_kind.summed, "the search")
 
 
 def reusable(

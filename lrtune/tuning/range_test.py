@@ -17,7 +17,7 @@ from lrtune.results.schema import ANSWERS, STOPS, SWEEP, as_table
 from lrtune.results.serialization import manifest
 from lrtune.schedules import Schedule, growth
 from lrtune.task.task import Task
-from lrtune.training import Evaluate, Progress, as_evaluate
+from lrtune.training import UNTRAINED, Evaluate, Progress, as_evaluate
 from lrtune.tuning.answer_warnings import drift_warnings, sweep_warnings
 
 STOPPED = {
@@ -25,7 +25,6 @@ STOPPED = {
     Outcome.DIVERGED: "diverged at lr =",
     Outcome.NONFINITE: "the loss was not finite at lr =",
 }
-UNTRAINED = Schedule("untrained()", lambda _progress: 0.0)
 
 
 def range_test(

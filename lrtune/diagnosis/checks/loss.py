@@ -32,7 +32,8 @@ def check_reduction(seen: Observed) -> Iterator[Finding]:
             "note",
             f"The loss of a batch of {rows} rows is neither the mean nor the sum of those of its "
             "halves.",
-            "A loss of pairs or of whole batches, class weights, or an objective that draws.",
+            "A loss of pairs or of whole batches, class weights or padding in an objective, or one "
+            "that draws.",
             "It is taken for a mean, so a validation loss depends on how the data are cut into "
             "batches. To weigh them otherwise, give batch_weight= to Task.",
         )
@@ -41,7 +42,7 @@ def check_reduction(seen: Observed) -> Iterator[Finding]:
 def check_rows(seen: Observed) -> Iterator[Finding]:
     """Tensors of a batch that differ in their number of rows."""
     counts = Counter(seen.task.batch_rows)
-    if len(counts) < 2 or seen.task.batch_weight is not None:
+    if len(counts) < 2 or seen.task.batch_weight is not None or seen.task.weighs_targets:
         return
     tied = len({number for _, number in counts.most_common(2)}) == 1
     rows = ", ".join(f"{number} of {count} rows" for count, number in counts.most_common())
