@@ -11,6 +11,7 @@ from lrtune.results import Trace
 from lrtune.results.runs import Run, Validation, checked_runs
 from lrtune.results.schema import SELECTION, VALIDATIONS, as_table
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state
+from lrtune.task.saved_state import restore_state
 from lrtune.task.states import TrainState
 from lrtune.task.task import Task, checked_task
 from lrtune.training.batch_cache import BatchCache, BatchStreams
@@ -32,7 +33,6 @@ from lrtune.training.recording import (
     trace_rows,
 )
 from lrtune.training.retiring import Judge, RetireRule
-from lrtune.training.saved_state import restore_state
 
 
 class Cohort:
