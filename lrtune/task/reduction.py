@@ -43,7 +43,7 @@ def loss_reduction(
     told = None if known is None else known.options.get("reduction", "mean")
     if told in ("mean", "sum"):
         return told  # type: ignore[no-any-return]
-    if not _can_be_cut(batch):
+    if not can_be_cut(batch):
         return "unknown"
     found: Reduction = "unknown"
     with suppress(Exception):  # such as a model that gives something else in eval mode
@@ -63,7 +63,7 @@ def _by_cutting(
     both = [slice(count // 2), slice(count // 2, None)]
     if alternating:
         both = [slice(0, None, 2), slice(1, None, 2)]
-    first, second = (loss(_cut(batch, rows)).item() for rows in both)
+    first, second = (loss(cut(batch, rows)).item() for rows in both)
     return compare_halves(whole, first, second, len(range(count)[both[0]]) / count)
 
 
@@ -87,7 +87,7 @@ def compare_halves(whole: float, first: float, second: float, share: float = 0.5
     return "sum" if abs(first + second - whole) <= close else "neither"
 
 
-def _can_be_cut(batch: Batch) -> bool:
+def can_be_cut(batch: Batch) -> bool:
     """Return whether some rows of a batch are a batch, too.
 
     Tensors with other numbers of rows, such as weights of classes, stay whole; they must not hold
@@ -105,14 +105,15 @@ def _can_be_cut(batch: Batch) -> bool:
     )
 
 
-def _cut(batch: Batch, rows: slice) -> Batch:
+def cut(batch: Batch, rows: slice) -> Batch:
+    """Return these rows of a batch that `can_be_cut`."""
     count = count_examples(batch)
 
-    def cut(leaf: Tensor | None) -> Tensor | None:
+    def part(leaf: Tensor | None) -> Tensor | None:
         whole = leaf is None or not leaf.ndim or len(leaf) != count
         return leaf if whole else leaf[rows]  # type: ignore[index]
 
-    return map_leaves(batch, cut)
+    return map_leaves(batch, part)
 
 
 def batch_weigher(given: BatchWeight | None) -> Callable[[Batch], float]:
