@@ -280,10 +280,12 @@ class Task:
         batches: Iterable[tuple[str, Batch]],
         states: Mapping[str, TrainState],
         samples: int | None = None,
+        *,
+        tried: bool = True,
     ) -> dict[str, list[Validation]]:
         def explain(place: int, error: Exception | None) -> LrtuneError | None:
             bad = validation_error(self._maker, self._val, place, samples)
-            if bad is not None or error is None or self._val is None:
+            if bad is not None or error is None or self._val is None or not tried:
                 return bad
             find, noise = partial(self._val.find, place, samples), derive_seed(0, NOISE)
             return explain_raised(self._maker, error, find, noise, train=False)
@@ -334,7 +336,9 @@ class Task:
                 self._maker,
                 self._val,
                 state,
-                lambda first: self._measure([(SELECTION, first)], {"the model": state}),
+                lambda first: self._measure(
+                    [(SELECTION, first)], {"the model": state}, tried=False
+                ),
             )
 
 
