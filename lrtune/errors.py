@@ -234,8 +234,20 @@ def positive_rate(name: str, value: float) -> float:
     return positive_number(name, value)
 
 
+LARGEST = 2**63 - 1
+"""The largest whole number that tables and databases hold."""
+
+
 def whole_number(name: str, value: int, *, least: int) -> int:
-    """Return the value if it is an int >= `least`, or raise an `ArgumentError` that names it."""
+    """Return the value if it is an int >= `least`, or raise an `ArgumentError` that names it.
+
+    Also where it is larger than a table can hold.
+    """
+    if type(value) is int and value > LARGEST:
+        raise ArgumentError(
+            f"{name} must be a whole number of at most {LARGEST}, got {value:.3g}. Give a smaller "
+            "one."
+        )
     # In Python True is an int; as a number of steps it is a mistake.
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         try:  # of 1e3 and "500" it is plain what is meant

@@ -81,6 +81,55 @@ def steps_lr(optimizer):
     return native.StepLR(optimizer, 30)
 
 
+class Own(SGD):
+    """Lowers its own rate."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        self.param_groups[0]["lr"] *= 0.5
+
+
+class Copied(SGD):
+    """Its groups are copies of those that it trains by."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr)
+        self.inner, self.param_groups = self.param_groups, [dict(self.param_groups[0])]
+
+    def step(self, closure=None):
+        with torch.no_grad():
+            for one in self.inner[0]["params"]:
+                one.sub_(self.inner[0]["lr"] * one.grad)
+
+
+def scheduled(model, lr):
+    optimizer = SGD(model.parameters(), lr=lr)
+    optimizer.warmup = native.LinearLR(optimizer)
+    return optimizer
+
+
+def widened(model, lr):
+    model.added = nn.Linear(3, 3)
+    return SGD(model.parameters(), lr=lr)
+
+
+def late_label():
+    labels = Y.clone()
+    labels[60] = 3
+    return task(train=DataLoader(TensorDataset(X, labels), 8))
+
+
+def half():
+    made = nn.Linear(3, 3)
+    nn.init.zeros_(made.weight)
+    nn.init.constant_(made.bias, 0.5)
+    return made
+
+
+def kept_graphs(runs, steps, *, until, **_):
+    return lrtune.Trace.of(runs, steps, {run.name: [MODEL.bias.sum()] * until for run in runs})
+
+
 def huge():
     return task(nn.Linear(3, 3), (X * 1e18, X * 1e18), loss=nn.MSELoss())
 
@@ -114,7 +163,22 @@ MISTAKES = {
         "your Linear itself",
     ),
     "an objective of one argument": (lambda: task(objective=lambda batch: batch), "[64, 3]"),
+    "loss and accuracy": (
+        lambda: task(loss=lambda o, y: (nn.functional.cross_entropy(o, y), 0.5)), "a tuple of 2"),
+    "targets of 255": (
+        lambda: task(train=(X, 255.0 * (X > 0)), loss=nn.BCEWithLogitsLoss()), "255 ... 255"),
+    "outputs that are no probabilities": (
+        lambda: lrtune.train(
+            task(train=(X, (X > 0).float()), loss=nn.BCELoss(), model=half),
+            [Run("a", 9.0)], 9), "between 0 and 1"),
     # --- data
+    "the path of the data": (lambda: task(train="data/train"), "train='data/train'"),
+    "a share in quotes": (lambda: task(val="0.1"), "val='0.1'"),
+    "a list of inputs and targets": (lambda: task(val=[X, Y]), "float32[32, 3]"),
+    "data with a graph": (lambda: task(train=(MODEL(X), Y)), "a computation with a gradient"),
+    "a label that is out of range later": (
+        lambda: lrtune.train(late_label(), [Run("a", 0.1)], 9), "Target 3 is out of bounds"),
+    "weights of zero": (lambda: task(val=(X, Y), batch_weight=lambda _b: 0), "(1) all have"),
     "labels that begin with 1": (lambda: task(train=(X, Y + 1)), "3 ... 3"),
     "labels that are floats": (lambda: task(train=(X, Y.float())), "float32[64])"),
     "data that can be read once": (lambda: task(train=iter([(X, Y)])), "a list_iterator"),
@@ -141,6 +205,10 @@ MISTAKES = {
     "dense gradients for SparseAdam": (lambda: words(SparseAdam), "out.bias is dense"),
     "weight decay of sparse gradients": (
         lambda: words(functools.partial(SGD, weight_decay=0.1)), "SGD with these settings"),
+    "a scheduler in the optimizer's function": (lambda: task(optimizer=scheduled), "LinearLR"),
+    "an optimizer that changes its rate": (lambda: task(optimizer=Own), "0.0005"),
+    "an optimizer with copies of its groups": (lambda: task(optimizer=Copied), "the Copied"),
+    "an optimizer's function that adds a layer": (lambda: task(optimizer=widened), "added.bias"),
     # --- device
     "a device that is none": (lambda: task(device="gpu"), "device='gpu'"),
     "no device": (lambda: task(device=None), "device=None"),
@@ -148,6 +216,13 @@ MISTAKES = {
     "a device of another vendor": (lambda: task(device="vulkan"), "device='vulkan'"),
     # --- range test, search, plan
     "a model in place of a task": (lambda: lrtune.search(MODEL), "a Linear"),
+    "a plan of a model": (lambda: lrtune.plan(MODEL), "a Linear"),
+    "a study of the wrong way round": (lambda: lrtune.Study(bowl(), "name"), "'name'"),
+    "train in place of an evaluator": (
+        lambda: lrtune.search(steps=60, evaluate=lrtune.train), "evaluate=train"),
+    "losses with their graphs": (
+        lambda: lrtune.search(steps=60, evaluate=kept_graphs), "requires grad"),
+    "a seed without end": (lambda: lrtune.search(bowl(), seed=2**70), "1.18e+21"),
     "nothing to search": (lrtune.search, "neither a task nor evaluate"),
     "a sweep downwards": (lambda: lrtune.range_test(bowl(), low=1, high=0.1), "low=1"),
     "a list of seeds": (lambda: lrtune.range_test(bowl(), seeds=[0, 1]), "[0, 1]"),
@@ -189,6 +264,8 @@ MISTAKES = {
     "a comparison of two peaks": (lambda: lrtune.compare(bowl(), [0.1, 0.2]), "[0.1, 0.2]"),
     "schedules that are one string": (
         lambda: lrtune.compare(bowl(), 0.1, schedules="cosine"), "'cosine'"),
+    "schedules with a comma": (
+        lambda: lrtune.compare(bowl(), 0.1, schedules="wsd(0.2, 0.1), step"), "'step'"),
     "one seed": (lambda: lrtune.compare(bowl(), 0.1, seeds=1), "got 1"),
     "a ranking by nothing": (lambda: lrtune.compare(bowl(), 0.1, rank_by="loss"), "'loss'"),
     # --- from_torch
@@ -205,6 +282,9 @@ MISTAKES = {
     "a peak for each group of a scheduler": (
         lambda: lrtune.from_torch(lambda o: native.OneCycleLR(o, [0.1, 0.2], total_steps=9), 9),
         "each of 2 parameter groups"),
+    "a lambda that divides by zero": (
+        lambda: lrtune.from_torch(lambda o: native.LambdaLR(o, lambda e: 1 / (9 - e)), 20),
+        "ZeroDivisionError at step 9"),
     "a scheduler instead of its function": (
         lambda: lrtune.from_torch(steps_lr(MINE), 50), "a StepLR"),
     "a scheduler class": (lambda: lrtune.from_torch(native.StepLR, 50), "TypeError"),
@@ -217,6 +297,8 @@ MISTAKES = {
     "a plateau of an accuracy": (
         lambda: lrtune.from_torch(lambda o: native.ReduceLROnPlateau(o, "max"), 50), "mode='max'"),
     # --- runs
+    "rates in place of runs": (lambda: lrtune.train(bowl(), [0.1, 0.2], 5), "0.1"),
+    "one run without brackets": (lambda: lrtune.train(bowl(), Run("a", 0.1), 5), "a Run"),
     "a rate of zero": (lambda: Run("a", 0), "got 0"),
     "two runs of one name": (
         lambda: lrtune.train(bowl(), [Run("a", 0.1)] * 2, 5), "'a' is there 2 times"),
@@ -226,7 +308,8 @@ FILES = {
     "train.py": (
         "import torch, lrtune\nfrom torch import nn\nmodel = nn.Linear(3, 3)\n"
         "def make(width): return model\nnumber = 3\n"
-    )
+    ),
+    "ends.py": "import sys\nsys.exit(0)\n",
 }
 # name: (the words after `lrtune`, the value that the message shows)
 COMMANDS = {
@@ -235,6 +318,7 @@ COMMANDS = {
     "a name that is not in the file": ("search train.py:task", "no 'task'"),
     "a model in the file": ("search train.py:model", "a Linear"),
     "a function that takes arguments": ("range-test train.py:make", "train.py:make"),
+    "a file that ends the program": ("search ends.py:task", "SystemExit: 0"),
     "a number in the file": ("search train.py:number", "is 3"),
     "a device that is not there": ("search --device xpu", "--device xpu"),
     "a report in no folder": ("search --out no/such/report.html", "no/such"),
@@ -269,7 +353,7 @@ def told_by_the_command(name):
     before = set(sys.modules), list(sys.path)
     with a_folder():
         result = CliRunner().invoke(app, COMMANDS[name][0].split())
-    for new in {"train"} & (set(sys.modules) - before[0]):
+    for new in {"train", "ends"} & (set(sys.modules) - before[0]):
         del sys.modules[new]
     sys.path[:] = before[1]
     assert result.exit_code in (1, 2), result.output
@@ -308,8 +392,8 @@ EXPECTS = re.compile(
     r"fails on|so nothing would|lists all"
 )
 WAY_OUT = re.compile(
-    r"(?:^|[.;:,] (?:and |or )?)(Add|Call|Check|Create|Draw|Give|Hand|Leave|Look|Make|Pass|Put|"
-    r"Rename|Return|Swap|Take|Unfreeze|Use|Widen|Write|lower|raise|run|add|pass|use|give|write|"
+    r"(?:^|[.;:,] (?:and |or )?)(Add|Call|Check|Create|Draw|Give|Hand|Leave|Look|Make|Mend|Pass|"
+    r"Put|Rename|Return|Swap|Take|Unfreeze|Use|Widen|Write|lower|raise|run|add|pass|use|give|write|"
     r"make|Expected (?:a|letters)|expected [^.]*such as|lrtune\.Trace\.of|Closest|Search|call|"
     r"Batches of any other form need)\b", re.MULTILINE,
 )  # fmt: skip

@@ -442,5 +442,5 @@ def test_a_weight_that_is_no_function_is_refused():
 
 
 def test_batches_without_any_weight_are_refused():
-    with pytest.raises(TaskError, match="the validation data gave no batch"):
+    with pytest.raises(TaskError, match="all have a weight of 0"):
         task(val=(X, Y), batch_weight=lambda batch: 0)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 
 from rich.console import Console
@@ -25,8 +26,9 @@ def run_check(target: str | None, device: str | None, *, as_json: bool) -> int:
         The exit code: 1 where an error was found.
     """
     try:
-        task = task_of(target, device)
-        seen, held = check(task), plan(task).memory
+        with redirect_stdout(sys.stderr):  # where what the user's code prints belongs
+            task = task_of(target, device)
+            seen, held = check(task), plan(task).memory
         seen = replace(seen, facts=seen.facts | {"Runs of a search": str(held).partition(": ")[2]})
     except Exception as error:  # noqa: BLE001 - the user's file may raise anything
         return print_error(error, Console(stderr=True, highlight=False))

@@ -79,6 +79,7 @@ class Session:
         self.saved: Path | None = None
         self._error = ""
         self._interrupted = False
+        self._prints = contextlib.ExitStack()  # what the user's code prints is none of the answer
 
     def __enter__(self) -> Self:
         """Check where the report goes, start the progress bar, and listen for Ctrl-C."""
@@ -86,6 +87,7 @@ class Session:
             self._check_options()
         except ArgumentError as error:
             raise SystemExit(print_error(error, self._console)) from None
+        self._prints.enter_context(contextlib.redirect_stdout(sys.stderr))
         self.display.start()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._interrupt)
@@ -98,6 +100,7 @@ class Session:
 
     def _end(self, error: BaseException | None) -> bool:
         self.display.stop()
+        self._prints.close()
         if signal.getsignal(signal.SIGINT) == self._interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if error is None and self._interrupted:  # while the last result was recorded

@@ -9,6 +9,8 @@ import importlib.util
 import inspect
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
@@ -78,20 +80,45 @@ def load_task(target: str) -> Task:
             user's own code pass through.
     """
     place, name = _split(target)
-    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    with _as_a_program(place):
+        module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
     if not hasattr(module, name):
         names = [each for each in vars(module) if not each.startswith("_")]
         tasks = [each for each in names if isinstance(getattr(module, each), Task)]
         hint = f"It has {', '.join(tasks)}." if tasks else f"Write {name} = lrtune.Task(...) there."
         raise TargetError(f"{place} has no {name!r}; expected a Task of that name. {hint}")
     found = getattr(module, name)
-    task, of = (found(), "returned") if _is_factory(target, found) else (found, "is")
+    task, of = found, "is"
+    if _is_factory(target, found):
+        with _as_a_program(place):
+            task, of = found(), "returned"
     if not isinstance(task, Task):
         raise TargetError(
             f"{target} {of} {shown(task)}; expected a Task, or a function that returns one. "
             f"Write {name} = lrtune.Task(model, train_loader, loss=...)."
         )
     return task
+
+
+@contextmanager
+def _as_a_program(place: str) -> Iterator[None]:
+    """Let the user's code see no argument of ours, and print to standard error.
+
+    Raises:
+        TargetError: It ended the program, with whatever exit code.
+    """
+    ours, sys.argv = sys.argv, [place]
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except SystemExit as error:
+        raise TargetError(
+            f"{place} ends the program while it is loaded (SystemExit: {shown(error.code)}); "
+            "expected that it runs to its end. It gets no arguments: give those of its own "
+            'defaults, and put what is for the script alone under if __name__ == "__main__".'
+        ) from error
+    finally:
+        sys.argv = ours
 
 
 def _is_factory(target: str, found: object) -> bool:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lrtune import figures
 from lrtune.analysis.curves import Floats, Outcome, diverged_at
-from lrtune.errors import ArgumentError, positive_rate, whole_number
+from lrtune.errors import ArgumentError, first_line, positive_rate, shown, whole_number
 from lrtune.results.schema import COSTS, RUNS, SELECTION, TRACE, VALIDATIONS, as_table, table_field
 from lrtune.results.serialization import Serializable
 from lrtune.schedules import Curve, Feedback, Schedule, as_schedule, constant, multipliers, replay
@@ -87,7 +87,14 @@ def seed_list(seeds: int, first: int) -> list[int]:
 
 def checked_runs(runs: Sequence[Run]) -> list[Run]:
     """The runs as a list, after a check: at least one, with unique names."""
+    if isinstance(runs, Run) or not isinstance(runs, Iterable):
+        raise ArgumentError(f"runs is {shown(runs)}; expected a list. Pass [Run('a', 0.1)].")
     runs = list(runs)
+    if odd := [one for one in runs if not isinstance(one, Run)]:
+        raise ArgumentError(
+            f"runs holds {shown(odd[0])}; expected runs, which have a name, a rate and a schedule. "
+            "Pass [Run('a', 0.1)]."
+        )
     if not runs:
         raise ArgumentError("a cohort needs at least one run, got none. Pass [Run('a', 0.1)].")
     ((name, count),) = Counter(run.name for run in runs).most_common(1)
@@ -265,10 +272,10 @@ def _curve(name: str, losses: Mapping[str, Sequence[float]], steps: int) -> Floa
         )
     try:
         curve = np.asarray(losses[name], float)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # of tensors with a graph, the last one
         raise ArgumentError(
-            f"losses[{name!r}] holds something other than numbers ({error}). Expected one float "
-            "per update; `loss.item()` of torch gives one."
+            f"losses[{name!r}] holds something other than numbers ({first_line(error)}). Expected "
+            "one float per update; `loss.item()` of torch gives one."
         ) from error
     if curve.ndim != 1 or not 1 <= len(curve) <= steps:
         raise ArgumentError(

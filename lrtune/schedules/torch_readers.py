@@ -138,6 +138,8 @@ def _read_rates(
             try:
                 scheduler.step()
             except Exception as error:
+                if not isinstance(error, (ValueError, LookupError)):  # as at the end of one
+                    raise _raised(error, name, step) from error
                 raise _too_long(steps, name, step) from error
         rates.append(float(group["lr"]))
         moments.append(float(group["momentum"]))
@@ -187,6 +189,14 @@ def _unmade(make_scheduler: Callable[[Optimizer], object], error: Exception) -> 
         f"from_torch: making the scheduler raised {type(error).__name__}: "
         f"{first_line(error)}. Expected a "
         f"function that takes an optimizer. {WRITE}"
+    )
+
+
+def _raised(error: Exception, name: str, step: int) -> ScheduleError:
+    return ScheduleError(
+        f"from_torch: the {name} raised {type(error).__name__} at step {step}: "
+        f"{first_line(error)}. Expected a rate for each step. Look at the function that it was "
+        "given."
     )
 
 

@@ -1,9 +1,10 @@
 """The fingerprint of a task: tells one task from another, in words and in digests.
 
-A message shows the words; digests decide, and numbers of weights and data, up to rounding. What
-code does shows in the losses of the first two updates; the loss function is also compared by what
-its source does. Bytecode, file names and addresses never count, so a Python upgrade or a renamed
-file changes nothing.
+A message shows the words; digests decide, and numbers of weights and data, up to rounding. Data are
+compared by their first batches, and by all numbers that they hold in memory. What code does shows
+in the losses of the first two updates; the loss function, and the optimizer with its function, are
+also compared by what their source does. Bytecode, file names and addresses never count, so a Python
+upgrade or a renamed file changes nothing.
 """
 
 import itertools
@@ -22,7 +23,9 @@ from lrtune.results.serialization import to_builtins
 from lrtune.study.identity import (
     GIVEN,
     MADE,
+    TRAIN_DATA,
     UNSTEADY,
+    VAL_DATA,
     Fingerprint,
     SeedFingerprint,
     Sums,
@@ -30,6 +33,7 @@ from lrtune.study.identity import (
 )
 from lrtune.task.batches import Batch, clone_batch, count_examples, digest, leaves
 from lrtune.task.checks import TRIAL_LR
+from lrtune.task.held_data import held_tensors
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.task import Task
 from lrtune.task.value_texts import plain_repr, structure_texts, text_digest, value_texts
@@ -56,10 +60,12 @@ def fingerprint(task: Task) -> Fingerprint:
         parts = {
             "model": _Part(about["model"], text_digest(structure_texts(state.model))),
             "weights": _initial_weights(task, state.model),
-            "optimizer": _Part(*_optimizer(state.optimizer)),
+            "optimizer": _Part(*_optimizer(state.optimizer, task.given["optimizer"])),
             "loss": _Part(about["loss"], text_digest(value_texts(task._loss))),  # noqa: SLF001
             "data": _batches(batches, about["batch"]),
             "validation": _validation(task),
+            TRAIN_DATA: _held(task.given["train"]),
+            VAL_DATA: _held(task.given["val"]),
             "device": _Part(device, device),
             "torch": _Part(torch.__version__, torch.__version__),
             "lrtune": _Part(version("lrtune"), version("lrtune")),
@@ -146,9 +152,17 @@ def _initial_weights(task: Task, model: nn.Module, seed: int = 0) -> _Part:
     return first if same else _Part(UNSTEADY, UNSTEADY)
 
 
-def _optimizer(optimizer: Optimizer) -> tuple[str, str]:
-    """Its class and settings; rates as multiples of the peak rate."""
-    texts = []
+def _held(source: object) -> _Part:
+    """All numbers that data hold in memory; their first batches do not tell a late change."""
+    tensors = list(held_tensors(source))
+    words = f"{sum(one.numel() for _, one in tensors):,} numbers in memory"
+    return _part(words, tensors, lambda one: text_digest(value_texts(one)))
+
+
+def _optimizer(optimizer: Optimizer, given: object) -> tuple[str, str]:
+    """Its class and settings, rates as multiples of the peak rate; and what its code does."""
+    wrapped = [one for one in vars(optimizer).values() if isinstance(one, Optimizer)]
+    texts = list(value_texts([given, *map(type, [optimizer, *wrapped])]))
     for group in optimizer.param_groups:
         settings = {k: v for k, v in group.items() if k not in ("params", "lr", "initial_lr")}
         rate = f"{float(group['lr']) / TRIAL_LR:.9g}"

@@ -31,6 +31,9 @@ GIVEN, MADE, UNSTEADY = (
 )
 """Where initial weights come from."""
 
+TRAIN_DATA, VAL_DATA = "training data", "validation data"
+"""The parts for all numbers that the data hold in memory."""
+
 HINTS = {
     GIVEN: "the initial weights differ: hand Task a function that makes the model, or call "
     "torch.manual_seed before you make it",
@@ -40,8 +43,14 @@ HINTS = {
     "data": "the first batches differ: other data, or another order of them. If nothing was "
     "changed, call torch.manual_seed before they are made",
     "validation": "the first validation batches differ",
+    TRAIN_DATA: "the training data differ behind the first batches",
+    VAL_DATA: "the validation data differ behind the first batches",
 }
 """The sentence for a part whose words are the same on both sides: by part, or by these words."""
+
+
+IMPLIED = {"model": "weights", "data": TRAIN_DATA, "validation": VAL_DATA}
+"""A part that differs, to one that then differs anyway."""
 
 
 class Sums(NamedTuple):
@@ -78,8 +87,7 @@ class Fingerprint:
         found = {
             part for part in self.digests.keys() | now.digests.keys() if self._differs(now, part)
         }
-        if "model" in found:  # then its weights are others anyway
-            found.discard("weights")
+        found -= {part for whole, part in IMPLIED.items() if whole in found}
         told = [self._told(now, part) for part in found]
         if not told and not _close(self.losses, now.losses):
             before, after = (" and ".join(f"{x:.6g}" for x in one.losses) for one in (self, now))
@@ -91,7 +99,8 @@ class Fingerprint:
 
     def apart_from(self, other: "Fingerprint") -> list[str]:
         """What is other here than in another task, in a few words for each part."""
-        parts = sorted(part for part in self.words if self._differs(other, part))
+        found = {part for part in self.words if self._differs(other, part)}
+        parts = sorted(found - {part for whole, part in IMPLIED.items() if whole in found})
         known = {part: self.words[part] != other.words.get(part) for part in parts}
         told = [
             f"{name}: {self.words[name]}" if one else f"other {name}" for name, one in known.items()

@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
-from lrtune.errors import OtherTaskError
+from lrtune.errors import ArgumentError, OtherTaskError, shown
 from lrtune.results import Result
-from lrtune.results.serialization import provenance
+from lrtune.results.serialization import Serializable, provenance
 from lrtune.study import tables
 from lrtune.study.catalog import BegunStudy, begin_study, find_study, study_location
 from lrtune.study.database import Database
@@ -85,6 +85,11 @@ class Study:
         progress: Progress | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
+        if isinstance(study, Task):
+            raise ArgumentError(
+                f"study is a Task and task is {shown(task)}; expected a name or URL, then the "
+                'task. Swap them: Study("name", task).'
+            )
         self._task, self._say = checked_task(task), say
         now = fingerprint(task)
         database = Database(study_location(study), create=True)
@@ -154,6 +159,11 @@ class Study:
         Of the runs that this session asked for, checkpoints are deleted that no result names, but
         for those of runs that can still be continued.
         """
+        if not isinstance(result, Serializable):
+            raise ArgumentError(
+                f"result is {shown(result)}; expected what lrtune.search, compare, range_test or "
+                "train has returned. Give that."
+            )
         plain = result.to_dict()
         self._records.add_result(plain["kind"], json.dumps(plain, allow_nan=False))
         self.checkpoints.remove(self._records.unneeded(self.checkpoints.names(parts=True)))

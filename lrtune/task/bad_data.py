@@ -107,7 +107,7 @@ def _value(maker: StateMaker, state: TrainState, batch: Batch, noise: int) -> Te
 
 def _cause(found: FoundBatch, loss: Loss) -> str:
     """Return what is wrong with a batch, and the way out."""
-    for name, tensor in _named_tensors(found.batch):
+    for name, tensor in named_tensors(found.batch):
         if not _is_finite(tensor):
             return f"{_whose(found, tensor)} {_odd_number(tensor)} in the {name}: mend the data."
         ignored = _ignored_label(loss)
@@ -129,16 +129,16 @@ def _whose(found: FoundBatch, tensor: Tensor) -> str:
         return "The batch holds"
     rows = (~torch.isfinite(tensor)).reshape(len(tensor), -1).any(1).nonzero().flatten().tolist()
     hold = "holds" if len(rows) == 1 else "hold"
-    within = f"{_listed('row', rows)} of the batch"
+    within = f"{listed('row', rows)} of the batch"
     if found.rows is None:
         return f"{within[0].upper()}{within[1:]} {hold}"
-    return f"{_listed('Sample', [found.rows[row] for row in rows])} ({within}) {hold}"
+    return f"{listed('Sample', [found.rows[row] for row in rows])} ({within}) {hold}"
 
 
-def _listed(noun: str, numbers: Sequence[object]) -> str:
+def listed(noun: str, numbers: Sequence[object]) -> str:
     """Return a noun with the first of some numbers.
 
-    >>> _listed("row", [3]), _listed("row", range(9))
+    >>> listed("row", [3]), listed("row", range(9))
     ('row 3', 'rows 0, 1, 2, 3, 4 and 4 more')
     """
     plural = noun if len(numbers) == 1 else f"{noun}s"
@@ -146,7 +146,7 @@ def _listed(noun: str, numbers: Sequence[object]) -> str:
     return f"{plural} {', '.join(map(str, numbers[:FEW]))}{more}"
 
 
-def _named_tensors(batch: Batch) -> Iterator[tuple[str, Tensor]]:
+def named_tensors(batch: Batch) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of a batch with names for a message."""
     if isinstance(batch, Mapping):
         for key, value in batch.items():

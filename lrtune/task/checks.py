@@ -120,13 +120,36 @@ def check_trainable(model: nn.Module) -> None:
         )
 
 
-def check_batch(first: Batch) -> None:
+def check_batch(first: Batch, what: str = "a batch") -> None:
     """Raise unless a batch is (*inputs, target), as a loss without an objective needs."""
     if not (isinstance(first, (tuple, list)) and len(first) >= 2):
+        listed = "A list holds batches; tensors go into a tuple, (inputs, targets). "
         raise TaskError(
-            f"a batch is {describe_batch(first)}; expected a tuple (*inputs, target). Batches of "
+            f"{what} is {describe_batch(first)}; expected a tuple (*inputs, target). "
+            f"{listed * isinstance(first, Tensor)}Batches of "
             "any other form need an objective: "
             "Task(..., objective=lambda model, batch: model(**batch).loss)."
+        )
+
+
+def check_targets(loss: object, data: Data, first: Batch) -> None:
+    """Raise if binary cross-entropy gets targets outside 0 ... 1, where it has no lowest value.
+
+    All targets are checked if the data are tensors, otherwise those of the first batch.
+    """
+    modules = (nn.BCEWithLogitsLoss, nn.BCELoss)
+    functions = nn.functional.binary_cross_entropy_with_logits, nn.functional.binary_cross_entropy
+    whole = isinstance(data, TensorData)
+    targets = data.tensors[-1] if isinstance(data, TensorData) else first[-1]
+    if not (isinstance(loss, modules) or loss in functions) or not isinstance(targets, Tensor):
+        return
+    bad = targets[(targets < 0) | (targets > 1)]  # NaN is another matter
+    if bad.numel():
+        raise TaskError(
+            f"targets of binary cross-entropy must lie in 0 ... 1; found {bad.min():.4g} ... "
+            f"{bad.max():.4g} in {bad.numel()} of {targets.numel()} targets of the "
+            f"{'training data' if whole else 'first batch'}. Make them 0 and 1, such as "
+            "(target > 0).float()."
         )
 
 
@@ -159,6 +182,11 @@ def check_labels(outputs: object, loss: object, data: Data, first: Batch) -> Non
 
 def check_loss_value(given: object) -> Tensor:
     """Return a loss, which must be one number that depends on trainable parameters."""
+    if isinstance(given, (tuple, list, dict)):
+        raise TaskError(
+            f"the loss is {shown(given)}; expected a tensor with one number. Return the loss "
+            "alone, without what was measured beside it."
+        )
     if not isinstance(given, Tensor):
         raise TaskError(
             f"the loss is a {type(given).__name__}; expected a tensor with one number. "

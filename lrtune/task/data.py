@@ -4,13 +4,14 @@ import copy
 import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from lrtune.errors import TaskError
+from lrtune.errors import TaskError, shown
 from lrtune.task.batches import Batch, DigestedBatch, count_examples, to_device
 from lrtune.task.copies import EPOCHS_APART, OwnCopy, copy_iterable
 from lrtune.task.epochs import Data, ReadEpoch, RowsOf, endless, odd_rows
@@ -24,6 +25,12 @@ def as_data(source: object, batch_size: int | None, *, what: str) -> Data:
 
     `what` is `train` or `val`, for messages.
     """
+    if isinstance(source, str | Path):
+        raise TaskError(
+            f"{what}={shown(source)} is text; expected the data themselves"
+            f"{', or a share such as 0.1' * (what == 'val')}. Read them, and pass a DataLoader, a "
+            "Dataset or a tuple of tensors (inputs, targets)."
+        )
     if isinstance(source, DataLoader) or not isinstance(source, (tuple, Dataset)):
         if batch_size is not None:
             raise TaskError(

@@ -18,6 +18,7 @@ from lrtune.task.batches import Batch, count_examples
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
 
 State = TypeVar("State")
+Explain = Callable[[int, Exception | None], Exception | None]
 
 
 @dataclass
@@ -59,7 +60,7 @@ def measure(
     *,
     weigh: Callable[[Batch], float] = count_examples,
     summed: bool = False,
-    explain: Callable[[int], Exception | None] = lambda _place: None,
+    explain: Explain = lambda _place, _error: None,
 ) -> dict[str, list[Validation]]:
     """Return the losses of each state, one for each part, on batches with names of parts.
 
@@ -73,12 +74,13 @@ def measure(
         weigh: The weight of a batch.
         summed: Whether the loss is a sum over the batch: then it is divided by the weight.
         explain: Returns what to raise, given the number of a batch on which no state has a finite
-            loss; None where the states may be to blame.
+            loss, and what one has raised there; None where the states may be to blame.
 
     Raises:
         TaskError: There is no batch, or none with a weight.
     """
     parts: dict[str, _PartLosses] = {}
+    number = -1
     for number, (part, batch) in enumerate(batches):
         if not (weight := weigh(batch)):
             continue
@@ -91,16 +93,24 @@ def measure(
                 losses[name] = loss(state, placed).detach()
             except Exception as error:
                 error.add_note(f"while validating {name}")
-                if (bad := explain(number)) is not None:
+                if (bad := explain(number, error)) is not None:
                     raise bad from error
                 raise
         known.add(number, weight, count_examples(batch), losses)
     if not parts:
-        raise no_batch()
+        raise (
+            no_batch()
+            if number < 0
+            else TaskError(
+                f"the validation batches ({number + 1}) all have a weight of 0, so no loss of them "
+                "counts; expected some above 0. Look at batch_weight, which gets one batch and "
+                "returns its weight, such as lambda batch: len(batch[0])."
+            )
+        )
     found = {part: known.numbers() for part, known in parts.items()}
     for part, numbers in found.items():
         failed = ~np.isfinite(list(numbers.values())).any(axis=0)
-        if failed.any() and (bad := explain(parts[part].places[int(failed.argmax())])) is not None:
+        if failed.any() and (bad := explain(parts[part].places[int(failed.argmax())], None)):
             raise bad
     return {
         name: [

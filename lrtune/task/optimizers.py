@@ -58,8 +58,8 @@ def refuse_new_parameters(model: nn.Module) -> Iterator[None]:
         if names:
             raise TaskError(
                 f"the optimizer's function {what} {', '.join(names[:3])}; expected that it leaves "
-                "the parameters of the model as they are. Do that in the function that makes the "
-                "model: Task(make_model, ...)."
+                "the parameters of the model as they are. Make that change in the function "
+                "that makes the model: Task(make_model, ...)."
             )
 
 

@@ -98,9 +98,9 @@ def refuse_deaf_optimizer(make: MakeOptimizer, model: nn.Module) -> None:
                 f"the {type(optimizer).__name__} does not read the rate that a schedule sets: "
                 f"after a first one, its updates of group {place} are the same, bit for bit, at "
                 f"lr={TRIAL_LR:g} and at lr={TRIAL_LR * SLOWER:g}; expected that step() takes "
-                "group['lr'] of its param_groups. A wrapper has to share them, "
-                "self.param_groups = base.param_groups; Rprop and the like set their own steps, "
-                "so use SGD or Adam."
+                "group['lr'] of its param_groups. Write self.param_groups = base.param_groups in "
+                "a wrapper; in place of Rprop and the like, which set their own steps, take SGD "
+                "or Adam."
             )
 
 

@@ -53,7 +53,7 @@ def loss_reduction(
     told = None if known is None else known.options.get("reduction", "mean")
     if told in ("mean", "sum"):
         return told  # type: ignore[no-any-return]
-    if not _can_be_cut(batch):
+    if not can_be_cut(batch):
         return "unknown"
     found: Reduction = "unknown"
     with suppress(Exception):  # such as a model that gives something else in eval mode
@@ -75,7 +75,7 @@ def _by_cutting(
     both = [slice(count // 2), slice(count // 2, None)]
     if alternating:
         both = [slice(0, None, 2), slice(1, None, 2)]
-    first, second = (loss(_cut(batch, rows)).item() for rows in both)
+    first, second = (loss(cut(batch, rows)).item() for rows in both)
     share, rounding = len(range(count)[both[0]]) / count, 8 * torch.finfo(whole.dtype).eps
     return compare_halves(whole.item(), first, second, share, max(ROUNDING, rounding))
 
@@ -109,7 +109,7 @@ def compare_halves(
     return "mean" if off <= SHARE * apart + rounding * largest else "neither"
 
 
-def _can_be_cut(batch: Batch) -> bool:
+def can_be_cut(batch: Batch) -> bool:
     """Return whether some rows of a batch are a batch, too.
 
     Tensors with other numbers of rows, such as weights of classes, stay whole; they must not hold
@@ -127,14 +127,15 @@ def _can_be_cut(batch: Batch) -> bool:
     )
 
 
-def _cut(batch: Batch, rows: slice) -> Batch:
+def cut(batch: Batch, rows: slice) -> Batch:
+    """Return these rows of a batch that `can_be_cut`."""
     count = count_examples(batch)
 
-    def cut(leaf: Tensor | None) -> Tensor | None:
+    def part(leaf: Tensor | None) -> Tensor | None:
         whole = leaf is None or not leaf.ndim or len(leaf) != count
         return leaf if whole else leaf[rows]  # type: ignore[index]
 
-    return map_leaves(batch, cut)
+    return map_leaves(batch, part)
 
 
 def weighs_targets(known: KnownLoss | None) -> bool:

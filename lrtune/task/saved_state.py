@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lrtune.errors import CheckpointError
+from lrtune.task.optimizer_attributes import optimizer_attributes
 from lrtune.task.optimizers import eval_weights, switches_weights, trained_weights
 from lrtune.task.plain_data import on_cpu
 from lrtune.task.saved_attributes import (
@@ -17,11 +18,11 @@ from lrtune.task.saved_attributes import (
     restore_attributes,
 )
 from lrtune.task.states import TrainState
-from lrtune.task.value_texts import value_texts
+from lrtune.task.value_texts import text_digest, value_texts
 
 SavedState = dict[str, Any]
-"""What a checkpoint holds of a state: `model`, `optimizer`, `loss`, `train_weights`, `buffers` and
-`attributes`; see `Checkpoint`."""
+"""What a checkpoint holds of a state: `model`, `optimizer`, `loss`, `train_weights`, `buffers`,
+`attributes` and `optimizer_attributes`; see `Checkpoint`."""
 
 Fresh = dict[str, Texts]
 """`model` and `loss` to what their attributes were before the first update."""
@@ -63,7 +64,11 @@ def _saved_parts(state: TrainState, fresh: Fresh) -> SavedState:
         unsaved = {k: v for k, v in module.named_buffers() if k not in saved[whole]}
         saved["buffers"][whole] = on_cpu(unsaved, f"the {whole}")
         saved["attributes"][whole] = changed_attributes(module, fresh[whole])
-    return saved | {"optimizer": _saved("the optimizer", state.optimizer)}
+    about = {name: text_digest(texts) for name, texts in optimizer_attributes(state.optimizer)}
+    return saved | {
+        "optimizer": _saved("the optimizer", state.optimizer),
+        "optimizer_attributes": about,
+    }
 
 
 def restore_state(state: TrainState, saved: SavedState) -> None:
@@ -89,6 +94,15 @@ def restore_state(state: TrainState, saved: SavedState) -> None:
         for part in ("model", "loss", "buffers", "optimizer"):
             if list(value_texts(again[part])) != list(value_texts(known[part])):
                 _refuse(f"what its {part} was given back is not what was saved of it")
+        now, then = (one.get("optimizer_attributes", {}) for one in (again, saved))
+        if lost := sorted(
+            name for name in now.keys() | then.keys() if now.get(name) != then.get(name)
+        ):
+            _refuse(
+                f"what the {type(optimizer).__name__} holds in {', '.join(lost[:3])} is not what "
+                "was saved, so it would not go on as it was. Add it to its state_dict and "
+                "load_state_dict"
+            )
     except CheckpointError:
         raise
     except Exception as error:
@@ -154,13 +168,27 @@ def _restore_buffers(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
 
 def _restore_optimizer(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
     fresh = [dict(group) for group in optimizer.param_groups]
+    sharing = [one for one in vars(optimizer).values() if _shares_groups(one, optimizer)]
     # It takes over the tensors that it is given, so it is given copies.
     optimizer.load_state_dict(on_cpu(dict(saved), "the optimizer"))
+    if not all(_shares_groups(one, optimizer) for one in sharing):
+        _refuse(
+            f"the param_groups of the {type(optimizer).__name__} are no longer those of the "
+            "optimizer that it wraps, which load_state_dict has replaced. Write "
+            "self.param_groups = base.param_groups in its load_state_dict"
+        )
     for group, before in zip(optimizer.param_groups, fresh, strict=True):
         if isinstance(before["lr"], Tensor):  # on the device, where a capturable optimizer reads it
             group["lr"] = before["lr"].fill_(float(group["lr"]))
         if "initial_lr" not in before:
             group.pop("initial_lr", None)
+
+
+def _shares_groups(wrapped: object, optimizer: Optimizer) -> bool:
+    if not isinstance(wrapped, Optimizer):
+        return False
+    pairs = zip(wrapped.param_groups, optimizer.param_groups, strict=False)
+    return all(one is other for one, other in pairs)
 
 
 def _refuse(why: str) -> None:

@@ -3,13 +3,14 @@
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lrtune.errors import ArgumentError, DataError, TaskError, whole_number
+from lrtune.errors import ArgumentError, DataError, LrtuneError, TaskError, whole_number
 from lrtune.results.runs import Validation
 from lrtune.results.schema import SELECTION
 from lrtune.task import checks
@@ -22,7 +23,8 @@ from lrtune.task.guess import Guess
 from lrtune.task.measuring import measure
 from lrtune.task.optimizers import GroupRates, optimizer_maker, swept_rates
 from lrtune.task.part_guess import part_guess
-from lrtune.task.random_state import preserve_random_state
+from lrtune.task.raised import explain_raised
+from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state
 from lrtune.task.reduction import BatchWeight, batch_weigher, weighs_targets
 from lrtune.task.repeats import repeatable
 from lrtune.task.states import Loss, StateMaker, TrainState, evaluating
@@ -80,6 +82,7 @@ class Task:
         unapplied_multipliers: Those of parameter groups (`lr_scale`) that change no rate.
         run_bytes: What a run holds between two updates: `weights`, `gradients`, `optimizer`.
         makes_model: Whether the model was given as a function that makes it.
+        given: `train`, `val` and `optimizer`, as they were given.
 
     Raises:
         TaskError: The task cannot be trained; the message says why, and what to do. A `DataError`
@@ -121,6 +124,7 @@ class Task:
         data = repeatable(as_data(train, batch_size, what="train"))
         self._train, self._val = with_validation(data, val, batch_size, val_batches)
         self.val_batches, self.draws_in_eval = val_batches, False
+        self.given: dict[str, object] = {"train": train, "val": val, "optimizer": optimizer}
         self._guesses: dict[str, Guess | None] = {}
         # Who owns what: the task has a copy of the model, and each run a copy of that copy, its
         # own loss and optimizer. The data are shared, as nothing writes into them.
@@ -280,14 +284,25 @@ class Task:
         """Return why no rate trains on the batch of a step (`lrtune.task.bad_data`), else None."""
         return training_error(self._maker, self._train, seed, step)
 
+    def raised_error(self, seed: int, step: int, error: Exception) -> LrtuneError | None:
+        """Return what to say of what a step has raised (`lrtune.task.raised`), else None."""
+        find, noise = partial(self._train.find, seed, step), derive_seed(seed, NOISE, step)
+        return explain_raised(self._maker, error, find, noise, train=True)
+
     def _measure(
         self,
         batches: Iterable[tuple[str, Batch]],
         states: Mapping[str, TrainState],
         samples: int | None = None,
+        *,
+        tried: bool = True,
     ) -> dict[str, list[Validation]]:
-        def explain(place: int) -> DataError | None:
-            return validation_error(self._maker, self._val, place, samples)
+        def explain(place: int, error: Exception | None) -> LrtuneError | None:
+            bad = validation_error(self._maker, self._val, place, samples)
+            if bad is not None or error is None or self._val is None or not tried:
+                return bad
+            find, noise = partial(self._val.find, place, samples), derive_seed(0, NOISE)
+            return explain_raised(self._maker, error, find, noise, train=False)
 
         with evaluating(*states.values()):
             about: Any = {"weigh": self._weigh, "summed": self.loss_reduction == "sum"}
@@ -336,7 +351,9 @@ class Task:
                 self._maker,
                 self._val,
                 state,
-                lambda first: self._measure([(SELECTION, first)], {"the model": state}),
+                lambda first: self._measure(
+                    [(SELECTION, first)], {"the model": state}, tried=False
+                ),
                 self._weigh,
             )
 

@@ -31,6 +31,7 @@ from lrtune.task.optimizers import (
     sets_own_rate,
     unapplied_multipliers,
 )
+from lrtune.task.raised import refuse_computed_data
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
 from lrtune.task.rate_checks import (
     refuse_changed_rates,
@@ -99,6 +100,7 @@ def try_task(
     first = maker.first
     if not maker.has_objective:
         checks.check_batch(first)
+    refuse_computed_data(first)
     with checks.explain_errors("making the model and its optimizer", first):
         begun = maker.init(seed=0, lr=checks.TRIAL_LR)
         refuse_scheduler(begun.optimizer)
@@ -153,6 +155,8 @@ def try_validation(
     first = next((batch for batch in val.first(LOOK) if weigh(batch)), None)
     if first is None:
         raise no_batch()
+    if not maker.has_objective:
+        checks.check_batch(first, "a validation batch")
     placed = to_device(first, maker.device)
     with explain_validation(first, state.model, lambda: maker.loss(state, placed)):
         measure(first)
@@ -213,6 +217,7 @@ def _loss_and_outputs(
     with checks.explain_errors("the model", first):
         outputs = state.model(*batch[:-1])
     checks.check_labels(outputs, state.loss, train, batch)
+    checks.check_targets(state.loss, train, batch)
     with checks.explain_errors("the loss", first):
         return state.loss(outputs, batch[-1]), outputs
 

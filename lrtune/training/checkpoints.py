@@ -29,6 +29,7 @@ Checkpoint = dict[str, Any]
 - `ema`: None.
 - `buffers`, `attributes`: of model and loss, what is no part of a `state_dict`: buffers that are
   not persistent, and other attributes that training has changed, such as a counter.
+- `optimizer_attributes`: digests of what the optimizer holds besides its `state_dict`, by name.
 - `lr` (peak), `schedule` (text), `seed`, `step`, `steps` (the horizon).
 - `losses`: of every step so far, float64. `batches`: the digest of every batch so far, int64.
 - `first_loss`: at the end of a run, the loss of its first batch in eval mode, by which a model that
@@ -41,7 +42,7 @@ FIELDS: dict[str, type] = {
     "ema": type(None),
     "buffers": dict, "attributes": dict, "lr": float, "schedule": str, "seed": int, "step": int,
     "steps": int, "losses": Tensor, "batches": Tensor, "val_losses": Tensor,
-    "first_loss": float,
+    "first_loss": float, "optimizer_attributes": dict,
 }  # fmt: skip
 """The fields of a checkpoint, and the type of each."""
 

@@ -280,9 +280,21 @@ class Cohort:
                     self.updates[run.name] += 1
             except Exception as error:
                 where = f"at step {step} of {self.steps}, in the stage {self._stage!r}, with "
-                add_location(error, where + describe_runs(group.runs))
-                raise
+                told = self._told(group.seed, step, error)
+                add_location(told, where + describe_runs(group.runs))
+                if told is error:
+                    raise
+                raise told from error
         self._step += 1
+
+    def _told(self, seed: int, step: int, error: Exception) -> Exception:
+        """What to raise in place of an error, where its batch tells more; else the error itself."""
+        told = self.task.raised_error(seed, step, error)
+        if told is None:
+            return error
+        for note in getattr(error, "__notes__", []):
+            told.add_note(note)
+        return told
 
     def _read(self, *, check: bool = False) -> None:
         """Read the losses from the device, and retire runs as `retire` decides."""

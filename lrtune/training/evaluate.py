@@ -1,5 +1,6 @@
 """`Evaluate`: how strategies have runs trained, and the check of a function of the user's own."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -58,6 +59,7 @@ class CheckedEvaluate:
 
     def __call__(self, runs: Sequence[Run], steps: int, **settings: Any) -> Trace:
         """Train the runs; see `Evaluate`."""
+        self._check_arguments(runs, steps, settings)
         trace = self._evaluate(runs, steps, **settings)
         if not isinstance(trace, Trace):
             raise ArgumentError(
@@ -71,3 +73,20 @@ class CheckedEvaluate:
                 "expected every run that it was asked for. Train all of `runs`."
             )
         return trace
+
+    def _check_arguments(self, runs: Sequence[Run], steps: int, settings: dict[str, Any]) -> None:
+        """Raise unless the function takes these arguments; some tell no signature."""
+        try:
+            signature = inspect.signature(self._evaluate)
+        except (TypeError, ValueError):
+            return
+        try:
+            signature.bind(runs, steps, **settings)
+        except TypeError as error:
+            name = getattr(self._evaluate, "__name__", type(self._evaluate).__name__)
+            raise ArgumentError(
+                f"evaluate={name} cannot be called as evaluate(runs, steps, "
+                f"{', '.join(f'{key}=...' for key in settings)}): {error}. Expected a function "
+                "(runs, steps, *, until, **_) that trains the runs; of a task, leave evaluate out, "
+                "or give lrtune.Evaluator(task)."
+            ) from error

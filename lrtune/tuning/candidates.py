@@ -1,6 +1,7 @@
 """The candidates of a comparison: schedules, each with its own peak and what is known of it."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from lrtune.schedules import SCHEDULES, Schedule, ScheduleEntry, parse
 from lrtune.schedules.registry import registered_name
 from lrtune.schedules.schedule import FACTORIES, momenta, multipliers
 
+BETWEEN_CALLS = r",\s*(?![^(]*\))"  # the commas that are not inside of brackets
 BASELINES = ("constant", "linear", "cosine")  # always in the ranking
 
 # What courses teach, and what published practice has added since.
@@ -142,7 +144,8 @@ def resolve(
     """
     if isinstance(schedules, str):
         raise ArgumentError(
-            f"schedules={schedules!r} is one string; expected a list. Pass [{schedules!r}]."
+            f"schedules={schedules!r} is one string; expected a list. Pass "
+            f"{re.split(BETWEEN_CALLS, schedules)!r}."
         )
     if isinstance(schedules, Mapping):
         given = [_named(one)._replace(name=name) for name, one in schedules.items()]

@@ -20,7 +20,7 @@ from lrtune.errors import SearchError, quantity
 from lrtune.results.runs import Run
 from lrtune.training import UNTRAINED
 from lrtune.tuning.experiment import Experiment
-from lrtune.tuning.history import Asking
+from lrtune.tuning.history import Asking, Measured
 from lrtune.tuning.limits import SLACK, Limits, within
 from lrtune.tuning.planning import Plan
 from lrtune.tuning.scoring import ERRORS_OF_TRAINING, Scoring
@@ -55,6 +55,18 @@ class Reading:
     clear: bool
     curvature: float
     at_limit: str = ""
+
+
+def moved_by_itself(untrained: Measured) -> SearchError:
+    """The error to raise where the loss of a run that is never trained is not to be relied on."""
+    first, last = untrained.losses[0], untrained.losses[-1]
+    return SearchError(
+        f"the loss changes by itself, from {first:.4g} to {last:.4g} in "
+        f"{quantity(len(untrained.losses), 'step')} in which nothing was trained; expected one "
+        "that depends on weights and batches, so that runs can be compared. Look for state that "
+        "the loss keeps outside of the model, such as a teacher whose BatchNorm is in train mode: "
+        "call teacher.eval()."
+    )
 
 
 def untrained_run(seed: int) -> Run:
@@ -152,10 +164,18 @@ class Coarse:
     def _unmoved(self, best: float) -> SearchError:
         """The error to raise where the highest rate allowed is still far too low."""
         run = self._experiment.history.runs[self._run_at(best).name]
+        first, last = run.losses[0], run.losses[-1]
+        if last < -abs(first):  # no loss that is bounded falls so far
+            return SearchError(
+                f"the loss falls without end: at lr = {best:.3g}, the highest one allowed, from "
+                f"{first:.6g} to {last:.6g} in {len(run.losses)} steps; expected one that has a "
+                "lowest value. Look for targets that the loss does not take (binary "
+                "cross-entropy needs 0 ... 1), a wrong sign, or the log of a density."
+            )
         return SearchError(
             f"nothing was learned up to the limit: at lr = {best:.3g}, the highest one allowed, "
-            f"the loss still falls in a straight line, from {run.losses[0]:.6g} to "
-            f"{run.losses[-1]:.6g} in {len(run.losses)} steps. Scale the loss, or widen `limits`."
+            f"the rate is still far too low: the loss goes from {first:.6g} to {last:.6g} in "
+            f"{len(run.losses)} steps. Scale the loss, or widen `limits`."
         )
 
     def _grow(self) -> Asking:

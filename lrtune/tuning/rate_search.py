@@ -7,7 +7,7 @@ from lrtune.analysis.curves import end_level_stderr, noise
 from lrtune.analysis.prior import Belief, Prior
 from lrtune.analysis.short_runs import Scene, rounded
 from lrtune.analysis.surrogate import Surrogate
-from lrtune.tuning.coarse import LONGER_RUNS, Coarse, untrained_run
+from lrtune.tuning.coarse import LONGER_RUNS, Coarse, moved_by_itself, untrained_run
 from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.fine import Fine, Wanted
 from lrtune.tuning.history import Asking, Measured
@@ -255,6 +255,8 @@ class RateSearch:
         until = max(1, self.experiment.history.trained(runs[0]))
         yield from self.experiment.train("before", runs, setting.steps, until, validate=None)
         one = self.experiment.history.runs[runs[0].name]
+        if one.failed:
+            raise moved_by_itself(one)
         self.scoring.guess = Baseline(one.loss(), 0.0, known=False)
 
     def check_learned(self) -> None:

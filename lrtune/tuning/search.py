@@ -9,7 +9,7 @@ from lrtune.results import SearchResult
 from lrtune.results.runs import Shape
 from lrtune.results.serialization import manifest
 from lrtune.schedules.registry import schedule_text
-from lrtune.task.task import Task
+from lrtune.task.task import Task, checked_task
 from lrtune.training import Evaluate, as_evaluate
 from lrtune.tuning.answer import assemble, attach
 from lrtune.tuning.answer_warnings import add_reasons
@@ -166,6 +166,8 @@ def plan(
         ArgumentError: A number is out of its range, or the budget is too small; it says how much
             is needed.
     """
+    if task is not None:
+        checked_task(task)
     planned = make_plan(
         sizes_of(task, steps),
         checked_budget(budget),

@@ -259,18 +259,22 @@ def test_code_without_source_is_known_by_its_numbers_and_its_losses(kind):
             assert before.differences(made(PLAIN.replace(number, number + "0001"))) != []
 
 
+TIMES = [1]
+
+
 def test_a_change_of_the_backward_pass_or_the_optimizer_shows_in_the_second_loss():
-    class Odd(torch.optim.SGD):
-        """SGD by name and settings, which steps ten times as far."""
+    class Repeated(torch.optim.SGD):
+        """Steps as often as code says that no fingerprint reads."""
 
         def step(self, closure=None):
-            for _ in range(200):
+            for _ in range(TIMES[0]):
                 super().step(closure)
 
-    Odd.__name__ = "SGD"
-    usual = functools.partial(torch.optim.SGD, momentum=0.9)
-    before = fingerprint(a_task(optimizer=usual))
-    after = fingerprint(a_task(optimizer=functools.partial(Odd, momentum=0.9)))
+    def taken(times):
+        TIMES[0] = times
+        return fingerprint(a_task(optimizer=functools.partial(Repeated, momentum=0.9)))
+
+    before, after = taken(1), taken(200)
     assert before.losses[0] == after.losses[0]
     (difference,) = before.differences(after)
     assert "the first updates have the losses" in difference
