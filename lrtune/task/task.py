@@ -13,7 +13,7 @@ from lrtune.errors import ArgumentError, DataError, TaskError, whole_number
 from lrtune.results.runs import Validation
 from lrtune.results.schema import SELECTION
 from lrtune.task import checks
-from lrtune.task.bad_data import training_error, validation_error
+from lrtune.task.bad_data import hidden_error, training_error, validation_error
 from lrtune.task.batches import Batch, DigestedBatch, count_examples, row_counts, to_device
 from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
@@ -256,6 +256,10 @@ class Task:
     def batch_error(self, seed: int, step: int) -> DataError | None:
         """Return why no rate trains on the batch of a step (`lrtune.task.bad_data`), else None."""
         return training_error(self._maker, self._train, seed, step)
+
+    def gradient_error(self, seed: int, steps: int) -> DataError | None:
+        """Return why updates break any run within so many steps, though its losses are finite."""
+        return hidden_error(self._maker, self._train, seed, steps)
 
     def _measure(
         self,
