@@ -97,7 +97,8 @@ class World:
         luck = self.noise * np.random.default_rng(run.seed + 1).normal()
         floor = self.final(run.lr) * math.exp(luck)
         # Half of the fall is done when the summed rate is ten times the best.
-        done = np.cumsum(rates) / (np.cumsum(rates) + 10 * self.best)
+        spent = np.cumsum(rates) - rates  # by the updates before a loss
+        done = spent / (spent + 10 * self.best)
         return self.told(floor + (self.start - floor) * (1 - done) ** 2), ""
 
     def final(self, lr: float) -> float:

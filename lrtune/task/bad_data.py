@@ -1,6 +1,7 @@
 """Losses that are not finite before any update: which batch it is, and what is wrong with it."""
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -13,6 +14,9 @@ from lrtune.task.epochs import Data, FoundBatch
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
 from lrtune.task.states import Loss, StateMaker, TrainState, evaluating
 from lrtune.task.validation import ValidationData
+
+MOST = 64
+"""By convention: so many batches are looked at for what broke the weights of runs."""
 
 FEW = 5
 """By convention: a message names so many rows."""
@@ -47,6 +51,29 @@ def training_error(maker: StateMaker, train: Data, seed: int, step: int) -> Data
         "an update at any rate destroys the weights. Look for the root of 0, a norm of 0 or a "
         "power of 0 in the loss, and add a small number to it."
     )
+
+
+def hidden_error(maker: StateMaker, train: Data, seed: int, steps: int) -> DataError | None:
+    """Return the first batch whose gradient is not finite with the untrained model, else None.
+
+    Of the batches of the first so many steps, at most `MOST`. Its loss may be finite, where a
+    function such as `nan_to_num` hides the others. Call it inside `preserve_random_state()`.
+    """
+    for step, batch in enumerate(itertools.islice(train.batches(seed), min(steps, MOST))):
+        state = maker.init(seed, TRIAL_LR)
+        seed_everything(derive_seed(seed, NOISE, step))
+        value = maker.loss(state, to_device(batch, maker.device))
+        value.backward()  # type: ignore[no-untyped-call]
+        gradients = [one.grad for one in state.model.parameters() if one.grad is not None]
+        if not all(map(_is_finite, gradients)):
+            found = train.find(seed, step)
+            return DataError(
+                f"the gradient of the loss on {found.where} is not finite with the untrained "
+                f"model, though its loss is {value.item():.4g}, so an update at any rate destroys "
+                "the weights. The loss hides numbers that are not finite, such as by nan_to_num: "
+                f"leave it out. {_cause(found, maker.given_loss)}"
+            )
+    return None
 
 
 def validation_error(

@@ -98,15 +98,7 @@ def measure(
                 raise
         known.add(number, weight, count_examples(batch), losses)
     if not parts:
-        raise (
-            no_batch()
-            if number < 0
-            else TaskError(
-                f"the validation batches ({number + 1}) all have a weight of 0, so no loss of them "
-                "counts; expected some above 0. Look at batch_weight, which gets one batch and "
-                "returns its weight, such as lambda batch: len(batch[0])."
-            )
-        )
+        raise no_batch() if number < 0 else no_weight(number + 1)
     found = {part: known.numbers() for part, known in parts.items()}
     for part, numbers in found.items():
         failed = ~np.isfinite(list(numbers.values())).any(axis=0)
@@ -157,3 +149,12 @@ def mean_and_stderr(losses: Any, weights: Any) -> tuple[float, float]:
         squares = float(weights**2 @ (each - mean) ** 2)
     count = len(each)
     return mean, math.sqrt(squares * count / (count - 1)) if count > 1 else math.nan
+
+
+def no_weight(count: int) -> TaskError:
+    """Return the error for so many validation batches of which none has a weight."""
+    return TaskError(
+        f"the validation batches ({count}) all have a weight of 0, so no loss of them counts; "
+        "expected some above 0. Look at batch_weight, which gets one batch and returns its weight, "
+        "such as lambda batch: len(batch[0]); or at labels that the loss ignores."
+    )

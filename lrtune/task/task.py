@@ -14,7 +14,7 @@ from lrtune.errors import ArgumentError, DataError, LrtuneError, TaskError, whol
 from lrtune.results.runs import Validation
 from lrtune.results.schema import SELECTION
 from lrtune.task import checks
-from lrtune.task.bad_data import training_error, validation_error
+from lrtune.task.bad_data import hidden_error, training_error, validation_error
 from lrtune.task.batches import Batch, DigestedBatch, count_examples, row_counts, to_device
 from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
@@ -288,6 +288,10 @@ class Task:
         """Return what to say of what a step has raised (`lrtune.task.raised`), else None."""
         find, noise = partial(self._train.find, seed, step), derive_seed(seed, NOISE, step)
         return explain_raised(self._maker, error, find, noise, train=True)
+
+    def gradient_error(self, seed: int, steps: int) -> DataError | None:
+        """Return why updates break any run within so many steps, though its losses are finite."""
+        return hidden_error(self._maker, self._train, seed, steps)
 
     def _measure(
         self,

@@ -22,7 +22,7 @@ from lrtune.task.batches import (
 )
 from lrtune.task.epochs import Data
 from lrtune.task.losses import KnownLoss, LossKind, known_loss, loss_kind
-from lrtune.task.measuring import no_batch
+from lrtune.task.measuring import no_batch, no_weight
 from lrtune.task.memory import RunBytes, run_bytes
 from lrtune.task.optimizers import (
     check_optimizer,
@@ -152,9 +152,12 @@ def try_validation(
     Raises:
         TaskError: Validation fails, has no batch, or does not end.
     """
-    first = next((batch for batch in val.first(LOOK) if weigh(batch)), None)
-    if first is None:
-        raise no_batch()
+    first, seen = None, 0
+    for seen, first in enumerate(val.first(LOOK), 1):
+        if weigh(first):
+            break
+    else:
+        raise no_weight(seen) if seen else no_batch()
     if not maker.has_objective:
         checks.check_batch(first, "a validation batch")
     placed = to_device(first, maker.device)

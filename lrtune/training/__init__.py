@@ -7,7 +7,7 @@ from lrtune.training.engines.loop import Loop
 from lrtune.training.engines.vmapped import Vmapped
 from lrtune.training.evaluate import CheckedEvaluate, Evaluate
 from lrtune.training.evaluator import Evaluator, train
-from lrtune.training.given import as_evaluate
+from lrtune.training.given import as_evaluate, said_of
 from lrtune.training.recording import Progress, step_settings
 from lrtune.training.same_task import UNTRAINED, refuse_other_start, refuse_other_task, trained_task
 
@@ -25,6 +25,7 @@ __all__ = [
     "as_evaluate",
     "refuse_other_start",
     "refuse_other_task",
+    "said_of",
     "step_settings",
     "train",
     "trained_task",

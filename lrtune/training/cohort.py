@@ -128,6 +128,7 @@ class Cohort:
             self._step = end  # also when every run has ended before
             self._read(check=True)
             self._failed.refuse()
+            self._retire_broken()
             self._report(now=True)
         return self
 
@@ -316,6 +317,17 @@ class Cohort:
                 self._end(one, outcome)
         if any(one.outcome is not None for one in live):
             self._regroup()
+
+    def _retire_broken(self) -> None:
+        """Retire runs whose weights are not finite, though their losses are."""
+        live = [one for one in self._live_records() if not one.untrained]
+        broken = [one for one in live if not self._engine.finite(one.run)]
+        for one in broken:
+            self._end(one, Outcome.NONFINITE)
+        if broken:
+            self._regroup()
+            whole = {one.run.seed for one in live if one not in broken}
+            self._failed.refuse_broken({one.run.seed for one in broken} - whole, self._step)
 
     def _report(self, *, now: bool = False) -> None:
         if self._reporter.due(now=now):

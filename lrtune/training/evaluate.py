@@ -7,6 +7,8 @@ from typing import Any, Protocol
 from lrtune.errors import ArgumentError, shown
 from lrtune.results import Trace
 from lrtune.results.runs import Run
+from lrtune.training.own_losses import OwnLosses
+from lrtune.training.same_task import trained_task
 
 
 class Evaluate(Protocol):
@@ -41,7 +43,11 @@ class CheckedEvaluate:
 
     Raises:
         ArgumentError: It is no function; or, when it is called, it returned something other than a
-            trace of the runs that were asked for.
+            trace of the runs that were asked for, or losses that give a wrong answer
+            (`lrtune.training.own_losses`).
+
+    Attributes:
+        said: What counts against an answer, in sentences.
     """
 
     def __init__(self, evaluate: Evaluate) -> None:
@@ -52,6 +58,13 @@ class CheckedEvaluate:
                 "lrtune.Trace.of(runs, steps, losses)."
             )
         self._evaluate = evaluate
+        own = trained_task(evaluate) is None  # an evaluator of ours needs no check
+        self._losses = OwnLosses() if own else None
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What counts against an answer, in sentences."""
+        return () if self._losses is None else self._losses.said
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else it offers, such as `checkpoint`."""
@@ -72,6 +85,8 @@ class CheckedEvaluate:
                 f"evaluate returned a trace without the runs {', '.join(sorted(missing))}; "
                 "expected every run that it was asked for. Train all of `runs`."
             )
+        if self._losses is not None:
+            self._losses.check(runs, steps, settings.get("until") or steps, trace)
         return trace
 
     def _check_arguments(self, runs: Sequence[Run], steps: int, settings: dict[str, Any]) -> None:

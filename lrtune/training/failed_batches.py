@@ -1,7 +1,7 @@
 """Batches that fail for another reason than the rate."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from lrtune.task.task import Task
 from lrtune.training.recording import SeedGroup
@@ -53,6 +53,15 @@ class FailedBatches:
             if (error := self._task.batch_error(seed, step)) is not None:
                 raise error
         self._steps.clear()
+
+    def refuse_broken(self, seeds: Collection[int], steps: int) -> None:
+        """Raise a DataError where a batch of these seeds has a gradient that breaks any run.
+
+        The loss hides it, as with `nan_to_num`. Call it inside `preserve_random_state()`.
+        """
+        for seed in seeds:
+            if (error := self._task.gradient_error(seed, steps)) is not None:
+                raise error
 
 
 def rose(curve: Sequence[float]) -> bool:

@@ -35,3 +35,8 @@ def as_evaluate(
             "got neither a task nor evaluate; expected one. Pass lrtune.Task(model, train)."
         )
     return Evaluator(task, max_runs=max_runs, offload=offload, progress=progress)
+
+
+def said_of(evaluate: Evaluate) -> tuple[str, ...]:
+    """What counts against an answer that rests on a training loop of the user's own."""
+    return evaluate.said if isinstance(evaluate, CheckedEvaluate) else ()

@@ -47,12 +47,18 @@ def drift_warnings(drift: Drift | None, steps: int, fall: float) -> Iterator[str
 
 
 def add_reasons(
-    error: SearchError, task: Task | None, steps: int, whole: Sequence[Measured]
+    error: SearchError,
+    task: Task | None,
+    steps: int,
+    whole: Sequence[Measured],
+    said: Sequence[str] = (),
 ) -> None:
-    """Note in an error what is odd about the task, as it may be the reason.
+    """Note in an error what is odd about the task, or was `said` of losses: that may be the reason.
 
     Where all `whole` trainings failed, the change may begin later than a task has tried.
     """
+    for sentence in said:
+        error.add_note(sentence)
     if task is None:
         return
     drift = known = task.drift

@@ -17,7 +17,7 @@ from lrtune.results.serialization import manifest
 from lrtune.results.trained import BestRun
 from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
-from lrtune.training import Evaluate, as_evaluate, trained_task
+from lrtune.training import Evaluate, as_evaluate, said_of, trained_task
 from lrtune.tuning.answer import attach, best_run, expected
 from lrtune.tuning.answer_warnings import (
     add_reasons,
@@ -135,11 +135,11 @@ def compare(
     try:
         _check_learned(trials, task, whole)
     except SearchError as error:
-        add_reasons(error, task, contest.sizes.steps, whole)
+        add_reasons(error, task, contest.sizes.steps, whole, said_of(trained))
         raise
     made = _manifest(contest, task, found)
     ranked = _result(trials, found, stopped or "budget", made, rank_by)
-    against = tuple(dict.fromkeys(_warnings(trials, task, found, stopped)))
+    against = tuple(dict.fromkeys([*_warnings(trials, task, found, stopped), *said_of(trained)]))
     ranked = replace(ranked, warnings=against)
     if isinstance(found, SearchResult) and ranked.best is found.best:
         ranked.attach_like(found)

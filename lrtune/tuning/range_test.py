@@ -17,7 +17,7 @@ from lrtune.results.schema import ANSWERS, STOPS, SWEEP, as_table
 from lrtune.results.serialization import manifest
 from lrtune.schedules import Schedule, growth
 from lrtune.task.task import Task
-from lrtune.training import UNTRAINED, Evaluate, Progress, as_evaluate
+from lrtune.training import UNTRAINED, Evaluate, Progress, as_evaluate, said_of
 from lrtune.tuning.answer_warnings import drift_warnings, sweep_warnings
 
 STOPPED = {
@@ -97,6 +97,7 @@ def range_test(
         *odd,
         *sweep_warnings(suggestion, answers, stops, falls=falls, low=low, density=density),
         *drift_warnings(task.drift, steps, fall),
+        *said_of(trained),
     ]
     found = RangeTestResult(
         suggestion=suggestion,

@@ -10,7 +10,7 @@ from lrtune.results.runs import Shape
 from lrtune.results.serialization import manifest
 from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task, checked_task
-from lrtune.training import Evaluate, as_evaluate
+from lrtune.training import Evaluate, as_evaluate, said_of
 from lrtune.tuning.answer import assemble, attach
 from lrtune.tuning.answer_warnings import add_reasons
 from lrtune.tuning.experiment import Clock, Event, Tell, ask_all, checked_tell
@@ -134,13 +134,15 @@ def search(
     except SearchError as error:
         if stopped == "interrupted":  # what was trained so far is no evidence
             raise KeyboardInterrupt from error
-        add_reasons(error, task, steps, strategy.whole)
+        add_reasons(error, task, steps, strategy.whole, said_of(trained))
         raise
     described = {} if task is None else task.describe()
     asked = {"min_gain": min_gain, "coarse": setting.coarse, "fine": setting.fine}
     asked |= {"limits": setting.limits, "around": around, "current": setting.current}
     made = manifest(described, steps=steps, seed=seed, budget=setting.plan.budget, **asked)
-    found = assemble(strategy, setting, stopped or strategy.stopped, made, warnings=odd)
+    found = assemble(
+        strategy, setting, stopped or strategy.stopped, made, warnings=(*odd, *said_of(trained))
+    )
     attach(found, task, trained)
     warn_about(found.warnings)
     return found

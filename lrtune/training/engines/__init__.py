@@ -59,6 +59,9 @@ class Engine(Protocol):
     def validate(self, runs: Sequence[Run], samples: int | None = None) -> list[list[Validation]]:
         """Return the validation losses of each run; see `Task.validate`."""
 
+    def finite(self, run: Run) -> bool:
+        """Return whether all weights of the run that are trained are finite."""
+
     def checkpoint(self, run: Run, *, ended: bool) -> Checkpoint:
         """Return the run's model, optimizer and loss; a cohort adds the other fields.
 

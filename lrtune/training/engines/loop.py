@@ -113,6 +113,13 @@ class Loop:
         states = {describe_run(run): self.states[run.name].state for run in runs}
         return list(self._task.validate(states, samples).values())
 
+    def finite(self, run: Run) -> bool:
+        """Return whether the weights of the run are finite; see `Engine`."""
+        model = self.states[run.name].state.model
+        weights = [one.detach() for one in model.parameters() if one.requires_grad]
+        dense = [one.coalesce().values() if one.is_sparse else one for one in weights]
+        return bool(torch.stack([torch.isfinite(one).all() for one in dense]).all())
+
     def checkpoint(self, run: Run, *, ended: bool) -> Checkpoint:
         """Return the run's model, optimizer and loss; see `Engine`."""
         held = self.states[run.name]
@@ -134,7 +141,7 @@ class LoopStates:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self.begin, self.validate, self.drop = loop.begin, loop.validate, loop.drop
-        self.checkpoint = loop.checkpoint
+        self.checkpoint, self.finite = loop.checkpoint, loop.finite
 
 
 def swept(run: Run) -> bool:
