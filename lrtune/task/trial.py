@@ -152,12 +152,7 @@ def try_validation(
     Raises:
         TaskError: Validation fails, has no batch, or does not end.
     """
-    first, seen = None, 0
-    for seen, first in enumerate(val.first(LOOK), 1):
-        if weigh(first):
-            break
-    else:
-        raise no_weight(seen) if seen else no_batch()
+    first = _first_that_counts(val, weigh)
     if not maker.has_objective:
         checks.check_batch(first, "a validation batch")
     placed = to_device(first, maker.device)
@@ -172,6 +167,14 @@ def try_validation(
     if place and (error := validation_error(maker, val, place, None)):
         raise error
     return draws
+
+
+def _first_that_counts(val: ValidationData, weigh: Callable[[Batch], float]) -> Batch:
+    number = -1
+    for number, batch in enumerate(val.first(LOOK)):
+        if weigh(batch):
+            return batch
+    raise no_batch() if number < 0 else no_weight(number + 1)
 
 
 def draws_in_eval(maker: StateMaker, state: TrainState, batch: Batch) -> bool:
