@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lrtune import Run, Task, search
-from lrtune.diagnosis.observed import BATCHES
+from lrtune.diagnosis.observations.order import BATCHES
+from lrtune.diagnosis.observations.repeats import UPDATES
 from lrtune.results.runs import grid
 from lrtune.task.batches import digest
 from lrtune.task.memory import available_bytes
@@ -92,7 +93,7 @@ def test_a_search_loads_no_batch_twice():
     source.loaded.clear()
     found = search(brought, steps=96, budget=1.0)
     longest = int(found.curves["step"].max()) + 1
-    looked_at = 4 * BATCHES  # two seeds, two epochs
+    looked_at = 4 * BATCHES + 1 + 3 * UPDATES  # orders, the first one, three short runs
     most = longest + TRAIN_BATCHES + 1 + looked_at
     assert longest <= len(source.loaded) <= most < found.cost * 96
 

@@ -92,7 +92,7 @@ def test_a_task_that_fails_says_what_and_where(run):
     seen = result.stderr
     assert "RuntimeError: the loss has had enough" in seen
     assert "broken.py:14, in moody" in seen
-    assert re.search("in the stage '(before|coarse)'", seen)
+    assert re.search("in the stage '(before|coarse|check)'", seen)
     assert "_cohort" not in seen
 
 

@@ -178,7 +178,7 @@ MISTAKES = {
     "data with a graph": (lambda: task(train=(MODEL(X), Y)), "a computation with a gradient"),
     "a label that is out of range later": (
         lambda: lrtune.train(late_label(), [Run("a", 0.1)], 9), "Target 3 is out of bounds"),
-    "weights of zero": (lambda: task(val=(X, Y), batch_weight=lambda _b: 0), "(1) all have"),
+    "weights of zero": (lambda: task(val=(X, Y), batch_weight=lambda _b: 0), "(6) all have"),
     "labels that begin with 1": (lambda: task(train=(X, Y + 1)), "3 ... 3"),
     "labels that are floats": (lambda: task(train=(X, Y.float())), "float32[64])"),
     "data that can be read once": (lambda: task(train=iter([(X, Y)])), "a list_iterator"),

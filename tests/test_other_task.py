@@ -73,7 +73,7 @@ def test_an_evaluator_of_the_same_task_trains_for_it(tmp_path):
         nn.init.normal_(model.weight, generator=own)
         return model
 
-    assert VERBS["search"](task(drawn), evaluate=Evaluator(task(drawn))).lr > 0
+    assert lrtune.search(task(drawn), steps=150, evaluate=Evaluator(task(drawn))).lr > 0
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ class Observed:
 
     @cached_property
     def repeats(self) -> Repeats:
-        """The same short run alone, again, and beside another one."""
+        """The same short run, made twice."""
         return repeated(self.task)
 
     @property

@@ -170,11 +170,12 @@ def try_validation(
 
 
 def _first_that_counts(val: ValidationData, weigh: Callable[[Batch], float]) -> Batch:
-    number = -1
-    for number, batch in enumerate(val.first(LOOK)):
+    weightless = 0
+    for batch in val.first(LOOK):
         if weigh(batch):
             return batch
-    raise no_batch() if number < 0 else no_weight(number + 1)
+        weightless += 1
+    raise no_weight(weightless) if weightless else no_batch()
 
 
 def draws_in_eval(maker: StateMaker, state: TrainState, batch: Batch) -> bool:

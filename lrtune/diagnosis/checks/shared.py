@@ -22,22 +22,19 @@ REMEDY = (
 
 
 def check_repeats(seen: Observed) -> Iterator[Finding]:
-    """A run that is another one when it is made again, or beside another."""
+    """A run that is another one when it is made again."""
     if seen.task.drift is not None:  # it is told by itself
         return
-    alone, again, beside = vars(seen.repeats).values()
-    count = f"{len(alone)} updates"
-    for other, how in ((again, "when it is made again"), (beside, "beside another run")):
-        if len(other) != len(alone) or not all(map(_close, alone, other)):
-            last = f"{other[-1]:.6g}" if other else "none"
-            yield Finding(
-                SHARED,
-                "warning",
-                f"The same run of {count} ends at other losses {how}: {alone[-1]:.6g} and {last}.",
-                CAUSE,
-                REMEDY,
-            )
-            return
+    first, again = seen.repeats.first, seen.repeats.again
+    if len(first) != len(again) or not all(map(_close, first, again)):
+        ends = " and ".join(f"{one[-1]:.6g}" if one else "no loss" for one in (first, again))
+        yield Finding(
+            SHARED,
+            "warning",
+            f"The same run of {len(first)} updates ends otherwise when it is made again: {ends}.",
+            CAUSE,
+            REMEDY,
+        )
 
 
 def _close(one: float, other: float) -> bool:

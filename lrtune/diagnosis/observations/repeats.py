@@ -1,4 +1,4 @@
-"""Whether a run is the same when it is made again, alone or beside another one."""
+"""Whether a run is the same when it is made again."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from lrtune.task.task import Task
 from lrtune.training import Cohort
 
 UPDATES = 4  # of each run
-NEIGHBOUR = 100  # times the rate of the run: it should move what they share
+OTHER = 100  # times the rate of the run: it should move what runs share
 
 
 @dataclass(frozen=True)
@@ -16,22 +16,26 @@ class Repeats:
     """The losses of the first updates of one run.
 
     Attributes:
-        alone: As it was made first.
-        again: As it was made once more.
-        beside: As it was made beside another run of the same seed.
+        first: As it was made first.
+        again: As it was made after another run, and while another model was made.
     """
 
-    alone: tuple[float, ...]
+    first: tuple[float, ...]
     again: tuple[float, ...]
-    beside: tuple[float, ...]
 
 
 def repeated(task: Task) -> Repeats:
-    """Make a few updates of the same run, three times."""
-    run, other = Run("a", TRIAL_LR), Run("b", NEIGHBOUR * TRIAL_LR)
-    return Repeats(_losses(task, [run]), _losses(task, [run]), _losses(task, [run, other]))
+    """Make a few updates of a run, of another one, and of the first one again."""
+    run, other = (Run("a", rate) for rate in (TRIAL_LR, OTHER * TRIAL_LR))
+    first, _ = (_losses(_begun(task, one)) for one in (run, other))
+    cohort = _begun(task, run).advance(1)
+    task.new_model()
+    return Repeats(first, _losses(cohort))
 
 
-def _losses(task: Task, runs: list[Run]) -> tuple[float, ...]:
-    frame = Cohort(task, runs, UPDATES).advance().trace.frame
-    return tuple(frame.loc[frame["run"] == "a", "loss"].tolist())
+def _begun(task: Task, run: Run) -> Cohort:
+    return Cohort(task, [run], UPDATES, stage="check")
+
+
+def _losses(cohort: Cohort) -> tuple[float, ...]:
+    return tuple(cohort.advance().trace.frame["loss"].tolist())
