@@ -46,11 +46,7 @@ def training_error(maker: StateMaker, train: Data, seed: int, step: int) -> Data
     maker.loss(state, to_device(before.batch, maker.device)).backward()  # type: ignore[no-untyped-call]
     if all(_is_finite(one.grad) for one in state.model.parameters() if one.grad is not None):
         return None
-    return DataError(
-        f"the gradient of the loss on {before.where} is not finite with the untrained model, so "
-        "an update at any rate destroys the weights. Look for the root of 0, a norm of 0 or a "
-        "power of 0 in the loss, and add a small number to it."
-    )
+    return _gradient_error(before, maker.given_loss)
 
 
 def hidden_error(maker: StateMaker, train: Data, seed: int, steps: int) -> DataError | None:
@@ -66,14 +62,25 @@ def hidden_error(maker: StateMaker, train: Data, seed: int, steps: int) -> DataE
         value.backward()  # type: ignore[no-untyped-call]
         gradients = [one.grad for one in state.model.parameters() if one.grad is not None]
         if not all(map(_is_finite, gradients)):
-            found = train.find(seed, step)
-            return DataError(
-                f"the gradient of the loss on {found.where} is not finite with the untrained "
-                f"model, though its loss is {value.item():.4g}, so an update at any rate destroys "
-                "the weights. The loss hides numbers that are not finite, such as by nan_to_num: "
-                f"leave it out. {_cause(found, maker.given_loss)}"
-            )
+            return _gradient_error(train.find(seed, step), maker.given_loss)
     return None
+
+
+def _gradient_error(found: FoundBatch, loss: Loss) -> DataError:
+    """Return the error for a gradient that is not finite with the untrained model."""
+    cause = (
+        "Look for the root of 0, a norm of 0 or a power of 0 in the loss, and add a small number "
+        "to it; or for what hides numbers that are not finite, such as nan_to_num."
+    )
+    if not all(map(_is_finite, tensors_of(found.batch))):
+        cause = (
+            "The loss hides numbers that are not finite, such as by nan_to_num: leave it out. "
+            f"{_cause(found, loss)}"
+        )
+    return DataError(
+        f"the gradient of the loss on {found.where} is not finite with the untrained model, though "
+        f"its loss is, so an update at any rate destroys the weights. {cause}"
+    )
 
 
 def validation_error(
