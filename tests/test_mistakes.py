@@ -134,6 +134,23 @@ def huge():
     return task(nn.Linear(3, 3), (X * 1e18, X * 1e18), loss=nn.MSELoss())
 
 
+def calls_backward(model, batch):
+    loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
+    loss.backward(retain_graph=True)
+    return loss
+
+
+class Falling:
+    """A schedule that counts its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, _progress):
+        self.calls += 1
+        return 1 / self.calls
+
+
 # name: (what is done, the value that the message shows)
 MISTAKES = {
     # --- the task: model
@@ -162,6 +179,12 @@ MISTAKES = {
         ),
         "your Linear itself",
     ),
+    "an objective that calls backward": (
+        lambda: task(objective=calls_backward), "2 weights, such as weight"),
+    "the outputs of an encoder as data": (
+        lambda: task(train=[(MODEL(X), Y)]), "1 of 2 tensors of a batch"),
+    "a floor above the losses": (
+        lambda: lrtune.Trace.of([Run("a", 0.1)], 2, {"a": [2.0, 1.0]}, floor=1.5), "floor=1.5"),
     "an objective of one argument": (lambda: task(objective=lambda batch: batch), "[64, 3]"),
     "loss and accuracy": (
         lambda: task(loss=lambda o, y: (nn.functional.cross_entropy(o, y), 0.5)), "a tuple of 2"),
@@ -175,7 +198,6 @@ MISTAKES = {
     "the path of the data": (lambda: task(train="data/train"), "train='data/train'"),
     "a share in quotes": (lambda: task(val="0.1"), "val='0.1'"),
     "a list of inputs and targets": (lambda: task(val=[X, Y]), "float32[32, 3]"),
-    "data with a graph": (lambda: task(train=(MODEL(X), Y)), "a computation with a gradient"),
     "a label that is out of range later": (
         lambda: lrtune.train(late_label(), [Run("a", 0.1)], 9), "Target 3 is out of bounds"),
     "weights of zero": (lambda: task(val=(X, Y), batch_weight=lambda _b: 0), "(6) all have"),
@@ -243,6 +265,14 @@ MISTAKES = {
         lambda: lrtune.search(bowl(), max_runs=2, evaluate=lrtune.Evaluator(bowl())), "max_runs=2"),
     "an evaluator that returns nothing": (
         lambda: lrtune.search(evaluate=lambda _runs, _steps, **_: None), "returned None"),
+    "an evaluator of another task": (
+        lambda: lrtune.search(bowl(4.0), evaluate=lrtune.Evaluator(task())), "its model is Linear"),
+    "a loop that gives one loss": (
+        lambda: lrtune.search(
+            steps=60,
+            evaluate=lambda runs, steps, **_: lrtune.Trace.of(
+                runs, steps, {run.name: [1.0] for run in runs})),
+        "returned 1 loss of run"),
     "an engine that is none": (
         lambda: lrtune.train(bowl(), [Run("a", 0.1)], 5, engine="fast"), "engine='fast'"),
     "a loss that always diverges": (lambda: lrtune.search(huge(), steps=60), "1e-07 to 0.1"),
@@ -255,6 +285,8 @@ MISTAKES = {
     "a scheduler of torch's as a schedule": (
         lambda: lrtune.search(bowl(), schedule=steps_lr(MINE)), "StepLR"),
     "a schedule of the step": (lambda: lrtune.search(bowl(), schedule=by_step), "'by_step'"),
+    "a schedule that draws": (
+        lambda: lrtune.search(bowl(), schedule=Falling()), "gave 1 and then 0.5"),
     "a schedule below zero": (
         lambda: lrtune.search(bowl(), schedule=falls_below_zero), "returned -0.002"),
     "a schedule that is code": (

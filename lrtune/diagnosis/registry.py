@@ -16,6 +16,7 @@ CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward 
     loss.check_rows: (loss.UNEVEN,),
     loss.check_drift: (loss.DRIFTING, loss.SHARED),
     validation.check_draws: (validation.RANDOM,),
+    validation.check_modes: (validation.TRAINS,),
     validation.check_count: (validation.FEW,),
     shared.check_repeats: (shared.SHARED,),
     groups.check_multipliers: (groups.MULTIPLIER,),
@@ -27,5 +28,5 @@ CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward 
 TRIALS: dict[Check, tuple[str, ...]] = {}
 """Those that train some dozen updates, which only `diagnose` makes; with their names, as above."""
 
-OF_VALIDATION = (validation.check_draws, validation.check_count)
+OF_VALIDATION = (validation.check_draws, validation.check_modes, validation.check_count)
 """Those that look at nothing but validation data, which a range test does not use."""

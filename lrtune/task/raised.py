@@ -37,17 +37,6 @@ WHILE_TRAINING = {
 """A part of an error's message to what it means where the untrained model does not raise it."""
 
 
-def refuse_computed_data(batch: Batch) -> None:
-    """Raise where a tensor of a batch is the result of a computation that has a gradient."""
-    for name, tensor in named_tensors(batch):
-        if tensor.grad_fn is not None:
-            raise TaskError(
-                f"the {name} of the first batch are the result of a computation with a gradient "
-                f"({type(tensor.grad_fn).__name__}), whose graph can be used once; expected "
-                "numbers alone. Compute them under torch.no_grad(), or give tensor.detach()."
-            )
-
-
 def explain_raised(
     maker: StateMaker, error: Exception, find: Callable[[], FoundBatch], noise: int, *, train: bool
 ) -> LrtuneError | None:
