@@ -298,7 +298,7 @@ def test_parameter_groups_keep_their_ratios():
     )
     rates.clear()
     sweep = range_test(brought, steps=9, seeds=1)
-    ours = [pair for pair in rates if pair[0] > 0]
+    ours = [pair for pair in rates[1:] if pair[0] > 0]  # the first step is that of a check
     assert [pair[0] for pair in ours][:9] == sweep.frame["lr"].tolist()
     assert [fast / slow for slow, fast in ours] == pytest.approx([10.0] * len(ours))
 
