@@ -11,7 +11,7 @@ from torch import nn
 
 from lrtune import Run, Task, search
 from lrtune.diagnosis.observations.order import BATCHES
-from lrtune.diagnosis.observations.repeats import UPDATES
+from lrtune.diagnosis.observations.reruns import UPDATES
 from lrtune.results.runs import grid
 from lrtune.task.batches import digest
 from lrtune.task.memory import available_bytes

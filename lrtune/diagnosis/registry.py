@@ -2,7 +2,20 @@
 
 from collections.abc import Callable, Iterator
 
-from lrtune.diagnosis.checks import groups, loss, order, shared, validation
+from lrtune.diagnosis.checks import (
+    depth,
+    direction,
+    groups,
+    loss,
+    modes,
+    order,
+    outputs,
+    parameters,
+    repeating,
+    shared,
+    units,
+    validation,
+)
 from lrtune.diagnosis.observed import Observed
 from lrtune.results import Finding
 
@@ -10,6 +23,16 @@ Check = Callable[[Observed], Iterator[Finding]]
 """Yields what it finds; a pure function."""
 
 CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward passes
+    direction.check_sign: (direction.WRONG_SIGN,),
+    outputs.check_broadcast: (outputs.BROADCAST,),
+    outputs.check_activation: (outputs.ACTIVATION,),
+    parameters.check_gradients: (parameters.NO_GRADIENT,),
+    parameters.check_optimizer: (parameters.NOT_OPTIMIZED,),
+    parameters.check_loss_parameters: (parameters.LOSS_PARAMETERS,),
+    repeating.check_repeats: (repeating.NONDETERMINISTIC,),
+    repeating.check_state: (repeating.STATE,),
+    units.check_units: (units.DEAD,),
+    depth.check_depth: (depth.VANISHING, depth.EXPLODING),
     order.check_order: (order.UNSHUFFLED, order.SAME_EPOCHS, order.SAME_SEEDS),
     order.check_repeated_batches: (order.REPEATED,),
     loss.check_reduction: (loss.SUMMED, loss.NOT_A_MEAN),
@@ -25,7 +48,10 @@ CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward 
 }
 """Each check with the names of what it can find."""
 
-TRIALS: dict[Check, tuple[str, ...]] = {}
+TRIALS: dict[Check, tuple[str, ...]] = {
+    modes.check_modes: (modes.EVAL_DIFFERS,),
+    parameters.check_zero_gradients: (parameters.NO_GRADIENT,),
+}
 """Those that train some dozen updates, which only `diagnose` makes; with their names, as above."""
 
 OF_VALIDATION = (validation.check_draws, validation.check_modes, validation.check_count)

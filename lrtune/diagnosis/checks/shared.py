@@ -25,7 +25,7 @@ def check_repeats(seen: Observed) -> Iterator[Finding]:
     """A run that is another one when it is made again."""
     if seen.task.drift is not None:  # it is told by itself
         return
-    first, again = seen.repeats.first, seen.repeats.again
+    first, again = seen.reruns.first, seen.reruns.again
     if len(first) != len(again) or not all(map(_close, first, again)):
         ends = " and ".join(f"{one[-1]:.6g}" if one else "no loss" for one in (first, again))
         yield Finding(
