@@ -89,6 +89,11 @@ def objective_task(objective, train=TRAIN, *, model=mlp, **settings):
     return lrtune.Task(model, train, objective=objective, device="cpu", **settings)
 
 
+def training(model, batch):
+    model.train()
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
 def mixed(model, batch):
     share, others = torch.rand(()), torch.randperm(len(batch[1]))
     outputs = model(share * batch[0] + (1 - share) * batch[0][others])
@@ -122,6 +127,7 @@ BROKEN = {
         lambda: objective_task(mixed, val=VAL),
         lambda: objective_task(mixed, val=(VAL[0][:18], VAL[1][:18]), train=loader(shuffle=True)),
     ],
+    "trains-in-validation": [lambda: objective_task(training, val=VAL)],
     "few-validation-samples": [
         lambda: lrtune.Task(mlp, TRAIN, val=(VAL[0][:12], VAL[1][:12]), device="cpu")
     ],

@@ -85,6 +85,23 @@ def huge():
     return task(nn.Linear(3, 3), (X * 1e18, X * 1e18), loss=nn.MSELoss())
 
 
+def calls_backward(model, batch):
+    loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
+    loss.backward(retain_graph=True)
+    return loss
+
+
+class Falling:
+    """A schedule that counts its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, _progress):
+        self.calls += 1
+        return 1 / self.calls
+
+
 # name: (what is done, the value that the message shows)
 MISTAKES = {
     # --- the task: model
@@ -107,6 +124,12 @@ MISTAKES = {
         lambda: task(objective=lambda m, b: m(b[0]).sum().item()), "a float"),
     "an objective of the user's own model": (
         lambda: task(objective=lambda _m, b: MODEL(b[0]).sum()), "weight of your Linear"),
+    "an objective that calls backward": (
+        lambda: task(objective=calls_backward), "2 weights, such as weight"),
+    "the outputs of an encoder as data": (
+        lambda: task(train=[(MODEL(X), Y)]), "1 of 2 tensors of a batch"),
+    "a floor above the losses": (
+        lambda: lrtune.Trace.of([Run("a", 0.1)], 2, {"a": [2.0, 1.0]}, floor=1.5), "floor=1.5"),
     "an objective of one argument": (lambda: task(objective=lambda batch: batch), "[64, 3]"),
     # --- data
     "labels that begin with 1": (lambda: task(train=(X, Y + 1)), "3 ... 3"),
@@ -162,6 +185,14 @@ MISTAKES = {
         lambda: lrtune.search(bowl(), max_runs=2, evaluate=lrtune.Evaluator(bowl())), "max_runs=2"),
     "an evaluator that returns nothing": (
         lambda: lrtune.search(evaluate=lambda _runs, _steps, **_: None), "returned None"),
+    "an evaluator of another task": (
+        lambda: lrtune.search(bowl(4.0), evaluate=lrtune.Evaluator(task())), "its model is Linear"),
+    "a loop that gives one loss": (
+        lambda: lrtune.search(
+            steps=60,
+            evaluate=lambda runs, steps, **_: lrtune.Trace.of(
+                runs, steps, {run.name: [1.0] for run in runs})),
+        "returned 1 loss of run"),
     "an engine that is none": (
         lambda: lrtune.train(bowl(), [Run("a", 0.1)], 5, engine="fast"), "engine='fast'"),
     "a loss that always diverges": (lambda: lrtune.search(huge(), steps=60), "1e-07 to 0.1"),
@@ -174,6 +205,8 @@ MISTAKES = {
     "a scheduler of torch's as a schedule": (
         lambda: lrtune.search(bowl(), schedule=steps_lr(MINE)), "StepLR"),
     "a schedule of the step": (lambda: lrtune.search(bowl(), schedule=by_step), "'by_step'"),
+    "a schedule that draws": (
+        lambda: lrtune.search(bowl(), schedule=Falling()), "gave 1 and then 0.5"),
     "a schedule below zero": (
         lambda: lrtune.search(bowl(), schedule=falls_below_zero), "returned -0.002"),
     "a schedule that is code": (

@@ -15,11 +15,12 @@ CHECKS: dict[Check, tuple[str, ...]] = {
     loss.check_rows: (loss.UNEVEN,),
     loss.check_drift: (loss.DRIFTING, loss.SHARED),
     validation.check_draws: (validation.RANDOM,),
+    validation.check_modes: (validation.TRAINS,),
     validation.check_count: (validation.FEW,),
     groups.check_multipliers: (groups.MULTIPLIER,),
     groups.check_fixed_groups: (groups.FIXED,),
 }
 """Each check with the names of what it can find."""
 
-OF_VALIDATION = (validation.check_draws, validation.check_count)
+OF_VALIDATION = (validation.check_draws, validation.check_modes, validation.check_count)
 """Those that look at nothing but validation data, which a range test does not use."""

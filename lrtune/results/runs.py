@@ -163,7 +163,7 @@ class Trace(Serializable):
 
         Raises:
             ArgumentError: A run is missing, or has no losses, more than `steps`, or fewer than
-                another one without having failed.
+                another one without having failed; or a loss lies below `floor`.
 
         >>> runs = [Run("low", 0.1), Run("high", 9.0)]
         >>> trace = Trace.of(runs, 3, {"low": [2.0, 1.0, 0.5], "high": [2.0, math.inf]})
@@ -181,6 +181,12 @@ class Trace(Serializable):
                     f"losses[{name!r}] has {length} numbers, that of another run {until}. Train "
                     "all runs to one step; a run that failed ends with a loss of NaN or infinity."
                 )
+        lowest = min(curves, key=lambda name: np.nanmin([*curves[name], math.inf]))
+        if floor is not None and (loss := np.nanmin([*curves[lowest], math.inf])) < floor:
+            raise ArgumentError(
+                f"floor={floor:g}, but losses[{lowest!r}] falls to {loss:.6g}; expected a number "
+                "below which the losses cannot fall. Give a lower one, or leave it out."
+            )
         ended = [(run, *ends[run.name]) for run in runs]
         rows = [_rows(run, curves[run.name][:length], steps) for run, length, _ in ended]
         about = [(r.name, r.lr, repr(r.schedule), r.seed, end.name, n) for r, n, end in ended]

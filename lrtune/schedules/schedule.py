@@ -126,7 +126,7 @@ def as_schedule(curve: Curve) -> Schedule:
     """Return a schedule as it is, and a function of progress as a schedule with its name.
 
     Raises:
-        ScheduleError: It is no function.
+        ScheduleError: It is no function, or two calls with one number differ.
 
     >>> def ramp(progress):
     ...     return progress
@@ -154,11 +154,27 @@ def as_schedule(curve: Curve) -> Schedule:
             f"{shown(curve)}. Take one of lrtune.schedules, or write "
             "`lambda progress: 1 - progress`."
         )
+    _check_pure(curve)
     if isinstance(curve, functools.partial):
         keywords = (f"{name}={_argument_text(value)}" for name, value in curve.keywords.items())
         arguments = ", ".join([*map(_argument_text, curve.args), *keywords])
         return Schedule(f"{as_schedule(curve.func).text}({arguments})", curve)
     return Schedule(getattr(curve, "__name__", type(curve).__name__), curve)
+
+
+def _check_pure(curve: Curve) -> None:
+    """Raise where a function gives two numbers for the same progress."""
+    for progress in (0.0, 0.25, 0.5, 0.75):
+        try:
+            once, again = float(curve(progress)), float(curve(progress))
+        except Exception:  # noqa: BLE001 - `multipliers` raises it again, and names the step
+            return
+        if once != again and not (math.isnan(once) and math.isnan(again)):
+            raise ScheduleError(
+                f"{shown(curve)} gave {once:.6g} and then {again:.6g} for a progress of "
+                f"{progress:g}; expected a pure function of progress, as runs repeat their rates. "
+                "Leave out random numbers and counters: progress tells how far a run has come."
+            )
 
 
 def multipliers(schedule: Schedule, steps: int) -> list[float]:

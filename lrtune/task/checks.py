@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lrtune.errors import TaskError, first_line, shown
-from lrtune.task.batches import Batch, describe_batch
+from lrtune.errors import TaskError, first_line, quantity, shown
+from lrtune.task.batches import Batch, describe_batch, tensors_of
 from lrtune.task.data import TensorData
 from lrtune.task.epochs import Data
 from lrtune.task.memory import is_out_of_memory
@@ -128,6 +128,20 @@ def check_batch(first: Batch) -> None:
         )
 
 
+def check_detached(first: Batch) -> None:
+    """Raise if tensors of a batch require gradients, such as outputs of an encoder."""
+    held = [one for one in tensors_of(first) if one.requires_grad]
+    if held:
+        graph = "the outputs of another model" if not held[0].is_leaf else "inputs"
+        raise TaskError(
+            f"{len(held)} of {quantity(len(tensors_of(first)), 'tensor')} of a batch, "
+            f"{describe_batch(first)}, require gradients, as {graph} may; expected plain data, as "
+            "every backward pass would write into them, or into that model. Pass x.detach(); a "
+            "loss that needs the gradient of an input takes x.detach().requires_grad_() in an "
+            "objective."
+        )
+
+
 def check_labels(outputs: object, loss: object, data: Data, first: Batch) -> None:
     """Raise if cross-entropy gets class indices outside 0 ... outputs - 1.
 
@@ -173,6 +187,17 @@ def check_loss_value(given: object) -> Tensor:
             ".detach(), .data or torch.no_grad() between model and loss."
         )
     return given
+
+
+def check_no_gradients(model: nn.Module) -> None:
+    """Raise if weights have gradients before `backward()`: the loss has called it itself."""
+    names = [name for name, one in model.named_parameters() if one.grad is not None]
+    if names:
+        raise TaskError(
+            f"the loss calls backward() itself: {quantity(len(names), 'weight')}, such as "
+            f"{names[0]}, have a gradient before lrtune's own backward pass, which would be added "
+            "to it. Return the loss without backward(), zero_grad() and optimizer.step()."
+        )
 
 
 def check_loss_uses_copy(loss: Tensor, model: object) -> None:

@@ -34,6 +34,8 @@ def deepcopy_module(thing: T) -> T:
             if isinstance(one, UninitializedBuffer):  # which raises when it is copied
                 like: dict[str, Any] = {"device": one.data.device, "dtype": one.data.dtype}
                 memo[id(one)] = UninitializedBuffer(**like)
+    for module in _modules_of(thing):
+        check_ties(module)
     made = copy.deepcopy(thing, memo)
     for module, other in zip(_modules_of(thing), _modules_of(made), strict=True):
         _copy_parameter_extras(module, other, memo)
@@ -45,6 +47,26 @@ def deepcopy_module(thing: T) -> T:
                 "a __deepcopy__."
             )
     return made
+
+
+def check_ties(model: nn.Module) -> None:
+    """Raise a TaskError where tensors share memory without being one tensor: a copy unties them."""
+    tensors = dict((*model.named_parameters(), *model.named_buffers()))
+    by_address: dict[int, list[tuple[int, int, str]]] = {}
+    for name, one in tensors.items():
+        if address := _address(one):
+            begin = int(one.storage_offset())
+            strides = zip(one.shape, one.stride(), strict=True)
+            end = begin + int(sum((size - 1) * step for size, step in strides))
+            by_address.setdefault(address, []).append((begin, end, name))
+    for some in by_address.values():
+        for (_, end, name), (begin, _, other) in itertools.pairwise(sorted(some)):
+            if begin <= end and (tensors[name].requires_grad or tensors[other].requires_grad):
+                raise TaskError(
+                    f"{name} and {other} of the {type(model).__name__} share memory, but are not "
+                    "one parameter, so a copy would train them apart; expected that tied weights "
+                    "are one nn.Parameter, such as b.weight = a.weight."
+                )
 
 
 def _modules_of(thing: object) -> list[nn.Module]:

@@ -174,6 +174,15 @@ def exact(value: Any) -> Any:
     return plain.double() if plain.is_floating_point() else plain
 
 
+def below_floor(loss: float, floor: float, resolution: float = 0.0) -> bool:
+    """Return whether a loss lies below a floor by more than rounding.
+
+    >>> below_floor(0.3, 0.9), below_floor(0.9 - 1e-9, 0.9), below_floor(1.0, 0.9)
+    (True, False, False)
+    """
+    return loss < floor - max(4 * resolution, 1e-6 * abs(floor))
+
+
 def _checked_floor(floor: float, value: float) -> float:
     number = isinstance(floor, (int, float)) and not isinstance(floor, bool)
     if not (number and math.isfinite(floor)):

@@ -1,7 +1,7 @@
 """The losses of models on validation data: per sample, with standard errors, in eval mode."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -114,15 +114,36 @@ def measure(
 
 @contextmanager
 def eval_mode(*models: nn.Module) -> Iterator[None]:
-    """Put models into eval mode; on exit each of their parts gets its own mode back."""
+    """Put models into eval mode; on exit each of their parts gets its own mode back.
+
+    A method `train()` of the user's own is called then, as a training loop does after validation.
+    """
     modes = [(part, part.training) for model in models for part in model.modules()]
     try:
         for model in models:
             model.eval()
         yield
     finally:
+        trained = {id(part) for part, mode in modes if mode}
+        for model in models:
+            call_own_train(model, trained)
         for part, mode in modes:
             part.training = mode
+
+
+def call_own_train(model: nn.Module, trained: Container[int]) -> None:
+    """Call the method `train()` of each part that has one of its own, such as to freeze BatchNorm.
+
+    Args:
+        model: A part within another one that has its own `train()` is left to that one.
+        trained: The ids of the parts that are in train mode; the others keep theirs.
+    """
+    own = type(model).train is not nn.Module.train or "train" in vars(model)
+    if own and id(model) in trained:
+        model.train()
+    elif not own:
+        for part in model.children():
+            call_own_train(part, trained)
 
 
 def no_batch() -> TaskError:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from lrtune.task.batches import Batch, clone_batch, to_device
 from lrtune.task.cloning import MakeModel, deepcopy_module
-from lrtune.task.measuring import eval_mode
+from lrtune.task.measuring import call_own_train, eval_mode
 from lrtune.task.optimizers import MakeOptimizer, eval_weights
 from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
 
@@ -78,6 +78,8 @@ class StateMaker:
                 self._forward(model, self.own_loss(), batch)
         if not model.training:  # else all parts keep their modes, such as a frozen BatchNorm
             model.train()
+        else:
+            call_own_train(model, {id(part) for part in model.modules() if part.training})
         return TrainState(model, self.own_loss(), self.make_optimizer(model, lr))
 
     def copy(self, state: TrainState, lr: float) -> TrainState:

@@ -19,6 +19,7 @@ from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
 from lrtune.task.drift import TRIAL, Drift, DriftTrial
 from lrtune.task.guess import Guess
+from lrtune.task.losses import below_floor
 from lrtune.task.measuring import measure
 from lrtune.task.optimizers import GroupRates, optimizer_maker, swept_rates
 from lrtune.task.part_guess import part_guess
@@ -41,7 +42,8 @@ class Task:
         model: An `nn.Module`, whose copies are trained from its weights, or a function without
             arguments that makes one, so that each seed has initial weights of its own. A model in
             eval mode is trained in train mode; in a model in train mode all parts keep their
-            modes, so frozen BatchNorm layers stay frozen. Hooks are copied; a hook whose closure
+            modes, so frozen BatchNorm layers stay frozen; a method `train()` of its own is called
+            before training and after each validation. Hooks are copied; a hook whose closure
             holds the model needs the function instead.
         train: A DataLoader, a Dataset, a tuple of tensors (inputs, targets), or any iterable of
             batches that can be iterated again. It is repeated for as many steps as needed.
@@ -72,9 +74,11 @@ class Task:
             mode; `unknown` where the first batch cannot be cut, or both parts have the same loss. A
             sum is divided by the weights of the batches, in validation and by a search; anything
             else is taken for a mean.
-        batch_weight: As it was given, like `val_batches`.
+        batch_weight: As it was given, like `val_batches` and `floor`.
         draws_in_eval: Whether the loss of the first validation batch depends on random numbers in
             eval mode, as with mixup in an objective. Always False without validation data.
+        trained_in_eval: The parts of the model that the loss of the first validation batch puts
+            back into train mode.
         adapts_rate: Whether the optimizer sets its own rate, as Prodigy and D-Adaptation do.
         unapplied_multipliers: Those of parameter groups (`lr_scale`) that change no rate.
         run_bytes: What a run holds between two updates: `weights`, `gradients`, `optimizer`.
@@ -119,7 +123,8 @@ class Task:
         self.batch_weight, self._weigh = batch_weight, batch_weigher(batch_weight)
         data = repeatable(as_data(train, batch_size, what="train"))
         self._train, self._val = with_validation(data, val, batch_size, val_batches)
-        self.val_batches, self.draws_in_eval = val_batches, False
+        self.val_batches, self.draws_in_eval, self.floor = val_batches, False, floor
+        self.trained_in_eval: list[str] = []
         self._guesses: dict[str, Guess | None] = {}
         # Who owns what: the task has a copy of the model, and each run a copy of that copy, its
         # own loss and optimizer. The data are shared, as nothing writes into them.
@@ -253,6 +258,15 @@ class Task:
             whole_number("samples", samples, least=1)
         return self._measure(self._val.batches(samples), states, samples)
 
+    def check_floor(self, loss: float, whose: str) -> None:
+        """Raise a TaskError where a loss lies below the floor that the user gave, if any."""
+        kind = self.loss_kind
+        if self.floor is not None and below_floor(loss, self.floor, kind.resolution):
+            raise TaskError(
+                f"floor={self.floor:g}, but {whose} is {loss:.6g}; expected a number below which "
+                "the loss cannot fall. Give a lower one, or leave it out."
+            )
+
     def batch_error(self, seed: int, step: int) -> DataError | None:
         """Return why no rate trains on the batch of a step (`lrtune.task.bad_data`), else None."""
         return training_error(self._maker, self._train, seed, step)
@@ -313,7 +327,7 @@ class Task:
         if (step := self._train.odd_step()) and (error := self.batch_error(0, step)):
             raise error
         if self._val is not None:
-            self.draws_in_eval = try_validation(
+            self.draws_in_eval, self.trained_in_eval = try_validation(
                 self._maker,
                 self._val,
                 state,

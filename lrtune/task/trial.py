@@ -93,6 +93,7 @@ def try_task(
     first = maker.first
     if not maker.has_objective:
         checks.check_batch(first)
+    checks.check_detached(first)
     with checks.explain_errors("making the model and its optimizer", first):
         model = maker.init(seed=0, lr=checks.TRIAL_LR).model
         optimizer = check_optimizer(maker.make_optimizer, model)
@@ -135,8 +136,12 @@ def try_validation(
     state: TrainState,
     measure: Callable[[Batch], object],
     weigh: Callable[[Batch], float],
-) -> bool:
-    """Validate the first batch that counts; whether its loss in eval mode draws random numbers.
+) -> tuple[bool, list[str]]:
+    """Validate the first batch that counts.
+
+    Returns:
+        Whether its loss in eval mode draws random numbers, and the names of the parts of the model
+        that it puts back into train mode.
 
     Raises:
         TaskError: Validation fails, has no batch, or does not end.
@@ -147,7 +152,8 @@ def try_validation(
     placed = to_device(first, maker.device)
     with explain_validation(first, state.model, lambda: maker.loss(state, placed)):
         measure(first)
-        draws = draws_in_eval(maker, state, first)
+        with noting_train_mode(state) as trained:
+            draws = draws_in_eval(maker, state, first)
     if count_examples(first) < 2:  # such as mixup, which needs two rows to show
         with suppress(Exception):  # a training batch may be none to validate on
             draws = draws or draws_in_eval(maker, state, maker.first)
@@ -155,7 +161,33 @@ def try_validation(
     place = val.odd_place()
     if place and (error := validation_error(maker, val, place, None)):
         raise error
-    return draws
+    return draws, sorted(trained)
+
+
+@contextmanager
+def noting_train_mode(state: TrainState) -> Iterator[set[str]]:
+    """Give a set, to which passes add the parts that are in train mode, though eval() ended it."""
+    with evaluating(state):
+        names = {
+            name or type(part).__name__: part
+            for name, part in state.model.named_modules()
+            if not part.training
+        }
+    found: set[str] = set()
+
+    def note(name: str, part: nn.Module) -> None:
+        if part.training:
+            found.add(name)
+
+    hooks = [
+        part.register_forward_pre_hook(lambda module, _, name=name: note(name, module))
+        for name, part in names.items()
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def draws_in_eval(maker: StateMaker, state: TrainState, batch: Batch) -> bool:
@@ -175,8 +207,10 @@ def _try_update(
     batch = to_device(clone_batch(first), maker.device)
     before = [tensor._version for tensor in tensors_of(batch)]  # noqa: SLF001 - counts changes
     seed_everything(derive_seed(0, NOISE))
+    state.optimizer.zero_grad()
     given, outputs = _loss_and_outputs(maker, state, batch, train)
     loss = checks.check_loss_value(given)
+    checks.check_no_gradients(state.model)
     if not torch.isfinite(loss).all():
         raise data_error(loss, train.find(0, 0), state.model, maker.given_loss)
     known = None if maker.has_objective else known_loss(state.loss, outputs, first[-1])

@@ -175,6 +175,9 @@ class Cohort:
             measured = self._engine.validate(runs, samples) if runs else []
             for run, parts in zip(runs, measured, strict=True):
                 known[run.name, step] = samples, parts
+                if self.task.loss_reduction != "sum":
+                    for part in parts:
+                        self.task.check_floor(part.loss, f"the {part.part} loss of {run.name!r}")
                 self.val_samples[run.name] += sum(part.samples for part in parts)
         return self
 

@@ -90,7 +90,7 @@ def _check_length(run: Run, until: int, outcome: str, count: int) -> None:
     raise ArgumentError(
         f"evaluate returned {_losses(count)} of run {run.name!r}, and was asked "
         f"for until={until}; expected one loss for each update from the first one on. {few}"
-        "Train `until` updates of the `steps` that the schedule is spread over, and return all "
+        "Make `until` updates of the `steps` that the schedule is spread over, and return all "
         "their losses."
     )
 

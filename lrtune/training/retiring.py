@@ -1,5 +1,6 @@
 """Which runs of a cohort end before their time."""
 
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from lrtune.analysis.curves import Outcome, diverged_at
 from lrtune.task.task import Task
+from lrtune.training.engines.loop import describe_run
 from lrtune.training.recording import RunRecord
 
 RetireRule = Callable[[NDArray[np.float64]], tuple[int, Outcome] | None]
@@ -51,6 +53,8 @@ class Judge:
         self, one: RunRecord, records: Iterable[RunRecord], step: int
     ) -> tuple[int, Outcome] | None:
         """Return when a run ends and why, or None; `records` are all runs of the cohort."""
+        lowest = min(one.losses, default=math.inf)
+        self._task.check_floor(lowest, f"the training loss of {describe_run(one.run)}")
         told = self._rule(self._net_losses(one, records))
         late = told is not None and told[1] is Outcome.DIVERGED and self._drift is None
         if not (late and one.untrained):

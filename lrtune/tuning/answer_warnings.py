@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,9 @@ from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.diagnosis.check import look
 from lrtune.diagnosis.checks.loss import shared_counter
 from lrtune.errors import SearchError, quantity
+from lrtune.results.runs import Shape
+from lrtune.schedules import Schedule, multipliers
+from lrtune.schedules.registry import schedule_text
 from lrtune.task.drift import TRIAL, Drift, in_every_run
 from lrtune.task.task import Task
 from lrtune.tuning.experiment import Experiment
@@ -20,6 +24,7 @@ from lrtune.tuning.rate_search import RateSearch
 from lrtune.tuning.scoring import Scoring
 from lrtune.tuning.sentences import NOT_VERIFIED
 
+FAR = 2.0  # by convention: the largest multiplier of a schedule is 1, within this factor
 NEAR = 1.5  # whole trainings at peaks within this factor tell what the recommended one reaches
 APART = 10.0  # by convention: rates that differ by this factor are far apart
 LEAST_DENSITY = 10  # steps per decade; with fewer a sweep notices too late that a rate is too high
@@ -44,6 +49,33 @@ def drift_warnings(drift: Drift | None, steps: int, fall: float) -> Iterator[str
             f"The loss changes by itself, while nothing is trained, by {change:+.3g} within "
             f"{steps:,} steps: training losses are judged without that change."
         )
+
+
+def peak_warnings(name: str, shape: Shape, steps: int, lr: float) -> Iterator[str]:
+    """Whether the largest multiplier of a schedule is far from 1, so that `lr` is not its peak."""
+    if not isinstance(shape, Schedule):
+        return
+    rates = multipliers(shape, steps)
+    highest = max(rates)
+    if not 1 / FAR <= highest <= FAR:
+        yield (
+            f"The largest multiplier of the schedule {name} is {highest:.3g}, not 1, so the "
+            f"highest rate is {lr * highest:.3g} where lr is {lr:.3g}. A schedule multiplies lr, "
+            "and takes the progress (0 ... 1), not the step."
+        )
+    elif len(rates) > 1 and min(rates) == highest and _differs_later(shape, steps, highest):
+        yield (
+            f"The schedule {name} is {highest:.3g} at any progress from 0 to 1, and changes only "
+            f"beyond: it seems to take the step. Where f is yours, write lambda progress: "
+            f"f(progress * {steps})."
+        )
+
+
+def _differs_later(shape: Schedule, steps: int, value: float) -> bool:
+    """Whether a schedule has another value where its number is a step, and no progress."""
+    with suppress(Exception):  # it is the user's, and takes no such number
+        return any(float(shape(step)) != value for step in range(2, steps))
+    return False
 
 
 def add_reasons(
@@ -192,6 +224,8 @@ def search_warnings(
         yield f"The best rate is hardly known: its 90 % interval is {low:.2g} to {high:.2g}."
     yield from seed_warnings(strategy.whole, strategy.scoring, lr)
     yield from _no_better(strategy)
+    schedule = setting.schedule
+    yield from peak_warnings(schedule_text(schedule), schedule, setting.steps, lr)
 
 
 def fall_of(runs: Sequence[Measured], start: float) -> float:

@@ -24,6 +24,7 @@ from lrtune.tuning.answer_warnings import (
     drift_warnings,
     fall_of,
     interruption,
+    peak_warnings,
     seed_warnings,
 )
 from lrtune.tuning.contest import Contest, Schedules, make_contest, refuse_other_search
@@ -242,6 +243,9 @@ def _warnings(
     every = list(trials.experiment.history.runs.values())
     fall = fall_of(every, scored(every, trials.scoring).start)
     yield from drift_warnings(trials.contest.drift, trials.contest.sizes.steps, fall)
+    for one in trials.candidates.values():
+        if one.named.asked or one is best:
+            yield from peak_warnings(one.name, one.named.shape, trials.contest.sizes.steps, one.lr)
     if whole:
         yield from seed_warnings(whole, _scoring(trials, task, whole), best.lr)
 

@@ -207,7 +207,7 @@ def refuse_other_search(task: Task, found: SearchResult, *, begins_alike: bool) 
     told = [
         f"its {name} was {theirs[name]}, not {ours[name]}"
         for name in ours
-        if name != "device" and theirs.get(name, ours[name]) != ours[name]
+        if name not in ("device", "scores") and theirs.get(name, ours[name]) != ours[name]
     ]
     if told:
         raise ArgumentError(

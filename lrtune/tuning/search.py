@@ -140,9 +140,8 @@ def search(
     asked = {"min_gain": min_gain, "coarse": setting.coarse, "fine": setting.fine}
     asked |= {"limits": setting.limits, "around": around, "current": setting.current}
     made = manifest(described, steps=steps, seed=seed, budget=setting.plan.budget, **asked)
-    found = assemble(
-        strategy, setting, stopped or strategy.stopped, made, warnings=(*odd, *said_of(trained))
-    )
+    told_before = (*odd, *said_of(trained))
+    found = assemble(strategy, setting, stopped or strategy.stopped, made, warnings=told_before)
     attach(found, task, trained)
     warn_about(found.warnings)
     return found

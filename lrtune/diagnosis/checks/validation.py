@@ -7,6 +7,7 @@ from lrtune.errors import quantity
 from lrtune.results import Finding
 
 RANDOM = "random-validation"
+TRAINS = "trains-in-validation"
 FEW = "few-validation-samples"
 
 LEAST = 20
@@ -23,6 +24,22 @@ def check_draws(seen: Observed) -> Iterator[Finding]:
             "The loss draws random numbers, such as mixup or augmentation, whatever mode the model "
             "is in.",
             "Draw only in train mode: if model.training: ...",
+        )
+
+
+def check_modes(seen: Observed) -> Iterator[Finding]:
+    """A loss that puts the model back into train mode while it is validated."""
+    parts = seen.task.trained_in_eval
+    if parts:
+        named = ", ".join(parts[:3]) + ", ..." * (len(parts) > 3)
+        yield Finding(
+            TRAINS,
+            "warning",
+            f"The loss of a validation batch puts {quantity(len(parts), 'part')} of the model into "
+            f"train mode ({named}), so validation losses are those of train mode, and statistics "
+            "of BatchNorm move with validation data.",
+            "The objective or the model's forward calls model.train().",
+            "Leave it out: lrtune calls train() and eval().",
         )
 
 

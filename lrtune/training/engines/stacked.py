@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lrtune.errors import EngineError
+from lrtune.errors import EngineError, TaskError
 from lrtune.task.batches import Batch
-from lrtune.task.cloning import deepcopy_module
+from lrtune.task.cloning import check_ties, deepcopy_module
 from lrtune.task.memory import saved_bytes
 from lrtune.task.random_state import seed_everything
 from lrtune.task.states import TrainState
@@ -44,6 +44,10 @@ class VmappedModels:
         wholes = [_ModelWithLoss(task, state) for state in states]
         self._whole, self._states = wholes[0], states
         _refuse_hooks(self._whole)
+        try:
+            check_ties(self._whole)
+        except TaskError as error:
+            raise EngineError(str(error).partition(";")[0]) from error
         self._names = _names_by_place(self._whole)
         parameters: list[Tensors] = [dict(whole.named_parameters()) for whole in wholes]
         trained = [name for name, one in parameters[0].items() if one.requires_grad]
