@@ -53,7 +53,8 @@ class StudyLocation:
     def file_of(name: str) -> Path:
         """The file of a study's name; NAME~1, which `fresh` has put aside, lies in that of NAME."""
         own = FOLDER / f"{name}{SUFFIX}"
-        return own if own.exists() else FOLDER / f"{re.sub(r'~[0-9]+$', '', name)}{SUFFIX}"
+        there = os.path.exists(own)  # noqa: PTH110 - Path.exists raises where it may not look
+        return own if there else FOLDER / f"{re.sub(r'~[0-9]+$', '', name)}{SUFFIX}"
 
     def __str__(self) -> str:
         """As `--study` takes it, without a password."""

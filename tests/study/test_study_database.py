@@ -235,3 +235,18 @@ def test_a_server_that_is_not_there_is_told():
     with pytest.raises(StudyError, match="cannot be used") as error:
         Database(study_location(nowhere), create=True)
     assert "secret" not in str(error.value)
+
+
+def test_a_folder_of_studies_that_may_not_be_read_hides_no_other_study(tmp_path, monkeypatch):
+    """Its own name would be found there; the location of another file is told as it is."""
+    from lrtune.study.catalog import study_location
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".lrtune").mkdir(mode=0o700)
+    there = study_location(f"sqlite:///{tmp_path}/other.db")
+
+    def refuse(*_args, **_more):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert str(there).endswith("other.db#study")
