@@ -1,6 +1,8 @@
 """check(): what will be trained, and what is odd about it; on broken tasks and healthy twins."""
 
+import importlib
 import json
+import pkgutil
 from functools import partial
 
 import pytest
@@ -9,11 +11,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 from typer.testing import CliRunner
 
+import benchmarks.diagnosis
 import lrtune
 from lrtune.cli.commands import app
 from lrtune.demo import images
 from lrtune.diagnosis.check import look
-from lrtune.diagnosis.registry import CHECKS
+from lrtune.diagnosis.registry import CHECKS, TRIALS
 from lrtune.results import read
 from lrtune.testing import bowl
 
@@ -163,10 +166,17 @@ def test_a_healthy_task_has_nothing(name):
     assert look(HEALTHY[name]()).findings == ()
 
 
-def test_every_name_of_a_finding_is_listed_once_and_has_a_broken_task_here():
-    listed = [name for found in CHECKS.values() for name in found]
+def test_every_name_of_a_finding_is_listed_once_and_has_a_broken_task():
+    listed = [name for found in (CHECKS | TRIALS).values() for name in found]
     assert len(listed) == len(set(listed))
-    assert set(BROKEN) == set(listed) - {"same-order-in-epochs", "same-order-for-seeds"}
+    modules = [one.name for one in pkgutil.iter_modules(benchmarks.diagnosis.__path__)]
+    broken = [
+        importlib.import_module(f"benchmarks.diagnosis.{name}").BROKEN
+        for name in modules
+        if name.startswith("broken")
+    ]
+    known = {name for some in (BROKEN, *broken) for name in some}
+    assert known == set(listed) - {"same-order-in-epochs", "same-order-for-seeds"}
 
 
 def test_looking_changes_nothing_of_the_user():

@@ -2,7 +2,21 @@
 
 from collections.abc import Callable, Iterator
 
-from lrtune.diagnosis.checks import groups, loss, order, validation
+from lrtune.diagnosis.checks import (
+    data,
+    groups,
+    informative,
+    labels,
+    leakage,
+    loss,
+    noise_scale,
+    one_batch,
+    order,
+    scale,
+    sharpness,
+    start_loss,
+    validation,
+)
 from lrtune.diagnosis.observed import Observed
 from lrtune.results import Finding
 
@@ -10,6 +24,14 @@ Check = Callable[[Observed], Iterator[Finding]]
 """Yields what it finds; a pure function."""
 
 CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward passes
+    data.check_odd_numbers: (data.NONFINITE,),
+    data.check_constant: (data.CONSTANT,),
+    leakage.check_leakage: (leakage.LEAKAGE,),
+    scale.check_scale: (scale.UNSCALED,),
+    start_loss.check_start: (start_loss.START,),
+    labels.check_batches: (labels.SINGLE_CLASS,),
+    labels.check_imbalance: (labels.IMBALANCE,),
+    data.check_last_batch: (data.LAST_OF_ONE,),
     order.check_order: (order.UNSHUFFLED, order.SAME_EPOCHS, order.SAME_SEEDS),
     loss.check_reduction: (loss.SUMMED, loss.NOT_A_MEAN),
     loss.check_rows: (loss.UNEVEN,),
@@ -21,8 +43,13 @@ CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward 
 }
 """Each check with the names of what it can find."""
 
-TRIALS: dict[Check, tuple[str, ...]] = {}
+TRIALS: dict[Check, tuple[str, ...]] = {
+    one_batch.check_one_batch: (one_batch.CANNOT,),
+    informative.check_informative: (informative.UNINFORMATIVE,),
+    sharpness.check_sharpness: (sharpness.SHARPNESS,),
+    noise_scale.check_batch_size: (noise_scale.BATCH_SIZE,),
+}
 """Those that train some dozen updates, which only `diagnose` makes; with their names, as above."""
 
-OF_VALIDATION = (validation.check_draws, validation.check_count)
+OF_VALIDATION = (validation.check_draws, validation.check_count, leakage.check_leakage)
 """Those that look at nothing but validation data, which a range test does not use."""
