@@ -42,9 +42,12 @@ def plain_loss(task: Task) -> float:
 def _silent(output: Any, *, unit: bool) -> Any:
     """What an output is replaced by: probabilities by equal ones, other numbers by zeros.
 
-    Numbers in [0, 1] are probabilities where the loss is for such ones, which `unit` tells.
+    Numbers in [0, 1] are probabilities where the loss is for such ones, which `unit` tells. One
+    number without a row stays as it is: it is a loss.
     """
-    if not isinstance(output, Tensor) or not output.is_floating_point() or not output.numel():
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        return output
+    if not output.numel() or not output.ndim:
         return output
     several = output.ndim > 1 and output.shape[1] > 1
     values = output.detach().double()
