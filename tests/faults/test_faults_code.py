@@ -92,7 +92,7 @@ FAULT = {
     "loss": "a loss that raises at step k",
     "worker": "a loader worker that dies",
 }
-WITHIN = {"loader": (32, 100), "memory": (8, 120), "loss": (8, 120), "worker": (500, 1600)}
+WITHIN = {"loader": (60, 108), "memory": (8, 120), "loss": (8, 120), "worker": (500, 1600)}
 """After how many batches, losses or examples it breaks: within what the search takes."""
 
 LINE = ["search", "train.py", "--steps", "40", "--json"]
