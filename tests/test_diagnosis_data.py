@@ -176,6 +176,41 @@ def test_moving_all_pixels_by_a_constant_does_not_make_them_constant():
     assert names(task_of(same)) == ["constant-inputs"]
 
 
+@pytest.mark.parametrize("stuck", [True, False])
+def test_an_image_that_is_stuck_beside_its_index_is_a_note(stuck):
+    image = TRAIN[0][:1].expand_as(TRAIN[0]) if stuck else TRAIN[0]
+    whole = {"image": image, "index": torch.arange(len(image)), "label": TRAIN[1]}
+    batches = [{k: v[n : n + 64] for k, v in whole.items()} for n in range(0, 1408, 64)]
+    task = task_of(
+        batches, objective=lambda m, b: nn.functional.cross_entropy(m(b["image"]), b["label"])
+    )
+    told = [one.severity for one in found(task) if one.name == "constant-inputs"]
+    assert told == ["note"] * stuck
+
+
+def test_masks_and_weights_that_are_the_same_for_all_are_no_constant_inputs():
+    words = torch.randint(1, 20, (256, 9), generator=torch.Generator().manual_seed(0))
+    whole = {"ids": words, "mask": torch.ones(256, 9), "weight": torch.ones(256)}
+    whole |= {"labels": words[:, 0] % 3}
+    batches = [{k: v[n : n + 32] for k, v in whole.items()} for n in range(0, 256, 32)]
+
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.tell = nn.Embedding(20, 8), nn.Linear(8, 3)
+
+        def forward(self, ids, mask):
+            return self.tell((self.words(ids) * mask[..., None]).mean(1))
+
+    def objective(model, one):
+        losses = nn.functional.cross_entropy(
+            model(one["ids"], one["mask"]), one["labels"], reduction="none"
+        )
+        return (one["weight"] * losses).mean()
+
+    assert found(task_of(batches, Reader, objective=objective)) == []
+
+
 def test_data_without_anything_to_learn_are_not_constant_by_mistake():
     assert found(bowl(4.0)) == []
 

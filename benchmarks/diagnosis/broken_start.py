@@ -86,6 +86,13 @@ class Biased(nn.Module):
         return self.model(inputs)
 
 
+CENTIMETRES = HEIGHTS | {
+    "train": (HEIGHTS["train"][0], 170 + 10 * HEIGHTS["train"][1]),
+    "val": (HEIGHTS["val"][0], 170 + 10 * HEIGHTS["val"][1]),
+    "optimizer": Adam,
+}
+
+
 # --- unscaled-inputs
 
 
@@ -120,6 +127,8 @@ BROKEN: dict[str, list[tuple[str, Make, Make]]] = {
          lambda: Task(Rows, **DIGITS, optimizer=Adam)),
         ("the bias of a regression at 100", lambda: Task(P(Biased, 100.0), **HEIGHTS),
          lambda: Task(P(Biased, 0.0), **HEIGHTS)),
+        ("heights in centimetres", lambda: Task(P(mlp, 1), **CENTIMETRES),
+         lambda: Task(P(mlp, 1), **HEIGHTS)),
         ("a segmentation with logits 100 times too large",
          lambda: Task(large(100, segmenting, "2"), **MASKS),
          lambda: Task(segmenting, **MASKS)),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from lrtune.diagnosis.observations.samples import Samples, inputs_of
@@ -55,17 +56,12 @@ def check_odd_numbers(seen: Observed) -> Iterator[Finding]:
 def check_constant(seen: Observed) -> Iterator[Finding]:
     """Inputs that are the same for every sample."""
     samples = seen.training_samples
-    inputs = constant_inputs(samples)
-    if not inputs or samples.count < LEAST:
-        return
-    constant = [name for name, is_constant in inputs.items() if is_constant]
-    if len(constant) < len(inputs):
-        return
-    if not _has_content(samples):
+    constant = [name for name, is_constant in constant_inputs(samples).items() if is_constant]
+    if samples.count < LEAST or not constant or not _has_content(samples, constant):
         return
     yield Finding(
         CONSTANT,
-        "error",
+        "error" if len(constant) == len(inputs_of(samples.found[0].batch)) else "note",
         f"All {samples.count:,} training samples that were read have the same "
         f"{' and '.join(constant)}.",
         "The data set returns the same sample for every index, or a transform removes what differs "
@@ -94,21 +90,24 @@ def check_last_batch(seen: Observed) -> Iterator[Finding]:
 
 
 def constant_inputs(samples: Samples) -> dict[str, bool]:
-    """The inputs of all batches, and whether each is the same for every sample."""
-    first, constant = None, dict[str, bool]()
+    """The inputs of all batches, and whether each is the same for every sample.
+
+    Where some are floats, whole numbers are left out: indices, lengths and words beside them.
+    """
+    first, constant = dict[str, Tensor](), dict[str, bool]()
     for one in samples.found:
         inputs = inputs_of(one.batch)
-        if first is None:
-            first = {name: value[:1] for name, value in inputs.items()}
-            constant = dict.fromkeys(inputs, True)
-        if inputs.keys() != constant.keys():
+        floats = {name: x for name, x in inputs.items() if x.is_floating_point() or x.is_complex()}
+        chosen = floats or inputs
+        if not first:
+            first = {name: value[:1] for name, value in chosen.items()}
+            constant = dict.fromkeys(chosen, True)
+        if chosen.keys() != constant.keys():
             return {}
-        for name, value in inputs.items():
+        for name, value in chosen.items():
             row = first[name]
-            if value.shape[1:] != row.shape[1:]:
-                constant[name] = False
-            elif constant[name]:
-                constant[name] = _is_same(value, row)
+            same = constant[name] and value.shape[1:] == row.shape[1:]
+            constant[name] = same and _is_same(value, row)
     return constant
 
 
@@ -120,15 +119,20 @@ def _is_same(rows: Tensor, row: Tensor) -> bool:
     return float((one - other).abs().max()) <= ALIKE * float(other.abs().max())
 
 
-def _has_content(samples: Samples) -> bool:
-    """Whether there is something to learn: targets that differ, or inputs of several numbers.
+def _has_content(samples: Samples, constant: list[str]) -> bool:
+    """Whether constant inputs hide something to learn.
 
-    An objective that needs no data is handed batches of zeros, or the like.
+    An objective that needs no data is handed batches of zeros, or the like; and beside other inputs
+    there may be weights, masks or one for all.
     """
-    targets = samples.targets
-    if targets:
-        first = targets[0].reshape(-1)[:1]
-        if any(bool((one != first).any()) for one in targets):
-            return True
-    inputs = inputs_of(samples.found[0].batch).values()
-    return any(one[0].numel() > 1 for one in inputs)
+    every = inputs_of(samples.found[0].batch)
+    rows = [every[name][0] for name in constant]
+    if len(constant) < len(every):
+        return any(map(_varies, rows))
+    targets = [one.reshape(-1) for one in samples.targets]
+    return any(row.numel() > 1 for row in rows) or (bool(targets) and _varies(torch.cat(targets)))
+
+
+def _varies(numbers: Tensor) -> bool:
+    """Whether numbers differ from the first of them."""
+    return bool((numbers != numbers.reshape(-1)[:1]).any())

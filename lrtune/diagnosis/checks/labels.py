@@ -31,6 +31,7 @@ have 1, of 90 % and 10 % 0.38, of 95 % and 5 % 0.22, of 99 % and 1 % 0.06."""
 MOST, MOST_DENSE = 0.94, 0.98
 """By convention: a class with a larger share is nearly all; of pixels and words the background and
 the padding may have more than of samples."""
+LARGE = 0.9  # by convention: a class with this share of the samples is worth a note
 RARE = 20.0  # by convention: a class that is seen so much less than another one is rare
 MANY = 20  # by convention: of more classes (words, species) some are always rare
 
@@ -128,7 +129,8 @@ def check_imbalance(seen: Observed) -> Iterator[Finding]:
     total, few = sum(counts.values()), labels.per_sample and len(counts) <= MANY
     poor = most / total >= (MOST if labels.per_sample else MOST_DENSE)
     poor |= few and evenness(list(counts.values())) < EVEN
-    if not poor and not (few and most >= RARE * least):
+    unequal = few and (most >= RARE * least or most / total >= LARGE)
+    if not poor and not unequal:
         return
     yield Finding(
         IMBALANCE,

@@ -9,11 +9,11 @@ from lrtune.results import Finding
 START = "start-loss"
 
 FAR = {"cross-entropy": 2.2, "negative log likelihood": 2.2, "binary cross-entropy": 2.2}
-"""By convention: a start so many times above guessing is far. Healthy classifiers start at 0.9 to
-1.6 times; with outputs that are twenty and more times too large, at 2.4 to 23 times."""
-FAR_OTHERWISE = 8.0
-"""The same for other losses: a squared error grows with the square of the outputs, and targets may
-be smaller than the outputs of a new layer. Healthy tasks start at 3.3 times at most."""
+"""By convention: a start so many times above that of equal probabilities is far. Healthy ones are
+at 0.9 to 1.6 times; with outputs that are twenty and more times too large, at 2.4 to 23."""
+FAR_OTHERWISE = 10.0
+"""The same for other losses, of the best constant. A squared error begins with the square of the
+targets' mean, too: healthy tasks start at 5 times at most, targets of 170 +- 10 at 290 times."""
 
 
 def check_start(seen: Observed) -> Iterator[Finding]:
@@ -30,21 +30,27 @@ def check_start(seen: Observed) -> Iterator[Finding]:
             "Call model.eval() and look for the first layer whose output is not finite.",
         )
         return
-    guess, plain = seen.training_guess, seen.plain_loss
-    known = [one for one in (plain, math.nan if guess is None else guess.loss) if one > 0]
-    if not known or not math.isfinite(start):
-        return
-    reference = max(known)
-    if start < FAR.get(task.loss_kind.name, FAR_OTHERWISE) * reference:
+    reference = _reference(seen)
+    if not start >= FAR.get(task.loss_kind.name, FAR_OTHERWISE) * reference > 0:
         return
     yield Finding(
         START,
         "warning",
         f"The loss of the first batch before training is {start:.4g}, "
-        f"{start / reference:.3g} times the {reference:.4g} of outputs that say nothing.",
-        "The untrained model is sure of wrong answers: its outputs are too large. Inputs that are "
-        "not scaled, weights that start too large (a layer without its default initialisation), or "
-        "a factor in front of the outputs.",
-        "Scale the inputs to about 1, and begin with small outputs: weights and bias of the last "
-        "layer near 0, or its bias at the mean of the targets.",
+        f"{start / reference:.3g} times the {reference:.4g} of guessing.",
+        "The untrained model is sure of wrong answers: its outputs are too large (inputs that are "
+        "not scaled, a layer without its default initialisation, a factor in front of the "
+        "outputs), or the targets are far from zero.",
+        "Scale inputs and targets to about 1, and begin with small outputs: weights and bias of "
+        "the last layer near 0, or its bias at the mean of the targets.",
     )
+
+
+def _reference(seen: Observed) -> float:
+    """The loss of guessing for a batch; NaN where nobody knows it."""
+    guess, plain = seen.training_guess, seen.plain_loss
+    if guess is None:
+        return plain
+    constant = guess.loss * seen.task.loss_kind.summed
+    # Of unequal classes the best constant knows which are rare, and a new model does not.
+    return max(plain, constant) if seen.task.loss_kind.name in FAR else constant
