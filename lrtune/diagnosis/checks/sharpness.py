@@ -63,7 +63,7 @@ def largest_rate(optimizer: Optimizer, sharpness: float) -> float:
     optimizers that precondition, such as Adam.
 
     >>> import torch
-    >>> largest_rate(SGD([torch.zeros(1)], lr=0.1, momentum=0.9), 38.0)
+    >>> round(largest_rate(SGD([torch.zeros(1)], lr=0.1, momentum=0.9), 38.0), 9)
     0.1
 
     Source: Cohen et al. 2021, arXiv:2103.00065, appendix B.

@@ -104,10 +104,7 @@ def _largest(hessian: _Hessian) -> float:
     if not hessian.weights:
         return math.nan
     generator = torch.Generator().manual_seed(0)
-    vector = [
-        torch.randn(one.shape, generator=generator, dtype=torch.float64).to(one)
-        for one in hessian.weights
-    ]
+    vector = [torch.randn(one.shape, generator=generator).to(one) for one in hessian.weights]
     before, beta = [torch.zeros_like(one) for one in vector], 0.0
     vector = _times(vector, 1 / _norm(vector))
     diagonal, beside = list[float](), list[float]()
@@ -132,7 +129,8 @@ def _largest(hessian: _Hessian) -> float:
 
 
 def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    return float(sum((a.double() * b.double()).sum() for a, b in zip(one, other, strict=True)))
+    exact = torch.promote_types(one[0].dtype, torch.float32)  # sums of half precision are not
+    return sum(float((a.to(exact) * b.to(exact)).sum()) for a, b in zip(one, other, strict=True))
 
 
 def _norm(vector: Sequence[Tensor]) -> float:

@@ -96,7 +96,7 @@ def _has_weights(layer: nn.Module) -> bool:
 
 
 def _described(call: _Call, given: Tensor, *, normed: bool) -> FirstLayer:
-    numbers = given.detach().double()
+    numbers = given.detach().cpu().double()
     # Channels of images come second; columns, and the features of a sequence, come last.
     is_conv = isinstance(call.layer, nn.modules.conv._ConvNd)  # noqa: SLF001 - the base of them all
     axis = 1 if is_conv and numbers.ndim > 2 else numbers.ndim - 1

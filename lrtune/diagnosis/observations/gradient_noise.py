@@ -67,7 +67,7 @@ def gradient_noise(task: Task, state: TrainState, step: int) -> list[GradientNoi
                 loss = task.loss(state, task.to_device(batch))
             except Exception:  # noqa: BLE001 - a model may take batches of one size only
                 return []
-            rows.append(_gradient(loss, weights)[chosen.to(loss.device)].double().cpu())
+            rows.append(_gradient(loss, weights)[chosen.to(loss.device)].cpu().double())
     products = torch.stack(rows) @ torch.stack(rows).T
     scale = noise_scale(products.numpy(), sizes.pop(), of)
     return [] if scale is None else [GradientNoise(step, *scale, task.batch_examples)]

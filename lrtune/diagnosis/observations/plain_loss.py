@@ -50,7 +50,7 @@ def _silent(output: Any, *, unit: bool) -> Any:
     if not output.numel() or not output.ndim:
         return output
     several = output.ndim > 1 and output.shape[1] > 1
-    values = output.detach().double()
+    values = output.detach().cpu().double()
     in_unit = bool(((values >= 0) & (values <= 1)).all())
     if several and in_unit and _is_one(values.sum(1)):
         return output * 0 + 1 / output.shape[1]
