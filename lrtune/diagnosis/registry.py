@@ -3,16 +3,25 @@
 from collections.abc import Callable, Iterator
 
 from lrtune.diagnosis.checks import (
+    data,
     depth,
     direction,
     groups,
+    informative,
+    labels,
+    leakage,
     loss,
     modes,
+    noise_scale,
+    one_batch,
     order,
     outputs,
     parameters,
     repeating,
+    scale,
     shared,
+    sharpness,
+    start_loss,
     units,
     validation,
 )
@@ -23,6 +32,14 @@ Check = Callable[[Observed], Iterator[Finding]]
 """Yields what it finds; a pure function."""
 
 CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward passes
+    data.check_odd_numbers: (data.NONFINITE,),
+    data.check_constant: (data.CONSTANT,),
+    leakage.check_leakage: (leakage.LEAKAGE,),
+    scale.check_scale: (scale.UNSCALED,),
+    start_loss.check_start: (start_loss.START,),
+    labels.check_batches: (labels.SINGLE_CLASS,),
+    labels.check_imbalance: (labels.IMBALANCE,),
+    data.check_last_batch: (data.LAST_OF_ONE,),
     direction.check_sign: (direction.WRONG_SIGN,),
     outputs.check_broadcast: (outputs.BROADCAST,),
     outputs.check_activation: (outputs.ACTIVATION,),
@@ -51,8 +68,17 @@ CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward 
 TRIALS: dict[Check, tuple[str, ...]] = {
     modes.check_modes: (modes.EVAL_DIFFERS,),
     parameters.check_zero_gradients: (parameters.NO_GRADIENT,),
+    one_batch.check_one_batch: (one_batch.CANNOT,),
+    informative.check_informative: (informative.UNINFORMATIVE,),
+    sharpness.check_sharpness: (sharpness.SHARPNESS,),
+    noise_scale.check_batch_size: (noise_scale.BATCH_SIZE,),
 }
 """Those that train some dozen updates, which only `diagnose` makes; with their names, as above."""
 
-OF_VALIDATION = (validation.check_draws, validation.check_modes, validation.check_count)
+OF_VALIDATION = (
+    validation.check_draws,
+    validation.check_modes,
+    validation.check_count,
+    leakage.check_leakage,
+)
 """Those that look at nothing but validation data, which a range test does not use."""

@@ -2,13 +2,13 @@
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lrtune.errors import DataError
-from lrtune.task.batches import Batch, count_examples, tensors_of, to_device
+from lrtune.task.batches import Batch, count_examples, named_tensors, tensors_of, to_device
 from lrtune.task.checks import TRIAL_LR
 from lrtune.task.epochs import Data, FoundBatch
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
@@ -141,9 +141,9 @@ def _value(maker: StateMaker, state: TrainState, batch: Batch, noise: int) -> Te
 
 def _cause(found: FoundBatch, loss: Loss) -> str:
     """Return what is wrong with a batch, and the way out."""
-    for name, tensor in named_tensors(found.batch):
-        if not _is_finite(tensor):
-            return f"{_whose(found, tensor)} {_odd_number(tensor)} in the {name}: mend the data."
+    if odd := odd_numbers_text(found):
+        return f"{odd}: mend the data."
+    for _, tensor in named_tensors(found.batch):
         ignored = _ignored_label(loss)
         whole = tensor.numel() and not tensor.is_floating_point() and not tensor.is_complex()
         if whole and bool((tensor == ignored).all()):
@@ -155,6 +155,14 @@ def _cause(found: FoundBatch, loss: Loss) -> str:
         "The numbers of the batch are finite: look for a log of 0, a division by 0 or an overflow "
         "in the model and the loss."
     )
+
+
+def odd_numbers_text(found: FoundBatch) -> str:
+    """Return which samples of a batch hold numbers that are not finite, and where; else nothing."""
+    for name, tensor in named_tensors(found.batch):
+        if not _is_finite(tensor):
+            return f"{_whose(found, tensor)} {_odd_number(tensor)} in the {name}"
+    return ""
 
 
 def _whose(found: FoundBatch, tensor: Tensor) -> str:
@@ -178,20 +186,6 @@ def listed(noun: str, numbers: Sequence[object]) -> str:
     plural = noun if len(numbers) == 1 else f"{noun}s"
     more = f" and {len(numbers) - FEW} more" if len(numbers) > FEW else ""
     return f"{plural} {', '.join(map(str, numbers[:FEW]))}{more}"
-
-
-def named_tensors(batch: Batch) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of a batch with names for a message."""
-    if isinstance(batch, Mapping):
-        for key, value in batch.items():
-            yield from ((f"{key!r}", tensor) for tensor in tensors_of(value))
-    elif isinstance(batch, (tuple, list)) and len(batch) > 1:
-        for number, value in enumerate(batch):
-            name = "inputs" if len(batch) == 2 else f"inputs (tensor {number})"
-            last = number == len(batch) - 1
-            yield from (("targets" if last else name, tensor) for tensor in tensors_of(value))
-    else:
-        yield from (("inputs", tensor) for tensor in tensors_of(batch))
 
 
 def _ignored_label(loss: object) -> int:

@@ -32,6 +32,24 @@ def tensors_of(batch: Batch) -> list[Tensor]:
     return [leaf for leaf in leaves(batch) if isinstance(leaf, Tensor)]
 
 
+def named_tensors(batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a batch with names for a message.
+
+    >>> [name for name, _ in named_tensors((torch.zeros(2, 3), torch.zeros(2)))]
+    ['inputs', 'targets']
+    """
+    if isinstance(batch, Mapping):
+        for key, value in batch.items():
+            yield from ((f"{key!r}", tensor) for tensor in tensors_of(value))
+    elif isinstance(batch, (tuple, list)) and len(batch) > 1:
+        for number, value in enumerate(batch):
+            name = "inputs" if len(batch) == 2 else f"inputs (tensor {number})"
+            last = number == len(batch) - 1
+            yield from (("targets" if last else name, tensor) for tensor in tensors_of(value))
+    else:
+        yield from (("inputs", tensor) for tensor in tensors_of(batch))
+
+
 def map_leaves(batch: Batch, change: Callable[[Any], Any]) -> Batch:
     """Return the batch with every leaf changed by a function."""
     # Other mappings, such as those of tokenizers, are leaves with a method `to` of their own.

@@ -1,6 +1,7 @@
 """The data in any form a user may bring: a seed determines the stream of batches."""
 
 import copy
+import functools
 import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -111,8 +112,12 @@ class TensorData(Data):
         return odd[0] // self.size if odd else None
 
     def _tracked(self, seed: int) -> tuple[ReadEpoch, RowsOf]:
+        @functools.lru_cache(maxsize=1)
+        def batches_of(epoch: int) -> Sequence[Tensor]:
+            return torch.split(self._order(seed, epoch), self.size)
+
         def rows_of(epoch: int, place: int) -> Sequence[object]:
-            rows: list[int] = torch.split(self._order(seed, epoch), self.size)[place].tolist()
+            rows: list[int] = batches_of(epoch)[place].tolist()
             return rows
 
         return super()._tracked(seed)[0], rows_of

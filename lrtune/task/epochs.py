@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,16 +82,17 @@ class Data(ABC):
         """Yield the batches of one epoch after the other, without end."""
         return endless(lambda epoch: self.epoch(seed, epoch))
 
+    def found(self, seed: int, epochs: Iterable[int]) -> Iterator[FoundBatch]:
+        """Yield the batches of these epochs of one stream, each with its place."""
+        read, rows_of = self._tracked(seed)
+        for epoch in epochs:
+            for place, batch in enumerate(read(epoch)):
+                where = f"batch {place} of epoch {epoch} (seed {seed})"
+                yield FoundBatch(batch, where, rows_of(epoch, place))
+
     def find(self, seed: int, step: int) -> FoundBatch:
         """Return the batch of a step, and where it is; all batches before it are read."""
-        read, rows_of = self._tracked(seed)
-        for epoch in itertools.count():
-            for place, batch in enumerate(read(epoch)):
-                if not step:
-                    where = f"batch {place} of epoch {epoch} (seed {seed})"
-                    return FoundBatch(batch, where, rows_of(epoch, place))
-                step -= 1
-        raise AssertionError("epochs do not end")
+        return next(itertools.islice(self.found(seed, itertools.count()), step, None))
 
     def _tracked(self, seed: int) -> tuple[ReadEpoch, RowsOf]:
         """Return functions that read the epochs of a stream, and tell which rows were read."""

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from lrtune.errors import DataError, LrtuneError, TaskError, first_line
-from lrtune.task.bad_data import listed, named_tensors
-from lrtune.task.batches import Batch, count_examples, to_device
+from lrtune.task.bad_data import listed
+from lrtune.task.batches import Batch, count_examples, named_tensors, to_device
 from lrtune.task.checks import TRIAL_LR
 from lrtune.task.epochs import FoundBatch
 from lrtune.task.memory import is_out_of_memory

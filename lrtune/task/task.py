@@ -19,8 +19,9 @@ from lrtune.task.batches import Batch, DigestedBatch, count_examples, row_counts
 from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
 from lrtune.task.drift import TRIAL, Drift, DriftTrial
+from lrtune.task.epochs import Data
 from lrtune.task.guess import Guess
-from lrtune.task.losses import below_floor
+from lrtune.task.losses import KnownLoss, below_floor
 from lrtune.task.measuring import measure
 from lrtune.task.optimizers import GroupRates, optimizer_maker, swept_rates
 from lrtune.task.part_guess import part_guess
@@ -31,7 +32,7 @@ from lrtune.task.repeats import repeatable
 from lrtune.task.states import Loss, StateMaker, TrainState, evaluating
 from lrtune.task.trained_model import first_loss, trained_model, warn_of_missing_state
 from lrtune.task.trial import try_task, try_validation
-from lrtune.task.validation import with_validation
+from lrtune.task.validation import ValidationData, with_validation
 
 
 class Task:
@@ -200,7 +201,30 @@ class Task:
         """Return the same task, whose training data are these batches, in this order."""
         other = copy.copy(self)
         other._train = as_data(list(batches), None, what="train")  # noqa: SLF001
+        other._guesses = {}  # noqa: SLF001 - those of the training data are others
         return other
+
+    def with_optimizer(self, change: Callable[[Optimizer], Optimizer]) -> "Task":
+        """Return the same task, whose optimizers are what a function makes of its own ones."""
+        other, make = copy.copy(self), self._maker.make_optimizer
+        maker = replace(self._maker, make_optimizer=lambda *given: change(make(*given)))
+        other._maker = maker  # noqa: SLF001
+        return other
+
+    @property
+    def train_data(self) -> Data:
+        """The training data, as batches that a seed determines."""
+        return self._train
+
+    @property
+    def val_data(self) -> ValidationData | None:
+        """The validation data in two parts; None without them."""
+        return self._val
+
+    @property
+    def known_loss(self) -> KnownLoss | None:
+        """Which of torch's losses the task has; None for any other, and for an objective."""
+        return self._known_loss
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """Yield training batches without end; call it inside `preserve_random_state()`."""

@@ -1,0 +1,161 @@
+"""A training at the rate in question, or at the best one of a short grid, on all training data."""
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import torch
+
+from lrtune.analysis.curves import FAILED_OUTCOMES, end_level
+from lrtune.diagnosis.observations.one_batch import ADAPTING, OWN
+from lrtune.errors import CheckpointError
+from lrtune.results import Trace, concat_traces
+from lrtune.results.runs import Run, Validation
+from lrtune.results.schema import SELECTION
+from lrtune.task.random_state import preserve_random_state
+from lrtune.task.states import TrainState
+from lrtune.task.task import Task
+from lrtune.training import Cohort
+
+LEAST, SHARE = 90, 0.15
+"""By convention: updates in all, at least, and as a share of the training that is asked about.
+Half of them go to three rates, the other half to the one that goes on."""
+SAMPLES, FEWEST, BATCHES = 200, 50, 15
+"""By convention: validation samples that are measured at a time. No more than those of so many
+training batches, so that six of them cost 30 updates; but at least so many."""
+LATER = 3  # validations of the run that goes on
+LATE = 0.5  # by convention: the share of the first updates whose losses are compared
+LOWER = 1e-3  # by convention: where all rates of the grid fail, it is moved by this factor
+
+
+@dataclass(frozen=True)
+class MainTraining:
+    """What three rates did on the training data, and one of them for longer.
+
+    Attributes:
+        rates: Those of the grid, the highest first; where all failed, lower ones were tried, too.
+        lr: That of the run that went on: the rate in question unless its loss rose, else the rate
+            with the lowest loss; NaN where all failed.
+        name: Of that run; empty where all failed.
+        trace: Curves, outcomes and validations of all runs, as `Cohort.trace`. Only the run that
+            went on has all steps. Validations are of some samples of the selection part.
+        states: Steps to copies of that run: before the first update, where it began to go on alone,
+            and at its end. Those are missing that it did not reach, or that cannot be copied.
+        updates: How many updates were made in all.
+        val_samples: How many validation samples were read in all.
+    """
+
+    rates: tuple[float, ...]
+    lr: float
+    name: str
+    trace: Trace
+    states: dict[int, TrainState] = field(repr=False)
+    updates: int
+    val_samples: int
+
+    def losses(self, name: str) -> list[float]:
+        """The training losses of a run."""
+        frame = self.trace.frame
+        return [float(one) for one in frame.loc[frame["run"] == name, "loss"]]
+
+    def failed(self, name: str) -> bool:
+        """Whether a run diverged, or its loss was not finite."""
+        runs = self.trace.runs
+        return runs.loc[runs["run"] == name, "outcome"].item() in FAILED_OUTCOMES
+
+    @property
+    def validations(self) -> list[tuple[str, int, Validation]]:
+        """Run and step of each validation on the selection part, with its loss."""
+        rows = self.trace.validations
+        return [
+            (str(row.run), int(row.step), Validation(row.part, row.loss, row.stderr, row.samples))
+            for row in rows[rows["part"] == SELECTION].itertuples()
+        ]
+
+
+def main_training(task: Task, lr: float | None, steps: int) -> MainTraining:
+    """Train three rates for a while, and the one that matters for longer, with validations.
+
+    It costs 90 updates, or 0.15 of `steps` if that is more, besides six validations of some
+    samples; 45 more where all rates of the grid fail.
+
+    Args:
+        task: What is trained.
+        lr: The rate in question, whose tenth and tenfold are trained, too; None for a grid.
+        steps: The length of the training that is asked about.
+    """
+    total = max(LEAST, round(SHARE * steps))
+    first, later = total // 6, total // 2
+    grid = (ADAPTING if task.adapts_rate else OWN) if lr is None else (10 * lr, lr, lr / 10)
+    tried, states = list[Cohort](), dict[int, TrainState]()
+    for rates in (grid, tuple(LOWER * rate for rate in grid)):
+        runs = [Run(run_name(rate), rate) for rate in rates]
+        tried.append(Cohort(task, runs, first + later).advance(first))
+        if tried[-1].live:
+            break
+    chosen = _chosen(_validated(tried[-1]), lr)
+    if chosen is not None:
+        with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
+            states[0] = task.init_state(chosen.seed, chosen.lr)
+        looks = [first + later * part // LATER for part in range(1, LATER + 1)]
+        _go_on(tried[-1], chosen, looks, states)
+    return MainTraining(
+        tuple(grid),
+        math.nan if chosen is None else chosen.lr,
+        "" if chosen is None else chosen.name,
+        concat_traces([one.trace for one in tried]),
+        states,
+        sum(sum(one.updates.values()) for one in tried),
+        sum(sum(one.val_samples.values()) for one in tried),
+    )
+
+
+def run_name(lr: float) -> str:
+    """The name of the run of a rate.
+
+    >>> run_name(0.01)
+    'lr 0.01'
+    """
+    return f"lr {lr:.6g}"
+
+
+def _validated(cohort: Cohort) -> Cohort:
+    """Validate the runs that live, if there are validation data."""
+    samples = max(FEWEST, min(SAMPLES, BATCHES * cohort.task.batch_examples))
+    return cohort.validate(samples) if cohort.live and cohort.task.has_validation else cohort
+
+
+def _chosen(cohort: Cohort, lr: float | None) -> Run | None:
+    """The run that goes on: that of the rate in question, unless its loss rose; else the best.
+
+    The best is that with the lowest held-out loss, or without such data the lowest training loss.
+    """
+    trace = cohort.trace
+    losses = {run: list(rows["loss"]) for run, rows in trace.frame.groupby("run")}
+    level = {run.name: end_level(losses[run.name], LATE) for run in cohort.live}
+    for run in cohort.live:
+        if run.lr == lr and level[run.name] <= losses[run.name][0]:
+            return run
+    held_out = trace.validations[trace.validations["part"] == SELECTION]
+    level |= dict(zip(held_out["run"], held_out["loss"], strict=True))
+    known = {name: math.inf if math.isnan(one) else one for name, one in level.items()}
+    return min(cohort.live, key=lambda run: known[run.name], default=None)
+
+
+def _go_on(
+    cohort: Cohort, chosen: Run, looks: Sequence[int], states: dict[int, TrainState]
+) -> None:
+    """Train the chosen run alone up to each of these steps, and validate it there."""
+    _keep(cohort, chosen, states)
+    cohort.retain([chosen.name])
+    for step in looks:
+        _validated(cohort.advance(step))
+    if cohort.live:
+        _keep(cohort, chosen, states)
+
+
+def _keep(cohort: Cohort, run: Run, states: dict[int, TrainState]) -> None:
+    """Keep a copy of a run as it is now, if it can be copied."""
+    with suppress(CheckpointError):  # of a state that is no plain data
+        states[cohort.step] = cohort.inspect(run.name)
