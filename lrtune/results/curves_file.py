@@ -164,7 +164,7 @@ def _curve(
     if (np.diff(seen) > 0).all() and seen[-1] > SWEPT * seen[0]:
         raise ArgumentError(
             f"the rate of run {shown(run)} rises from {seen[0]:g} to {seen[-1]:g}; expected a "
-            "training. A range test is read by lrtune.range_test."
+            "training. Leave that run out, or use lrtune.range_test, which reads a rate from it."
         )
     peak = float(seen.max())
     return Curve(steps, losses, peak if peak > 0 else math.nan, bool(seen[-1] < DECAYED * peak))
