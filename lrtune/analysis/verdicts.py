@@ -166,11 +166,13 @@ class _Group:
 
     def _lowest(self, name: str, below: float, above: float) -> str:
         """Why a curve is good that ends lowest, or as low."""
-        one, top = self._read[name], self._read[self._best]
-        text = f"It ends lowest, at {one.end:.4g}"
+        end, lowest = self._read[name].end, self._read[self._best].end
+        text = f"It ends lowest, at {end:.4g}"
         if name != self._best:
-            text = f"It ends at {one.end:.4g}, the lowest curve at {top.end:.4g}: as good, by noise"
-            text = text.replace("by noise", f"within {100 * CLOSE:.0f} % of the fall or the noise")
+            text = (
+                f"It ends at {end:.4g}, as good as {self._best!r} at {lowest:.4g} but for the noise"
+                f" or {100 * CLOSE:.0f} % of the fall"
+            )
         missing = [word for word, gap in (("lower", below), ("higher", above)) if gap > GAP]
         if not missing:
             return f"{text}; lower and higher rates end higher."
@@ -183,13 +185,13 @@ class _Group:
             f"It ends at {one.end:.4g}, {self._best!r} at {top.end:.4g}: "
             f"{100 * min(self._left(name), 1):.0f} % of that fall is left"
         )
-        if self._apart[name] == TOO_LOW:
-            why = f"its rate is lower ({self._curves[name].lr:g})"
-            return f"{text}, and {why if self._known else 'it moves less at first'}."
-        stall = "" if math.isnan(one.stalls) else f" It stalls from step {one.stalls:,.0f}."
-        return f"{text}, at a higher rate ({self._curves[name].lr:g}).{stall}".replace(
-            "at a higher rate (nan)", "and it moves as much at first"
-        )
+        low = self._apart[name] == TOO_LOW
+        if self._known:
+            text += f", at a {'lower' if low else 'higher'} rate ({self._curves[name].lr:g})."
+        else:
+            text += f", and it moves {'less' if low else 'as much'} at first."
+        stalls = not low and not math.isnan(one.stalls)
+        return f"{text} It stalls from step {one.stalls:,.0f}." if stalls else text
 
 
 def shape_of(one: Reading, curve: Curve) -> tuple[str, str]:
@@ -212,5 +214,5 @@ def shape_of(one: Reading, curve: Curve) -> tuple[str, str]:
     if early and one.noise > NOISY * one.fall and not curve.decays:
         stall = f"{one.stalls:,.0f}, with a noise of {one.noise:.2g}"
         return HIGH, f"{where}; it stalls from step {stall}."
-    bend = f"at the end it falls {one.pace:.2g} times as fast as on average"
+    bend = f"at the end it falls {max(one.pace, 0):.2g} times as fast as on average"
     return GOOD, f"{where}, and bends: {bend}."
