@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lrtune.reporting import report
     from lrtune.results import ComparisonResult, Diagnosis, RangeTestResult, SearchResult, Trace
     from lrtune.results.runs import Run
+    from lrtune.results.verdicts import verdicts
     from lrtune.schedules.torch_readers import from_torch
     from lrtune.schedules.torch_schedulers import to_torch
     from lrtune.study.study import Study
@@ -52,6 +53,7 @@ __all__ = [
     "search",
     "to_torch",
     "train",
+    "verdicts",
 ]
 
 _HOMES = {
@@ -75,6 +77,7 @@ _HOMES = {
     "search": "lrtune.tuning.search",
     "to_torch": "lrtune.schedules.torch_schedulers",
     "train": "lrtune.training",
+    "verdicts": "lrtune.results.verdicts",
 }
 
 

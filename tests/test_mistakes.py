@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pandas import DataFrame, concat
 from torch import nn
 from torch.optim import SGD, Adam, SparseAdam
 from torch.optim import lr_scheduler as native
@@ -25,11 +26,13 @@ from typer.testing import CliRunner
 import lrtune
 from lrtune import Run, Task
 from lrtune.cli.commands import app
+from lrtune.diagnosis.plateaus import diagnose_plateau
 from lrtune.testing import bowl
 
 MESSAGES = Path(__file__).with_name("mistakes.txt")
 X, Y = torch.linspace(-1, 1, 192).reshape(64, 3), torch.arange(64) % 3
 TOKENS = torch.arange(128).reshape(64, 2) % 5
+CURVE = {"step": range(5), "loss": [2.0, 1.5, 1.2, 1.1, 1.0]}
 MODEL = nn.Linear(3, 3)
 MINE = SGD(MODEL.parameters(), lr=0.1)
 
@@ -334,6 +337,23 @@ MISTAKES = {
     "a rate of zero": (lambda: Run("a", 0), "got 0"),
     "two runs of one name": (
         lambda: lrtune.train(bowl(), [Run("a", 0.1)] * 2, 5), "'a' is there 2 times"),
+    # --- verdicts, plateaus
+    "curves side by side": (
+        lambda: lrtune.verdicts(DataFrame({"step": range(5), "a": 1.0, "b": 2.0})), "step, a, b"),
+    "a curve of three losses": (lambda: lrtune.verdicts(DataFrame(CURVE)[:3]), "3 losses"),
+    "two curves without names": (
+        lambda: lrtune.verdicts(concat([DataFrame(CURVE)] * 2)), "at step 0"),
+    "a range test among the curves": (
+        lambda: lrtune.verdicts(DataFrame(CURVE | {"lr": [1e-5, 1e-4, 1e-3, 0.01, 0.1]})),
+        "from 1e-05 to 0.1"),
+    "a file of curves that is not there": (lambda: lrtune.verdicts("curve.csv"), "curve.csv"),
+    "a checkpoint without a rate": (
+        lambda: diagnose_plateau(task(), checkpoint=MODEL.state_dict()), "no learning rate"),
+    "a checkpoint of another model": (
+        lambda: diagnose_plateau(task(), 0.1, checkpoint=nn.Linear(2, 2).state_dict()),
+        "the Linear"),
+    "a plateau without a rate": (lambda: diagnose_plateau(task()), "lr=None"),
+    "a step beyond the budget": (lambda: diagnose_plateau(task(), 0.1, 900, at=800), "at=800"),
 }  # fmt: skip
 
 FILES = {

@@ -102,6 +102,23 @@ GROUPS = {
     "weight_decay": "float64",  # NaN where the optimizer has none
     "parameters": "int64",
 }
+VERDICTS = {
+    "run": "str",
+    "lr": "float64",  # peak rate; NaN where the curves came without rates
+    "verdict": "str",  # too low, good, high, very high
+    "certain": "bool",  # whether it failed, or rates on both sides within a decade show it
+    "reason": "str",
+    "start": "float64",  # first loss
+    "end": "float64",  # mean of the last fifth, where the shortest curve ends that did not fail
+    "left": "float64",  # share of the best fall that is left; NaN for a curve that failed
+    "slope": "float64",  # change of the loss per step, at the end
+    "pace": "float64",  # that slope, as a multiple of the mean slope since the start
+    "noise": "float64",  # standard deviation of single losses, at the end
+    "spikes": "int64",  # losses that stand out upwards
+    "stalls": "float64",  # step from which the loss stands; NaN where it does not
+    "failed": "float64",  # step at which it diverged or became non-finite; NaN likewise
+    "overfits": "float64",  # step from which the validation loss rises; NaN likewise
+}
 PLAN = {
     "stage": "str",
     "runs": "int64",

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from lrtune.results.schema import SELECTION
 from lrtune.task import checks
 from lrtune.task.bad_data import hidden_error, training_error, validation_error
 from lrtune.task.batches import Batch, DigestedBatch, count_examples, row_counts, to_device
-from lrtune.task.cloning import MakeModel, model_maker
+from lrtune.task.cloning import MakeModel, default_width, model_maker
 from lrtune.task.data import TensorData, as_data
 from lrtune.task.drift import TRIAL, Drift, DriftTrial
 from lrtune.task.epochs import Data
@@ -136,7 +136,7 @@ class Task:
         # own loss and optimizer. The data are shared, as nothing writes into them.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
             make_model, first = model_maker(model), next(self.batches(seed=0))
-            self.makes_model = not isinstance(model, nn.Module)
+            self.makes_model, self._given_model = not isinstance(model, nn.Module), model
             by_objective = objective is not None
             self._maker = StateMaker(
                 make_model, make_optimizer, self._loss, by_objective, first, self.device
@@ -225,6 +225,19 @@ class Task:
     def known_loss(self) -> KnownLoss | None:
         """Which of torch's losses the task has; None for any other, and for an objective."""
         return self._known_loss
+
+    @property
+    def width(self) -> int | None:
+        """The width of the model, where its function has an argument `width` with a default."""
+        return default_width(self._given_model) if self.makes_model else None
+
+    def with_width(self, width: int) -> "Task":
+        """Return the same task with a model of another width; see `width`."""
+        other, make = copy.copy(self), partial(cast("Any", self._given_model), width=width)
+        with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
+            other._maker = replace(self._maker, make_model=model_maker(make))  # noqa: SLF001
+        other._drift = DriftTrial(other._maker, self.loss_kind.resolution)  # noqa: SLF001
+        return other
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """Yield training batches without end; call it inside `preserve_random_state()`."""

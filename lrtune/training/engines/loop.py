@@ -83,19 +83,23 @@ class Loop:
         """Make one optimizer update of each run; see `Engine`."""
         losses = []
         for run, setting in zip(runs, settings, strict=True):
-            held = self.states[run.name]
             with name_run_in_errors("training", run):
                 # Seeded again for each run, so that its random layers draw what those of its
                 # neighbours draw, however many there are.
                 seed_everything(noise)
-                held.state.optimizer.zero_grad()
-                loss = self._loss(held.state, batch, backward=setting.learns)
-                if setting.learns:
-                    held.step(setting, loss)
-            losses.append(loss)
+                losses.append(self.update_run(run, batch, setting))
         return losses[0] if len(losses) == 1 else torch.cat(losses)
 
-    def _loss(self, state: TrainState, batch: Batch, *, backward: bool) -> Tensor:
+    def update_run(self, run: Run, batch: Batch, settings: StepSettings) -> Tensor:
+        """Make one optimizer update of a run, and return its loss before it, shape [1]."""
+        held = self.states[run.name]
+        held.state.optimizer.zero_grad()
+        loss = self.loss(held.state, batch, backward=settings.learns)
+        if settings.learns:
+            held.step(settings, loss)
+        return loss
+
+    def loss(self, state: TrainState, batch: Batch, *, backward: bool) -> Tensor:
         """Return the loss, shape [1]; NaN where it raised because a layer overflowed."""
         try:
             loss = self._task.loss(state, batch)

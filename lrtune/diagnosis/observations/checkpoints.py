@@ -1,0 +1,155 @@
+"""The user's own checkpoint, as a state that a task can go on from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim import Optimizer
+
+from lrtune.diagnosis.observations.groups import parameter_groups
+from lrtune.diagnosis.observations.stalls import Stall
+from lrtune.errors import CheckpointError, first_line, printable, shown
+from lrtune.task.random_state import preserve_random_state
+from lrtune.task.states import TrainState
+from lrtune.task.task import Task
+from lrtune.training.checkpoints import FIELDS
+from lrtune.training.saved_state import restore_state
+
+MODEL = ("model", "model_state_dict", "state_dict", "model_state", "net")
+OPTIMIZER = ("optimizer", "optimizer_state_dict", "optimizer_state", "optim")
+"""Names under which training scripts save what `state_dict` returns; Lightning's are lists."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What DataParallel, torch.compile and Lightning put before the name of every weight."""
+
+WAY_OUT = (
+    "Pass model.state_dict(), or {'model': model.state_dict(), 'optimizer': "
+    "optimizer.state_dict()}, of the model that is handed to Task."
+)
+
+
+def read_checkpoint(path: str | Path) -> Any:
+    """What is in a file of `torch.save`, as plain data: nothing in it is executed.
+
+    Raises:
+        CheckpointError: There is no such file, or it holds something other than plain data.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"{printable(path)} cannot be read as a checkpoint: {first_line(error)}. {WAY_OUT}"
+        ) from error
+
+
+def state_of(task: Task, checkpoint: object, lr: float | None) -> Stall:
+    """The state in a checkpoint: a `state_dict` of the model, or a dict with model and optimizer.
+
+    Args:
+        task: Whose model and optimizer it is of.
+        checkpoint: As a training script saves it, or one of lrtune's own.
+        lr: The rate to go on with; that of the checkpoint's optimizer when None.
+
+    Raises:
+        CheckpointError: It does not fit the model or the optimizer, or tells no rate, and none was
+            given.
+    """
+    if not isinstance(checkpoint, Mapping) or not checkpoint:
+        raise CheckpointError(
+            f"the checkpoint is {shown(checkpoint)}; expected a state_dict. {WAY_OUT}"
+        )
+    saved: Any = next((checkpoint[name] for name in OPTIMIZER if name in checkpoint), None)
+    if isinstance(checkpoint.get("optimizer_states"), list):  # Lightning
+        saved = checkpoint["optimizer_states"][0]
+    now, peak = _rates(task, saved, lr)
+    with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
+        state = task.init_state(0, peak)
+        if FIELDS.keys() <= checkpoint.keys():
+            restore_state(state, dict(checkpoint))
+        else:
+            _load_model(state, checkpoint)
+            if saved is not None:
+                _load_optimizer(state.optimizer, saved)
+    return Stall(
+        state=state,
+        lr=now,
+        peak=peak,
+        step=0,
+        losses=np.empty(0),
+        rates=np.empty(0),
+        validations=(),
+        failed=False,
+        cost=0.0,
+    )
+
+
+def _rates(task: Task, saved: Any, lr: float | None) -> tuple[float, float]:
+    """The present rate and the peak rate: those given, or of the optimizer in a checkpoint.
+
+    A group's rate is a multiple of what the optimizer was made with; torch's schedulers note the
+    peak as `initial_lr`.
+    """
+    groups = saved.get("param_groups", []) if isinstance(saved, Mapping) else []
+    known = parameter_groups(task)
+    for group, one in zip(groups, known, strict=False):
+        if not one.fixed and one.lr > 0 and "lr" in group:
+            now = float(group["lr"]) / one.lr if lr is None else lr
+            peak = max(now, float(group.get("initial_lr", group["lr"])) / one.lr)
+            if peak > 0:
+                return now, peak
+    if lr is None:
+        raise CheckpointError(
+            "the checkpoint tells no learning rate above 0; expected the optimizer's state_dict "
+            "beside the model's. Pass lr=..., the last rate that it was trained with."
+        )
+    return lr, lr
+
+
+def _load_model(state: TrainState, checkpoint: Mapping[str, Any]) -> None:
+    """Load the weights, whose names may have a prefix."""
+    inside = (checkpoint[name] for name in MODEL if isinstance(checkpoint.get(name), Mapping))
+    weights = dict(next(inside, checkpoint))
+    own = state.model.state_dict().keys()
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in weights) and not weights.keys() & own:
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    try:
+        state.model.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        kind, why = type(state.model).__name__, _misfit(state.model.state_dict(), weights)
+        raise CheckpointError(
+            f"the checkpoint does not fit the {kind}: {printable(why, 200)}; expected its weights. "
+            f"{WAY_OUT}"
+        ) from error
+
+
+def _misfit(own: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
+    """The first ways in which weights do not fit a model, in words."""
+    if missing := sorted(own.keys() - weights.keys()):
+        return f"it lacks {', '.join(missing[:3])}"
+    if odd := sorted(map(str, weights.keys() - own.keys())):
+        return f"it has {', '.join(odd[:3])} besides"
+    shapes = {
+        name: (getattr(weights[name], "shape", ()), value.shape) for name, value in own.items()
+    }
+    for name, (theirs, ours) in shapes.items():
+        if theirs != ours:
+            return f"its {name} has the shape {list(theirs)}, that of the model {list(ours)}"
+    return "its values have another type"
+
+
+def _load_optimizer(optimizer: Optimizer, saved: Any) -> None:
+    fresh = [dict(group) for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(saved)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"the checkpoint's optimizer does not fit the {type(optimizer).__name__} of the task: "
+            f"{first_line(error)}; expected one of the same kind and groups. Leave it out, or give "
+            "Task the optimizer that it was saved from."
+        ) from error
+    for group, before in zip(optimizer.param_groups, fresh, strict=True):
+        if "initial_lr" not in before:
+            group.pop("initial_lr", None)
