@@ -18,6 +18,7 @@ from lrtune.task.batches import Batch, DigestedBatch, count_examples, row_counts
 from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
 from lrtune.task.drift import TRIAL, Drift, DriftTrial
+from lrtune.task.group_settings import own_setting
 from lrtune.task.guess import Guess
 from lrtune.task.measuring import measure
 from lrtune.task.optimizers import GroupRates, optimizer_maker, swept_rates
@@ -216,6 +217,11 @@ class Task:
         """Return the rate of each parameter group at any multiple of `lr`; see `optimizers`."""
         model = self.init_state(seed, lr).model
         return swept_rates(lambda rate: self._maker.make_optimizer(model, rate), lr)
+
+    def own_setting(self, name: str) -> float:
+        """Return the momentum or the weight decay of its optimizer; see `group_settings`."""
+        with preserve_random_state(), torch.inference_mode(mode=False):
+            return own_setting(self.init_state(0, checks.TRIAL_LR).optimizer, name)
 
     def to_device(self, batch: Batch) -> Batch:
         """Return the batch on the task's device."""

@@ -4,9 +4,11 @@ from lrtune.training.cohort import Cohort
 from lrtune.training.engine_choice import ENGINES
 from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop
+from lrtune.training.engines.varied import Variation, VariedLoop
 from lrtune.training.engines.vmapped import Vmapped
 from lrtune.training.evaluate import CheckedEvaluate, Evaluate
-from lrtune.training.evaluator import Evaluator, as_evaluate, train
+from lrtune.training.evaluator import Evaluator
+from lrtune.training.evaluators import as_evaluate, evaluate_like, train
 from lrtune.training.recording import Progress, step_settings
 
 __all__ = [
@@ -18,8 +20,11 @@ __all__ = [
     "Evaluator",
     "Loop",
     "Progress",
+    "Variation",
+    "VariedLoop",
     "Vmapped",
     "as_evaluate",
+    "evaluate_like",
     "step_settings",
     "train",
 ]

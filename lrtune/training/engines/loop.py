@@ -31,8 +31,8 @@ class RunState:
     rates: GroupRates  # of each group, by the multiplier of the peak rate
     fresh: Fresh  # its attributes before the first update
 
-    def step(self, settings: StepSettings, loss: Tensor) -> None:
-        """Step the optimizer with the rates of this step."""
+    def set_rates(self, settings: StepSettings, loss: Tensor) -> None:
+        """Give each group of the optimizer its rate at this step, and the schedule's momentum."""
         rate = settings.rate
         if not isinstance(rate, float):
             rate = rate(float(loss))  # a feedback schedule waits for the device here
@@ -43,6 +43,10 @@ class RunState:
                 group["lr"] = lr
         if settings.momentum is not None:
             set_momentum(self.state.optimizer, settings.momentum)
+
+    def step(self, settings: StepSettings, loss: Tensor) -> None:
+        """Step the optimizer with the rates of this step."""
+        self.set_rates(settings, loss)
         self.state.optimizer.step()
 
 
@@ -76,20 +80,29 @@ class Loop:
         """Make one optimizer update of each run; see `Engine`."""
         losses = []
         for run, setting in zip(runs, settings, strict=True):
-            held = self.states[run.name]
             with name_run_in_errors("training", run):
                 # Seeded again for each run, so that its random layers draw what those of its
                 # neighbours draw, however many there are.
                 seed_everything(noise)
-                held.state.optimizer.zero_grad()
-                loss = self._loss(held.state, batch, backward=setting.learns)
-                if setting.learns:
-                    held.step(setting, loss)
-            losses.append(loss)
+                losses.append(self._step(run, batch, setting))
         return losses[0] if len(losses) == 1 else torch.cat(losses)
 
-    def _loss(self, state: TrainState, batch: Batch, *, backward: bool) -> Tensor:
-        """Return the loss, shape [1]; NaN where it raised because a layer overflowed."""
+    def _step(self, run: Run, batch: Batch, setting: StepSettings) -> Tensor:
+        """Make one update of a run; return its loss before, shape [1]."""
+        held = self.states[run.name]
+        held.state.optimizer.zero_grad()
+        loss = self._loss(held.state, batch, backward=setting.learns)
+        if setting.learns:
+            held.step(setting, loss)
+        return loss
+
+    def _loss(
+        self, state: TrainState, batch: Batch, *, backward: bool, share: float = 1.0
+    ) -> Tensor:
+        """Return the loss, shape [1]; NaN where it raised because a layer overflowed.
+
+        Its gradient is added to those of the parameters, multiplied by `share`.
+        """
         try:
             loss = self._task.loss(state, batch)
         except Exception as error:
@@ -98,7 +111,8 @@ class Loop:
                 raise
             return torch.full((1,), torch.nan, device=self._task.device)
         if backward:
-            loss.backward()  # type: ignore[no-untyped-call]
+            part = loss if share == 1.0 else share * loss
+            part.backward()  # type: ignore[no-untyped-call]
         return loss.detach().reshape(1)
 
     def validate(self, runs: Sequence[Run], samples: int | None = None) -> list[list[Validation]]:
