@@ -16,6 +16,7 @@ from lrtune.analysis.prior_table import prior_source, prior_table
 from lrtune.analysis.scores import digits_that_differ
 from lrtune.cli.answer_json import last_answers, of_kind, warnings_of
 from lrtune.cli.options import as_options
+from lrtune.cli.tables import print_varied
 from lrtune.errors import printable, quantity
 from lrtune.reporting import statements
 from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
@@ -87,6 +88,8 @@ def print_result(
                 rows = [f"begin near lr {told.lr:.2g} with constant ({between})"]
                 rows.append(_safe(told.because))
             _print_rows(console, "Range test", [*rows, *_bullets(notes)])
+            if len(result.varied):
+                print_varied(result, console)
         case SearchResult() | ComparisonResult():
             title = "Search" if isinstance(result, SearchResult) else "Comparison"
             if named:

@@ -172,18 +172,21 @@ def range_test(
     high: declared.High = 10.0,
     steps: declared.SweepSteps = 200,
     seeds: declared.SweepSeeds = 3,
+    vary: declared.Vary = None,
     seed: declared.Seed = 0,
 ) -> None:
     """Raise the rate through every decade, and see where the loss stops falling.
 
-    Exit code 1 where no rate is shown to train.
+    Exit code 1 where no rate is shown to train. Sweeps of other settings are
+    not recorded in the study.
 
     Example: lrtune range-test train.py:task --low 1e-6 --high 1 --seeds 5
     """
     from lrtune.cli import verbs
 
-    verbs.show_sweeps(session, steps=steps, seeds=seeds)
-    verbs.run_range_test(session, low=low, high=high, steps=steps, seeds=seeds, seed=seed)
+    asked: dict[str, Any] = {"steps": steps, "seeds": seeds, "vary": options.varied(vary)}
+    verbs.show_sweeps(session, **asked)
+    verbs.run_range_test(session, low=low, high=high, seed=seed, **asked)
 
 
 @app.command()

@@ -124,6 +124,16 @@ High = Annotated[float, typer.Option(help="The last rate.")]
 SweepSteps = Annotated[int, typer.Option(min=2, help="Steps of each sweep.")]
 SweepSeeds = Annotated[int, typer.Option(min=1, help="Sweeps, each with its own seed.")]
 
+Vary = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUES",
+        help="Sweep with other values of weight_decay, momentum or batch_size as well, such as "
+        "weight_decay=0,1e-4,1e-3. Give it once for each setting.",
+        show_default=False,
+    ),
+]
+
 # --- of a comparison
 
 Source = Annotated[

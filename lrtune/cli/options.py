@@ -1,6 +1,7 @@
 """Options that need more than a type: durations, names of schedules, and what goes together."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,26 @@ def _outside_brackets(text: str) -> list[str]:
         else:
             parts[-1] += sign
     return parts
+
+
+def varied(texts: Sequence[str] | None) -> dict[str, list[float]] | None:
+    """Settings and their values, from texts such as `weight_decay=0,1e-4`; None without any.
+
+    >>> varied(["weight_decay=0,1e-4", "batch-size=128"])
+    {'weight_decay': [0.0, 0.0001], 'batch_size': [128.0]}
+    """
+    found: dict[str, list[float]] = {}
+    for text in texts or ():
+        name, _, values = text.partition("=")
+        try:
+            numbers = [float(value) for value in values.split(",")]
+        except ValueError:
+            raise ArgumentError(
+                f"--vary {text}: expected a setting and its values, such as "
+                "weight_decay=0,1e-4,1e-3."
+            ) from None
+        found.setdefault(name.strip().replace("-", "_"), []).extend(numbers)
+    return found or None
 
 
 def current_setting(lr: float | None, schedule: str | None) -> tuple[float, str] | None:

@@ -19,6 +19,7 @@ from lrtune.tuning.planning import Sizes, make_plan
 from lrtune.tuning.range_test import range_test
 from lrtune.tuning.search import search
 from lrtune.tuning.settings import make_setting, planned_memory, with_memory
+from lrtune.tuning.vary import Vary, values_of
 
 Answer = TypeVar("Answer", SearchResult, ComparisonResult)
 
@@ -60,11 +61,15 @@ def show_plan(
         session.print_status(f"After it, a comparison with {', '.join(needs['schedules'])}.")
 
 
-def show_sweeps(session: Session, *, steps: int, seeds: int) -> None:
+def show_sweeps(session: Session, *, steps: int, seeds: int, vary: Vary | None) -> None:
     """Print what a range test will train, and what memory that takes."""
-    runs = 2 * seeds
+    others = [] if vary is None else [one for one in values_of(session.task, vary) if not one.own]
+    runs = max(2, len(others)) * seeds
     sweeps = f"{quantity(seeds, 'sweep')} of {quantity(steps, 'update')}, each beside a run that"
     session.print_status(f"{sweeps} does not learn.")
+    if others:
+        more = quantity(len(others) * seeds, "sweep")
+        session.print_status(f"After them, {more} with {quantity(len(others), 'other value')}.")
     memory = planned_memory(session.task, runs, runs, session.max_runs, session.offload)
     session.print_status(str(memory))
 

@@ -8,6 +8,7 @@ from lrtune.figures.comparison import losses_figure, ranking_figure, schedules_f
 from lrtune.figures.losses import curves_figure, trace_figure
 from lrtune.figures.range_test import sweep_figure
 from lrtune.figures.search import rates_figure
+from lrtune.figures.varied import varied_figure
 
 __all__ = [
     "curves_figure",
@@ -17,4 +18,5 @@ __all__ = [
     "schedules_figure",
     "sweep_figure",
     "trace_figure",
+    "varied_figure",
 ]

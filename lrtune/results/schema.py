@@ -69,6 +69,20 @@ ANSWERS = {
     "lr": "float64",
     "because": "str",
 }
+VARIED = {
+    "setting": "str",  # weight_decay, momentum, batch_size
+    "value": "float64",
+    "own": "bool",  # whether it is the task's own
+    "lr": "float64",  # suggested; NaN where no rate is shown to train
+    "low": "float64",  # nine of ten answers
+    "high": "float64",
+    "edge": "float64",  # the last rate at which the loss had not risen again, over the seeds
+    "loss": "float64",  # lowest smoothed loss of the sweeps, a mean over the seeds
+    "difference": "float64",  # of that to the lowest, a mean over the seeds
+    "verdict": "str",  # lowest, tied, behind, does not train
+    "updates": "int64",  # of each sweep
+}
+VARIED_SWEEPS = {"setting": "str", "value": "float64", **SWEEP}
 RATES = {
     "lr": "float64",
     "stage": "str",  # where it was first trained: coarse, horizons, current, fine
@@ -142,6 +156,7 @@ HEADINGS = {
     "because": "reason",
     "call": "code",
     "cost": "full trainings",
+    "difference": "difference to the lowest",
     "early": "early decrease",
     "edge": "rises again from",
     "end": "final training loss",
