@@ -229,6 +229,25 @@ def schedules() -> None:
 
 
 @app.command()
+def recipes(
+    name: declared.RecipeName = None,
+    batch: declared.Batch = 64,
+    steps: declared.RecipeSteps = DEFAULT_STEPS,
+    as_json: declared.AsJson = False,
+) -> None:
+    """List published recipes, fitted to your batch size and length, with their sources.
+
+    `lrtune compare --schedules recipe:NAME` trains one at its own peak.
+
+    Example: lrtune recipes --batch 64 --steps 2000
+    """
+    from lrtune.cli.output import exit_on_error, print_published
+
+    with exit_on_error():
+        print_published(name, batch, steps, as_json=as_json)
+
+
+@app.command()
 def report(
     results: Annotated[
         list[Path] | None,

@@ -184,3 +184,12 @@ NewSeed = Annotated[
     int | None,
     typer.Option(min=0, help="The first new seed.", show_default="after those of the search"),
 ]
+
+# --- of recipes
+
+RecipeName = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="Show all of this recipe.", show_default=False),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Your batch size, in samples.")]
+RecipeSteps = Annotated[int, typer.Option(min=1, help="The length of your training, in updates.")]
