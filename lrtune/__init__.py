@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from lrtune.diagnosis.check import check
     from lrtune.errors import LrtuneError
     from lrtune.reporting import report
-    from lrtune.results import ComparisonResult, Diagnosis, RangeTestResult, SearchResult, Trace
+    from lrtune.results import (
+        ComparisonResult,
+        Diagnosis,
+        RangeTestResult,
+        SearchResult,
+        Trace,
+        TransferResult,
+    )
     from lrtune.results.runs import Run
     from lrtune.schedules.torch_readers import from_torch
     from lrtune.schedules.torch_schedulers import to_torch
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from lrtune.tuning.compare import compare
     from lrtune.tuning.range_test import range_test
     from lrtune.tuning.search import plan, search
+    from lrtune.tuning.transfer import transfer
 
 __all__ = [
     "Cohort",
@@ -42,6 +50,7 @@ __all__ = [
     "Study",
     "Task",
     "Trace",
+    "TransferResult",
     "check",
     "compare",
     "from_torch",
@@ -52,6 +61,7 @@ __all__ = [
     "search",
     "to_torch",
     "train",
+    "transfer",
 ]
 
 _HOMES = {
@@ -66,6 +76,7 @@ _HOMES = {
     "Study": "lrtune.study.study",
     "Task": "lrtune.task.task",
     "Trace": "lrtune.results",
+    "TransferResult": "lrtune.results",
     "check": "lrtune.diagnosis.check",
     "compare": "lrtune.tuning.compare",
     "from_torch": "lrtune.schedules.torch_readers",
@@ -75,6 +86,7 @@ _HOMES = {
     "search": "lrtune.tuning.search",
     "to_torch": "lrtune.schedules.torch_schedulers",
     "train": "lrtune.training",
+    "transfer": "lrtune.tuning.transfer",
 }
 
 

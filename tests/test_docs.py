@@ -67,7 +67,8 @@ def test_the_commands_run(folder):
     Path("train.py").write_text(train)
     ours = [command for command in COMMANDS if command.startswith("lrtune ")]
     assert {shlex.split(command)[1] for command in ours} == {
-        "search", "check", "compare", "range-test", "recipes", "report", "schedules", "studies"
+        "search", "check", "compare", "range-test", "recipes", "report", "schedules",
+        "studies", "transfer",
     }  # fmt: skip
     for command in ours:
         line, _, into = command.partition(" > ")

@@ -15,10 +15,16 @@ from lrtune.analysis.prior_table import prior_source, prior_table
 from lrtune.analysis.scores import digits_that_differ
 from lrtune.cli.answer_json import last_answers, of_kind, warnings_of
 from lrtune.cli.options import as_options
-from lrtune.cli.tables import print_rows, print_varied
+from lrtune.cli.tables import print_rows, print_transfer, print_varied
 from lrtune.errors import printable, quantity
 from lrtune.reporting import statements
-from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
+from lrtune.results import (
+    ComparisonResult,
+    RangeTestResult,
+    Result,
+    SearchResult,
+    TransferResult,
+)
 
 LEAST_COLUMNS = 4  # of the table of a comparison: place, schedule, peak, verdict
 PRIORS = 5  # schedules whose losses on other tasks the terminal shows
@@ -37,7 +43,8 @@ def print_results(results: Sequence[Result], *, saved: Path | None = None) -> No
     print_warnings(answers, console)
     for answer in answers[-1:]:
         print_headline(answer, console)
-    for place, result in enumerate([*answers, *of_kind(results, RangeTestResult)]):
+    others = [one for kind in (RangeTestResult, TransferResult) for one in of_kind(results, kind)]
+    for place, result in enumerate([*answers, *others]):
         if place:
             console.print()
         if result not in answers:
@@ -88,6 +95,8 @@ def print_result(
             print_rows(console, "Range test", [*rows, *_bullets(notes)])
             if len(result.varied):
                 print_varied(result, console)
+        case TransferResult():
+            print_transfer(result, console)
         case SearchResult() | ComparisonResult():
             title = "Search" if isinstance(result, SearchResult) else "Comparison"
             if named:

@@ -218,6 +218,32 @@ def compare(
 
 
 @app.command()
+@_trains
+def transfer(
+    session: "Session",
+    over: declared.Over = "data",
+    values: declared.Values = None,
+    steps: declared.Steps = DEFAULT_STEPS,
+    budget: declared.TransferBudget = None,
+    time: declared.Time = None,
+    seeds: declared.RateSeeds = 3,
+    around: declared.Near = None,
+    seed: declared.Seed = 0,
+) -> None:
+    """Find out whether the best rate carries over: to more data, a width, a batch size.
+
+    Only runs of the task itself are recorded in the study.
+
+    Example: lrtune transfer train.py:task --over data --steps 2000 --budget 10
+    """
+    from lrtune.cli import verbs
+
+    asked: dict[str, Any] = {"over": over, "values": values, "steps": steps, "budget": budget}
+    asked |= {"seeds": seeds, "seed": seed, "around": around}
+    verbs.run_transfer(session, time_limit=time, **asked)
+
+
+@app.command()
 def schedules() -> None:
     """List the schedules, each with its shape.
 

@@ -185,6 +185,37 @@ NewSeed = Annotated[
     typer.Option(min=0, help="The first new seed.", show_default="after those of the search"),
 ]
 
+# --- of a transfer
+
+Over = Annotated[
+    Literal["data", "width", "batch_size"],
+    typer.Option(
+        help="What changes: the share of the training data, the width (of a model function with "
+        "an argument `width`), or the batch size (by accumulation)."
+    ),
+]
+Values = Annotated[
+    options.Numbers | None,
+    typer.Option(
+        parser=options.numbers,
+        metavar="NUMBERS",
+        help="Shares such as 0.1,0.5,1, or widths, or batch sizes.",
+        show_default="5 to 100 % of the data, 1/4 to 2 times the width, 1 to 8 times the batch",
+    ),
+]
+TransferBudget = Annotated[
+    float | None,
+    typer.Option(
+        help="The most to spend, in full trainings.",
+        show_default="15, or what runs of 20 updates cost",
+    ),
+]
+RateSeeds = Annotated[int, typer.Option(min=1, help="Runs of each rate, each with its own seed.")]
+Near = Annotated[
+    float | None,
+    typer.Option(**LIMITS, help="Begin near this rate instead of with short runs."),
+]
+
 # --- of recipes
 
 RecipeName = Annotated[

@@ -11,7 +11,7 @@ from lrtune.errors import ArgumentError, LrtuneError
 from lrtune.schedules import parse
 
 _ARGUMENTS = re.compile(
-    r"(?<![(\w])(?<!, )(budget|device|max_runs|offload|steps|seeds|samples|schedule)="
+    r"(?<![(\w])(?<!, )(budget|device|max_runs|offload|over|steps|seeds|samples|schedule)="
     r"(?:'([^']*)'|(\d+(?:\.\d+)?(?:e[-+]?\d+)?))"
 )
 
@@ -23,7 +23,7 @@ def as_options(text: str) -> str:
     'Give --budget 0.4 or more; use --device cpu, or widen `limits` (in Python); raise --steps.'
     """
     text = _ARGUMENTS.sub(lambda found: f"{_option(found[1])} {found[2] or found[3]}", text)
-    text = re.sub(r"`(low|high|steps|around)`", r"--\1", text)
+    text = re.sub(r"`(low|high|steps|around|budget)`", r"--\1", text)
     return text.replace("`limits`", "`limits` (in Python)")
 
 
@@ -90,6 +90,24 @@ def _outside_brackets(text: str) -> list[str]:
         else:
             parts[-1] += sign
     return parts
+
+
+class Numbers(list[float]):
+    """Numbers; a class of its own, as typer takes a list for a repeated option."""
+
+
+def numbers(text: str) -> Numbers:
+    """Numbers, separated by commas.
+
+    >>> numbers("0.05, 0.5,1")
+    [0.05, 0.5, 1.0]
+    """
+    try:
+        return Numbers(float(one) for one in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} holds something else than numbers. Expected such as 0.1,0.5,1."
+        ) from None
 
 
 def varied(texts: Sequence[str] | None) -> dict[str, list[float]] | None:

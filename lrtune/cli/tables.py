@@ -9,8 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from lrtune.cli.options import as_options
 from lrtune.errors import printable, quantity
-from lrtune.results import RangeTestResult
+from lrtune.results import RangeTestResult, TransferResult
 from lrtune.schedules import Recipe
 from lrtune.schedules.recipes import RULES
 
@@ -57,6 +58,34 @@ def print_varied(result: RangeTestResult, console: Console) -> None:
     console.print()
     print_table(console, heads, rows, left=("setting", ""))
     console.print("[dim]* the task's own; the loss is the lowest smoothed one of a sweep[/]")
+
+
+def print_transfer(result: TransferResult, console: Console) -> None:
+    """Print what the trends mean, and the best rate of each size."""
+    for place, said in enumerate(result.statements):
+        title = f"Over {result.over.replace('_', ' ')}" if not place else ""
+        print_rows(console, title, [f"[bold]{escape(printable(said, 1000))}[/]"])
+    cost = (
+        f"{result.cost:.2f} of at most {result.budget:g} full trainings of "
+        f"{quantity(result.steps, 'step')}"
+    )
+    print_rows(console, "Cost", [cost])
+    notes = [f"- {escape(printable(as_options(note), 1000))}" for note in result.notes]
+    print_rows(console, "Notes", notes)
+    heads = ["at equal", "size", "updates", "best rate", "from", "to", "loss", ""]
+    rows = [
+        [
+            row.equal,
+            row.label,
+            f"{row.updates:,}",
+            *map(number, (row.lr, row.low, row.high)),
+            number(row.loss, 4),
+            f"at the {row.edge} edge" if row.edge else "",
+        ]
+        for row in result.table.itertuples()
+    ]
+    console.print()
+    print_table(console, heads, rows, left=("at equal", ""))
 
 
 def print_recipes(recipes: Sequence[Recipe], batch: int, steps: int, console: Console) -> None:

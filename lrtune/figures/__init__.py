@@ -8,6 +8,7 @@ from lrtune.figures.comparison import losses_figure, ranking_figure, schedules_f
 from lrtune.figures.losses import curves_figure, trace_figure
 from lrtune.figures.range_test import sweep_figure
 from lrtune.figures.search import rates_figure
+from lrtune.figures.transfer import transfer_figure
 from lrtune.figures.varied import varied_figure
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "schedules_figure",
     "sweep_figure",
     "trace_figure",
+    "transfer_figure",
     "varied_figure",
 ]

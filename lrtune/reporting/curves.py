@@ -72,7 +72,7 @@ def _range_test_call(result: RangeTestResult) -> str:
 
 
 def _varied_chart(result: RangeTestResult, setting: str) -> Chart:
-    table = result.varied[result.varied["setting"] == setting]
+    table = result.varied[[name == setting for name in result.varied["setting"]]]
     told = ", ".join(
         f"{row.value:g} reaches {row.loss:.4g} and suggests "
         + (f"{row.lr:.2g}" if np.isfinite(row.lr) else "no rate")

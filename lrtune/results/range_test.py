@@ -111,7 +111,8 @@ class RangeTestResult(Serializable):
             ArgumentError: This setting was not varied.
         """
         table, sweeps = (
-            one[one["setting"] == setting] for one in (self.varied, self.varied_sweeps)
+            one[[name == setting for name in one["setting"]]]
+            for one in (self.varied, self.varied_sweeps)
         )
         if table.empty:
             known = ", ".join(self.varied["setting"].unique()) or "none was"

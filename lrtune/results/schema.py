@@ -83,6 +83,29 @@ VARIED = {
     "updates": "int64",  # of each sweep
 }
 VARIED_SWEEPS = {"setting": "str", "value": "float64", **SWEEP}
+TRANSFER = {
+    "equal": "str",  # updates, epochs: what the sizes have in common
+    "label": "str",  # the size, such as 5 %
+    "value": "float64",  # share of the data, width, batch size
+    "ratio": "float64",  # the same over the task's own
+    "updates": "int64",  # of each of its runs
+    "lr": "float64",  # best constant rate
+    "low": "float64",  # 90 % interval
+    "high": "float64",
+    "loss": "float64",  # the lowest mean loss
+    "edge": "str",  # low or high, where the best rate is at the edge of those that were tried
+}
+TRENDS = {
+    "equal": "str",
+    "slope": "float64",  # of the log best rate over the log size
+    "low": "float64",  # 90 % interval
+    "high": "float64",
+    "per": "int64",  # for so many times the size
+    "factor": "float64",  # the best rate changes by this factor
+    "factor_low": "float64",  # 90 % interval
+    "factor_high": "float64",
+    "verdict": "str",  # whether it transfers: yes, nearly, no, not shown
+}
 RATES = {
     "lr": "float64",
     "stage": "str",  # where it was first trained: coarse, horizons, current, fine
@@ -161,6 +184,10 @@ HEADINGS = {
     "edge": "rises again from",
     "end": "final training loss",
     "estimate": "difference to the recommended",
+    "equal": "at equal",
+    "factor": "best rate times",
+    "factor_high": "to times",
+    "factor_low": "from times",
     "failed": "failed runs",
     "final": "final loss",
     "high": "to",
@@ -168,10 +195,13 @@ HEADINGS = {
     "level": "plateau loss",
     "low": "90 % interval from",
     "lr": "learning rate",
+    "label": "size",
     "noise": "plateau noise",
     "onset": "plateau from step",
+    "per": "for times the size",
     "planned": "planned, in trainings",
     "prior": "difference on other tasks",
+    "ratio": "over the task's own",
     "released": "falls again at a lower rate",
     "slope": "plateau slope per step",
     "smooth": "smoothed loss",

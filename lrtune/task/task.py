@@ -18,7 +18,7 @@ from lrtune.task.batches import Batch, DigestedBatch, count_examples, row_counts
 from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
 from lrtune.task.drift import TRIAL, Drift, DriftTrial
-from lrtune.task.group_settings import own_setting
+from lrtune.task.epochs import Data
 from lrtune.task.guess import Guess
 from lrtune.task.measuring import measure
 from lrtune.task.optimizers import GroupRates, optimizer_maker, swept_rates
@@ -77,6 +77,7 @@ class Task:
         unapplied_multipliers: Those of parameter groups (`lr_scale`) that change no rate.
         run_bytes: What a run holds between two updates: `weights`, `gradients`, `optimizer`.
         makes_model: Whether the model was given as a function that makes it.
+        factory: That function; None where a model was given.
 
     Raises:
         TaskError: The task cannot be trained; the message says why, and what to do. A `DataError`
@@ -123,7 +124,9 @@ class Task:
         # own loss and optimizer. The data are shared, as nothing writes into them.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
             make_model, first = model_maker(model), next(self.batches(seed=0))
-            self.makes_model = not isinstance(model, nn.Module)
+            self.factory = None if isinstance(model, nn.Module) else model
+            self.makes_model = self.factory is not None
+            self._floor = floor
             by_objective = objective is not None
             self._maker = StateMaker(
                 make_model, make_optimizer, self._loss, by_objective, first, self.device
@@ -176,9 +179,32 @@ class Task:
 
     def trained_on(self, batches: Sequence[Batch]) -> "Task":
         """Return the same task, whose training data are these batches, in this order."""
+        return self.changed(data=lambda _: as_data(list(batches), None, what="train"))
+
+    def changed(
+        self, *, data: Callable[[Data], Data] | None = None, factory: MakeModel | None = None
+    ) -> "Task":
+        """Return the same task with other training data, or another model, which is tried.
+
+        Args:
+            data: Takes the training data, and returns the others.
+            factory: Makes the other model.
+        """
         other = copy.copy(self)
-        other._train = as_data(list(batches), None, what="train")  # noqa: SLF001
+        other._change(data, factory)  # noqa: SLF001
         return other
+
+    def _change(self, data: Callable[[Data], Data] | None, factory: MakeModel | None) -> None:
+        self._guesses = {}
+        if data is not None:
+            self._train = data(self._train)
+        if factory is not None:
+            self.factory = factory
+            with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
+                made = model_maker(factory)
+                self._maker = replace(self._maker, make_model=made, works_in_place=True)
+                self._try(factory, self._floor)
+            self._drift = DriftTrial(self._maker, self.loss_kind.resolution)
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """Yield training batches without end; call it inside `preserve_random_state()`."""
@@ -217,11 +243,6 @@ class Task:
         """Return the rate of each parameter group at any multiple of `lr`; see `optimizers`."""
         model = self.init_state(seed, lr).model
         return swept_rates(lambda rate: self._maker.make_optimizer(model, rate), lr)
-
-    def own_setting(self, name: str) -> float:
-        """Return the momentum or the weight decay of its optimizer; see `group_settings`."""
-        with preserve_random_state(), torch.inference_mode(mode=False):
-            return own_setting(self.init_state(0, checks.TRIAL_LR).optimizer, name)
 
     def to_device(self, batch: Batch) -> Batch:
         """Return the batch on the task's device."""

@@ -4,7 +4,7 @@ from lrtune.training.cohort import Cohort
 from lrtune.training.engine_choice import ENGINES
 from lrtune.training.engines import Engine
 from lrtune.training.engines.loop import Loop
-from lrtune.training.engines.varied import Variation, VariedLoop
+from lrtune.training.engines.varied import Variation, Variations, VariedLoop
 from lrtune.training.engines.vmapped import Vmapped
 from lrtune.training.evaluate import CheckedEvaluate, Evaluate
 from lrtune.training.evaluator import Evaluator
@@ -21,6 +21,7 @@ __all__ = [
     "Loop",
     "Progress",
     "Variation",
+    "Variations",
     "VariedLoop",
     "Vmapped",
     "as_evaluate",

@@ -20,7 +20,7 @@ from lrtune.training.checkpoint_stores import CheckpointStore, FolderStore, Memo
 from lrtune.training.checkpoints import Checkpoint
 from lrtune.training.cohort import Cohort
 from lrtune.training.engine_choice import Decide, EngineChoice
-from lrtune.training.engines.varied import Variation
+from lrtune.training.engines.varied import Variations
 from lrtune.training.idle_runs import IdleRuns
 from lrtune.training.recording import Progress
 
@@ -48,8 +48,8 @@ class Evaluator:
         offload: `cpu` moves runs that do not train to the CPU; None leaves them on the device.
         say: Called with a sentence when memory runs out: then half as many runs are held from there
             on. A warning when None.
-        variations: The names of runs to optimizer settings or a batch size of their own. Such an
-            evaluator trains with the loop, and saves no checkpoints.
+        variations: The names of runs to optimizer settings or a batch size of their own, or those
+            of all runs. Such an evaluator trains with the loop, and saves no checkpoints.
 
     Raises:
         ArgumentError: There is no such engine, or `max_runs` or `offload` is none.
@@ -73,7 +73,7 @@ class Evaluator:
         max_runs: int | None = None,
         offload: str | None = None,
         say: Callable[[str], None] | None = None,
-        variations: Mapping[str, Variation] | None = None,
+        variations: Variations | None = None,
     ) -> None:
         self._task, self._progress = checked_task(task), progress
         self._options: dict[str, Any] = {
@@ -93,7 +93,7 @@ class Evaluator:
         self._idle = IdleRuns(task, max_runs, offload, self._keeper)
         self._say, self._said = say or (lambda text: warnings.warn(text, stacklevel=2)), False
 
-    def like(self, task: Task, variations: Mapping[str, Variation] | None = None) -> "Evaluator":
+    def like(self, task: Task, variations: Variations | None = None) -> "Evaluator":
         """Return an evaluator of another task, or for runs that vary, with the same options.
 
         It trains with the loop, and knows none of the runs that this one has trained.
@@ -125,7 +125,7 @@ class Evaluator:
             end = whole_number("until", until, least=1)
         if end > steps:
             raise ArgumentError(f"until={end} lies beyond the horizon of {steps} steps.")
-        if checkpoint and self._engine.variations:
+        if checkpoint and self._engine.variations is not None:
             raise ArgumentError(
                 "checkpoint=True, but runs that vary are not saved: a checkpoint does not know of "
                 "their settings. Leave it out."

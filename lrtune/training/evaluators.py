@@ -1,12 +1,12 @@
 """What trains the runs of a verb: an evaluator, or a function of the user's own; and `train`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from lrtune.errors import ArgumentError, shown
 from lrtune.results import Trace
 from lrtune.results.runs import Run
 from lrtune.task.task import Task
-from lrtune.training.engines.varied import Variation
+from lrtune.training.engines.varied import Variations
 from lrtune.training.evaluate import CheckedEvaluate, Evaluate
 from lrtune.training.evaluator import Evaluator
 from lrtune.training.idle_runs import check_memory_options
@@ -38,9 +38,7 @@ def as_evaluate(
     return Evaluator(task, max_runs=max_runs, offload=offload, progress=progress)
 
 
-def evaluate_like(
-    evaluate: Evaluate, task: Task, variations: Mapping[str, Variation] | None = None
-) -> Evaluate:
+def evaluate_like(evaluate: Evaluate, task: Task, variations: Variations | None = None) -> Evaluate:
     """What trains the runs of another task, or runs that vary, as `evaluate` trains others.
 
     Raises:

@@ -15,6 +15,7 @@ from lrtune.results.runs import Run
 from lrtune.results.schema import VARIED, VARIED_SWEEPS, as_table
 from lrtune.task.group_settings import SETTINGS
 from lrtune.task.task import Task
+from lrtune.task.variants import setting_of
 from lrtune.training import Evaluate, Variation, evaluate_like
 from lrtune.tuning.answer_warnings import LEAST_DENSITY
 from lrtune.tuning.swept import Swept, suggestion_of
@@ -67,7 +68,7 @@ def values_of(task: Task, vary: Vary) -> list[Value]:
                 f"vary has the setting {shown(name)}; expected one of {', '.join(NAMES)}. Give "
                 f"{SUCH_AS}."
             )
-        own = float(task.batch_examples) if name == BATCH_SIZE else task.own_setting(name)
+        own = float(task.batch_examples) if name == BATCH_SIZE else setting_of(task, name)
         given = {_checked(name, value, own) for value in _several(name, values)}
         found += [
             Value(name, value, value == own, _variation(name, value, own))

@@ -32,6 +32,10 @@ class Variation:
         whole_number("accumulate", self.accumulate, least=1)
 
 
+Variations = Mapping[str, Variation] | Variation
+"""The names of runs to what they do otherwise than the task; or what all of them do."""
+
+
 class VariedLoop(Loop):
     """The loop for runs with optimizer settings, or a batch size, of their own.
 
@@ -42,10 +46,10 @@ class VariedLoop(Loop):
 
     Args:
         task: What is trained.
-        variations: The names of runs to what they do otherwise.
+        variations: What runs do otherwise.
     """
 
-    def __init__(self, task: Task, variations: Mapping[str, Variation]) -> None:
+    def __init__(self, task: Task, variations: Variations) -> None:
         super().__init__(task)
         self._variations = variations
         self._gathered: dict[str, int] = {}  # batches whose gradients wait for the next update
@@ -63,7 +67,7 @@ class VariedLoop(Loop):
             self._refuse_within_update(like)
         super().begin(run, like, checkpoint)
         self._gathered[run.name] = 0
-        for name, value in self._variation(run).settings.items():
+        for name, value in self._variation(run.name).settings.items():
             set_setting(self.states[run.name].state.optimizer, name, value)
 
     def checkpoint(self, run: Run) -> Checkpoint:
@@ -80,12 +84,13 @@ class VariedLoop(Loop):
         super().drop(run)
         del self._gathered[run.name]
 
-    def _variation(self, run: Run) -> Variation:
-        return self._variations.get(run.name, Variation())
+    def _variation(self, name: str) -> Variation:
+        known = self._variations
+        return known if isinstance(known, Variation) else known.get(name, Variation())
 
     def _step(self, run: Run, batch: Batch, setting: StepSettings) -> Tensor:
         """Add the gradient of a batch, and make an update where it is the last of k batches."""
-        count = self._variation(run).accumulate
+        count = self._variation(run.name).accumulate
         if count == 1 or not setting.learns:
             return super()._step(run, batch, setting)
         held = self.states[run.name]
@@ -102,7 +107,7 @@ class VariedLoop(Loop):
     def _refuse_within_update(self, name: str) -> None:
         gathered = self._gathered.get(name, 0)
         if gathered:
-            count = self._variations[name].accumulate
+            count = self._variation(name).accumulate
             raise CheckpointError(
                 f"run {name!r} has the gradients of {gathered} of {count} batches, which no "
                 f"checkpoint holds. Stop it after a multiple of {count} steps."
