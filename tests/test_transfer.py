@@ -348,7 +348,7 @@ class Own(torch.optim.SGD):
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"over": "depth"}, "over='depth'; expected one of data, width, batch_size"),
+        ({"over": "depth"}, "over='depth'; expected what varies: data, width, batch_size"),
         ({"values": []}, r"values=\[\]; expected numbers"),
         ({"values": "0.5"}, "values='0.5'"),
         ({"values": [1]}, "no other size than the task's own"),

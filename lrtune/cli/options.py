@@ -123,7 +123,7 @@ def varied(texts: Sequence[str] | None) -> dict[str, list[float]] | None:
             numbers = [float(value) for value in values.split(",")]
         except ValueError:
             raise ArgumentError(
-                f"--vary {text}: expected a setting and its values, such as "
+                f"--vary {text}: expected a setting and its values. Give one such as "
                 "weight_decay=0,1e-4,1e-3."
             ) from None
         found.setdefault(name.strip().replace("-", "_"), []).extend(numbers)

@@ -25,7 +25,9 @@ def subset(data: Data, share: float) -> Data:
             which examples the data have.
     """
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise TaskError(f"share={share!r}; expected a number > 0 and <= 1, such as 0.1.")
+        raise TaskError(
+            f"share={share!r}; expected a number > 0 and <= 1. Give 0.1 for a tenth of the data."
+        )
     if isinstance(data, TensorData):
         labels = class_labels(data.tensors[-1], len(data.tensors[-1]))
         chosen = _sample(data.rows, labels, share)

@@ -150,7 +150,10 @@ def make_transfer(
     """Everything that a transfer was asked for, after a check; see `transfer`."""
     checked_task(task)
     if over not in OVER:
-        raise ArgumentError(f"over={shown(over)}; expected one of {', '.join(OVER)}.")
+        raise ArgumentError(
+            f"over={shown(over)}; expected what varies: {', '.join(OVER)}. Give over='data' for "
+            "parts of the training data."
+        )
     whole_number("seeds", seeds, least=1)
     whole_number("steps", steps, least=1)
     if task.adapts_rate:
