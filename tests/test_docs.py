@@ -27,7 +27,11 @@ COMMANDS = [
     for line in text.splitlines()
     if line.startswith("$ ")
 ]
-QUICK = {"search": ["--steps", "160"], "range-test": ["--steps", "24", "--seeds", "1"]}
+QUICK = {
+    "search": ["--steps", "160"],
+    "range-test": ["--steps", "24", "--seeds", "1"],
+    "transfer": ["--steps", "60", "--budget", "20", "--seeds", "1"],
+}
 """Appended to the README's commands: what a test needs to know does not take full budgets."""
 
 

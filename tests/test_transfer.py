@@ -1,5 +1,6 @@
 """transfer(): laws of what is trained, known trends, costs, refusals, the result, the command."""
 
+import copy
 import json
 import math
 from functools import partial
@@ -11,6 +12,7 @@ import torch
 import zoo
 from commanding import interrupt_at
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lrtune import Evaluator, Task, report, train, transfer
 from lrtune.analysis.trend import Trend
@@ -21,7 +23,8 @@ from lrtune.results.runs import Run
 from lrtune.results.schema import TRANSFER, TRENDS
 from lrtune.task.variants import with_share, with_width
 from lrtune.tuning.transfer import plan_transfer
-from lrtune.tuning.transfer_plan import Size, make_transfer
+from lrtune.tuning.transfer_plan import make_transfer
+from lrtune.tuning.transfer_sizes import Size
 from lrtune.tuning.transfer_words import statement, verdict
 
 SGD = partial(torch.optim.SGD, momentum=0.9)
@@ -488,6 +491,16 @@ def test_progress_tells_what_was_spent():
     )
     assert next(event.stage for event in told) == "100 %"
     assert all(0 <= event.done <= result.budget for event in told)
+
+
+def test_the_users_random_state_and_model_stay():
+    model, loader = make(), DataLoader(TensorDataset(*data(160)), 16, shuffle=True)
+    before = torch.get_rng_state(), copy.deepcopy(model.state_dict())
+    task = Task(model, loader, val=data(64), device="cpu")
+    for over in ("data", "batch_size"):
+        transfer(task, over=over, steps=40, budget=40, seeds=1, around=0.05)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert all(torch.equal(one, before[1][name]) for name, one in model.state_dict().items())
 
 
 def test_the_size_of_updates_and_epochs():

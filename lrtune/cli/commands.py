@@ -238,9 +238,8 @@ def transfer(
     """
     from lrtune.cli import verbs
 
-    asked: dict[str, Any] = {"over": over, "values": values, "steps": steps, "budget": budget}
-    asked |= {"seeds": seeds, "seed": seed, "around": around}
-    verbs.run_transfer(session, time_limit=time, **asked)
+    asked: dict[str, Any] = {"over": over, "values": values, "seeds": seeds, "around": around}
+    verbs.run_transfer(session, steps=steps, budget=budget, time_limit=time, seed=seed, **asked)
 
 
 @app.command()
@@ -261,9 +260,7 @@ def recipes(
     steps: declared.RecipeSteps = DEFAULT_STEPS,
     as_json: declared.AsJson = False,
 ) -> None:
-    """List published recipes, fitted to your batch size and length, with their sources.
-
-    `lrtune compare --schedules recipe:NAME` trains one at its own peak.
+    """List published recipes for your batch size and length; a schedule is also `recipe:NAME`.
 
     Example: lrtune recipes --batch 64 --steps 2000
     """

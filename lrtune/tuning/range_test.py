@@ -102,8 +102,7 @@ def range_test(
     curves = dict(iter(trace.frame.groupby("run", sort=False)["loss"]))
     twins = {s: curves[run.name].to_numpy() for s, run in controls.items()}
     swept = {s: Swept.of(trace, sweeps[s].name, twins[s], task) for s in chosen}
-    said = [(s, one.answer(rule)) for s, one in swept.items() for rule in RULES]
-    answers = as_table([(one.rule, s, one.lr, one.because) for s, one in said], ANSWERS)
+    answers = as_table(_answers(swept), ANSWERS)
     suggestion, stops = suggestion_of(swept), as_table([(s, *swept[s].stop) for s in chosen], STOPS)
     falls, density = {s: one.falls for s, one in swept.items()}, steps / np.log10(high / low)
     fall = max((one.curve.drop for one in swept.values() if one.curve), default=np.nan)
@@ -127,6 +126,12 @@ def range_test(
     )
     warn_about(found.warnings)
     return found
+
+
+def _answers(swept: Mapping[int, Swept]) -> list[tuple[str, int, float, str]]:
+    """What each rule says of each sweep: columns `ANSWERS`."""
+    said = [(seed, one.answer(rule)) for seed, one in swept.items() for rule in RULES]
+    return [(one.rule, seed, one.lr, one.because) for seed, one in said]
 
 
 def _notes(stops: pd.DataFrame, falls: Mapping[int, bool]) -> Iterator[str]:

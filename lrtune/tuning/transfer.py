@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from lrtune.tuning.history import Question
 from lrtune.tuning.limits import Limits
 from lrtune.tuning.planning import DEFAULT_STEPS, Plan
 from lrtune.tuning.settings import LIMITS, with_memory
-from lrtune.tuning.transfer_plan import EPOCHS, UPDATES, Size, Transfer, make_transfer
+from lrtune.tuning.transfer_plan import Transfer, make_transfer
+from lrtune.tuning.transfer_sizes import EPOCHS, UPDATES, Size
 from lrtune.tuning.transfer_trials import Reading, TransferTrials
 from lrtune.tuning.transfer_words import batch_rules, power, statement, trend_row
 
@@ -149,60 +150,70 @@ class _Routes:
         return self._of.get(stage, self._own)(runs, steps, stage=stage, **more)
 
 
-def _result(trials: TransferTrials, task: Task, stopped: str) -> TransferResult:
-    asked, rows, trends, said, notes = trials.asked, list[Any](), list[Any](), list[str](), []
+class _Told(NamedTuple):
+    """What the readings of all sizes say."""
+
+    rows: list[Any]  # columns `TRANSFER`
+    trends: list[Any]  # columns `TRENDS`
+    statements: list[str]
+    notes: list[str]
+
+
+def _tell(trials: TransferTrials) -> _Told:
+    """The best rate of each size, and the trends, for each thing that is equal."""
+    asked, told = trials.asked, _Told([], [], [], [])
     for equal in (UPDATES,) if asked.over == "width" else (UPDATES, EPOCHS):
-        read = {
-            size: trials.read(size, equal) for size in trials.done if equal in asked.readings(size)
-        }
+        sizes = [size for size in trials.done if equal in asked.readings(size)]
+        read = {size: trials.read(size, equal) for size in sizes}
         found = {size: reading for size, reading in read.items() if reading is not None}
-        lost = [size.label for size, reading in read.items() if reading is None]
-        notes += [f"at equal {equal} no rate of {label} trains with every seed" for label in lost]
+        told.notes.extend(
+            f"at equal {equal} no rate of {size.label} trains with every seed"
+            for size in sizes
+            if size not in found
+        )
         if len(found) < 2:
             continue
-        line = trend(
-            [size.ratio for size in found], np.array([one.rates for one in found.values()])
-        )
-        rows += [_row(trials, equal, size, one, line) for size, one in found.items()]
-        trends.append(trend_row(asked.over, equal, line))
-        said.append(statement(asked.over, equal, line))
-    if not rows:
+        rates = np.array([reading.rates for reading in found.values()])
+        line = trend([size.ratio for size in found], rates)
+        told.rows.extend(_row(trials, equal, size, one, line) for size, one in found.items())
+        told.trends.append(trend_row(asked.over, equal, line))
+        told.statements.append(statement(asked.over, equal, line))
+    if not told.rows:
         raise SearchError(
             "no rate trains two of the sizes with every seed, so there is no trend. Look at the "
             "task by lrtune.check, lower `limits`, or give larger values."
         )
-    table = as_table(rows, TRANSFER)
-    every = list(trials.experiment.history.runs.values())
+    return told
+
+
+def _result(trials: TransferTrials, task: Task, stopped: str) -> TransferResult:
+    asked, told = trials.asked, _tell(trials)
+    table, every = as_table(told.rows, TRANSFER), list(trials.experiment.history.runs.values())
     against = [
         *look(task).warnings,
         *_edges(table),
         *_stopped(trials, stopped),
         *drift_warnings(asked.coarse.drift, asked.length, fall_of(every, _start(trials))),
     ]
+    asked_for: dict[str, object] = {
+        "over": asked.over, "values": tuple(size.value for size in asked.sizes),
+        "steps": asked.costs.steps, "budget": asked.budget, "seeds": len(asked.seeds),
+        "seed": asked.seeds[0], "around": asked.around, "limits": asked.limits,
+    }  # fmt: skip
     return TransferResult(
         over=asked.over,
-        statements=tuple(said),
+        statements=tuple(told.statements),
         warnings=tuple(dict.fromkeys(against)),
-        notes=(*asked.notes, *notes, *batch_rules(asked.over)),
+        notes=(*asked.notes, *told.notes, *batch_rules(asked.over)),
         stopped=stopped or "budget",
         steps=asked.costs.steps,
         length=asked.length,
         seeds=len(asked.seeds),
         budget=asked.budget,
         cost=float(trials.spent),
-        manifest=manifest(
-            task.describe(),
-            over=asked.over,
-            values=tuple(size.value for size in asked.sizes),
-            steps=asked.costs.steps,
-            budget=asked.budget,
-            seeds=len(asked.seeds),
-            seed=asked.seeds[0],
-            around=asked.around,
-            limits=asked.limits,
-        ),
+        manifest=manifest(task.describe(), **asked_for),
         table=table,
-        trends=as_table(trends, TRENDS),
+        trends=as_table(told.trends, TRENDS),
         runs=trials.experiment.history.table(),
     )
 

@@ -13,7 +13,8 @@ from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking
 from lrtune.tuning.limits import within
 from lrtune.tuning.rate_search import RateSearch
-from lrtune.tuning.transfer_plan import RATES, Size, Transfer
+from lrtune.tuning.transfer_plan import RATES, Transfer
+from lrtune.tuning.transfer_sizes import Size
 
 SHIFTS = 8  # how often the rates of a size may move on by half a decade
 
