@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from lrtune.diagnosis.check import check
     from lrtune.errors import LrtuneError
     from lrtune.reporting import report
-    from lrtune.results import ComparisonResult, Diagnosis, RangeTestResult, SearchResult, Trace
+    from lrtune.results import (
+        ComparisonResult,
+        Diagnosis,
+        RangeTestResult,
+        SearchResult,
+        Trace,
+        TransferResult,
+    )
     from lrtune.results.runs import Run
     from lrtune.results.verdicts import verdicts
     from lrtune.schedules.torch_readers import from_torch
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     from lrtune.tuning.compare import compare
     from lrtune.tuning.range_test import range_test
     from lrtune.tuning.search import plan, search
+    from lrtune.tuning.transfer import transfer
 
 __all__ = [
     "Cohort",
@@ -43,6 +51,7 @@ __all__ = [
     "Study",
     "Task",
     "Trace",
+    "TransferResult",
     "check",
     "compare",
     "from_torch",
@@ -53,6 +62,7 @@ __all__ = [
     "search",
     "to_torch",
     "train",
+    "transfer",
     "verdicts",
 ]
 
@@ -68,6 +78,7 @@ _HOMES = {
     "Study": "lrtune.study.study",
     "Task": "lrtune.task.task",
     "Trace": "lrtune.results",
+    "TransferResult": "lrtune.results",
     "check": "lrtune.diagnosis.check",
     "compare": "lrtune.tuning.compare",
     "from_torch": "lrtune.schedules.torch_readers",
@@ -77,6 +88,7 @@ _HOMES = {
     "search": "lrtune.tuning.search",
     "to_torch": "lrtune.schedules.torch_schedulers",
     "train": "lrtune.training",
+    "transfer": "lrtune.tuning.transfer",
     "verdicts": "lrtune.results.verdicts",
 }
 

@@ -14,6 +14,7 @@ from lrtune.results import (
     RangeTestResult,
     SearchResult,
     Trace,
+    TransferResult,
     schema,
 )
 from lrtune.results.schema import as_table
@@ -47,7 +48,55 @@ def a_sweep(text="text"):
         stops=framed(schema.STOPS, outcome=[text], lr=[1.0], edge=[NAN]),
         answers=framed(schema.ANSWERS, rule=[text, "valley"], lr=[0.02, 0.05], because=[text, ""]),
         floor=0.0,
+        varied=framed(
+            schema.VARIED,
+            setting=[text, "momentum", "momentum"],
+            value=[0.1, 0.5, 0.9],
+            lr=[0.1, NAN, 0.01],
+            loss=[0.5, NAN, INF],
+            difference=[0.0, NAN, 0.1],
+            verdict=["lowest", "does not train", text],
+        ),
+        varied_sweeps=framed(
+            schema.VARIED_SWEEPS,
+            setting=[text] * 10 + ["momentum"] * 10,
+            value=[0.1] * 10 + [0.5] * 5 + [0.9] * 5,
+            lr=lr,
+            loss=[2.0] * 15 + [1.0] * 3 + [INF, NAN],
+            smooth=[2.0] * 18 + [NAN] * 2,
+        ),
     )
+
+
+def a_transfer(text="text"):
+    return TransferResult(
+        over="data",
+        statements=(text, f"At equal updates {text}."),
+        warnings=(text,),
+        notes=(text,),
+        stopped="budget",
+        steps=400,
+        length=90,
+        seeds=2,
+        budget=9.0,
+        cost=8.5,
+        manifest={"model": text, "over": text, "values": "1, 0.5", "steps": "400"},
+        table=framed(
+            schema.TRANSFER,
+            equal=["updates", "updates", text, text],
+            label=["100 %", text, "100 %", text],
+            value=[1.0, 0.5] * 2,
+            lr=[0.1, 0.2, 0.1, NAN],
+            low=[0.05, 0.1, NAN, NAN],
+            high=[0.2, INF, NAN, NAN],
+            edge=["", "high", "", text],
+        ),
+        trends=framed(
+            schema.TRENDS, equal=["updates", text], verdict=["no", text], slope=[-1.0, NAN],
+            high=[INF, NAN],
+        ),
+        runs=framed(schema.TRIED, run=[text], stage=[text], outcome=[text]),
+    )  # fmt: skip
 
 
 def a_diagnosis(text="text"):
@@ -205,6 +254,7 @@ SAMPLES = {
     Trace: a_trace,
     Diagnosis: a_diagnosis,
     ComparisonResult: a_comparison,
+    TransferResult: a_transfer,
 }
 
 

@@ -406,19 +406,6 @@ def test_wrong_arguments_are_refused(more, message):
         diagnose_plateau(small(), **arguments)
 
 
-# --- models of another width --------------------------------------------------------------------
-
-
-def test_a_task_knows_the_width_of_its_model_and_takes_another():
-    task = digits(narrow)
-    assert task.width == 16
-    wide = task.with_width(48)
-    assert wide.new_model()[1].out_features == 48
-    assert task.new_model()[1].out_features == 16
-    assert small().width is None
-    assert Task(net(), (X, Y), device="cpu").width is None
-
-
 def test_a_width_that_the_model_does_not_take_is_left_out():
     def stubborn(width=2):
         if width != 2:

@@ -27,7 +27,11 @@ COMMANDS = [
     for line in text.splitlines()
     if line.startswith("$ ")
 ]
-QUICK = {"search": ["--steps", "160"], "range-test": ["--steps", "24", "--seeds", "1"]}
+QUICK = {
+    "search": ["--steps", "160"],
+    "range-test": ["--steps", "24", "--seeds", "1"],
+    "transfer": ["--steps", "60", "--budget", "20", "--seeds", "1"],
+}
 """Appended to the README's commands: what a test needs to know does not take full budgets."""
 
 
@@ -67,7 +71,8 @@ def test_the_commands_run(folder):
     Path("train.py").write_text(train)
     ours = [command for command in COMMANDS if command.startswith("lrtune ")]
     assert {shlex.split(command)[1] for command in ours} == {
-        "search", "check", "compare", "range-test", "report", "schedules", "studies"
+        "search", "check", "compare", "range-test", "recipes", "report", "schedules",
+        "studies", "transfer",
     }  # fmt: skip
     for command in ours:
         line, _, into = command.partition(" > ")

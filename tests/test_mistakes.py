@@ -262,6 +262,21 @@ MISTAKES = {
         lambda: lrtune.search(bowl(), limits=(1e-3, 1e-2)), "0.001 ... 0.01"),
     "a rate outside the limits": (lambda: lrtune.search(bowl(), around=100.0), "around, 100"),
     "a present rate without schedule": (lambda: lrtune.search(bowl(), current=0.1), "current=0.1"),
+    "a setting that nobody has": (
+        lambda: lrtune.range_test(bowl(), vary={"weightdecay": [0.1]}), "'weightdecay'"),
+    "a momentum that the optimizer lacks": (
+        lambda: lrtune.range_test(task(optimizer=torch.optim.Adagrad), vary={"momentum": [0.5]}),
+        "Adagrad has no momentum"),
+    "one value without brackets": (
+        lambda: lrtune.range_test(bowl(), vary={"weight_decay": 0.1}), "{'weight_decay': 0.1}"),
+    "a batch size between multiples": (
+        lambda: lrtune.range_test(task(), vary={"batch_size": [100]}), "has 100"),
+    "a transfer over the depth": (lambda: lrtune.transfer(task(), over="depth"), "over='depth'"),
+    "a transfer over the width of a model": (
+        lambda: lrtune.transfer(task(), over="width"), "an nn.Module"),
+    "shares in percent": (lambda: lrtune.transfer(task(), values=[5, 100]), "share=5.0"),
+    "a share of less than a batch": (
+        lambda: lrtune.transfer(task(batch_size=8), values=[0.05]), "5 % of 64 training samples"),
     "no runs in memory": (lambda: lrtune.search(bowl(), max_runs=0), "got 0"),
     "runs on a disk": (lambda: lrtune.search(bowl(), offload="disk"), "offload='disk'"),
     "options of another evaluator": (
@@ -301,6 +316,8 @@ MISTAKES = {
         lambda: lrtune.compare(bowl(), 0.1, schedules="cosine"), "'cosine'"),
     "schedules with a comma": (
         lambda: lrtune.compare(bowl(), 0.1, schedules="wsd(0.2, 0.1), step"), "'step'"),
+    "a recipe that is misspelt": (
+        lambda: lrtune.compare(bowl(), 0.1, schedules=["recipe:renset-cifar"]), "'renset-cifar'"),
     "one seed": (lambda: lrtune.compare(bowl(), 0.1, seeds=1), "got 1"),
     "a ranking by nothing": (lambda: lrtune.compare(bowl(), 0.1, rank_by="loss"), "'loss'"),
     # --- from_torch
@@ -377,6 +394,7 @@ COMMANDS = {
     "options that exclude each other": ("search --rate-only --around 0.1", "--around"),
     "a comparison without a search": ("compare", "digits"),
     "a rate without its length": ("compare --lr 0.1", "--lr 0.1"),
+    "a setting without values": ("range-test --vary momentum", "--vary momentum"),
     "a sweep from high to low": ("range-test --low 1 --high 0.1", "low=1"),
 }
 

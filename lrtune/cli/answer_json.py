@@ -8,7 +8,14 @@ from typing import Any
 
 from lrtune.errors import LrtuneError
 from lrtune.reporting import statements
-from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult, Trace
+from lrtune.results import (
+    ComparisonResult,
+    RangeTestResult,
+    Result,
+    SearchResult,
+    Trace,
+    TransferResult,
+)
 from lrtune.schedules import parse
 
 
@@ -21,7 +28,10 @@ def answer_object(
 ) -> dict[str, Any]:
     """The object of `--json`: the answer first, then every result in full."""
     answer: dict[str, Any] = {"error": error} if error else {}
-    answer["warnings"] = warnings_of(last_answers(results) or of_kind(results, RangeTestResult))
+    others = [*of_kind(results, RangeTestResult), *of_kind(results, TransferResult)]
+    answer["warnings"] = warnings_of(last_answers(results) or others)
+    for one in of_kind(results, TransferResult)[-1:]:
+        answer |= {"over": one.over, "statements": list(one.statements)}
     searches = of_kind(results, SearchResult)
     sweeps = of_kind(results, RangeTestResult)
     if searches:

@@ -10,18 +10,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
 
 from lrtune.analysis.prior_table import prior_source, prior_table
 from lrtune.analysis.scores import digits_that_differ
 from lrtune.cli.answer_json import last_answers, of_kind, warnings_of
 from lrtune.cli.options import as_options
+from lrtune.cli.tables import print_rows, print_transfer, print_varied
 from lrtune.errors import printable, quantity
 from lrtune.reporting import statements
-from lrtune.results import ComparisonResult, RangeTestResult, Result, SearchResult
+from lrtune.results import (
+    ComparisonResult,
+    RangeTestResult,
+    Result,
+    SearchResult,
+    TransferResult,
+)
 
 LEAST_COLUMNS = 4  # of the table of a comparison: place, schedule, peak, verdict
-INDENT = 16  # columns of the titles in front of the answers
 PRIORS = 5  # schedules whose losses on other tasks the terminal shows
 
 
@@ -38,7 +43,8 @@ def print_results(results: Sequence[Result], *, saved: Path | None = None) -> No
     print_warnings(answers, console)
     for answer in answers[-1:]:
         print_headline(answer, console)
-    for place, result in enumerate([*answers, *of_kind(results, RangeTestResult)]):
+    others = [one for kind in (RangeTestResult, TransferResult) for one in of_kind(results, kind)]
+    for place, result in enumerate([*answers, *others]):
         if place:
             console.print()
         if result not in answers:
@@ -46,7 +52,7 @@ def print_results(results: Sequence[Result], *, saved: Path | None = None) -> No
         print_result(result, console, named=len(answers) > 1, last=result in answers[-1:])
     if saved is not None:
         text = f"{saved}; torch.load(path, weights_only=True) reads it"
-        _print_rows(console, "Saved", [_safe(text)])
+        print_rows(console, "Saved", [_safe(text)])
     for answer in answers[-1:]:
         code = statements.code(answer)
         if code:
@@ -86,16 +92,20 @@ def print_result(
                 between = f"nine of ten answers: {statements.range_of(*told.interval)}"
                 rows = [f"begin near lr {told.lr:.2g} with constant ({between})"]
                 rows.append(_safe(told.because))
-            _print_rows(console, "Range test", [*rows, *_bullets(notes)])
+            print_rows(console, "Range test", [*rows, *_bullets(notes)])
+            if len(result.varied):
+                print_varied(result, console)
+        case TransferResult():
+            print_transfer(result, console)
         case SearchResult() | ComparisonResult():
             title = "Search" if isinstance(result, SearchResult) else "Comparison"
             if named:
                 answer = statements.setting(result.lr, result.schedule)
-                _print_rows(console, title, [f"[bold]{_safe(answer)}[/]"])
+                print_rows(console, title, [f"[bold]{_safe(answer)}[/]"])
             for name, fact in _facts(result).items():
                 if fact and (last or name in ("Certainty", "Cost")):
-                    _print_rows(console, name, [_safe(fact)])
-            _print_rows(console, "Reason", [_safe(result.because), *_bullets(result.notes)])
+                    print_rows(console, name, [_safe(fact)])
+            print_rows(console, "Reason", [_safe(result.because), *_bullets(result.notes)])
             if isinstance(result, ComparisonResult):
                 _print_ranking(result, console)
 
@@ -104,7 +114,7 @@ def print_warnings(results: Sequence[Result], console: Console) -> None:
     """Print what counts against these results; it comes before the answer."""
     warnings = warnings_of(results)
     for warning in warnings:
-        _print_rows(console, "Warning", [f"[bold]{_safe(warning)}[/]"])
+        print_rows(console, "Warning", [f"[bold]{_safe(warning)}[/]"])
     if warnings:
         console.print()
 
@@ -117,15 +127,6 @@ def _facts(answer: statements.Answer) -> dict[str, str]:
         "Retrained": statements.retrained(answer),
         "Cost": statements.cost(answer),
     }
-
-
-def _print_rows(console: Console, title: str, rows: Sequence[str]) -> None:
-    """Print a title, and beside it rows of markup that wrap within their own column."""
-    for row in rows:
-        for line in Text.from_markup(row).wrap(console, max(console.width - INDENT, 20)):
-            line.rstrip()
-            console.print(Text(f"{title:<{INDENT}}") + line)
-            title = ""
 
 
 def _bullets(notes: Sequence[str]) -> list[str]:
@@ -150,7 +151,7 @@ def _print_prior(found: SearchResult, console: Console) -> None:
         scatter = f"  ({row.low:.2f} to {row.high:.2f})"
         text = f"{row.schedule:{width}}  {row.loss:.2f}" + scatter * (row.low < row.high)
         rows.append(_safe(text))
-    _print_rows(console, "Other tasks", rows)
+    print_rows(console, "Other tasks", rows)
 
 
 def _print_ranking(ranked: ComparisonResult, console: Console) -> None:
@@ -188,7 +189,7 @@ def _print_ranking(ranked: ComparisonResult, console: Console) -> None:
     }
     for head, meaning in legend.items():
         if head in heads:
-            _print_rows(console, "from, to" if head == "from" else head, [f"[dim]{meaning}[/]"])
+            print_rows(console, "from, to" if head == "from" else head, [f"[dim]{meaning}[/]"])
 
 
 def _with_final_texts(ranking: pd.DataFrame) -> pd.DataFrame:

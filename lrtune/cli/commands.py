@@ -172,18 +172,21 @@ def range_test(
     high: declared.High = 10.0,
     steps: declared.SweepSteps = 200,
     seeds: declared.SweepSeeds = 3,
+    vary: declared.Vary = None,
     seed: declared.Seed = 0,
 ) -> None:
     """Raise the rate through every decade, and see where the loss stops falling.
 
-    Exit code 1 where no rate is shown to train.
+    Exit code 1 where no rate is shown to train. Sweeps of other settings are
+    not recorded in the study.
 
     Example: lrtune range-test train.py:task --low 1e-6 --high 1 --seeds 5
     """
     from lrtune.cli import verbs
 
-    verbs.show_sweeps(session, steps=steps, seeds=seeds)
-    verbs.run_range_test(session, low=low, high=high, steps=steps, seeds=seeds, seed=seed)
+    asked: dict[str, Any] = {"steps": steps, "seeds": seeds, "vary": options.varied(vary)}
+    verbs.show_sweeps(session, **asked)
+    verbs.run_range_test(session, low=low, high=high, seed=seed, **asked)
 
 
 @app.command()
@@ -215,6 +218,31 @@ def compare(
 
 
 @app.command()
+@_trains
+def transfer(
+    session: "Session",
+    over: declared.Over = "data",
+    values: declared.Values = None,
+    steps: declared.Steps = DEFAULT_STEPS,
+    budget: declared.TransferBudget = None,
+    time: declared.Time = None,
+    seeds: declared.RateSeeds = 3,
+    around: declared.Near = None,
+    seed: declared.Seed = 0,
+) -> None:
+    """Find out whether the best rate carries over: to more data, a width, a batch size.
+
+    Only runs of the task itself are recorded in the study.
+
+    Example: lrtune transfer train.py:task --over data --steps 2000 --budget 10
+    """
+    from lrtune.cli import verbs
+
+    asked: dict[str, Any] = {"over": over, "values": values, "seeds": seeds, "around": around}
+    verbs.run_transfer(session, steps=steps, budget=budget, time_limit=time, seed=seed, **asked)
+
+
+@app.command()
 def schedules() -> None:
     """List the schedules, each with its shape.
 
@@ -223,6 +251,23 @@ def schedules() -> None:
     from lrtune.cli.output import print_schedules
 
     print_schedules()
+
+
+@app.command()
+def recipes(
+    name: declared.RecipeName = None,
+    batch: declared.Batch = 64,
+    steps: declared.RecipeSteps = DEFAULT_STEPS,
+    as_json: declared.AsJson = False,
+) -> None:
+    """List published recipes for your batch size and length; a schedule is also `recipe:NAME`.
+
+    Example: lrtune recipes --batch 64 --steps 2000
+    """
+    from lrtune.cli.output import exit_on_error, print_published
+
+    with exit_on_error():
+        print_published(name, batch, steps, as_json=as_json)
 
 
 @app.command()

@@ -124,6 +124,16 @@ High = Annotated[float, typer.Option(help="The last rate.")]
 SweepSteps = Annotated[int, typer.Option(min=2, help="Steps of each sweep.")]
 SweepSeeds = Annotated[int, typer.Option(min=1, help="Sweeps, each with its own seed.")]
 
+Vary = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUES",
+        help="Sweep with other values of weight_decay, momentum or batch_size as well, such as "
+        "weight_decay=0,1e-4,1e-3. Give it once for each setting.",
+        show_default=False,
+    ),
+]
+
 # --- of a comparison
 
 Source = Annotated[
@@ -174,3 +184,43 @@ NewSeed = Annotated[
     int | None,
     typer.Option(min=0, help="The first new seed.", show_default="after those of the search"),
 ]
+
+# --- of a transfer
+
+Over = Annotated[
+    Literal["data", "width", "batch_size"],
+    typer.Option(
+        help="What changes: the share of the training data, the width (of a model function with "
+        "an argument `width`), or the batch size (by accumulation)."
+    ),
+]
+Values = Annotated[
+    options.Numbers | None,
+    typer.Option(
+        parser=options.numbers,
+        metavar="NUMBERS",
+        help="Shares such as 0.1,0.5,1, or widths, or batch sizes.",
+        show_default="5 to 100 % of the data, 1/4 to 2 times the width, 1 to 8 times the batch",
+    ),
+]
+TransferBudget = Annotated[
+    float | None,
+    typer.Option(
+        help="The most to spend, in full trainings.",
+        show_default="15, or what runs of 20 updates cost",
+    ),
+]
+RateSeeds = Annotated[int, typer.Option(min=1, help="Runs of each rate, each with its own seed.")]
+Near = Annotated[
+    float | None,
+    typer.Option(**LIMITS, help="Begin near this rate instead of with short runs."),
+]
+
+# --- of recipes
+
+RecipeName = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="Show all of this recipe.", show_default=False),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Your batch size, in samples.")]
+RecipeSteps = Annotated[int, typer.Option(min=1, help="The length of your training, in updates.")]

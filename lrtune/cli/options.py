@@ -1,6 +1,7 @@
 """Options that need more than a type: durations, names of schedules, and what goes together."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from lrtune.errors import ArgumentError, LrtuneError
 from lrtune.schedules import parse
 
 _ARGUMENTS = re.compile(
-    r"(?<![(\w])(?<!, )(budget|device|max_runs|offload|steps|seeds|samples|schedule)="
+    r"(?<![(\w])(?<!, )(budget|device|max_runs|offload|over|steps|seeds|samples|schedule)="
     r"(?:'([^']*)'|(\d+(?:\.\d+)?(?:e[-+]?\d+)?))"
 )
 
@@ -22,7 +23,7 @@ def as_options(text: str) -> str:
     'Give --budget 0.4 or more; use --device cpu, or widen `limits` (in Python); raise --steps.'
     """
     text = _ARGUMENTS.sub(lambda found: f"{_option(found[1])} {found[2] or found[3]}", text)
-    text = re.sub(r"`(low|high|steps|around)`", r"--\1", text)
+    text = re.sub(r"`(low|high|steps|around|budget)`", r"--\1", text)
     return text.replace("`limits`", "`limits` (in Python)")
 
 
@@ -89,6 +90,44 @@ def _outside_brackets(text: str) -> list[str]:
         else:
             parts[-1] += sign
     return parts
+
+
+class Numbers(list[float]):
+    """Numbers; a class of its own, as typer takes a list for a repeated option."""
+
+
+def numbers(text: str) -> Numbers:
+    """Numbers, separated by commas.
+
+    >>> numbers("0.05, 0.5,1")
+    [0.05, 0.5, 1.0]
+    """
+    try:
+        return Numbers(float(one) for one in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} holds something else than numbers. Expected such as 0.1,0.5,1."
+        ) from None
+
+
+def varied(texts: Sequence[str] | None) -> dict[str, list[float]] | None:
+    """Settings and their values, from texts such as `weight_decay=0,1e-4`; None without any.
+
+    >>> varied(["weight_decay=0,1e-4", "batch-size=128"])
+    {'weight_decay': [0.0, 0.0001], 'batch_size': [128.0]}
+    """
+    found: dict[str, list[float]] = {}
+    for text in texts or ():
+        name, _, values = text.partition("=")
+        try:
+            numbers = [float(value) for value in values.split(",")]
+        except ValueError:
+            raise ArgumentError(
+                f"--vary {text}: expected a setting and its values. Give one such as "
+                "weight_decay=0,1e-4,1e-3."
+            ) from None
+        found.setdefault(name.strip().replace("-", "_"), []).extend(numbers)
+    return found or None
 
 
 def current_setting(lr: float | None, schedule: str | None) -> tuple[float, str] | None:

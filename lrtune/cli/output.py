@@ -1,5 +1,7 @@
 """What the command line prints besides answers: schedules, studies, and errors."""
 
+import json
+import sys
 import sysconfig
 import traceback
 from collections import Counter
@@ -14,6 +16,7 @@ from rich.table import Table
 
 from lrtune.cli.answers import print_result, print_warnings
 from lrtune.cli.options import as_options
+from lrtune.cli.tables import print_recipe, print_recipes, recipes_object
 from lrtune.errors import (
     ArgumentError,
     LrtuneError,
@@ -24,7 +27,14 @@ from lrtune.errors import (
     printable,
     quantity,
 )  # fmt: skip
-from lrtune.schedules import FEEDBACK, SCHEDULES, Schedule, multipliers
+from lrtune.schedules import (
+    FEEDBACK,
+    RECIPES,
+    SCHEDULES,
+    Schedule,
+    look_up_recipe,
+    multipliers,
+)
 
 if TYPE_CHECKING:
     from lrtune.study.catalog import StudySummary
@@ -63,6 +73,18 @@ def print_schedules() -> None:
     for name, (shape, summary) in lines.items():
         table.add_row(name, shape, escape(summary))
     Console(highlight=False).print(table)
+
+
+def print_published(name: str | None, batch: int, steps: int, *, as_json: bool) -> None:
+    """Print the published recipes, or one of them, fitted to a batch size and a length."""
+    chosen = list(RECIPES.values()) if name is None else [look_up_recipe(name)]
+    console = Console(highlight=False)
+    if as_json:
+        sys.stdout.write(json.dumps(recipes_object(chosen, batch, steps), allow_nan=False) + "\n")
+    elif name is None:
+        print_recipes(chosen, batch, steps, console)
+    else:
+        print_recipe(chosen[0], batch, steps, console)
 
 
 def print_studies(entries: "Sequence[StudySummary]") -> None:

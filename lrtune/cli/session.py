@@ -19,11 +19,12 @@ from rich.markup import escape
 from lrtune.analysis.curves import FAILED_OUTCOMES, Outcome
 from lrtune.cli import INTERRUPTED
 from lrtune.cli.answer_json import answer_object
-from lrtune.cli.answers import INDENT, print_results
+from lrtune.cli.answers import print_results
 from lrtune.cli.interrupts import deaths_ignored, must_not_stop
 from lrtune.cli.options import as_options, check_folder
 from lrtune.cli.output import print_error
 from lrtune.cli.progress import ProgressDisplay
+from lrtune.cli.tables import INDENT
 from lrtune.cli.task_file import default_study, task_of
 from lrtune.errors import (
     AnswerWarning,

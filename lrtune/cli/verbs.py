@@ -11,7 +11,7 @@ from lrtune.cli.output import FAILED
 from lrtune.cli.session import Session
 from lrtune.errors import ArgumentError, ResultsError, StudyError, quantity
 from lrtune.reporting import load
-from lrtune.results import ComparisonResult, SearchResult
+from lrtune.results import ComparisonResult, SearchResult, TransferResult
 from lrtune.study.contents import open_study
 from lrtune.study.study import place_of_study
 from lrtune.tuning.compare import compare, plan_comparison
@@ -19,8 +19,10 @@ from lrtune.tuning.planning import Sizes, make_plan
 from lrtune.tuning.range_test import range_test
 from lrtune.tuning.search import search
 from lrtune.tuning.settings import make_setting, planned_memory, with_memory
+from lrtune.tuning.transfer import plan_transfer, transfer
+from lrtune.tuning.vary import Vary, values_of
 
-Answer = TypeVar("Answer", SearchResult, ComparisonResult)
+Answer = TypeVar("Answer", SearchResult, ComparisonResult, TransferResult)
 
 WAYS_TO_COMPARE = (
     "A comparison begins with a search: run `lrtune search` on this task first, or give --from "
@@ -60,11 +62,15 @@ def show_plan(
         session.print_status(f"After it, a comparison with {', '.join(needs['schedules'])}.")
 
 
-def show_sweeps(session: Session, *, steps: int, seeds: int) -> None:
+def show_sweeps(session: Session, *, steps: int, seeds: int, vary: Vary | None) -> None:
     """Print what a range test will train, and what memory that takes."""
-    runs = 2 * seeds
+    others = [] if vary is None else [one for one in values_of(session.task, vary) if not one.own]
+    runs = max(2, len(others)) * seeds
     sweeps = f"{quantity(seeds, 'sweep')} of {quantity(steps, 'update')}, each beside a run that"
     session.print_status(f"{sweeps} does not learn.")
+    if others:
+        more = quantity(len(others) * seeds, "sweep")
+        session.print_status(f"After them, {more} with {quantity(len(others), 'other value')}.")
     memory = planned_memory(session.task, runs, runs, session.max_runs, session.offload)
     session.print_status(str(memory))
 
@@ -79,6 +85,14 @@ def run_range_test(session: Session, **settings: Any) -> None:
     """Sweep the rate; without a rate that trains, the command has failed."""
     if session.run(range_test, **settings).suggestion is None:
         session.exit_code = FAILED
+
+
+def run_transfer(session: Session, *, time_limit: float | None, **settings: Any) -> None:
+    """Print the plan of a transfer, and train the sizes."""
+    most, offload = session.max_runs, session.offload
+    planned = plan_transfer(session.task, max_runs=most, offload=offload, **settings)
+    session.display.show_plan("transfer", *planned)
+    _run_long(session, transfer, time_limit=time_limit, **settings)
 
 
 def run_search(session: Session, *, save: Path | None, **settings: Any) -> SearchResult:

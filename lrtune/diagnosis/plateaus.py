@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lrtune.diagnosis.checks import plateau_limits as limits
 from lrtune.diagnosis.checks import plateau_rates as rates
 from lrtune.diagnosis.observations.checkpoints import read_checkpoint, state_of
@@ -25,8 +23,8 @@ from lrtune.results.diagnosis import worst_first
 from lrtune.results.runs import Run, Shape
 from lrtune.results.schema import SELECTION
 from lrtune.schedules import constant
-from lrtune.task.random_state import preserve_random_state
 from lrtune.task.task import Task, checked_task
+from lrtune.task.variants import own_width, with_width
 
 CHECKS: dict[Callable[[Plateau], Iterator[Finding]], tuple[str, ...]] = {
     rates.check_too_low: (rates.TOO_LOW,),  # first, as the next may spend what it needs
@@ -212,13 +210,12 @@ def _samples(task: Task, cost: float) -> int:
 
 def _twin(task: Task, run: Run, steps: int, stall: Stall, budget: float) -> Twin | None:
     """The training of a wider model; None where the model's function makes none that trains."""
-    if task.width is None or stall.failed:
+    width = own_width(task)
+    if width is None or stall.failed:
         return None
     try:  # the user's function may take other widths than twice the usual one, or none
-        wider = task.with_width(FACTOR * task.width)
-        with preserve_random_state(), torch.inference_mode(mode=False), torch.no_grad():
-            wider.loss(wider.init_state(run.seed, run.lr), task.to_device(next(task.batches(0))))
+        wider = with_width(task, FACTOR * width)
     except Exception:  # noqa: BLE001 - it may raise anything
         return None
     until = max(1, min(int(budget / COST), stall.step or steps, steps))
-    return Twin(wider, task.width, Run("wider", run.lr, run.schedule, run.seed), steps, until)
+    return Twin(wider, width, Run("wider", run.lr, run.schedule, run.seed), steps, until)

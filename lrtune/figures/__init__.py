@@ -9,6 +9,8 @@ from lrtune.figures.finding import finding_figure
 from lrtune.figures.losses import curves_figure, trace_figure
 from lrtune.figures.range_test import sweep_figure
 from lrtune.figures.search import rates_figure
+from lrtune.figures.transfer import transfer_figure
+from lrtune.figures.varied import varied_figure
 
 __all__ = [
     "curves_figure",
@@ -19,4 +21,6 @@ __all__ = [
     "schedules_figure",
     "sweep_figure",
     "trace_figure",
+    "transfer_figure",
+    "varied_figure",
 ]

@@ -1,5 +1,7 @@
 """The sections of results that are curves: the sweeps of a range test, and the runs of a trace."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -24,12 +26,14 @@ from lrtune.results.runs import validation_losses
 from lrtune.results.schema import HEADINGS
 
 NO_RATE = "No rate is shown to train this model"
+SETTINGS = ("weight_decay", "momentum", "batch_size")
 MAX_ROWS = 60  # of the table of the sweeps; the embedded results contain all
 
 
 def range_test_section(result: RangeTestResult) -> Section:
     """The suggested rate, the answer of each rule, and the sweeps."""
     told, danger = result.suggestion, rise_rate(result.stops)
+    settings = result.varied["setting"].unique()
     rises = f"from {danger:.2g} on" if danger > 0 else "at no rate of the sweep"
     headline, short, lead = NO_RATE, "no rate", "The curves show no rate that trains this model."
     facts = [("Suggested rate", "none")]
@@ -52,9 +56,38 @@ def range_test_section(result: RangeTestResult) -> Section:
         notes=[as_sentence(note) for note in result.notes],
         limits="A sweep trains each rate for a single update. It shows where rates become too "
         "high and where to start. To find the rate that trains best, run a search.",
-        charts=[_sweep_chart(result, rises)],
+        charts=[_sweep_chart(result, rises), *map(partial(_varied_chart, result), settings)],
         manifest=result.manifest,
-        call=python_call("range_test", result.manifest, ["low", "high", "steps", "seeds", "seed"]),
+        call=_range_test_call(result),
+    )
+
+
+def _range_test_call(result: RangeTestResult) -> str:
+    call = python_call("range_test", result.manifest, ["low", "high", "steps", "seeds", "seed"])
+    known = result.varied[result.varied["setting"].isin(SETTINGS)]  # a file may hold any text
+    if known.empty:
+        return call
+    values = {name: some.tolist() for name, some in known.groupby("setting", sort=False)["value"]}
+    return f"{call[:-1]}, vary={values!r})"
+
+
+def _varied_chart(result: RangeTestResult, setting: str) -> Chart:
+    table = result.varied[[name == setting for name in result.varied["setting"]]]
+    told = ", ".join(
+        f"{row.value:g} reaches {row.loss:.4g} and suggests "
+        + (f"{row.lr:.2g}" if np.isfinite(row.lr) else "no rate")
+        for row in table.itertuples()
+    )
+    words = setting.replace("_", " ")
+    return Chart(
+        title=f"Range tests by {words}",
+        draw=lambda: result.varied_figure(setting),
+        alt=f"The smoothed loss while the learning rate grows, for each {words}: {told}.",
+        caption=f"One line for each {words}, the mean of its smoothed sweeps, on the same batches; "
+        "the one that is the task's own says so. Symbols: the rate that it suggests. Its lowest "
+        "loss tells how well it trains; of those that are tied the largest is the usual choice "
+        "(Smith 2018, arXiv:1803.09820, section 4).",
+        tables=[text_table(f"Range tests by {words}", table.drop(columns="setting"))],
     )
 
 

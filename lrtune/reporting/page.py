@@ -26,6 +26,7 @@ from lrtune.reporting.curves import range_test_section, trace_section
 from lrtune.reporting.diagnosis import diagnosis_section
 from lrtune.reporting.search import search_section
 from lrtune.reporting.sections import Chart, Section
+from lrtune.reporting.transfer import transfer_section
 from lrtune.results import (
     ComparisonResult,
     Diagnosis,
@@ -33,6 +34,7 @@ from lrtune.results import (
     Result,
     SearchResult,
     Trace,
+    TransferResult,
     read,
 )
 from lrtune.results.serialization import write
@@ -56,6 +58,7 @@ SECTIONS: Mapping[type, Callable[[Any], Section]] = {
     ComparisonResult: comparison_section,
     Diagnosis: diagnosis_section,
     Trace: trace_section,
+    TransferResult: transfer_section,
 }
 """The function that makes the section of each kind of result."""
 
@@ -92,7 +95,7 @@ def report(results: Result | Sequence[Result], path: str | os.PathLike[str]) -> 
 
 def answers_first(results: Sequence[Result]) -> list[Result]:
     """The results in the order of a reader: the last word first, then what it rests on."""
-    order = (ComparisonResult, SearchResult, Diagnosis, RangeTestResult, Trace)
+    order = (ComparisonResult, SearchResult, TransferResult, Diagnosis, RangeTestResult, Trace)
     return sorted(results, key=lambda result: order.index(type(result)))
 
 

@@ -14,6 +14,7 @@ from lrtune.results.range_test import RangeTestResult
 from lrtune.results.runs import Trace, concat_traces
 from lrtune.results.search import SearchResult
 from lrtune.results.serialization import from_builtins
+from lrtune.results.transfer import TransferResult
 
 __all__ = [
     "KINDS",
@@ -24,16 +25,20 @@ __all__ = [
     "Result",
     "SearchResult",
     "Trace",
+    "TransferResult",
     "concat_traces",
     "read",
 ]
 
 KINDS: Mapping[str, type] = {
-    one.kind: one for one in (Trace, Diagnosis, RangeTestResult, SearchResult, ComparisonResult)
-}
+    one.kind: one
+    for one in (
+        Trace, Diagnosis, RangeTestResult, SearchResult, ComparisonResult, TransferResult,
+    )
+}  # fmt: skip
 """The class of each kind of result, by its name in JSON."""
 
-Result = Trace | Diagnosis | RangeTestResult | SearchResult | ComparisonResult
+Result = Trace | Diagnosis | RangeTestResult | SearchResult | ComparisonResult | TransferResult
 
 
 def read(text: str) -> list[Result]:

@@ -1,5 +1,6 @@
 """The result of an LR range test."""
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -8,8 +9,9 @@ import pandas as pd
 from lrtune import figures
 from lrtune.analysis.curves import end_level
 from lrtune.analysis.sweep_rules import Suggestion
+from lrtune.errors import ArgumentError
 from lrtune.results.optuna_export import ExportedTrial, add_to_optuna, run_id
-from lrtune.results.schema import ANSWERS, STOPS, SWEEP, table_field
+from lrtune.results.schema import ANSWERS, STOPS, SWEEP, VARIED, VARIED_SWEEPS, table_field
 from lrtune.results.serialization import Serializable, fact_lines
 
 if TYPE_CHECKING:
@@ -34,6 +36,10 @@ class RangeTestResult(Serializable):
         answers: One row per rule and seed: `rule`, `seed`, `lr`, `because`.
         manifest: The task, the settings and the versions, as text.
         floor: The number below which the losses cannot fall; None where it is unknown.
+        varied: One row per setting and value that was swept, the task's own included: `setting`,
+            `value`, `own`, `lr` (suggested) with `low` and `high`, `edge`, `loss` (the lowest of
+            its sweeps), `difference` (to the lowest of the setting), `verdict`, `updates`.
+        varied_sweeps: Their sweeps: `setting`, `value`, and the columns of `frame`.
     """
 
     kind: ClassVar[str] = "range-test"
@@ -46,6 +52,8 @@ class RangeTestResult(Serializable):
     stops: pd.DataFrame = table_field(STOPS)
     answers: pd.DataFrame = table_field(ANSWERS)
     floor: float | None = None
+    varied: pd.DataFrame = table_field(VARIED, optional=True)
+    varied_sweeps: pd.DataFrame = table_field(VARIED_SWEEPS, optional=True)
 
     def __repr__(self) -> str:
         """The suggested rate and the reason, in a few lines."""
@@ -54,7 +62,12 @@ class RangeTestResult(Serializable):
             headline = f"begin near lr {told.lr:.3g} with constant"
             facts["nine of ten answers"] = f"{told.interval[0]:.3g} to {told.interval[1]:.3g}"
             facts["reason"] = told.because
-        return fact_lines(f"Range test: {headline}", facts | {"notes": "; ".join(self.notes)})
+        text = fact_lines(f"Range test: {headline}", facts | {"notes": "; ".join(self.notes)})
+        if self.varied.empty:
+            return text
+        few = self.varied[["setting", "value", "lr", "loss", "difference", "verdict"]]
+        table = few.to_string(index=False, float_format="{:.3g}".format, na_rep="")
+        return text + "\n" + textwrap.indent(table, "  ")
 
     def to_optuna(self, storage: Any = None) -> "Study":
         """Add each sweep as a trial to the Optuna study `lrtune-range-test`.
@@ -90,3 +103,18 @@ class RangeTestResult(Serializable):
         """Loss over rate: raw thin, smoothed bold, the rules marked, divergence shaded."""
         tables = self.frame, self.answers, self.stops
         return figures.sweep_figure(*tables, self.suggestion, self.floor)
+
+    def varied_figure(self, setting: str) -> "Figure":
+        """The sweeps of all values of a setting in one chart, with the rate that each suggests.
+
+        Raises:
+            ArgumentError: This setting was not varied.
+        """
+        table, sweeps = (
+            one[[name == setting for name in one["setting"]]]
+            for one in (self.varied, self.varied_sweeps)
+        )
+        if table.empty:
+            known = ", ".join(self.varied["setting"].unique()) or "none was"
+            raise ArgumentError(f"{setting!r} was not varied ({known}). Pass vary={{...}}.")
+        return figures.varied_figure(table, sweeps, self.floor)

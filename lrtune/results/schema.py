@@ -69,6 +69,43 @@ ANSWERS = {
     "lr": "float64",
     "because": "str",
 }
+VARIED = {
+    "setting": "str",  # weight_decay, momentum, batch_size
+    "value": "float64",
+    "own": "bool",  # whether it is the task's own
+    "lr": "float64",  # suggested; NaN where no rate is shown to train
+    "low": "float64",  # nine of ten answers
+    "high": "float64",
+    "edge": "float64",  # the last rate at which the loss had not risen again, over the seeds
+    "loss": "float64",  # lowest smoothed loss of the sweeps, a mean over the seeds
+    "difference": "float64",  # of that to the lowest, a mean over the seeds
+    "verdict": "str",  # lowest, tied, behind, does not train
+    "updates": "int64",  # of each sweep
+}
+VARIED_SWEEPS = {"setting": "str", "value": "float64", **SWEEP}
+TRANSFER = {
+    "equal": "str",  # updates, epochs: what the sizes have in common
+    "label": "str",  # the size, such as 5 %
+    "value": "float64",  # share of the data, width, batch size
+    "ratio": "float64",  # the same over the task's own
+    "updates": "int64",  # of each of its runs
+    "lr": "float64",  # best constant rate
+    "low": "float64",  # 90 % interval
+    "high": "float64",
+    "loss": "float64",  # the lowest mean loss
+    "edge": "str",  # low or high, where the best rate is at the edge of those that were tried
+}
+TRENDS = {
+    "equal": "str",
+    "slope": "float64",  # of the log best rate over the log size
+    "low": "float64",  # 90 % interval
+    "high": "float64",
+    "per": "int64",  # for so many times the size
+    "factor": "float64",  # the best rate changes by this factor
+    "factor_low": "float64",  # 90 % interval
+    "factor_high": "float64",
+    "verdict": "str",  # whether it transfers: yes, nearly, no, not shown
+}
 RATES = {
     "lr": "float64",
     "stage": "str",  # where it was first trained: coarse, horizons, current, fine
@@ -159,10 +196,15 @@ HEADINGS = {
     "because": "reason",
     "call": "code",
     "cost": "full trainings",
+    "difference": "difference to the lowest",
     "early": "early decrease",
     "edge": "rises again from",
     "end": "final training loss",
     "estimate": "difference to the recommended",
+    "equal": "at equal",
+    "factor": "best rate times",
+    "factor_high": "to times",
+    "factor_low": "from times",
     "failed": "failed runs",
     "final": "final loss",
     "high": "to",
@@ -170,10 +212,13 @@ HEADINGS = {
     "level": "plateau loss",
     "low": "90 % interval from",
     "lr": "learning rate",
+    "label": "size",
     "noise": "plateau noise",
     "onset": "plateau from step",
+    "per": "for times the size",
     "planned": "planned, in trainings",
     "prior": "difference on other tasks",
+    "ratio": "over the task's own",
     "released": "falls again at a lower rate",
     "slope": "plateau slope per step",
     "smooth": "smoothed loss",

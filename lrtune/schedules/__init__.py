@@ -12,6 +12,7 @@ from lrtune.schedules.plateaus import (
     ReduceOnPlateau,
     equivalent_growth,
 )
+from lrtune.schedules.recipes import RECIPES, Recipe, look_up_recipe
 from lrtune.schedules.registry import SCHEDULES, look_up
 from lrtune.schedules.schedule import Curve, Schedule, as_schedule, factory, momenta, multipliers
 from lrtune.schedules.shapes import *
@@ -19,6 +20,7 @@ from lrtune.schedules.snippets import snippet
 
 __all__ = [
     "FEEDBACK",
+    "RECIPES",
     "SCHEDULES",
     "Choice",
     "Curve",
@@ -26,6 +28,7 @@ __all__ = [
     "FloatRange",
     "GrowUntilPlateau",
     "IntRange",
+    "Recipe",
     "ReduceOnPlateau",
     "Schedule",
     "ScheduleEntry",
@@ -34,6 +37,7 @@ __all__ = [
     "equivalent_growth",
     "factory",
     "look_up",
+    "look_up_recipe",
     "momenta",
     "multipliers",
     "parse",

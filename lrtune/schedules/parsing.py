@@ -7,12 +7,15 @@ from typing import Any
 from lrtune.errors import ArgumentError, LrtuneError, shown
 from lrtune.schedules.feedback import Feedback
 from lrtune.schedules.plateaus import FEEDBACK
+from lrtune.schedules.recipes import PREFIX, look_up_recipe
 from lrtune.schedules.registry import look_up
 from lrtune.schedules.schedule import FACTORIES, Schedule
 
 
 def parse(text: str) -> Schedule | Feedback[Any]:
     """Return the schedule that a text stands for: a name of a registry, or calls of factories.
+
+    `recipe:NAME` stands for the schedule of a published recipe (`lrtune.schedules.RECIPES`).
 
     ``parse(schedule.text) == schedule`` for whatever a factory made, and ``parse(repr(schedule))``
     for one that reacts to the loss. The text is never evaluated: only functions decorated with
@@ -27,6 +30,8 @@ def parse(text: str) -> Schedule | Feedback[Any]:
     >>> parse("reduce-on-plateau(on='val', every=50)")
     ReduceOnPlateau(on='val', every=50, factor=0.1, patience=0.1, threshold=0.0)
     """
+    if text.strip().lower().startswith(PREFIX):
+        return look_up_recipe(text).schedule()
     name, call, rest = text.strip().partition("(")
     feedback = _feedback(name)
     if not call:

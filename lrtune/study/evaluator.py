@@ -12,7 +12,7 @@ from lrtune.study.leases import WHOLE, Request
 from lrtune.study.recorded_runs import RecordedRun, runs_from_trace, trace_from_runs
 from lrtune.study.records import StudyRecords
 from lrtune.task.task import Task
-from lrtune.training import Evaluate
+from lrtune.training import Evaluate, Variations, evaluate_like
 from lrtune.training.checkpoint_stores import FolderStore
 from lrtune.training.checkpoints import Checkpoint
 from lrtune.training.engine_choice import separable_units
@@ -76,6 +76,10 @@ class StudyEvaluator:
             for key, run in zip(keys, runs, strict=True)
         ]
         return trace_from_runs(named, steps, end, validate=validate != 0, checkpoint=checkpoint)
+
+    def like(self, task: Task, variations: Variations | None = None) -> Evaluate:
+        """What trains the runs of another task, or runs that vary; none of them is recorded."""
+        return evaluate_like(self.train, task, variations)
 
     def checkpoint(self, name: str) -> Checkpoint:
         """The checkpoint with a name that a trace gave.

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import inspect
 import itertools
 from collections.abc import Callable, Iterator
 from types import FunctionType, MethodType
@@ -118,22 +117,6 @@ def model_maker(model: object) -> MakeModel:
             "arguments that makes one. Pass the model itself."
         )
     return _unshare(model, *make_two_models(model))
-
-
-def default_width(make: object) -> int | None:
-    """Return the default of a factory's argument `width`; None where it takes no such number.
-
-    >>> def net(width: int = 16) -> nn.Module:
-    ...     return nn.Linear(2, width)
-    >>> default_width(net), default_width(functools.partial(net, width=8)), default_width(int)
-    (16, 8, None)
-    """
-    try:
-        known = inspect.signature(make).parameters.get("width")  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # a model, or a builtin, which has no signature
-        return None
-    usual = None if known is None else known.default
-    return usual if isinstance(usual, int) and not isinstance(usual, bool) and usual > 0 else None
 
 
 def _copy_model(model: nn.Module) -> nn.Module:

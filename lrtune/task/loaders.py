@@ -73,6 +73,13 @@ def goes_by_index(loader: object) -> bool:
     )
 
 
+def drawn_rows(loader: DataLoader[Any]) -> Tensor | None:
+    """Return the rows that a loader draws in each epoch; None where nobody knows."""
+    if goes_by_index(loader):
+        return torch.arange(len(cast("Any", loader.dataset)))
+    return loader.sampler.rows if isinstance(loader.sampler, RowSampler) else None
+
+
 def short_last_batch(loader: DataLoader[Any]) -> DataLoader[Any] | None:
     """Return a loader of a last batch of an epoch, which has fewer rows than the others.
 
@@ -144,8 +151,11 @@ def record_rows(source: Any) -> Callable[[int], Sequence[object] | None]:
 
 
 def shuffles(loader: DataLoader[Any]) -> bool:
-    """Return whether a loader that goes by index shuffles its rows."""
-    return isinstance(loader.sampler, RandomSampler)
+    """Return whether a loader that goes by index, or draws some of the rows, shuffles them."""
+    sampler = loader.sampler
+    return (
+        sampler.shuffle if isinstance(sampler, RowSampler) else isinstance(sampler, RandomSampler)
+    )
 
 
 def loader_of_batches(loader: DataLoader[Any], batches: Sequence[Tensor]) -> DataLoader[Any]:

@@ -52,8 +52,18 @@ def rows_of(data: Data) -> Rows | None:
     if isinstance(data, TensorData):
         return TensorRows(data)
     if isinstance(data, IterableData) and goes_by_index(data.source):
-        return LoaderRows(data, cast("DataLoader[Any]", data.source))
+        return loader_rows(data)
     return None
+
+
+def loader_rows(data: IterableData) -> "LoaderRows":
+    """Return the rows of the data set that a loader reads."""
+    return LoaderRows(data, cast("DataLoader[Any]", data.source))
+
+
+def row_classes(dataset: Any) -> Tensor | None:
+    """Return the class of every row of a data set; None where it is not at hand."""
+    return class_labels(_targets(dataset), len(dataset))
 
 
 class TensorRows(Rows):

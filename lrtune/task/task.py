@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from lrtune.results.schema import SELECTION
 from lrtune.task import checks
 from lrtune.task.bad_data import hidden_error, training_error, validation_error
 from lrtune.task.batches import Batch, DigestedBatch, count_examples, row_counts, to_device
-from lrtune.task.cloning import MakeModel, default_width, model_maker
+from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
 from lrtune.task.drift import TRIAL, Drift, DriftTrial
 from lrtune.task.epochs import Data
@@ -86,7 +86,7 @@ class Task:
         adapts_rate: Whether the optimizer sets its own rate, as Prodigy and D-Adaptation do.
         unapplied_multipliers: Those of parameter groups (`lr_scale`) that change no rate.
         run_bytes: What a run holds between two updates: `weights`, `gradients`, `optimizer`.
-        makes_model: Whether the model was given as a function that makes it.
+        factory: The function that makes the model; None where a model was given.
         given: `train`, `val` and `optimizer`, as they were given.
 
     Raises:
@@ -136,7 +136,7 @@ class Task:
         # own loss and optimizer. The data are shared, as nothing writes into them.
         with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
             make_model, first = model_maker(model), next(self.batches(seed=0))
-            self.makes_model, self._given_model = not isinstance(model, nn.Module), model
+            self.factory = None if isinstance(model, nn.Module) else model
             by_objective = objective is not None
             self._maker = StateMaker(
                 make_model, make_optimizer, self._loss, by_objective, first, self.device
@@ -164,6 +164,26 @@ class Task:
     def batch_rows(self) -> list[int]:
         """The rows of each tensor of the first training batch; where they differ, most count."""
         return row_counts(self._maker.first)
+
+    @property
+    def makes_model(self) -> bool:
+        """Whether the model was given as a function that makes it."""
+        return self.factory is not None
+
+    @property
+    def train_data(self) -> Data:
+        """The training data, as batches that a seed determines."""
+        return self._train
+
+    @property
+    def val_data(self) -> ValidationData | None:
+        """The validation data in two parts; None without them."""
+        return self._val
+
+    @property
+    def known_loss(self) -> KnownLoss | None:
+        """Which of torch's losses the task has; None for any other, and for an objective."""
+        return self._known_loss
 
     @property
     def epoch_steps(self) -> int | None:
@@ -199,45 +219,47 @@ class Task:
 
     def trained_on(self, batches: Sequence[Batch]) -> "Task":
         """Return the same task, whose training data are these batches, in this order."""
+        return self.changed(data=lambda _: as_data(list(batches), None, what="train"))
+
+    def changed(
+        self,
+        *,
+        data: Callable[[Data], Data] | None = None,
+        factory: MakeModel | None = None,
+        optimizer: Callable[[Optimizer], Optimizer] | None = None,
+    ) -> "Task":
+        """Return the same task with other training data, model or optimizer; a model is tried.
+
+        Args:
+            data: Takes the training data, and returns the others.
+            factory: Makes the other model.
+            optimizer: Takes the optimizer of a run, and returns the other one.
+        """
         other = copy.copy(self)
-        other._train = as_data(list(batches), None, what="train")  # noqa: SLF001
-        other._guesses = {}  # noqa: SLF001 - those of the training data are others
+        other._change(data, factory, optimizer)  # noqa: SLF001
         return other
 
-    def with_optimizer(self, change: Callable[[Optimizer], Optimizer]) -> "Task":
-        """Return the same task, whose optimizers are what a function makes of its own ones."""
-        other, make = copy.copy(self), self._maker.make_optimizer
-        maker = replace(self._maker, make_optimizer=lambda *given: change(make(*given)))
-        other._maker = maker  # noqa: SLF001
-        return other
-
-    @property
-    def train_data(self) -> Data:
-        """The training data, as batches that a seed determines."""
-        return self._train
-
-    @property
-    def val_data(self) -> ValidationData | None:
-        """The validation data in two parts; None without them."""
-        return self._val
-
-    @property
-    def known_loss(self) -> KnownLoss | None:
-        """Which of torch's losses the task has; None for any other, and for an objective."""
-        return self._known_loss
-
-    @property
-    def width(self) -> int | None:
-        """The width of the model, where its function has an argument `width` with a default."""
-        return default_width(self._given_model) if self.makes_model else None
-
-    def with_width(self, width: int) -> "Task":
-        """Return the same task with a model of another width; see `width`."""
-        other, make = copy.copy(self), partial(cast("Any", self._given_model), width=width)
-        with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
-            other._maker = replace(self._maker, make_model=model_maker(make))  # noqa: SLF001
-        other._drift = DriftTrial(other._maker, self.loss_kind.resolution)  # noqa: SLF001
-        return other
+    def _change(
+        self,
+        data: Callable[[Data], Data] | None,
+        factory: MakeModel | None,
+        optimizer: Callable[[Optimizer], Optimizer] | None,
+    ) -> None:
+        self._guesses = {}
+        if data is not None:
+            self._train = data(self._train)
+        if optimizer is not None:
+            make, change = self._maker.make_optimizer, optimizer
+            self._maker = replace(
+                self._maker, make_optimizer=lambda model, lr: change(make(model, lr))
+            )
+        if factory is not None:
+            self.factory = factory
+            with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
+                made = model_maker(factory)
+                self._maker = replace(self._maker, make_model=made, works_in_place=True)
+                self._try(factory, self.floor)
+            self._drift = DriftTrial(self._maker, self.loss_kind.resolution)
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """Yield training batches without end; call it inside `preserve_random_state()`."""

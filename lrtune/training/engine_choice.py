@@ -20,6 +20,7 @@ from lrtune.training.engines.fastest import (
     engine_configs,
 )
 from lrtune.training.engines.loop import Loop
+from lrtune.training.engines.varied import Variations, VariedLoop
 from lrtune.training.engines.vmapped import Vmapped
 
 ENGINES = ("loop", "vmapped", "auto")
@@ -31,15 +32,27 @@ Decide = Callable[[str, Callable[[], str]], str]
 
 
 class EngineChoice:
-    """Makes the engine of each cohort; see `Evaluator` for `engine` and `decide`."""
+    """Makes the engine of each cohort; see `Evaluator` for what it is made from."""
 
-    def __init__(self, task: Task, engine: str, decide: Decide | None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        engine: str,
+        decide: Decide | None,
+        variations: Variations | None = None,
+    ) -> None:
         if engine not in ENGINES:
             raise ArgumentError(
                 f"engine={shown(engine)}; there are {', '.join(ENGINES)}. Take loop, which trains "
                 "every task."
             )
+        if variations is not None and engine != "loop":
+            raise ArgumentError(
+                f"engine={engine!r} with variations; expected 'loop', which alone trains runs that "
+                "vary. Leave engine out."
+            )
         self._task, self.name, self._decide = task, engine, decide
+        self.variations = variations
         self._benchmarks: list[EngineBenchmark] = []
         self._choices: dict[str, str] = {}
 
@@ -51,7 +64,9 @@ class EngineChoice:
     def make(self, runs: Sequence[Run], steps: int, charge: Callable[[str, int], None]) -> Engine:
         """Return an engine for these runs; charge each run for the updates of a benchmark."""
         if self.name == "loop":
-            return Loop(self._task)
+            if self.variations is None:
+                return Loop(self._task)
+            return VariedLoop(self._task, self.variations)
         if self.name == "vmapped":
             return Vmapped(self._task)
         if self._decide is None:

@@ -1,9 +1,10 @@
-"""`Evaluator` trains runs and continues those it has trained before; `train` does it once."""
+"""`Evaluator` trains runs, and continues those that it has trained before."""
 
 import dataclasses
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lrtune.errors import ArgumentError, CheckpointError, memory_text, quantity, whole_number
 from lrtune.results import Trace, concat_traces
@@ -19,6 +20,7 @@ from lrtune.training.checkpoint_stores import CheckpointStore, FolderStore, Memo
 from lrtune.training.checkpoints import Checkpoint
 from lrtune.training.cohort import Cohort
 from lrtune.training.engine_choice import Decide, EngineChoice
+from lrtune.training.engines.varied import Variations
 from lrtune.training.idle_runs import IdleRuns
 from lrtune.training.recording import Progress
 
@@ -46,6 +48,8 @@ class Evaluator:
         offload: `cpu` moves runs that do not train to the CPU; None leaves them on the device.
         say: Called with a sentence when memory runs out: then half as many runs are held from there
             on. A warning when None.
+        variations: The names of runs to optimizer settings or a batch size of their own, or those
+            of all runs. Such an evaluator trains with the loop, and saves no checkpoints.
 
     Attributes:
         trains: The task.
@@ -72,10 +76,14 @@ class Evaluator:
         max_runs: int | None = None,
         offload: str | None = None,
         say: Callable[[str], None] | None = None,
+        variations: Variations | None = None,
     ) -> None:
         self.trains = self._task = checked_task(task)
         self._progress = progress
-        self._engine = EngineChoice(task, engine, decide)
+        self._options: dict[str, Any] = {
+            "progress": progress, "max_runs": max_runs, "offload": offload, "say": say,
+        }  # fmt: skip
+        self._engine = EngineChoice(task, engine, decide, variations)
         # Vmapped losses round differently when neighbours leave, so a run that is continued
         # would differ in its last bits from one that a resumed study trains from the start.
         self._continues = decide is None or engine == "loop"
@@ -88,6 +96,16 @@ class Evaluator:
         self._keeper = CheckpointKeeper(checkpoints, engine)
         self._idle = IdleRuns(task, max_runs, offload, self._keeper)
         self._say, self._said = say or (lambda text: warnings.warn(text, stacklevel=2)), False
+
+    def like(self, task: Task, variations: Variations | None = None) -> "Evaluator":
+        """Return an evaluator of another task, or for runs that vary, with the same options.
+
+        It trains with the loop, and knows none of the runs that this one has trained.
+        """
+        made = Evaluator(task, variations=variations, **self._options)
+        if task is self._task:
+            made._cache = self._cache  # their batches are the same
+        return made
 
     @property
     def engine_notes(self) -> list[str]:
@@ -111,6 +129,11 @@ class Evaluator:
             end = whole_number("until", until, least=1)
         if end > steps:
             raise ArgumentError(f"until={end} lies beyond the horizon of {steps} steps.")
+        if checkpoint and self._engine.variations is not None:
+            raise ArgumentError(
+                "checkpoint=True, but runs that vary are not saved: a checkpoint does not know of "
+                "their settings. Leave it out."
+            )
         call = Call(steps, end, stage, validate, checkpoint)
         waiting, traces = checked_runs(runs), list[Trace]()
         while waiting:
@@ -239,38 +262,3 @@ class Evaluator:
                 f"at most {limit} are held. The answer stays the same, but some updates are made "
                 f"again. Give max_runs={limit} next time{moves}."
             )
-
-
-def train(
-    task: Task,
-    runs: Sequence[Run],
-    steps: int,
-    *,
-    engine: str = "loop",
-    validate: bool = True,
-    progress: Progress | None = None,
-) -> Trace:
-    """Train every run on the same batches for `steps` updates: one row per run and step.
-
-    Args:
-        task: What is trained; it stays as it is.
-        runs: Their names must differ.
-        steps: Optimizer updates of each run; schedules are spread over them.
-        engine: `loop`, `vmapped` or `auto`; see `Evaluator`.
-        validate: Measure the validation losses of the runs that reached the end, if there is data.
-        progress: Called with the stage, the updates done and their total.
-
-    Returns:
-        The trace: `frame`, `runs`, `validations`, `costs`.
-
-    Raises:
-        ArgumentError, ScheduleError: Before anything trains.
-        EngineError: `engine` is `vmapped`, and `vmap` cannot train the runs.
-
-    >>> from lrtune.testing import bowl
-    >>> trace = train(bowl(curvature=4.0), [Run("a", 0.25), Run("b", 0.6)], steps=100)
-    >>> trace.runs[["run", "outcome"]].values.tolist()
-    [['a', 'FINISHED'], ['b', 'DIVERGED']]
-    """
-    evaluator = Evaluator(task, engine=engine, progress=progress)
-    return evaluator(runs, steps, stage="training", validate=None if validate else 0)

@@ -15,7 +15,15 @@ from lrtune.analysis.prior import REFERENCE, Prior, prior
 from lrtune.errors import ArgumentError
 from lrtune.results.optuna_export import without_log
 from lrtune.results.runs import Run, Shape
-from lrtune.schedules import SCHEDULES, Schedule, ScheduleEntry, parse
+from lrtune.schedules import (
+    SCHEDULES,
+    Recipe,
+    Schedule,
+    ScheduleEntry,
+    look_up_recipe,
+    parse,
+)
+from lrtune.schedules.recipes import PREFIX
 from lrtune.schedules.registry import registered_name
 from lrtune.schedules.schedule import FACTORIES, momenta, multipliers
 
@@ -62,6 +70,7 @@ class Named(NamedTuple):
     shape: Shape
     asked: bool = True  # by the user; else it is in the table anyway
     entry: ScheduleEntry | None = None  # in the registry, where it has parameters to sample
+    recipe: Recipe | None = None  # which gives its peak
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +168,7 @@ def resolve(
         if isinstance(one.shape, Schedule):
             multipliers(one.shape, steps)
             momenta(one.shape, steps)
-        if any(same(one.shape, known.shape) for known in unique.values()):
+        if any(_twins(one, known) for known in unique.values()):
             continue
         name, copies = one.name, 1
         while name in unique:
@@ -170,6 +179,13 @@ def resolve(
             shape = replace(shape, text=name)  # the text tells its runs from those of others
         unique[name] = one._replace(name=name, shape=shape)
     return list(unique.values())
+
+
+def _twins(one: Named, other: Named) -> bool:
+    """Whether two candidates would train the same; a recipe has a peak of its own."""
+    if one.recipe or other.recipe:
+        return one.recipe == other.recipe
+    return same(one.shape, other.shape)
 
 
 def same(one: Shape, other: Shape) -> bool:
@@ -185,11 +201,14 @@ def _is_ours(schedule: Schedule) -> bool:
 
 
 def _named(given: str | Shape) -> Named:
-    """A schedule by its name, by the call that makes it, or as it is."""
+    """A schedule by its name, by the call that makes it, by that of its recipe, or as it is."""
     if not isinstance(given, str):
         shape = Run("", 1.0, given).schedule
         return Named(registered_name(shape) or repr(shape), shape)
     shape = parse(given)
+    if given.strip().lower().startswith(PREFIX):
+        recipe = look_up_recipe(given)
+        return Named(PREFIX + recipe.name, shape, recipe=recipe)
     entry = None if "(" in given else SCHEDULES.get(getattr(shape, "name", ""))
     sampled = entry if entry is not None and entry.space else None
     return Named(registered_name(shape) or given, shape, entry=sampled)

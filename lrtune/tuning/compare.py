@@ -72,6 +72,7 @@ def compare(
             other tasks. Its missing trainings are made.
         schedules: Names in `schedules.SCHEDULES` or `schedules.FEEDBACK`, calls such as
             `cosine(floor=0.1)`, functions of progress; or a mapping of names of your own to these.
+            `recipe:NAME` is a published recipe at its own peak, scaled to the task's batch size.
             `["all"]` is the whole registry. Constant, linear and cosine are always in the table.
         steps: The length of training that the answer is for; that of the search, or 500.
         seeds: How many pairs of whole trainings a rival gets, >= 2. It gets fewer where the budget

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from lrtune.errors import ArgumentError, positive_rate, shown, whole_number
 from lrtune.results import SearchResult
 from lrtune.results.runs import Run, Shape
 from lrtune.schedules import parse
+from lrtune.schedules.recipes import RULES
 from lrtune.schedules.registry import registered_name
 from lrtune.task.drift import Drift, in_every_run
 from lrtune.task.task import Task, checked_task
@@ -49,6 +50,7 @@ class Contest:
         scale: How losses become scores.
         kind: The same in words.
         drift: How the loss changes by itself; None where it does not.
+        notes: Where the peaks of recipes are from.
     """
 
     sizes: Sizes
@@ -64,6 +66,7 @@ class Contest:
     drift: Drift | None = None
     trained: dict[int, Measured] = field(default_factory=dict)
     ratios: dict[int, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def paired_seeds(self) -> list[int]:
@@ -124,10 +127,11 @@ def make_contest(
     adapts = task is not None and task.adapts_rate  # then every peak is 1
     rivals = []
     for one in named:
-        if one.name != first.name and not same(one.shape, first.shape):
+        if one.recipe or (one.name != first.name and not same(one.shape, first.shape)):
             known = known_of(one.shape, steps)
             ratio = 1.0 if adapts else known.peak / reference.prior.peak
-            rivals.append(Candidate(one, clip(lr * ratio, limits), known))
+            own = None if adapts else _recipe_peak(one, task)
+            rivals.append(Candidate(one, clip(own or lr * ratio, limits), known))
     drift = None if task is None else task.drift
     reused = []
     if searched is not None:
@@ -147,10 +151,45 @@ def make_contest(
         drift=drift,
         trained={one.run.seed: one for one, _ in reused},
         ratios={one.run.seed: ratio for one, ratio in reused},
+        notes=tuple(_about_recipes(rivals, task)),
     )  # fmt: skip
     if budget is None and rivals:
         return replace(contest, budget=max(BUDGET, contest.enough_for(1)))
     return contest
+
+
+def _recipe_peak(named: Named, task: Task | None) -> float | None:
+    """The published peak, scaled to the task's batch; None where the optimizer is of another kind.
+
+    Without a task nobody knows its batch and its optimizer.
+    """
+    if named.recipe is None or task is None:
+        return None if named.recipe is None else named.recipe.lr()
+    if not named.recipe.applies_to(task.describe()["optimizer"]):
+        return None
+    return named.recipe.lr(task.batch_examples)
+
+
+def _about_recipes(rivals: Sequence[Candidate], task: Task | None) -> Iterator[str]:
+    """Where the peak of each recipe is from."""
+    for one in rivals:
+        recipe = one.named.recipe
+        if recipe is None:
+            continue
+        batch = None if task is None else task.batch_examples
+        if _recipe_peak(one.named, task) is None or (task is not None and task.adapts_rate):
+            optimizer = "this optimizer" if task is None else task.describe()["optimizer"]
+            yield (
+                f"{one.name}: its peak, {recipe.peak:g}, is one of {recipe.optimizer}, so with "
+                f"{optimizer} only its schedule is taken, at {one.lr:.3g}"
+            )
+        elif batch is None or recipe.rule == "none":
+            yield f"{one.name}: its published peak, {recipe.peak:g}, is not scaled"
+        else:
+            yield (
+                f"{one.name}: its peak, {recipe.peak:g} for batches of {recipe.batch:g}, is "
+                f"{one.lr:.3g} for {batch} by the {recipe.rule} rule ({RULES[recipe.rule]})"
+            )
 
 
 def _check_numbers(seeds: int, seed: int | None, samples: int, budget: float | None) -> None:
@@ -177,7 +216,7 @@ def _length(searched: SearchResult | None, steps: int | None) -> int:
 def _reference(text: str, named: Sequence[Named]) -> Named:
     """The recommended schedule: one of those that were given, or what its text stands for."""
     for one in named:
-        if text in (one.name, repr(one.shape)):
+        if one.recipe is None and text in (one.name, repr(one.shape)):
             return one
     try:
         shape = parse(text)

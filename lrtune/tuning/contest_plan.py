@@ -107,6 +107,7 @@ def _planned(contest: Contest, plan: Plan, seeds: int, rivals: int) -> str:
 
 
 def _notes(contest: Contest, seeds: int, rivals: int) -> Iterator[str]:
+    yield from contest.notes
     if not contest.rivals:
         yield f"{contest.reference.name} has no rivals: name other schedules"
     elif not rivals:

@@ -71,12 +71,14 @@ class Stage:
         runs: How many runs it trains, about.
         steps: The length of its longest run, in updates.
         cost: In full trainings. The coarse stage may take more, if its grid has to grow.
+        words: What it trains, where the name does not say it.
     """
 
     name: str
     runs: int
     steps: int
     cost: float
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,16 +180,18 @@ class Plan:
         most = f"At most {trainings} of {quantity(self.sizes.steps, 'step')}."
         lines = [f"{most} {usually} full trainings:"]
         texts = [_words(stage) for stage in self.stages]
-        width = max(map(len, [*texts, ""]))
+        width, head = max(map(len, [*texts, ""])), max([9, *(len(one.name) for one in self.stages)])
         for stage, text in zip(self.stages, texts, strict=True):
-            lines.append(f"  {stage.name:9} {text:{width}}  {stage.cost:6.2f}")
-        lines.append(f"  {'together':9} {'':{width}}  {self.cost:6.2f}")
+            lines.append(f"  {stage.name:{head}} {text:{width}}  {stage.cost:6.2f}")
+        lines.append(f"  {'together':{head}} {'':{width}}  {self.cost:6.2f}")
         lines += [] if self.memory is None else [str(self.memory)]
         return "\n".join(lines)
 
 
 def _words(stage: Stage) -> str:
     length = quantity(stage.steps, "step")
+    if stage.words:
+        return stage.words
     match stage.name:
         case "coarse":
             return f"about {quantity(stage.runs, 'short run')} of up to {length}"

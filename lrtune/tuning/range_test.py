@@ -1,17 +1,16 @@
 """range_test(): sweep the rate once through every decade, and read where it becomes too high."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from lrtune.analysis.curves import Outcome, drifts
-from lrtune.analysis.sweep_rules import RULES, Suggestion, Sweep, answer, ensemble, read_sweep
+from lrtune.analysis.curves import Outcome
+from lrtune.analysis.sweep_rules import RULES
 from lrtune.diagnosis.check import look
 from lrtune.diagnosis.registry import OF_VALIDATION
 from lrtune.errors import ArgumentError, positive_rate, warn_about, whole_number
-from lrtune.results import RangeTestResult, Trace
+from lrtune.results import RangeTestResult
 from lrtune.results.runs import Run, seed_list
 from lrtune.results.schema import ANSWERS, STOPS, SWEEP, as_table
 from lrtune.results.serialization import manifest
@@ -19,6 +18,8 @@ from lrtune.schedules import Schedule, growth
 from lrtune.task.task import Task
 from lrtune.training import UNTRAINED, Evaluate, Progress, as_evaluate, said_of
 from lrtune.tuning.answer_warnings import drift_warnings, sweep_warnings
+from lrtune.tuning.swept import Swept, suggestion_of
+from lrtune.tuning.vary import NOTHING, VariedSweeps, Vary
 
 STOPPED = {
     Outcome.FINISHED: "reached the last rate, lr =",
@@ -35,6 +36,7 @@ def range_test(
     steps: int = 200,
     seeds: int = 3,
     seed: int = 0,
+    vary: Vary | None = None,
     progress: Progress | None = None,
     max_runs: int | None = None,
     evaluate: Evaluate | None = None,
@@ -54,26 +56,34 @@ def range_test(
         steps: Updates of each sweep, >= 2; use at least ten per decade.
         seeds: How many sweeps.
         seed: The first seed; the others follow it.
+        vary: Settings to the values that are swept as well, on the same batches:
+            `{"weight_decay": [0, 1e-4, 1e-3], "momentum": [0.8, 0.9], "batch_size": [64, 256]}`.
+            Each is varied alone, and stands against the task's own value. `momentum` is SGD's, or
+            Adam's beta1. Batch sizes are multiples of the task's own, made by accumulation, so a
+            sweep with k times the batch makes one update for k steps.
         progress: Called with the stage, the updates done and the total.
         max_runs: The most runs to train at once; when None what memory allows. Where that runs out,
             it is halved.
         evaluate: The function that trains runs; an `Evaluator` of the task when None.
 
     Returns:
-        A `RangeTestResult`: `suggestion`, `warnings`, `frame`, `answers`, `stops`, `notes`. The
-        suggestion is None where no rate is shown to train, as for a model that is trained already.
+        A `RangeTestResult`: `suggestion`, `warnings`, `frame`, `answers`, `stops`, `notes`; with
+        `vary` also `varied`, a row for each value. The suggestion, that of the task's own
+        settings, is None where no rate is shown to train, as for a model that is trained already.
 
     What counts against the suggestion is in `warnings`, and an `AnswerWarning` says it.
 
     Raises:
-        ArgumentError: A number is out of its range; nothing has trained.
+        ArgumentError: A number is out of its range, or the optimizer lacks a setting to vary;
+            nothing has trained.
 
     >>> from lrtune.testing import bowl
     >>> sweep = range_test(bowl(curvature=4.0))  # diverges above 0.5
     >>> print(f"{sweep.suggestion.lr:.1g}", sweep.stops["outcome"].unique().tolist())
     0.07 ['DIVERGED']
 
-    Source: Smith 2017, arXiv:1506.01186, section 3.3.
+    Source: Smith 2017, arXiv:1506.01186, section 3.3; with `vary` Smith 2018, arXiv:1803.09820,
+    section 4.
     """
     low, high = positive_rate("low", low), positive_rate("high", high)
     if low >= high:
@@ -84,13 +94,15 @@ def range_test(
     sweeps = {s: Run(f"sweep/{s}", high, growing, s) for s in chosen}
     controls = {s: Run(f"untrained/{s}", high, UNTRAINED, s) for s in chosen}
     trained = as_evaluate(task, evaluate, max_runs=max_runs, progress=progress)
+    others = VariedSweeps(task, vary, list(sweeps.values()), trained) if vary is not None else None
     runs, odd = [*sweeps.values(), *controls.values()], look(task, without=OF_VALIDATION).warnings
     # The loss after the last update takes one step more.
     trace = trained(runs, steps + 1, stage="range test", validate=0)
-    swept = {s: _Swept.of(trace, sweeps[s].name, controls[s].name, task) for s in chosen}
-    said = [(s, one.answer(rule)) for s, one in swept.items() for rule in RULES]
-    answers = as_table([(one.rule, s, one.lr, one.because) for s, one in said], ANSWERS)
-    suggestion, stops = _suggestion(swept), as_table([(s, *swept[s].stop) for s in chosen], STOPS)
+    curves = dict(iter(trace.frame.groupby("run", sort=False)["loss"]))
+    twins = {s: curves[run.name].to_numpy() for s, run in controls.items()}
+    swept = {s: Swept.of(trace, sweeps[s].name, twins[s], task) for s in chosen}
+    answers = as_table(_answers(swept), ANSWERS)
+    suggestion, stops = suggestion_of(swept), as_table([(s, *swept[s].stop) for s in chosen], STOPS)
     falls, density = {s: one.falls for s, one in swept.items()}, steps / np.log10(high / low)
     fall = max((one.curve.drop for one in swept.values() if one.curve), default=np.nan)
     against = [
@@ -99,78 +111,27 @@ def range_test(
         *drift_warnings(task.drift, steps, fall),
         *said_of(trained),
     ]
+    varied = NOTHING if others is None else others.read(swept, twins, steps, density)
     found = RangeTestResult(
         suggestion=suggestion,
-        warnings=tuple(dict.fromkeys(against)),
-        notes=tuple(_notes(stops, falls)),
+        warnings=tuple(dict.fromkeys([*against, *varied.warnings])),
+        notes=(*_notes(stops, falls), *varied.notes),
         manifest=manifest(task.describe(), low=low, high=high, steps=steps, seeds=seeds, seed=seed),
         frame=as_table(pd.concat([one.frame.assign(seed=s) for s, one in swept.items()]), SWEEP),
         stops=stops,
         answers=answers,
         floor=task.loss_kind.floor,
+        varied=varied.table,
+        varied_sweeps=varied.sweeps,
     )
     warn_about(found.warnings)
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class _Swept:
-    """The sweep of one seed: its losses, what can be read of them, and how it ended."""
-
-    frame: pd.DataFrame  # lr, loss, untrained, smooth
-    curve: Sweep | None
-    outcome: str
-
-    @classmethod
-    def of(cls, trace: Trace, sweep: str, control: str, task: Task) -> "_Swept":
-        """Pair each rate with the loss right after its update, and with the control's loss.
-
-        Both are taken without what changes by itself.
-        """
-        by_run, step = trace.frame.groupby("run", sort=False), task.loss_kind.resolution
-        swept, twin = by_run.get_group(sweep), by_run.get_group(control)["loss"].to_numpy()
-        rates, losses = swept["lr"].to_numpy()[:-1], swept["loss"].to_numpy()
-        known = twin
-        # What begins later than a task has tried shows in the control.
-        drift = task.drift_within(len(twin)) if drifts(twin, step) else task.drift
-        if drift is not None:
-            losses, known = (drift.without(one, twin=twin) for one in (losses, twin))
-        losses = losses[1:]
-        known = known[1 : len(losses) + 1]
-        if not len(losses):  # not even the untrained model has a finite loss on this seed's batch
-            rates, losses = swept["lr"].to_numpy()[:1], np.array([np.nan])
-        untrained, smooth = np.full((2, len(losses)), np.nan)
-        untrained[: len(known)] = known
-        if curve := read_sweep(rates, losses, untrained, step):
-            smooth[: len(curve.curve)] = curve.curve
-        columns = {"lr": rates, "loss": losses, "untrained": untrained, "smooth": smooth}
-        outcome = trace.runs.set_index("run").loc[sweep, "outcome"]
-        return cls(pd.DataFrame(columns), curve, str(outcome))
-
-    @property
-    def falls(self) -> bool:
-        """Whether its loss fell clear of its noise."""
-        return self.curve is not None and self.curve.falls
-
-    @property
-    def stop(self) -> tuple[str, float, float]:
-        """Its outcome, its last rate, and the last one at which the loss had not risen again."""
-        edge = self.curve.lr[self.curve.edge] if self.curve else np.nan
-        return self.outcome, self.frame["lr"].iloc[-1], edge
-
-    def answer(self, rule: str) -> Suggestion:
-        """What a rule suggests."""
-        return answer(rule, self.curve, float(self.frame["lr"].iloc[0]))
-
-
-def _suggestion(swept: Mapping[int, _Swept]) -> Suggestion | None:
-    """The ensemble of the rules; None where most sweeps have seen nothing fall.
-
-    Then the medians over the seeds rest on noise.
-    """
-    if 2 * sum(one.falls for one in swept.values()) < len(swept):
-        return None
-    return ensemble({rule: [one.answer(rule) for one in swept.values()] for rule in RULES})
+def _answers(swept: Mapping[int, Swept]) -> list[tuple[str, int, float, str]]:
+    """What each rule says of each sweep: columns `ANSWERS`."""
+    said = [(seed, one.answer(rule)) for seed, one in swept.items() for rule in RULES]
+    return [(one.rule, seed, one.lr, one.because) for seed, one in said]
 
 
 def _notes(stops: pd.DataFrame, falls: Mapping[int, bool]) -> Iterator[str]:

@@ -12,10 +12,10 @@ from lrtune.diagnosis.observations.groups import parameter_groups
 from lrtune.diagnosis.observations.stalls import Stall
 from lrtune.errors import CheckpointError, first_line, printable, shown
 from lrtune.task.random_state import preserve_random_state
+from lrtune.task.saved_state import restore_state
 from lrtune.task.states import TrainState
 from lrtune.task.task import Task
 from lrtune.training.checkpoints import FIELDS
-from lrtune.training.saved_state import restore_state
 
 MODEL = ("model", "model_state_dict", "state_dict", "model_state", "net")
 OPTIMIZER = ("optimizer", "optimizer_state_dict", "optimizer_state", "optim")

@@ -1,5 +1,6 @@
 """The ways to go on from one state: each a run of a cohort, all of them on the same batches."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,13 +16,14 @@ from lrtune.task.batches import Batch
 from lrtune.task.memory import max_runs
 from lrtune.task.optimizers import group_rates, multiples, trained_weights
 from lrtune.task.random_state import preserve_random_state
+from lrtune.task.saved_state import fresh_attributes
 from lrtune.task.states import TrainState
 from lrtune.task.task import Task
 from lrtune.training import Cohort
 from lrtune.training.checkpoints import Checkpoint
 from lrtune.training.engines import StepSettings
-from lrtune.training.engines.loop import Loop, RunState
-from lrtune.training.saved_state import fresh_attributes
+from lrtune.training.engines.loop import RunState
+from lrtune.training.engines.varied import Variation, VariedLoop
 
 FORWARD = 1 / 3
 """By convention: the cost of a forward pass, in updates."""
@@ -71,23 +73,24 @@ UNDECAYED = Continuation("no weight decay", decays=False)
 _STILL = Schedule("0", lambda _progress: 0.0)
 
 
-class ContinuingLoop(Loop):
+class ContinuingLoop(VariedLoop):
     """A loop whose runs all begin with one state, and go on from it in different ways.
 
     The name of a run is that of its continuation, a slash, and its seed.
     """
 
     def __init__(self, task: Task, state: TrainState, ways: Sequence[Continuation]) -> None:
-        super().__init__(task)
-        self._origin, self._ways = state, {way.name: way for way in ways}
-        self._seen: dict[str, int] = {}  # batches, or averaged weights, by run
+        self._ways = {way.name: way for way in ways}
+        super().__init__(task, Variation())
+        self._origin = state
+        self._averaged = Counter[str]()  # how many weights, by run
 
     def begin(
         self, run: Run, like: str | None = None, checkpoint: Checkpoint | None = None
     ) -> None:
         """Copy the state for the run; it is given neither another run nor a checkpoint."""
         del like, checkpoint
-        way = self._way(run)
+        way = self._way(run.name)
         if way.fresh:
             state = self._task.init_state(run.seed, run.lr)
         else:
@@ -97,32 +100,19 @@ class ContinuingLoop(Loop):
                 group["weight_decay"] = 0.0
         peaks = group_rates(state.optimizer)
         self.states[run.name] = RunState(state, peaks, multiples(peaks), fresh_attributes(state))
-        self._seen[run.name] = 0
 
     def update(
         self, runs: Sequence[Run], batch: Batch, settings: Sequence[StepSettings], noise: int
     ) -> Tensor:
         """Make one update of each run; averages first take in the weights before the update."""
         for run in runs:
-            if self._way(run).averaged:
+            if self._way(run.name).averaged:
                 self._average(run)
         return super().update(runs, batch, settings, noise)
 
-    def update_run(self, run: Run, batch: Batch, settings: StepSettings) -> Tensor:
-        """Make one update, or a part of one: the gradient of an update is the mean of its parts."""
-        held, parts = self.states[run.name], self._way(run).batches
-        if parts == 1:
-            return super().update_run(run, batch, settings)
-        if self._seen[run.name] % parts == 0:
-            held.state.optimizer.zero_grad()
-        loss = self.loss(held.state, batch, backward=True)
-        self._seen[run.name] += 1
-        if self._seen[run.name] % parts == 0:
-            for weight in trained_weights(held.state.optimizer):
-                if weight.grad is not None:
-                    weight.grad.div_(parts)
-            held.step(settings, loss)
-        return loss
+    def variation(self, name: str) -> Variation:
+        """How many batches a run accumulates for one update."""
+        return Variation(self._way(name).batches)
 
     @torch.no_grad()
     def _average(self, run: Run) -> None:
@@ -130,14 +120,14 @@ class ContinuingLoop(Loop):
         source = self.states.get(f"{AGAIN.name}/{run.seed}")
         if source is None:  # it has failed
             return
-        self._seen[run.name] += 1
+        self._averaged[run.name] += 1
         own = trained_weights(self.states[run.name].state.optimizer)
         theirs = trained_weights(source.state.optimizer)
         for mean, weight in zip(own, theirs, strict=True):
-            mean.lerp_(weight, 1 / self._seen[run.name])
+            mean.lerp_(weight, 1 / self._averaged[run.name])
 
-    def _way(self, run: Run) -> Continuation:
-        return self._ways[run.name.rpartition("/")[0]]
+    def _way(self, name: str) -> Continuation:
+        return self._ways[name.rpartition("/")[0]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -151,7 +151,7 @@ def _still_falls(losses: Sequence[float]) -> bool:
 
 def with_adam(task: Task) -> Task:
     """The same task with Adam, but the groups, their rates and decays of its own optimizer."""
-    return task.with_optimizer(_adam_like)
+    return task.changed(optimizer=_adam_like)
 
 
 def _adam_like(own: Optimizer) -> Adam:

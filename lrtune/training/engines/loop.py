@@ -34,8 +34,8 @@ class RunState:
     fresh: Fresh  # its attributes before the first update
     given: list[float] | None = None  # the rates of the last update; None before the first
 
-    def step(self, settings: StepSettings, loss: Tensor) -> None:
-        """Step the optimizer with the rates of this step."""
+    def set_rates(self, settings: StepSettings, loss: Tensor) -> None:
+        """Give each group of the optimizer its rate at this step, and the schedule's momentum."""
         rate = settings.rate
         if not isinstance(rate, float):
             rate = rate(float(loss))  # a feedback schedule waits for the device here
@@ -50,6 +50,10 @@ class RunState:
                 group["lr"] = lr
         if settings.momentum is not None:
             set_momentum(self.state.optimizer, settings.momentum)
+
+    def step(self, settings: StepSettings, loss: Tensor) -> None:
+        """Step the optimizer with the rates of this step."""
+        self.set_rates(settings, loss)
         self.state.optimizer.step()
 
 
@@ -91,7 +95,7 @@ class Loop:
         return losses[0] if len(losses) == 1 else torch.cat(losses)
 
     def update_run(self, run: Run, batch: Batch, settings: StepSettings) -> Tensor:
-        """Make one optimizer update of a run, and return its loss before it, shape [1]."""
+        """Make one update of a run, and return its loss before it, shape [1]."""
         held = self.states[run.name]
         held.state.optimizer.zero_grad()
         loss = self.loss(held.state, batch, backward=settings.learns)
@@ -99,8 +103,13 @@ class Loop:
             held.step(settings, loss)
         return loss
 
-    def loss(self, state: TrainState, batch: Batch, *, backward: bool) -> Tensor:
-        """Return the loss, shape [1]; NaN where it raised because a layer overflowed."""
+    def loss(
+        self, state: TrainState, batch: Batch, *, backward: bool, share: float = 1.0
+    ) -> Tensor:
+        """Return the loss, shape [1]; NaN where it raised because a layer overflowed.
+
+        Its gradient is added to those of the parameters, multiplied by `share`.
+        """
         try:
             loss = self._task.loss(state, batch)
         except Exception as error:
@@ -109,7 +118,8 @@ class Loop:
                 raise
             return torch.full((1,), torch.nan, device=self._task.device)
         if backward:
-            loss.backward()  # type: ignore[no-untyped-call]
+            part = loss if share == 1.0 else share * loss
+            part.backward()  # type: ignore[no-untyped-call]
         return loss.detach().reshape(1)
 
     def validate(self, runs: Sequence[Run], samples: int | None = None) -> list[list[Validation]]:
