@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lrtune import schedules
     from lrtune.diagnosis.check import check
+    from lrtune.diagnosis.diagnose import diagnose
     from lrtune.errors import LrtuneError
     from lrtune.reporting import report
     from lrtune.results import (
@@ -54,6 +55,7 @@ __all__ = [
     "TransferResult",
     "check",
     "compare",
+    "diagnose",
     "from_torch",
     "plan",
     "range_test",
@@ -80,6 +82,7 @@ _HOMES = {
     "Trace": "lrtune.results",
     "TransferResult": "lrtune.results",
     "check": "lrtune.diagnosis.check",
+    "diagnose": "lrtune.diagnosis.diagnose",
     "compare": "lrtune.tuning.compare",
     "from_torch": "lrtune.schedules.torch_readers",
     "plan": "lrtune.tuning.search",

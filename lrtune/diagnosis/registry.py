@@ -17,6 +17,8 @@ from lrtune.diagnosis.checks import (
     order,
     outputs,
     parameters,
+    plateau_limits,
+    plateau_rates,
     repeating,
     scale,
     shared,
@@ -25,11 +27,15 @@ from lrtune.diagnosis.checks import (
     units,
     validation,
 )
+from lrtune.diagnosis.observations.plateau import Plateau
 from lrtune.diagnosis.observed import Observed
+from lrtune.diagnosis.trials import Trials
 from lrtune.results import Finding
 
 Check = Callable[[Observed], Iterator[Finding]]
-"""Yields what it finds; a pure function."""
+Trial = Callable[[Trials], Iterator[Finding]]
+Continuation = Callable[[Plateau], Iterator[Finding]]
+"""Each yields what it finds; a pure function."""
 
 CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward passes
     data.check_odd_numbers: (data.NONFINITE,),
@@ -65,15 +71,26 @@ CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward 
 }
 """Each check with the names of what it can find."""
 
-TRIALS: dict[Check, tuple[str, ...]] = {
+TRIALS: dict[Trial, tuple[str, ...]] = {
+    one_batch.check_one_batch: (one_batch.CANNOT,),
     modes.check_modes: (modes.EVAL_DIFFERS,),
     parameters.check_zero_gradients: (parameters.NO_GRADIENT,),
-    one_batch.check_one_batch: (one_batch.CANNOT,),
     informative.check_informative: (informative.UNINFORMATIVE,),
     sharpness.check_sharpness: (sharpness.SHARPNESS,),
     noise_scale.check_batch_size: (noise_scale.BATCH_SIZE,),
 }
 """Those that train some dozen updates, which only `diagnose` makes; with their names, as above."""
+
+CONTINUATIONS: dict[Continuation, tuple[str, ...]] = {
+    plateau_rates.check_too_low: (plateau_rates.TOO_LOW,),  # first: later ones may spend its budget
+    plateau_rates.check_too_high: (plateau_rates.TOO_HIGH,),
+    plateau_rates.check_noise_floor: (plateau_rates.NOISE_FLOOR,),
+    plateau_limits.check_overfitting: (plateau_limits.OVERFITTING,),
+    plateau_rates.check_ended_early: (plateau_rates.ENDED_EARLY,),
+    plateau_limits.check_capacity: (plateau_limits.CAPACITY,),
+    plateau_limits.check_converged: (plateau_limits.CONVERGED,),
+}
+"""Those that continue a run in several ways; with their names, as above."""
 
 OF_VALIDATION = (
     validation.check_draws,

@@ -1,5 +1,6 @@
 """The result of looking at a task: what will be trained, and what is odd about it."""
 
+import math
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -76,6 +77,8 @@ class Diagnosis(Serializable):
         manifest: The task and the versions, as text.
         groups: One row per parameter group: `group`, `lr` (as a multiple of the rate, or the rate
             itself where it is `fixed`), `fixed`, `weight_decay`, `parameters`.
+        cost: The updates that trials have made, a forward pass counted as a third; NaN of `check`.
+        stopped: `interrupted` where Ctrl-C ended it before everything was looked at; else empty.
     """
 
     kind: ClassVar[str] = "diagnosis"
@@ -85,6 +88,8 @@ class Diagnosis(Serializable):
     looked_at: tuple[str, ...]
     manifest: dict[str, str]
     groups: pd.DataFrame = table_field(GROUPS)
+    cost: float = math.nan
+    stopped: str = ""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -113,7 +118,8 @@ class Diagnosis(Serializable):
     def __repr__(self) -> str:
         """The findings, and what will be trained, in a few lines."""
         found = {f"{one.severity}: {one.name}": one.sentence for one in self.findings}
-        head = "Check: " + (quantity(len(found), "finding") if found else self.nothing)
+        verb = "Check" if math.isnan(self.cost) else "Diagnosis"
+        head = f"{verb}: " + (quantity(len(found), "finding") if found else self.nothing)
         return fact_lines(textwrap.fill(head, 100), {**found, **self.facts})
 
     @property

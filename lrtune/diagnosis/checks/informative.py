@@ -7,7 +7,7 @@ from lrtune.analysis.curves import end_level
 from lrtune.diagnosis.checks.labels import labels_of
 from lrtune.diagnosis.observations.main_training import MainTraining
 from lrtune.diagnosis.observations.memorising import Memorised
-from lrtune.diagnosis.observed import Observed
+from lrtune.diagnosis.trials import Trials
 from lrtune.results import Finding
 from lrtune.results.diagnosis import Chart
 from lrtune.results.runs import Validation
@@ -28,7 +28,7 @@ LEAST, LEAST_EACH = 64, 5
 """By convention: so many samples, and labels of each class, that held-out data gain from them."""
 
 
-def check_informative(seen: Observed) -> Iterator[Finding]:
+def check_informative(seen: Trials) -> Iterator[Finding]:
     """A held-out loss that is never below guessing, while the training loss falls."""
     if not seen.task.has_validation or not seen.one_batch.learned:
         return
@@ -48,7 +48,7 @@ def check_informative(seen: Observed) -> Iterator[Finding]:
         f"{found.losses[0]:.4g} to {min(found.losses):.4g}. The held-out loss never does: it is "
         f"{best.loss:.4g} (standard error {best.stderr:.2g}) at best, and ends at {last.loss:.4g}; "
         f"{'guessing has' if known else 'it began at'} {reference:.4g}. Nor does it in "
-        f"{len(run.losses(run.name))} updates on all training data.",
+        f"{len(run.losses)} updates on all training data.",
         _cause(seen, run),
         "Look at ten samples beside their labels, of both parts, just as the model gets them. "
         "Look for inputs and labels that were sorted, shuffled or filtered separately, and for "
@@ -57,7 +57,7 @@ def check_informative(seen: Observed) -> Iterator[Finding]:
     )
 
 
-def _fits_only_itself(seen: Observed, found: Memorised) -> bool:
+def _fits_only_itself(seen: Trials, found: Memorised) -> bool:
     """Whether some samples are learned by heart, and nothing that holds for others."""
     if not found.held_out or not _enough(seen, found):
         return False
@@ -69,7 +69,7 @@ def _fits_only_itself(seen: Observed, found: Memorised) -> bool:
     return far and works and not any(_below(seen, one) for one in found.held_out.values())
 
 
-def _enough(seen: Observed, found: Memorised) -> bool:
+def _enough(seen: Trials, found: Memorised) -> bool:
     """Whether so few samples can tell anything: not those of a hundred classes."""
     labels = labels_of(seen.training_samples)
     if labels is None:
@@ -78,7 +78,7 @@ def _enough(seen: Observed, found: Memorised) -> bool:
     return found.samples >= LEAST and found.samples * each >= LEAST_EACH * len(labels.counts)
 
 
-def _below(seen: Observed, found: Validation) -> bool:
+def _below(seen: Trials, found: Validation) -> bool:
     """Whether a held-out loss is clearly below guessing, or where that is unknown, the start."""
     task, reference, guess = seen.task, _reference(seen), seen.task.guess(SELECTION)
     floor = (task.loss_kind.floor or 0.0) / task.loss_kind.summed
@@ -90,17 +90,17 @@ def _below(seen: Observed, found: Validation) -> bool:
     return reference - found.loss > max(chance, BELOW * abs(reference - floor))
 
 
-def _reference(seen: Observed) -> float:
+def _reference(seen: Trials) -> float:
     """Held-out guessing; where it is unknown, the loss before training."""
     guess = seen.task.guess(SELECTION)
     return seen.start / seen.task.loss_kind.summed if guess is None else guess.loss
 
 
-def _cause(seen: Observed, run: MainTraining) -> str:
+def _cause(seen: Trials, run: MainTraining) -> str:
     """Whose labels are wrong: where fresh training samples are learned, those held out."""
     task, guess = seen.task, seen.training_guess
     # All of a curve is fresh, where nobody knows how long an epoch is.
-    fresh = [run.losses(name)[: task.epoch_steps] for name in run.trace.runs["run"]]
+    fresh = [run.losses_of(name)[: task.epoch_steps] for name in run.trace.runs["run"]]
     levels = filter(math.isfinite, map(end_level, fresh))
     level = min(levels, default=math.inf) / task.loss_kind.summed
     if guess is not None and level < (1 - FRESH) * guess.loss:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from lrtune.diagnosis.observed import Observed
+from lrtune.diagnosis.trials import Trials
 from lrtune.results import Finding
 
 EVAL_DIFFERS = "eval-differs"
@@ -19,9 +19,9 @@ WORSE = 10.0
 loss before. Healthy tasks have 0 at most, broken ones 15 and more."""
 
 
-def check_modes(seen: Observed) -> Iterator[Finding]:
+def check_modes(seen: Trials) -> Iterator[Finding]:
     """The loss of the same training batches after a short training, in both modes."""
-    modes, trained = seen.modes, seen.trained
+    modes, trained = seen.modes, seen.main_training
     if modes is None or trained is None:
         return
     fall = modes.train[0] - modes.train[1]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from lrtune.diagnosis.observed import Observed
+from lrtune.diagnosis.trials import Trials
 from lrtune.results import Finding
 from lrtune.results.diagnosis import Chart
 
@@ -14,7 +14,7 @@ FAR = 6.0
 the loss falls, so what is too large at the start may be right at the end."""
 
 
-def check_batch_size(seen: Observed) -> Iterator[Finding]:
+def check_batch_size(seen: Trials) -> Iterator[Finding]:
     """A batch that is much smaller or much larger than the gradient noise scale, all along."""
     run = seen.main_training
     if run is None or not run.name or run.failed(run.name) or not seen.gradient_noise:
@@ -49,7 +49,7 @@ def check_batch_size(seen: Observed) -> Iterator[Finding]:
     )
 
 
-def _chart(seen: Observed) -> Chart:
+def _chart(seen: Trials) -> Chart:
     lines = {
         "noise scale": tuple((float(one.step), one.scale) for one in seen.gradient_noise),
         "90 %: from": tuple((float(one.step), one.low) for one in seen.gradient_noise),

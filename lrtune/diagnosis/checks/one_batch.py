@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from lrtune.diagnosis.observed import Observed
+from lrtune.diagnosis.trials import Trials
 from lrtune.errors import quantity
 from lrtune.results import Finding
 from lrtune.results.diagnosis import Chart
@@ -11,10 +11,10 @@ from lrtune.results.diagnosis import Chart
 CANNOT = "cannot-overfit-one-batch"
 
 
-def check_one_batch(seen: Observed) -> Iterator[Finding]:
+def check_one_batch(seen: Trials) -> Iterator[Finding]:
     """A batch that no rate learns by heart, by Adam or by the task's own optimizer."""
     tried = seen.one_batch
-    if tried.learned or tried.slow:
+    if tried.learned or tried.slow or tried.cut:
         return
     known = math.isfinite(tried.guess)
     guessing = f"; the best constant prediction has {tried.guess:.4g}" if known else ""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from lrtune.diagnosis.observations.passes import Pass, Weight
 from lrtune.diagnosis.observed import Observed
+from lrtune.diagnosis.trials import Trials
 from lrtune.errors import quantity
 from lrtune.results import Finding
 
@@ -60,10 +61,10 @@ def _without_gradient(
     )
 
 
-def check_zero_gradients(seen: Observed) -> Iterator[Finding]:
+def check_zero_gradients(seen: Trials) -> Iterator[Finding]:
     """Parameters whose gradients are zero, and stay so while the others train."""
     first, later = seen.first_pass, seen.trained_passes
-    if first is None or not later or seen.trained is None:
+    if first is None or not later or seen.main_training is None:
         return
     # Those without any gradient are told of by `check_gradients`.
     moving = {one.name for some in (first, *later) for one in some.weights if one.gradient != 0}
@@ -73,7 +74,7 @@ def check_zero_gradients(seen: Observed) -> Iterator[Finding]:
             NO_GRADIENT,
             "warning",
             f"The gradients of {_counted(still, first.weights)} are exactly zero, before and after "
-            f"{len(seen.trained.losses)} updates: {_names(still)}.",
+            f"{len(seen.main_training.losses)} updates: {_names(still)}.",
             "Something multiplies them by zero, or no unit behind them is ever on.",
             "Look at what comes between these parameters and the loss.",
         )

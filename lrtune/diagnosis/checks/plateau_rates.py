@@ -1,5 +1,6 @@
 """A rate that is too high, too low, or at nothing, and the floor that a rate and its noise set."""
 
+import math
 from collections.abc import Iterator
 
 from lrtune.diagnosis.checks.plateau_words import (
@@ -22,6 +23,7 @@ from lrtune.diagnosis.observations.continuations import (
     LOWER,
     REST,
 )
+from lrtune.diagnosis.observations.curvature import largest_rate
 from lrtune.diagnosis.observations.plateau import Plateau
 from lrtune.errors import quantity
 from lrtune.results import Finding
@@ -42,7 +44,7 @@ FASTER = 2.0
 """By convention: rate x 10 is faster than rate x 3 if it gains so many times as much."""
 
 NEAR = 0.9
-"""By convention: sharpness near 2 / rate, where training is at the edge of what is stable."""
+"""By convention: of the largest stable rate, where training is at the edge of what is stable."""
 
 
 def check_too_high(seen: Plateau) -> Iterator[Finding]:
@@ -121,8 +123,11 @@ def _signs_of_height(seen: Plateau) -> Iterator[str]:
         yield f"The same again has {quantity(seen.spikes, 'spike')}."
     if higher.failed:
         yield f"Rate x 3 diverges in {higher.failed} of {len(seen.seeds)} orders."
-    if seen.sharpness * seen.stall.lr > 2 * NEAR:
-        yield f"The sharpness is {seen.sharpness:.3g}, near 2 / rate or above it."
+    limit = math.inf if seen.sharpness <= 0 else largest_rate(seen.optimizer, seen.sharpness)
+    if seen.stall.lr > NEAR * limit:
+        yield (
+            f"The sharpness is {seen.sharpness:.3g}, which allows for rates up to {limit:.2g} only."
+        )
     if larger.best.mean < SHARE * lower.best.mean:
         yield f"Batch x 4 gains {max(larger.best.mean, 0):.2g} only, so it is not the noise."
     elif lower.best.mean >= MUCH * seen.scale and stands(seen, lower.best.mean):

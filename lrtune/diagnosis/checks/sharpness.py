@@ -4,11 +4,12 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD
 
 from lrtune.analysis.curves import end_level
+from lrtune.diagnosis.observations.curvature import largest_rate
 from lrtune.diagnosis.observations.main_training import MainTraining, run_name
-from lrtune.diagnosis.observed import Observed
+from lrtune.diagnosis.trials import Trials
 from lrtune.results import Finding
 from lrtune.results.diagnosis import Chart
 
@@ -17,7 +18,7 @@ SHARPNESS = "sharpness"
 JUMP = 1.5  # by convention: a loss so many times the highest one before it is a spike
 
 
-def check_sharpness(seen: Observed) -> Iterator[Finding]:
+def check_sharpness(seen: Trials) -> Iterator[Finding]:
     """A rate above the largest stable one, at which a run indeed diverges, spikes or rises."""
     run = seen.main_training
     if run is None or not run.states or type(run.states[0].optimizer) is not SGD:
@@ -50,32 +51,10 @@ def _ending(run: MainTraining, name: str) -> str:
     """What went wrong in a run, in a word; empty where nothing did."""
     if run.failed(name):
         return "diverges"
-    losses = run.losses(name)
+    losses = run.losses_of(name)
     if spikes(losses):
         return "spikes"
     return "rises" if end_level(losses) > losses[0] else ""
-
-
-def largest_rate(optimizer: Optimizer, sharpness: float) -> float:
-    """The rate above which an optimizer is unstable on a quadratic loss; infinite where unknown.
-
-    It is 2 (1 + momentum) / sharpness for SGD, weight decay included. No such bound holds for
-    optimizers that precondition, such as Adam.
-
-    >>> import torch
-    >>> round(largest_rate(SGD([torch.zeros(1)], lr=0.1, momentum=0.9), 38.0), 9)
-    0.1
-
-    Source: Cohen et al. 2021, arXiv:2103.00065, appendix B.
-    """
-    if type(optimizer) is not SGD:
-        return math.inf
-    group = optimizer.param_groups[0]
-    momentum, factor = float(group["momentum"]), 1 - float(group["dampening"])
-    reach = 2 * (1 + momentum)
-    if group["nesterov"]:
-        reach /= 1 + 2 * momentum
-    return reach / (factor * (sharpness + float(group["weight_decay"])))
 
 
 def spikes(losses: Sequence[float]) -> bool:
@@ -89,7 +68,7 @@ def spikes(losses: Sequence[float]) -> bool:
     return any(after > JUMP * before > 0 for after, before in pairs)
 
 
-def sharpness_chart(seen: Observed) -> Chart | None:
+def sharpness_chart(seen: Trials) -> Chart | None:
     """Sharpness along the main training, and the largest that its rate allows; None where unknown.
 
     For a range test it is a bound that no curve was read for.

@@ -81,7 +81,6 @@ def state_of(task: Task, checkpoint: object, lr: float | None) -> Stall:
         rates=np.empty(0),
         validations=(),
         failed=False,
-        cost=0.0,
     )
 
 

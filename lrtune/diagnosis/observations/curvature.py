@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim import SGD, Optimizer
 
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.states import TrainState
@@ -72,6 +73,28 @@ def sharpness(task: Task, state: TrainState, step: int, lr: float) -> list[Sharp
         except RuntimeError:  # an operation without a second derivative
             return []
     return [Sharpness(step, value)] if math.isfinite(value) else []
+
+
+def largest_rate(optimizer: Optimizer, sharpness: float) -> float:
+    """The rate above which an optimizer is unstable on a quadratic loss; infinite where unknown.
+
+    It is 2 (1 + momentum) / sharpness for SGD, weight decay included. No such bound holds for
+    optimizers that precondition, such as Adam.
+
+    >>> import torch
+    >>> round(largest_rate(SGD([torch.zeros(1)], lr=0.1, momentum=0.9), 38.0), 9)
+    0.1
+
+    Source: Cohen et al. 2021, arXiv:2103.00065, appendix B.
+    """
+    if type(optimizer) is not SGD:
+        return math.inf
+    group = optimizer.param_groups[0]
+    momentum, factor = float(group["momentum"]), 1 - float(group["dampening"])
+    reach = 2 * (1 + momentum)
+    if group["nesterov"]:
+        reach /= 1 + 2 * momentum
+    return reach / (factor * (sharpness + float(group["weight_decay"])))
 
 
 class _Hessian:

@@ -1,4 +1,4 @@
-"""A training at the rate in question, or at the best one of a short grid, on all training data."""
+"""The training that is asked about: at the rate in question, or at the best of a short grid."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import torch
 
 from lrtune.analysis.curves import FAILED_OUTCOMES, end_level
+from lrtune.diagnosis.observations.continuations import nonfinite
 from lrtune.diagnosis.observations.one_batch import ADAPTING, OWN
+from lrtune.diagnosis.observations.stalls import Stall, stall_of
 from lrtune.errors import CheckpointError
 from lrtune.results import Trace, concat_traces
 from lrtune.results.runs import Run, Validation
@@ -19,29 +21,32 @@ from lrtune.task.task import Task
 from lrtune.training import Cohort
 
 LEAST, SHARE = 90, 0.15
-"""By convention: updates in all, at least, and as a share of the training that is asked about.
-Half of them go to three rates, the other half to the one that goes on."""
+"""By convention: updates of a grid in all, at least, and as a share of the training that is asked
+about. Half of them go to three rates, the other half to the one that goes on."""
 SAMPLES, FEWEST, BATCHES = 200, 50, 15
 """By convention: validation samples that are measured at a time. No more than those of so many
 training batches, so that six of them cost 30 updates; but at least so many."""
 LATER = 3  # validations of the run that goes on
+LOOKS = 12  # by convention: those of a run at the rate in question, as its course is read
+SETTLED = 6  # by convention: of such a run, the state after this part of it is looked at, too
 LATE = 0.5  # by convention: the share of the first updates whose losses are compared
 LOWER = 1e-3  # by convention: where all rates of the grid fail, it is moved by this factor
 
 
 @dataclass(frozen=True)
 class MainTraining:
-    """What three rates did on the training data, and one of them for longer.
+    """The run that was trained, after those of other rates where no rate was asked about.
 
     Attributes:
-        rates: Those of the grid, the highest first; where all failed, lower ones were tried, too.
-        lr: That of the run that went on: the rate in question unless its loss rose, else the rate
-            with the lowest loss; NaN where all failed.
+        rates: The rate in question, or those of the grid, the highest first; where all of them
+            failed, lower ones were tried, too.
+        lr: That of the run that went on; NaN where all failed.
         name: Of that run; empty where all failed.
         trace: Curves, outcomes and validations of all runs, as `Cohort.trace`. Only the run that
             went on has all steps. Validations are of some samples of the selection part.
-        states: Steps to copies of that run: before the first update, where it began to go on alone,
-            and at its end. Those are missing that it did not reach, or that cannot be copied.
+        states: Steps to copies of that run: before the first update, after a part of it, and at its
+            end. Those are missing that it did not reach, or that cannot be copied.
+        stall: That run at its end; None where it failed on a grid, or cannot be copied.
         updates: How many updates were made in all.
         val_samples: How many validation samples were read in all.
     """
@@ -51,10 +56,16 @@ class MainTraining:
     name: str
     trace: Trace
     states: dict[int, TrainState] = field(repr=False)
+    stall: Stall | None
     updates: int
     val_samples: int
 
-    def losses(self, name: str) -> list[float]:
+    @property
+    def losses(self) -> list[float]:
+        """The training losses of the run that went on."""
+        return self.losses_of(self.name)
+
+    def losses_of(self, name: str) -> list[float]:
         """The training losses of a run."""
         frame = self.trace.frame
         return [float(one) for one in frame.loc[frame["run"] == name, "loss"]]
@@ -74,41 +85,84 @@ class MainTraining:
         ]
 
 
-def main_training(task: Task, lr: float | None, steps: int) -> MainTraining:
-    """Train three rates for a while, and the one that matters for longer, with validations.
+def train_run(task: Task, run: Run, steps: int, until: int, samples: int) -> MainTraining:
+    """Train the run in question.
+
+    Args:
+        task: What is trained.
+        run: Its name is `run_name` of its rate; it ends where its loss is not finite.
+        steps: The length of the training that its schedule is spread over.
+        until: Up to this step.
+        samples: On how many validation samples it is measured on the way; 0 for none.
+    """
+    cohort = Cohort(task, [run], steps, retire=nonfinite)
+    states = {0: _new_state(task, run)}
+    looks = {max(1, round(until * part / LOOKS)) for part in range(1, LOOKS + 1)}
+    settled = max(1, until // SETTLED)
+    for look in sorted({*looks, settled}):
+        cohort.advance(look)
+        if samples and look in looks and cohort.live:
+            cohort.validate(samples)
+        if look in (settled, until) and cohort.live:
+            _keep(cohort, run, states)
+    return _made((run.lr,), run, [cohort], states, ended=True)
+
+
+def train_grid(task: Task, steps: int) -> MainTraining:
+    """Train three rates for a while, and the best one for longer, with validations.
 
     It costs 90 updates, or 0.15 of `steps` if that is more, besides six validations of some
     samples; 45 more where all rates of the grid fail.
 
     Args:
         task: What is trained.
-        lr: The rate in question, whose tenth and tenfold are trained, too; None for a grid.
         steps: The length of the training that is asked about.
     """
     total = max(LEAST, round(SHARE * steps))
     first, later = total // 6, total // 2
-    grid = (ADAPTING if task.adapts_rate else OWN) if lr is None else (10 * lr, lr, lr / 10)
+    grid = ADAPTING if task.adapts_rate else OWN
     tried, states = list[Cohort](), dict[int, TrainState]()
     for rates in (grid, tuple(LOWER * rate for rate in grid)):
         runs = [Run(run_name(rate), rate) for rate in rates]
         tried.append(Cohort(task, runs, first + later).advance(first))
         if tried[-1].live:
             break
-    chosen = _chosen(_validated(tried[-1]), lr)
+    chosen = _best(_validated(tried[-1]))
     if chosen is not None:
-        with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
-            states[0] = task.init_state(chosen.seed, chosen.lr)
+        states[0] = _new_state(task, chosen)
         looks = [first + later * part // LATER for part in range(1, LATER + 1)]
         _go_on(tried[-1], chosen, looks, states)
+    live = chosen is not None and chosen in tried[-1].live
+    return _made(grid, chosen, tried, states, ended=live)
+
+
+def _made(
+    rates: Sequence[float],
+    run: Run | None,
+    tried: Sequence[Cohort],
+    states: dict[int, TrainState],
+    *,
+    ended: bool,
+) -> MainTraining:
+    stall = None
+    if run is not None and ended:
+        with suppress(CheckpointError):  # of a state that is no plain data
+            stall = stall_of(tried[-1], run)
     return MainTraining(
-        tuple(grid),
-        math.nan if chosen is None else chosen.lr,
-        "" if chosen is None else chosen.name,
+        tuple(rates),
+        math.nan if run is None else run.lr,
+        "" if run is None else run.name,
         concat_traces([one.trace for one in tried]),
         states,
+        stall,
         sum(sum(one.updates.values()) for one in tried),
         sum(sum(one.val_samples.values()) for one in tried),
     )
+
+
+def _new_state(task: Task, run: Run) -> TrainState:
+    with preserve_random_state(), torch.inference_mode(mode=False), torch.enable_grad():
+        return task.init_state(run.seed, run.lr)
 
 
 def run_name(lr: float) -> str:
@@ -126,17 +180,11 @@ def _validated(cohort: Cohort) -> Cohort:
     return cohort.validate(samples) if cohort.live and cohort.task.has_validation else cohort
 
 
-def _chosen(cohort: Cohort, lr: float | None) -> Run | None:
-    """The run that goes on: that of the rate in question, unless its loss rose; else the best.
-
-    The best is that with the lowest held-out loss, or without such data the lowest training loss.
-    """
+def _best(cohort: Cohort) -> Run | None:
+    """The run with the lowest held-out loss, or without such data with the lowest training loss."""
     trace = cohort.trace
     losses = {run: list(rows["loss"]) for run, rows in trace.frame.groupby("run")}
     level = {run.name: end_level(losses[run.name], LATE) for run in cohort.live}
-    for run in cohort.live:
-        if run.lr == lr and level[run.name] <= losses[run.name][0]:
-            return run
     held_out = trace.validations[trace.validations["part"] == SELECTION]
     level |= dict(zip(held_out["run"], held_out["loss"], strict=True))
     known = {name: math.inf if math.isnan(one) else one for name, one in level.items()}

@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lrtune.diagnosis.observations.passes import as_in_training
-from lrtune.diagnosis.observations.short_training import ShortTraining
 from lrtune.task.batches import Batch
 from lrtune.task.checks import TRIAL_LR
 from lrtune.task.random_state import NOISE, derive_seed, seed_everything
@@ -31,7 +30,7 @@ class Modes:
     """Mean losses of the same training batches.
 
     Attributes:
-        train: In train mode, before and after a short training.
+        train: In train mode, before and after a training.
         evaluated: In eval mode, before and after it.
         scatter: The standard deviation of the batches' losses in train mode, before it.
     """
@@ -41,12 +40,12 @@ class Modes:
     scatter: float
 
 
-def losses_by_mode(task: Task, trained: ShortTraining, batches: Sequence[Batch]) -> Modes | None:
+def losses_by_mode(task: Task, trained: TrainState, batches: Sequence[Batch]) -> Modes | None:
     """Measure a new state and the trained one in both modes; None where there is no such loss."""
     with as_in_training():
         placed = [task.to_device(one) for one in batches]
         new = task.init_state(0, TRIAL_LR)
-        after = task.copy_state(trained.state, TRIAL_LR)
+        after = task.copy_state(trained, TRIAL_LR)
         try:
             each = max(UPDATES, task.epoch_steps or 0) / SETTLING
             with _faster_statistics(after.model, each):

@@ -49,6 +49,7 @@ class OneBatch:
         adam_lr: The rate of Adam that came lowest; NaN where Adam did not learn it.
         learned: Whether one of them came far enough below guessing.
         slow: Whether Adam's best still falls at the end, so that nobody knows where to.
+        cut: Whether the budget ended the trainings before they told.
         updates: How many updates were made in all.
     """
 
@@ -59,13 +60,18 @@ class OneBatch:
     adam_lr: float
     learned: bool
     slow: bool
+    cut: bool
     updates: int
 
 
-def overfit_one_batch(task: Task) -> OneBatch:
+def overfit_one_batch(task: Task, most: float = math.inf) -> OneBatch:
     """Train on the first batch alone until one rate has learned it, or until none has.
 
     It costs 45 updates where the first look is enough, as on most healthy tasks, and 220 at most.
+
+    Args:
+        task: Its first batch is learned.
+        most: The most updates to make; where they are not enough to tell, `cut` is True.
     """
     with preserve_random_state(), torch.inference_mode(mode=False):
         single = task.trained_on([next(task.batches(0))])
@@ -74,11 +80,13 @@ def overfit_one_batch(task: Task) -> OneBatch:
     own = ADAPTING if task.adapts_rate else OWN
     tried = []
     if not _has_sparse_gradients(task):
-        tried.append(_Trial(with_adam(single), "Adam", ADAM, LOOKS, aim))
+        tried.append(_Trial(with_adam(single), "Adam", ADAM, LOOKS, aim, most))
     by_adam = bool(tried) and tried[0].learned
     if not by_adam and not (tried and tried[0].slow):
-        name = f"its own {task.describe()['optimizer']}"
-        tried.append(_Trial(single, name, own, OWN_LOOKS, aim))
+        name, rest = f"its own {task.describe()['optimizer']}", most
+        if tried:
+            rest -= tried[0].updates
+        tried.append(_Trial(single, name, own, OWN_LOOKS, aim, rest))
     return OneBatch(
         tried[0].start,
         aim.guess,
@@ -87,6 +95,7 @@ def overfit_one_batch(task: Task) -> OneBatch:
         tried[0].lr if by_adam else math.nan,
         tried[-1].learned,
         tried[0].slow,
+        any(one.cut for one in tried),
         sum(one.updates for one in tried),
     )
 
@@ -117,11 +126,23 @@ class _Trial:
     """A cohort on one batch, which ends where the aim is reached."""
 
     def __init__(
-        self, task: Task, name: str, rates: Sequence[float], looks: Sequence[int], aim: _Aim
+        self,
+        task: Task,
+        name: str,
+        rates: Sequence[float],
+        looks: Sequence[int],
+        aim: _Aim,
+        most: float,
     ) -> None:
         cohort = Cohort(task, [Run(f"{name}, lr {lr:g}", lr) for lr in rates], looks[-1])
         size, self.best, self.learned = task.loss_kind.summed, math.nan, False
+        self.curves, self.start = dict[str, tuple[float, ...]](), math.nan
+        self.lr, self.slow, self.cut = math.nan, False, False
         for place, look in enumerate(looks):
+            more = (look - cohort.step) * len(cohort.live)
+            if sum(cohort.updates.values()) + more > most:
+                self.cut = True
+                break
             frame = cohort.advance(look).trace.frame
             self.curves = {
                 str(run): tuple((rows["loss"].to_numpy() / size).tolist())

@@ -1,10 +1,11 @@
 """A run that stands, and what its continuations show: each is trained when a check asks for it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
+from torch.optim import Optimizer
 
 from lrtune.analysis.continued import (
     Difference,
@@ -30,6 +31,7 @@ from lrtune.diagnosis.observations.continuations import (
     Continued,
     go_on,
 )
+from lrtune.diagnosis.observations.curvature import CURVATURE, sharpness
 from lrtune.diagnosis.observations.full_gradient import gradient_excess, gradients_of
 from lrtune.diagnosis.observations.stalls import Stall
 from lrtune.diagnosis.observations.twin import COST, Twin, Wider, train_wider
@@ -51,9 +53,6 @@ RISE = 0.01  # by convention: of the fall; by less, a validation loss does not r
 GRADIENT_BATCHES = 8  # by convention: as many gradients are held at once
 VANISHES = 0.01  # by convention: of the gradient before training
 WITHIN_NOISE = 2.0  # by convention: standard errors within which a gradient is zero
-
-Sharpness = Callable[[Task, TrainState], float]
-"""Measures the largest eigenvalue of the Hessian."""
 
 FIRST = (UNTRAINED, REST, AGAIN, AVERAGED, LOWER, HIGHER)
 """What is trained first, in lockstep; the rest only when a check asks for it."""
@@ -80,11 +79,10 @@ class Plateau:
         budget: float,
         samples: int,
         twin: Twin | None,
-        sharpness: Sharpness | None,
     ) -> None:
         self.task, self.stall, self.seeds, self.steps = task, stall, seeds, steps
         self._budget, self._samples = budget, samples
-        self._twin, self._measure = twin, sharpness
+        self._twin = twin
         self._known: dict[str, Floats] = {}
         self._val, self.spent = np.empty((2, 0)), 0.0
 
@@ -228,8 +226,12 @@ class Plateau:
 
     @cached_property
     def sharpness(self) -> float:
-        """The largest curvature of the loss, as the caller measures it; 0 where nobody does."""
-        return 0.0 if self._measure is None else self._measure(self.task, self._state)
+        """The largest eigenvalue of the Hessian; 0 where it is not known, or without a budget."""
+        if self.spent + CURVATURE > self._budget:
+            return 0.0
+        self.spent += CURVATURE
+        found = sharpness(self.task, self._state, self.stall.step, self.stall.peak)
+        return found[0].value if found else 0.0
 
     @cached_property
     def gradient_vanishes(self) -> bool:
@@ -257,9 +259,14 @@ class Plateau:
         return found
 
     @property
+    def optimizer(self) -> Optimizer:
+        """That of the run."""
+        return self._state.optimizer
+
+    @property
     def held_by_decay(self) -> Difference | None:
         """What the run gains without weight decay; None without one, or without a budget."""
-        groups = self._state.optimizer.param_groups
+        groups = self.optimizer.param_groups
         if not any(group.get("weight_decay") for group in groups) or not self.affords(UNDECAYED):
             return None
         return self.effect(UNDECAYED).best

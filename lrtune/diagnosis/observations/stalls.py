@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
-from lrtune.analysis.curves import Floats
-from lrtune.diagnosis.observations.continuations import FORWARD, nonfinite
+import numpy as np
+
+from lrtune.analysis.curves import Floats, end_level, end_level_stderr
 from lrtune.results.runs import Run, validation_losses
 from lrtune.schedules import Schedule
 from lrtune.task.states import TrainState
-from lrtune.task.task import Task
 from lrtune.training import Cohort
 
-LOOKS = 12  # by convention: so often a run is validated
+SURE = 3.0
+"""By convention: standard errors that a loss lies below another one, to be called lower."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,6 @@ class Stall:
         rates: Their rates.
         validations: Steps, and the mean validation losses there.
         failed: Whether its loss became non-finite.
-        cost: What was spent, in updates.
     """
 
     state: TrainState | None
@@ -37,38 +37,36 @@ class Stall:
     rates: Floats
     validations: tuple[tuple[int, float], ...]
     failed: bool
-    cost: float
+
+    def below(self, loss: float) -> bool:
+        """Whether the losses of late lie below this one, by more than their noise."""
+        if self.failed or not len(self.losses):
+            return False
+        return bool(end_level(self.losses) + SURE * end_level_stderr(self.losses) < loss)
 
 
-def train_until(task: Task, run: Run, steps: int, until: int, samples: int) -> Stall:
-    """Train a run up to a step.
+def stall_of(cohort: Cohort, run: Run) -> Stall:
+    """The present step of a run.
 
     Args:
-        task: What is trained.
-        run: Peak rate, schedule, seed.
-        steps: The length of the training that the schedule is spread over.
-        until: Up to this step, or where it fails.
-        samples: On how many validation samples it is measured on the way; 0 for none.
+        cohort: Its horizon is the length of the training that the schedule is spread over.
+        run: It was not retired but for a loss that is not finite.
     """
-    cohort = Cohort(task, [run], steps, retire=nonfinite, stage="to the plateau")
-    for look in sorted({max(1, round(until * part / LOOKS)) for part in range(1, LOOKS + 1)}):
-        cohort.advance(look)
-        if samples and cohort.live:
-            cohort.validate(samples)
-    frame, failed = cohort.trace.frame, not cohort.live
+    frame, failed = cohort.trace.frame, run not in cohort.live
+    own = frame[frame["run"] == run.name]
     vals = validation_losses(cohort.trace.validations, by=("run", "step"))
-    rates, reached = frame["lr"].to_numpy(), len(frame)
-    measured = FORWARD * cohort.val_samples[run.name] / task.batch_examples
+    rates, reached = own["lr"].to_numpy(), len(own)
     return Stall(
         state=None if failed else cohort.inspect(run.name),
-        lr=_rate_after(run, steps, reached, rates),
+        lr=_rate_after(run, cohort.steps, reached, rates),
         peak=run.lr,
         step=reached,
-        losses=frame["loss"].to_numpy(),
+        losses=np.asarray(own["loss"], float),
         rates=rates,
-        validations=tuple((int(step), float(vals[name, step])) for name, step in vals.index),
+        validations=tuple(
+            (int(step), float(vals[name, step])) for name, step in vals.index if name == run.name
+        ),
         failed=failed,
-        cost=cohort.updates[run.name] + measured,
     )
 
 

@@ -1,0 +1,153 @@
+"""diagnose(): why does it not learn, or not any more?"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from lrtune.diagnosis.check import diagnosis_of
+from lrtune.diagnosis.observations.checkpoints import read_checkpoint
+from lrtune.diagnosis.registry import CONTINUATIONS, TRIALS
+from lrtune.diagnosis.trials import STEPS, Trials
+from lrtune.errors import first_line, positive_rate, quantity, whole_number
+from lrtune.results import Diagnosis, Finding
+from lrtune.results.diagnosis import worst_first
+from lrtune.results.runs import Shape
+from lrtune.schedules import constant
+from lrtune.task.task import Task, checked_task
+from lrtune.training import Progress
+
+Seen = TypeVar("Seen")
+
+
+def diagnose(
+    task: Task,
+    lr: float | None = None,
+    steps: int = STEPS,
+    *,
+    schedule: Shape = constant(),
+    seed: int = 0,
+    checkpoint: object = None,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Find out why a task does not learn, or does not learn any more.
+
+    First comes what `check` looks at. Then the task is trained: on one batch, and on all data, at
+    `lr` or at the best of a few rates. At last that run, or a checkpoint, is continued on the same
+    batches in several ways: the same again, a tenth of the rate, three times the rate, larger
+    batches, averaged weights. All that costs half a training at most, or 300 updates if that is
+    more; what the budget did not allow for is not in `looked_at`.
+
+    Args:
+        task: What is looked at; it stays as it is.
+        lr: The rate that does not learn. With a checkpoint, the rate to go on with, which is that
+            of its optimizer when None. Without either, the best of a few rates is looked at.
+        steps: The length of the training, in updates.
+        schedule: Its schedule.
+        seed: The seed of the run.
+        checkpoint: What a training of yours has come to: a `state_dict` of the model, a dict that
+            also holds that of the optimizer, or the path of a file that holds one of them.
+        progress: Called with the stage, the updates spent and the most there can be.
+
+    Returns:
+        A `Diagnosis`: `findings`, worst first, each with its evidence, the likeliest cause and what
+        to do; `looked_at`, `cost`, `facts`, `groups`.
+
+    Raises:
+        ArgumentError: `task` is no `Task`, or a number is outside its range.
+        CheckpointError: The checkpoint cannot be read, or does not fit the task.
+
+    >>> from lrtune.testing import bowl
+    >>> [found.name for found in diagnose(bowl(1.0), 0.0001).findings]
+    ['rate-too-low']
+    """
+    if isinstance(checkpoint, str | Path):
+        checkpoint = read_checkpoint(checkpoint)
+    seen = Trials(
+        checked_task(task),
+        None if lr is None else positive_rate("lr", lr),
+        whole_number("steps", steps, least=1),
+        schedule=schedule,
+        seed=seed,
+        checkpoint=read_checkpoint(checkpoint)
+        if isinstance(checkpoint, str | Path)
+        else checkpoint,
+    )
+    seen.check_checkpoint()
+    return _Diagnosing(seen, progress).run()
+
+
+class _Diagnosing:
+    """The checks of a task, and what they have found so far."""
+
+    def __init__(self, seen: Trials, progress: Progress | None) -> None:
+        self.seen, self._progress = seen, progress
+        self.findings, self.looked_at = list[Finding](), list[str]()
+        self.failed = dict[str, str]()
+
+    def run(self) -> Diagnosis:
+        """Look at everything; Ctrl-C ends it with what is known."""
+        seen, stopped = self.seen, ""
+        self._tell("checks")
+        first = diagnosis_of(seen)
+        self.findings, self.looked_at = [*first.findings], [*first.looked_at]
+        try:
+            self._try()
+        except KeyboardInterrupt:
+            stopped = "interrupted"
+        return dataclasses.replace(
+            first,
+            facts={**first.facts, **self._facts()},
+            findings=worst_first(self.findings),
+            looked_at=tuple(dict.fromkeys(self.looked_at)),
+            cost=seen.spent,
+            stopped=stopped,
+        )
+
+    def _try(self) -> None:
+        """What needs training, in the order in which it matters, as the budget is limited."""
+        if self.seen.asked and self.seen.learns:
+            self._continue()
+            self._look(TRIALS, self.seen)
+            return
+        found = self._look({check: TRIALS[check] for check in [*TRIALS][:1]}, self.seen)
+        if self.seen.asked and not found:  # what learns no batch is not continued
+            self._continue()
+        self._look({check: TRIALS[check] for check in [*TRIALS][1:]}, self.seen)
+        if not self.seen.asked and not found:
+            self._continue()
+
+    def _continue(self) -> None:
+        self._tell("continuations")
+        if self.seen.plateau is not None:
+            self._look(CONTINUATIONS, self.seen.plateau)
+
+    def _look(
+        self, checks: Mapping[Callable[[Seen], Iterator[Finding]], tuple[str, ...]], seen: Seen
+    ) -> bool:
+        """Keep what some checks find; returns whether they have found anything."""
+        before = len(self.findings)
+        for check, names in checks.items():
+            self._tell(names[0])
+            short, found = self.seen.short_of, list[Finding]()
+            try:
+                found = [*check(seen)]
+            except Exception as error:  # noqa: BLE001 - of the user's code, after some updates
+                self.failed |= dict.fromkeys(names, first_line(error))
+                continue
+            self.findings += found
+            if found or self.seen.short_of == short:
+                self.looked_at += names
+        return len(self.findings) > before
+
+    def _facts(self) -> dict[str, str]:
+        cost = f"{self.seen.spent:,.0f} of {quantity(round(self.seen.budget), 'update')}"
+        facts = {"Cost": f"{cost}, besides the passes of `check`"}
+        if self.failed:
+            failed = (f"{name} ({why})" for name, why in self.failed.items())
+            facts["Could not be looked at"] = "; ".join(failed)
+        return facts
+
+    def _tell(self, stage: str) -> None:
+        if self._progress is not None:
+            self._progress(stage, round(self.seen.spent), round(self.seen.budget))

@@ -1,0 +1,228 @@
+"""What is seen of a task by training it, within a budget; the checks that need it read it."""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+from lrtune.diagnosis.observations.checkpoints import state_of
+from lrtune.diagnosis.observations.continuations import FORWARD
+from lrtune.diagnosis.observations.curvature import CURVATURE, Sharpness, sharpness
+from lrtune.diagnosis.observations.division import VALIDATION, continue_run, val_samples
+from lrtune.diagnosis.observations.gradient_noise import BATCHES, GradientNoise, gradient_noise
+from lrtune.diagnosis.observations.main_training import (
+    LOOKS,
+    MainTraining,
+    run_name,
+    train_grid,
+    train_run,
+)
+from lrtune.diagnosis.observations.memorising import HELD_OUT, MEMORISING, Memorised, memorise
+from lrtune.diagnosis.observations.modes import SETTLING, Modes, losses_by_mode
+from lrtune.diagnosis.observations.one_batch import OneBatch, overfit_one_batch
+from lrtune.diagnosis.observations.passes import Pass, passes_of
+from lrtune.diagnosis.observations.plateau import Plateau
+from lrtune.diagnosis.observations.stalls import Stall
+from lrtune.diagnosis.observed import Observed
+from lrtune.errors import DataError
+from lrtune.results.runs import Run, Shape
+from lrtune.results.schema import SELECTION
+from lrtune.schedules import constant
+from lrtune.task.task import Task
+
+STEPS = 600  # by convention: where nobody says how long the training is
+LEAST_BUDGET = 300.0  # updates of all trials; half of a training of 600
+LATER_PASSES = 3  # by convention: batches whose gradients are looked at after training
+TRAINING = 0.3  # by convention: the share of the budget that leads to where a run is continued
+
+
+class Trials(Observed):
+    """A task, a training of it that is asked about, and what trials show.
+
+    Attributes:
+        lr: The rate in question; None where none was given.
+        steps: The length of the training, in updates.
+        budget: The most that trials may spend, in updates.
+        short_of: How often something was not tried, as the budget did not allow for it.
+
+    Args:
+        task: What is looked at; it stays as it is.
+        lr: The peak rate; with a checkpoint, the rate to go on with, its optimizer's when None.
+        steps: The length of the training that the schedule is spread over.
+        schedule: The schedule.
+        seed: The seed of the run.
+        checkpoint: What a training has come to, instead of the run: see `state_of`.
+        budget: Half of `steps`, or 300 if that is more, when None.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        lr: float | None = None,
+        steps: int = STEPS,
+        *,
+        schedule: Shape = constant(),
+        seed: int = 0,
+        checkpoint: object = None,
+        budget: float | None = None,
+    ) -> None:
+        super().__init__(task)
+        self.lr, self.steps = lr, steps
+        self.budget = max(LEAST_BUDGET, steps / 2) if budget is None else budget
+        self.short_of, self._spent = 0, 0.0
+        self._schedule, self._seed, self._checkpoint = schedule, seed, checkpoint
+
+    @property
+    def spent(self) -> float:
+        """The updates that trials have made so far; a forward pass counts as a third."""
+        plateau: Plateau | None = self.__dict__.get("plateau")  # asking for it would make it
+        return self._spent + (0.0 if plateau is None else plateau.spent)
+
+    @property
+    def left(self) -> float:
+        """The updates that trials may still make."""
+        return self.budget - self.spent
+
+    @cached_property
+    def one_batch(self) -> OneBatch:
+        """Trainings on the first batch alone."""
+        tried = overfit_one_batch(self.task, self.left)
+        self._spent += tried.updates
+        self.short_of += tried.cut
+        return tried
+
+    @cached_property
+    def main_training(self) -> MainTraining | None:
+        """A training at the rate in question, or at the best of a short grid.
+
+        None of a checkpoint, and where the data hold something that no rate trains on.
+        """
+        if self._checkpoint is not None:
+            return None
+        try:
+            run = train_grid(self.task, self.steps) if self.lr is None else self._run(self.lr)
+        except DataError:  # which a check of the data tells
+            return None
+        self._spent += run.updates + self._validation_cost(run.val_samples)
+        return run
+
+    def _run(self, lr: float) -> MainTraining:
+        until = min(self.steps, max(1, round(TRAINING * self.budget)))
+        run = Run(run_name(lr), lr, self._schedule, self._seed)
+        samples = val_samples(self.task, VALIDATION * until / LOOKS)
+        return train_run(self.task, run, self.steps, until, samples)
+
+    @cached_property
+    def memorised(self) -> Memorised | None:
+        """Some hundred samples learned by heart.
+
+        None where Adam does not learn one batch, where the data hold something that no rate trains
+        on, without validation data, and where the budget is spent.
+        """
+        tried = self.one_batch
+        if not self.task.has_validation or not math.isfinite(tried.adam_lr):
+            return None
+        if not self._spend(self._memorising):
+            return None
+        try:
+            return memorise(self.task, tried)
+        except DataError:
+            return None
+
+    @cached_property
+    def trained_passes(self) -> Sequence[Pass]:
+        """Passes of the first batches after the main training."""
+        run = self.main_training
+        if run is None or run.stall is None or run.stall.state is None:
+            return ()
+        self._spent += LATER_PASSES
+        return passes_of(self.task, run.stall.state, self.batches[:LATER_PASSES])
+
+    @cached_property
+    def modes(self) -> Modes | None:
+        """Losses in train mode and in eval mode, before and after the main training."""
+        run = self.main_training
+        if run is None or run.stall is None or run.stall.state is None:
+            return None
+        self._spent += FORWARD * (SETTLING + 4 * len(self.batches))
+        return losses_by_mode(self.task, run.stall.state, self.batches)
+
+    @cached_property
+    def sharpness(self) -> list[Sharpness]:
+        """The sharpness at the start and at the end of the main training, as the budget allows."""
+        run, found = self.main_training, list[Sharpness]()
+        states = {} if run is None else run.states
+        for step in dict.fromkeys([*states][:1] + [*states][-1:]):
+            if run is not None and self._spend(CURVATURE):
+                found += sharpness(self.task, states[step], step, run.lr)
+        return found
+
+    @cached_property
+    def gradient_noise(self) -> list[GradientNoise]:
+        """The gradient noise scale along the main training, as the budget allows."""
+        run, found = self.main_training, list[GradientNoise]()
+        for step in [*({} if run is None else run.states)][1:]:
+            if run is not None and self._spend(BATCHES):
+                found += gradient_noise(self.task, run.states[step], step)
+        return found
+
+    @cached_property
+    def stall(self) -> Stall | None:
+        """The run that is continued; None where it failed, or cannot be copied."""
+        if self._checkpoint is not None:
+            return state_of(self.task, self._checkpoint, self.lr)
+        return None if self.main_training is None else self.main_training.stall
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody asks about a rate or a checkpoint."""
+        return self.lr is not None or self._checkpoint is not None
+
+    def check_checkpoint(self) -> None:
+        """Raise a `CheckpointError` where the checkpoint does not fit the task."""
+        if self._checkpoint is not None:
+            self.stall  # noqa: B018 - which is made here
+
+    @cached_property
+    def learns(self) -> bool:
+        """Whether the run lies clearly below its start, and below guessing where that is known.
+
+        With validation data it also has to come below guessing there. True of a checkpoint.
+        """
+        if self._checkpoint is not None:
+            return True
+        stall, size = self.stall, self.task.loss_kind.summed
+        if stall is None:
+            return False
+        guess, held_out = self.training_guess, self.task.guess(SELECTION)
+        start = self.start if guess is None else min(self.start, guess.loss * size)
+        below = held_out is None or any(loss < held_out.loss for _, loss in stall.validations)
+        return stall.below(start) and (below or not stall.validations)
+
+    @cached_property
+    def plateau(self) -> Plateau | None:
+        """The run in question, continued in several ways; None where there is no budget for it."""
+        stall = self.stall
+        if stall is None:
+            return None
+        run = Run("run", stall.peak, self._schedule, self._seed)
+        # What does not learn may have labels that tell nothing: the trial of that comes later.
+        learns_nothing = self.asked and not self.learns and self.task.has_validation
+        kept = self._memorising if learns_nothing and "memorised" not in self.__dict__ else 0.0
+        made = continue_run(self.task, run, self.steps, stall, self.left - kept)
+        self.short_of += made is None
+        return made
+
+    @property
+    def _memorising(self) -> float:
+        return MEMORISING + self._validation_cost(HELD_OUT)
+
+    def _spend(self, cost: float) -> bool:
+        """Take so many updates from the budget, if it has them."""
+        affordable = cost <= self.left
+        self._spent += cost if affordable else 0.0
+        self.short_of += not affordable
+        return affordable
+
+    def _validation_cost(self, samples: int) -> float:
+        """What it costs to validate so many samples, in updates."""
+        return FORWARD * samples / self.task.batch_examples
