@@ -1,22 +1,16 @@
-"""Trainings that stand, each for a reason of its own, beside healthy twins.
-
-`python -m benchmarks.diagnosis.broken_plateaus` tells what is found of each.
-"""
+"""Trainings that stand, each for a reason of its own, beside healthy twins."""
 
 import functools
-import sys
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from benchmarks.diagnosis.healthy import Attention, Rows, conv, mlp
+from benchmarks.diagnosis.trainings import Training
 from lrtune import Task, schedules
 from lrtune.demo import SmallCNN, images
-from lrtune.diagnosis.plateaus import PlateauResult, diagnose_plateau
 from lrtune.testing import bowl
 
 P = functools.partial
@@ -24,18 +18,11 @@ TRAIN, VAL = images()
 MOMENTUM = P(SGD, momentum=0.9)
 
 
-@dataclass(frozen=True)
-class Training:
-    """A training to be diagnosed: its task, rate and length, and other arguments."""
-
-    task: Callable[[], Task]
-    lr: float | None
-    steps: int = 1000
-    more: Mapping[str, object] = field(default_factory=dict)
-
-    def diagnose(self) -> PlateauResult:
-        more = {name: one() if name == "checkpoint" else one for name, one in self.more.items()}
-        return diagnose_plateau(self.task(), self.lr, self.steps, **more)
+def at(
+    task: Callable[[], Task], lr: float | None, steps: int = 1000, more: Mapping[str, object] = {}
+) -> Training:
+    """A training of a thousand updates, or as many as are given."""
+    return Training(task, lr, steps, more)
 
 
 def digits(model: Callable[[], nn.Module] = SmallCNN, **more: object) -> Task:
@@ -124,7 +111,7 @@ def checkpoint_of(make: Callable[[], Task], lr: float, steps: int) -> dict[str, 
 
 def saved(make: Callable[[], Task], lr: float, steps: int) -> Training:
     """A training of which only a checkpoint is left."""
-    return Training(make, None, more={"checkpoint": P(checkpoint_of, make, lr, steps)})
+    return at(make, None, more={"checkpoint": P(checkpoint_of, make, lr, steps)})
 
 
 _LINE = P(regression, 1.0)
@@ -149,98 +136,74 @@ def soon(share: float) -> schedules.Schedule:
 
 BROKEN: dict[str, list[tuple[str, Training, Training]]] = {
     "noise-floor": [
-        ("regression on noisy targets", Training(_LINE, 0.1, 2000), Training(_LINE, 0.003, 2000)),
-        ("MLP on noisy targets", Training(P(fitted, 2000, SGD, 4), 0.05, 4000),
-         Training(P(fitted, 2000, SGD, 64), 0.05, 1000)),
-        ("softmax on wrong labels", Training(P(_SOFTMAX, batch_size=16), 0.1, 4000),
-         Training(P(_SOFTMAX, batch_size=64), 0.02, 3000)),
-        ("a bowl", Training(P(bowl, 1.0, 0.5), 0.3, 6000), Training(P(bowl, 1.0), 0.3, 6000)),
+        ("regression on noisy targets", at(_LINE, 0.1, 2000), at(_LINE, 0.003, 2000)),
+        ("MLP on noisy targets", at(P(fitted, 2000, SGD, 4), 0.05, 4000),
+         at(P(fitted, 2000, SGD, 64), 0.05, 1000)),
+        ("softmax on wrong labels", at(P(_SOFTMAX, batch_size=16), 0.1, 4000),
+         at(P(_SOFTMAX, batch_size=64), 0.02, 3000)),
+        ("a bowl", at(P(bowl, 1.0, 0.5), 0.3, 6000), at(P(bowl, 1.0), 0.3, 6000)),
         ("a checkpoint of a regression", saved(_LINE, 0.1, 800), saved(_LINE, 0.003, 100)),
     ],
     "converged": [
-        ("regression on noisy targets", Training(P(regression, 1.0, 500), 0.1, 2000),
-         Training(_PLAIN, 0.1, 1000)),
-        ("all data in a batch", Training(P(regression, 1.0, 2000), 0.2, 1000),
-         Training(_CONV, 0.05)),
+        ("regression on noisy targets", at(P(regression, 1.0, 500), 0.1, 2000),
+         at(_PLAIN, 0.1, 1000)),
+        ("all data in a batch", at(P(regression, 1.0, 2000), 0.2, 1000),
+         at(_CONV, 0.05, 1000)),
         ("softmax with weight decay",
-         Training(P(digits, softmax, batch_size=719,
+         at(P(digits, softmax, batch_size=719,
                     optimizer=P(SGD, momentum=0.9, weight_decay=0.1)), 0.1, 2000),
-         Training(P(digits, softmax, batch_size=719), 0.1, 2000)),
+         at(P(digits, softmax, batch_size=719), 0.1, 2000)),
         ("a checkpoint", saved(P(regression, 1.0, 500), 0.1, 400),
          saved(P(regression, 1.0, 500), 0.1, 10)),
     ],
     "rate-too-low": [
-        ("MLP", Training(_PLAIN, 1e-3), Training(_PLAIN, 0.1)),
-        ("convolutions", Training(_CONV, 1e-3), Training(_CONV, 0.1)),
-        ("LSTM", Training(_LSTM, 1e-4), Training(_LSTM, 0.02)),
-        ("transformer", Training(_ATTENTION, 1e-4), Training(_ATTENTION, 0.01)),
-        ("regression", Training(P(regression, 0.1, 64), 1e-4),
-         Training(P(regression, 0.1, 64), 0.1)),
+        ("MLP", at(_PLAIN, 1e-3), at(_PLAIN, 0.1)),
+        ("convolutions", at(_CONV, 1e-3), at(_CONV, 0.1)),
+        ("LSTM", at(_LSTM, 1e-4), at(_LSTM, 0.02)),
+        ("transformer", at(_ATTENTION, 1e-4), at(_ATTENTION, 0.01)),
+        ("regression", at(P(regression, 0.1, 64), 1e-4),
+         at(P(regression, 0.1, 64), 0.1)),
         ("a checkpoint", saved(_PLAIN, 1e-3, 100), saved(_PLAIN, 0.1, 100)),
     ],
     "rate-too-high": [
-        ("MLP", Training(_PLAIN, 1.5), Training(_PLAIN, 0.1)),
-        ("autoencoder", Training(P(pixels, P(squeezed, 32), optimizer=Adam), 0.3),
-         Training(P(pixels, P(squeezed, 32), optimizer=Adam), 0.01)),
-        ("transformer", Training(_ATTENTION, 0.3), Training(_ATTENTION, 0.005)),
-        ("CNN", Training(_CNN, 0.5), Training(_CNN, 0.05)),
-        ("regression", Training(P(regression, 0.1, 64), 1.2),
-         Training(P(regression, 0.1, 64), 0.1)),
-        ("LSTM", Training(_LSTM, 0.3), Training(_LSTM, 0.02)),
-        ("softmax, batches of four", Training(P(_SOFTMAX, batch_size=4), 0.5, 3000),
-         Training(P(_SOFTMAX, batch_size=64), 0.02, 3000)),
+        ("MLP", at(_PLAIN, 1.5), at(_PLAIN, 0.1)),
+        ("autoencoder", at(P(pixels, P(squeezed, 32), optimizer=Adam), 0.3),
+         at(P(pixels, P(squeezed, 32), optimizer=Adam), 0.01)),
+        ("transformer", at(_ATTENTION, 0.3), at(_ATTENTION, 0.005)),
+        ("CNN", at(_CNN, 0.5), at(_CNN, 0.05)),
+        ("regression", at(P(regression, 0.1, 64), 1.2),
+         at(P(regression, 0.1, 64), 0.1)),
+        ("LSTM", at(_LSTM, 0.3), at(_LSTM, 0.02)),
+        ("softmax, batches of four", at(P(_SOFTMAX, batch_size=4), 0.5, 3000),
+         at(P(_SOFTMAX, batch_size=64), 0.02, 3000)),
     ],
     "capacity": [
-        ("MLP of two units", Training(P(digits, P(narrow, width=2)), 0.1, 3000),
-         Training(P(digits, P(narrow, width=64)), 0.1, 3000)),
-        ("autoencoder", Training(P(pixels, P(squeezed, width=2), optimizer=Adam), 0.01, 3000),
-         Training(P(pixels, P(squeezed, width=48), optimizer=Adam), 0.003, 3000)),
-        ("CNN of one channel", Training(P(digits, P(thin, width=1), optimizer=Adam), 0.03, 3000),
-         Training(P(digits, P(thin, width=16), optimizer=Adam), 0.01, 3000)),
+        ("MLP of two units", at(P(digits, P(narrow, width=2)), 0.1, 3000),
+         at(P(digits, P(narrow, width=64)), 0.1, 3000)),
+        ("autoencoder", at(P(pixels, P(squeezed, width=2), optimizer=Adam), 0.01, 3000),
+         at(P(pixels, P(squeezed, width=48), optimizer=Adam), 0.003, 3000)),
+        ("CNN of one channel", at(P(digits, P(thin, width=1), optimizer=Adam), 0.03, 3000),
+         at(P(digits, P(thin, width=16), optimizer=Adam), 0.01, 3000)),
     ],
     "overfitting": [
-        ("MLP, 100 samples", Training(P(few, 100, large, optimizer=Adam), 0.01, 1500),
-         Training(P(digits, large, optimizer=Adam), 0.001, 1500)),
-        ("wrong labels", Training(P(digits, large, train=wrong_labels(0.5, 400), optimizer=Adam),
+        ("MLP, 100 samples", at(P(few, 100, large, optimizer=Adam), 0.01, 1500),
+         at(P(digits, large, optimizer=Adam), 0.001, 1500)),
+        ("wrong labels", at(P(digits, large, train=wrong_labels(0.5, 400), optimizer=Adam),
                                   0.01, 2000),
-         Training(P(digits, mlp, optimizer=Adam), 0.003, 1500)),
-        ("regression on few samples", Training(P(fitted, 60), 0.01, 1500),
-         Training(P(fitted, 2000), 0.01, 1500)),
-        ("LSTM, 60 samples", Training(P(few, 60, Rows, optimizer=Adam), 0.02, 2000),
-         Training(_LSTM, 0.005, 2000)),
+         at(P(digits, mlp, optimizer=Adam), 0.003, 1500)),
+        ("regression on few samples", at(P(fitted, 60), 0.01, 1500),
+         at(P(fitted, 2000), 0.01, 1500)),
+        ("LSTM, 60 samples", at(P(few, 60, Rows, optimizer=Adam), 0.02, 2000),
+         at(_LSTM, 0.005, 2000)),
     ],
     "ended-early": [
-        ("cosine over a tenth", Training(_PLAIN, 0.03, 1000, {"schedule": soon(0.1)}),
-         Training(_PLAIN, 0.1, 1000, {"schedule": schedules.cosine()})),
-        ("decay stepped by batch", Training(_CONV, 0.01, 1000, {"schedule": fading(1000)}),
-         Training(_CONV, 0.05, 1000, {"schedule": fading(10)})),
+        ("cosine over a tenth", at(_PLAIN, 0.03, 1000, {"schedule": soon(0.1)}),
+         at(_PLAIN, 0.1, 1000, {"schedule": schedules.cosine()})),
+        ("decay stepped by batch", at(_CONV, 0.01, 1000, {"schedule": fading(1000)}),
+         at(_CONV, 0.05, 1000, {"schedule": fading(10)})),
         ("milestones by batch",
-         Training(_CNN, 0.03, 1000, {"schedule": schedules.multistep((0.03, 0.06, 0.09))}),
-         Training(_CNN, 0.05, 1000, {"schedule": schedules.multistep((0.3, 0.6, 0.9))})),
+         at(_CNN, 0.03, 1000, {"schedule": schedules.multistep((0.03, 0.06, 0.09))}),
+         at(_CNN, 0.05, 1000, {"schedule": schedules.multistep((0.3, 0.6, 0.9))})),
     ],
 }  # fmt: skip
 """Name of the finding to (title, a training that has it, its healthy twin)."""
-
-
-def main() -> None:
-    found = quiet = count = 0
-    for name, cases in BROKEN.items():
-        for title, broken, healthy in cases:
-            if sys.argv[1:] and name not in sys.argv[1:]:
-                continue
-            begin = time.perf_counter()
-            one, other = broken.diagnose(), healthy.diagnose()
-            seconds = time.perf_counter() - begin
-            names = [finding.name for finding in one.findings]
-            alarms = [finding.name for finding in other.findings if finding.severity != "note"]
-            found, quiet, count = found + (name in names[:2]), quiet + (not alarms), count + 1
-            print(
-                f"{name}: {title}: {names or 'nothing'} ({one.cost:.0f} updates); healthy: "
-                f"{[finding.name for finding in other.findings] or 'nothing'}; {seconds:.0f} s",
-                flush=True,
-            )
-    print(f"{found} of {count} among the first two; {quiet} healthy twins without a warning")
-
-
-if __name__ == "__main__":
-    main()

@@ -28,6 +28,7 @@ from benchmarks.diagnosis.parts import (
     named,
     permuted,
 )
+from benchmarks.diagnosis.trainings import Training
 from benchmarks.quality import nets
 from lrtune import Task
 
@@ -133,6 +134,10 @@ def noisy(data: Pair, share: float) -> Pair:
 
 # --- the names of the findings
 
+_CNN, _MLP = P(Task, nets.SmallCNN, **DIGITS), P(Task, mlp, **DIGITS)
+_IMAGES = P(Task, P(mlp, 64), **IMAGES, optimizer=SGD)
+_HEIGHTS = P(Task, P(mlp, 1), **HEIGHTS, optimizer=SGD)
+
 BROKEN: dict[str, list[tuple[str, Make, Make]]] = {
     "cannot-overfit-one-batch": [
         ("a mean over the batch", lambda: Task(P(Detached, detach=True), **DIGITS, optimizer=Adam),
@@ -192,25 +197,14 @@ BROKEN: dict[str, list[tuple[str, Make, Make]]] = {
          lambda: Task(segmenting, **{**MASKS, "batch_size": 8})),
     ],
     "sharpness": [
-        ("SGD at 3, CNN", lambda: Task(nets.SmallCNN, **DIGITS),
-         lambda: Task(nets.SmallCNN, **DIGITS)),
+        ("SGD at 3, CNN", Training(_CNN, 3.0), Training(_CNN, 0.1)),
         ("a summed loss at 0.1",
-         lambda: Task(mlp, **DIGITS, loss=nn.CrossEntropyLoss(reduction="sum")),
-         lambda: Task(mlp, **DIGITS)),
-        ("an autoencoder at 100, SGD", lambda: Task(P(mlp, 64), **IMAGES, optimizer=SGD),
-         lambda: Task(P(mlp, 64), **IMAGES, optimizer=SGD)),
-        ("a regression at 5, SGD", lambda: Task(P(mlp, 1), **HEIGHTS, optimizer=SGD),
-         lambda: Task(P(mlp, 1), **HEIGHTS, optimizer=SGD)),
-        ("raw pixels at 0.1", lambda: Task(mlp, changed(TRAIN, lambda x: 16 * x), **CPU),
-         lambda: Task(mlp, TRAIN, **CPU)),
+         Training(lambda: Task(mlp, **DIGITS, loss=nn.CrossEntropyLoss(reduction="sum")), 0.1),
+         Training(_MLP, 0.1)),
+        ("an autoencoder at 100, SGD", Training(_IMAGES, 100.0), Training(_IMAGES, 0.5)),
+        ("a regression at 5, SGD", Training(_HEIGHTS, 5.0), Training(_HEIGHTS, 0.1)),
+        ("raw pixels at 0.1",
+         Training(lambda: Task(mlp, changed(TRAIN, lambda x: 16 * x), **CPU), 0.1),
+         Training(lambda: Task(mlp, TRAIN, **CPU), 0.1)),
     ],
 }  # fmt: skip
-
-RATES = {
-    "SGD at 3, CNN": (3.0, 0.1),
-    "a summed loss at 0.1": (0.1, 0.1),
-    "an autoencoder at 100, SGD": (100.0, 0.5),
-    "a regression at 5, SGD": (5.0, 0.1),
-    "raw pixels at 0.1": (0.1, 0.1),
-}
-"""The rates at which the tasks of `sharpness` are looked at: of the broken one and its twin."""

@@ -1,19 +1,28 @@
-"""`lrtune check`: what will be trained, printed before it is."""
+"""`lrtune check` and `lrtune diagnose`: what is seen of a task or of loss curves, in print."""
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lrtune.cli import INTERRUPTED
+from lrtune.cli.options import check_folder
 from lrtune.cli.output import FAILED, print_error
+from lrtune.cli.progress import ProgressDisplay
 from lrtune.cli.task_file import task_of
 from lrtune.diagnosis.check import check
-from lrtune.errors import printable
+from lrtune.diagnosis.diagnose import diagnose
+from lrtune.errors import LrtuneError, printable
+from lrtune.reporting import report
 from lrtune.results import Diagnosis
+from lrtune.results.verdicts import verdicts
 from lrtune.tuning.search import plan
 
 COLOURS = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
@@ -25,21 +34,94 @@ def run_check(target: str | None, device: str | None, *, as_json: bool) -> int:
     Returns:
         The exit code: 1 where an error was found.
     """
+
+    def look() -> Diagnosis:
+        task = task_of(target, device)
+        seen, held = check(task), plan(task).memory
+        return replace(seen, facts=seen.facts | {"Runs of a search": str(held).partition(": ")[2]})
+
+    return _shown(look, print_check, as_json=as_json)
+
+
+def run_diagnose(
+    target: str | None, device: str | None, *, out: Path, as_json: bool, **settings: Any
+) -> int:
+    """Diagnose the task of the command line, print what was found, and write the report.
+
+    Returns:
+        The exit code: 1 where an error was found, 130 after Ctrl-C.
+    """
+    display = ProgressDisplay(Console(stderr=True, highlight=False), lambda _: None)
+
+    def tell(_stage: str, done: int, total: int) -> None:
+        display.updates("diagnosis", done, total)
+
+    def look() -> Diagnosis:
+        check_folder("--out", out)
+        task = task_of(target, device)
+        display.start()
+        try:
+            return diagnose(task, progress=tell, **settings)
+        finally:
+            display.stop()
+
+    def show(seen: Diagnosis, console: Console) -> None:
+        print_findings(seen, console)
+        console.print()
+        console.print(escape(f"Cost: {seen.facts['Cost']}."))
+        if "Could not be looked at" in seen.facts:
+            failed = seen.facts["Could not be looked at"]
+            console.print(escape(printable(f"Could not be looked at: {failed}.", 1000)))
+
+    return _shown(look, show, as_json=as_json, out=out)
+
+
+def run_verdicts(path: str, *, as_json: bool) -> int:
+    """Judge the loss curves of a file, and print a verdict for each."""
+    try:
+        judged = verdicts(path)
+    except LrtuneError as error:
+        return print_error(error, Console(stderr=True, highlight=False))
+    if as_json:
+        rows = json.loads(judged.to_json(orient="records"))  # NaN becomes null
+        sys.stdout.write(json.dumps({"verdicts": rows}) + "\n")
+        return 0
+    console = Console(highlight=False)
+    for row in judged.itertuples():
+        rate = "" if row.lr != row.lr else f", lr {row.lr:.3g}"
+        sure = "" if row.certain else " (not certain)"
+        console.print(f"[bold]{escape(printable(row.run))}{rate}: {row.verdict}[/]{sure}")
+        console.print(f"  {escape(printable(row.reason, 1000))}")
+    return 0
+
+
+def _shown(
+    look: Callable[[], Diagnosis],
+    show: Callable[[Diagnosis, Console], None],
+    *,
+    as_json: bool,
+    out: Path | None = None,
+) -> int:
+    """Print what was seen, as text or JSON, and write a report; returns the exit code."""
     try:
         with redirect_stdout(sys.stderr):  # where what the user's code prints belongs
-            task = task_of(target, device)
-            seen, held = check(task), plan(task).memory
-        seen = replace(seen, facts=seen.facts | {"Runs of a search": str(held).partition(": ")[2]})
+            seen = look()
+        path = None if out is None else str(report(seen, out))
     except Exception as error:  # noqa: BLE001 - the user's file may raise anything
         return print_error(error, Console(stderr=True, highlight=False))
     if as_json:
-        sys.stdout.write(json.dumps({"results": [seen.to_dict()]}, allow_nan=False) + "\n")
+        found = {"results": [seen.to_dict()]} | ({} if path is None else {"report": path})
+        sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")
     else:
-        print_diagnosis(seen, Console(highlight=False))
+        show(seen, Console(highlight=False))
+        if path is not None:
+            Console(highlight=False, soft_wrap=True).print(f"Report: {escape(path)}")
+    if seen.stopped:
+        return INTERRUPTED
     return FAILED if seen.failed else 0
 
 
-def print_diagnosis(seen: Diagnosis, console: Console) -> None:
+def print_check(seen: Diagnosis, console: Console) -> None:
     """Print the facts, the parameter groups, and the findings."""
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(no_wrap=True)
@@ -50,13 +132,20 @@ def print_diagnosis(seen: Diagnosis, console: Console) -> None:
     console.print()
     console.print(_groups(seen))
     console.print()
+    print_findings(seen, console)
+
+
+def print_findings(seen: Diagnosis, console: Console) -> None:
+    """Print what was found, worst first: its evidence, the likeliest cause, and what to do."""
     for one in seen.findings:
         colour = COLOURS.get(one.severity, "bold")
         name = escape(printable(f"{one.severity}: {one.name}"))
         console.print(f"[{colour}]{name}[/]")
         console.print(f"  {escape(printable(one.sentence, 1000))}")
+    if seen.stopped:
+        console.print("Stopped by Ctrl-C, before everything was looked at.")
     if not seen.findings:
-        console.print(escape(printable(seen.nothing, 1000)))
+        console.print(escape(printable(seen.nothing, 1500)))
 
 
 def _groups(seen: Diagnosis) -> Table:

@@ -164,6 +164,39 @@ def check(
     raise typer.Exit(run_check(target, device, as_json=as_json))
 
 
+@app.command()
+def diagnose(
+    target: declared.Patient = None,
+    lr: declared.StuckRate = None,
+    steps: declared.DiagnosedSteps = 600,
+    schedule: declared.DiagnosedSchedule = None,
+    checkpoint: declared.StuckCheckpoint = None,
+    seed: declared.Seed = 0,
+    device: declared.Device = None,
+    out: declared.Out = REPORT,
+    as_json: declared.AsJson = False,
+) -> None:
+    """Find out why a task does not learn, or not any more; or which of your loss curves is good.
+
+    It looks at the task, trains it shortly, and continues the run, or a
+    checkpoint, in several ways: for half a training, or 300 updates.
+
+    Exit codes: 0, 1 where an error was found, 130 after Ctrl-C.
+
+    Example: lrtune diagnose train.py:task --lr 0.1 --steps 2000
+
+    Example: lrtune diagnose curves.csv
+    """
+    from lrtune.cli.checking import run_diagnose, run_verdicts
+
+    if target is not None and target.lower().endswith(".csv"):
+        raise typer.Exit(run_verdicts(target, as_json=as_json))
+    asked: dict[str, Any] = {"lr": lr, "steps": steps, "checkpoint": checkpoint, "seed": seed}
+    if schedule is not None:
+        asked["schedule"] = schedule
+    raise typer.Exit(run_diagnose(target, device, out=out, as_json=as_json, **asked))
+
+
 @app.command("range-test")
 @_trains
 def range_test(

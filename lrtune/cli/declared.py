@@ -49,6 +49,37 @@ Time = Annotated[
     ),
 ]
 
+# --- of a diagnosis
+
+Patient = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[TASK | CURVES]",
+        help="train.py:task or package.module:task, or a CSV file with the columns step, loss, run "
+        "and lr; without it, the embedded digits.",
+        show_default=False,
+    ),
+]
+StuckRate = Annotated[
+    float | None,
+    typer.Option("--lr", help="The rate that does not learn.", show_default="the best of a few"),
+]
+DiagnosedSteps = Annotated[
+    int, typer.Option(min=1, help="The length of the training, in optimizer updates.")
+]
+DiagnosedSchedule = Annotated[
+    str | None,
+    typer.Option(**_SCHEDULE, help="Its schedule, such as cosine.", show_default="constant"),
+]
+StuckCheckpoint = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file that your training has saved: the state_dict of the model, or a dict with "
+        "'model' and 'optimizer'. It is continued instead of a run.",
+        show_default=False,
+    ),
+]
+
 # --- of a search
 
 Steps = Annotated[

@@ -9,7 +9,7 @@ from lrtune.diagnosis.checks.order import order_text
 from lrtune.diagnosis.observations.speed import Speed, measure_speed
 from lrtune.diagnosis.observed import Observed
 from lrtune.diagnosis.registry import CHECKS, Check
-from lrtune.errors import memory_text, quantity
+from lrtune.errors import DataError, memory_text, quantity
 from lrtune.results import Diagnosis
 from lrtune.results.diagnosis import worst_first
 from lrtune.results.schema import GROUPS, as_table
@@ -45,7 +45,12 @@ def check(task: Task) -> Diagnosis:
     >>> seen.facts["Batches in an epoch"], seen.findings
     ('1,000', ())
     """
-    return diagnosis_of(Observed(checked_task(task)), measure_speed(task))
+    seen = Observed(checked_task(task))
+    try:
+        speed = measure_speed(task)
+    except DataError:  # which a check of the data tells
+        speed = None
+    return diagnosis_of(seen, speed)
 
 
 def look(task: Task, without: Collection[Check] = ()) -> Diagnosis:

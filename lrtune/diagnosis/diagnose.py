@@ -13,7 +13,7 @@ from lrtune.errors import first_line, positive_rate, quantity, whole_number
 from lrtune.results import Diagnosis, Finding
 from lrtune.results.diagnosis import worst_first
 from lrtune.results.runs import Shape
-from lrtune.schedules import constant
+from lrtune.schedules import parse
 from lrtune.task.task import Task, checked_task
 from lrtune.training import Progress
 
@@ -25,7 +25,7 @@ def diagnose(
     lr: float | None = None,
     steps: int = STEPS,
     *,
-    schedule: Shape = constant(),
+    schedule: str | Shape = "constant",
     seed: int = 0,
     checkpoint: object = None,
     progress: Progress | None = None,
@@ -43,7 +43,8 @@ def diagnose(
         lr: The rate that does not learn. With a checkpoint, the rate to go on with, which is that
             of its optimizer when None. Without either, the best of a few rates is looked at.
         steps: The length of the training, in updates.
-        schedule: Its schedule.
+        schedule: Its schedule: a call as text, such as `wsd(0.2, 0.1)`, a function of
+            `lrtune.schedules`, or one of your own.
         seed: The seed of the run.
         checkpoint: What a training of yours has come to: a `state_dict` of the model, a dict that
             also holds that of the optimizer, or the path of a file that holds one of them.
@@ -67,7 +68,7 @@ def diagnose(
         checked_task(task),
         None if lr is None else positive_rate("lr", lr),
         whole_number("steps", steps, least=1),
-        schedule=schedule,
+        schedule=parse(schedule) if isinstance(schedule, str) else schedule,
         seed=seed,
         checkpoint=read_checkpoint(checkpoint)
         if isinstance(checkpoint, str | Path)

@@ -30,6 +30,7 @@ from lrtune.diagnosis.observations.samples import Samples, training_samples, val
 from lrtune.diagnosis.observations.short_batches import batch_norms, least_rows
 from lrtune.diagnosis.observations.start import first_losses
 from lrtune.diagnosis.observations.updates import Moved, first_update
+from lrtune.errors import DataError
 from lrtune.task.batches import Batch
 from lrtune.task.guess import Guess
 from lrtune.task.part_guess import TRAIN
@@ -72,9 +73,12 @@ class Observed:
             return stuck_rates(self.task.optimizer_maker(seed=0))
 
     @cached_property
-    def reruns(self) -> Reruns:
-        """The same short run, made twice."""
-        return run_again(self.task)
+    def reruns(self) -> Reruns | None:
+        """The same short run, made twice; None where the data hold what no rate trains on."""
+        try:
+            return run_again(self.task)
+        except DataError:  # which a check of the data tells
+            return None
 
     @property
     def start(self) -> float:

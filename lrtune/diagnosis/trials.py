@@ -134,7 +134,8 @@ class Trials(Observed):
         run = self.main_training
         if run is None or run.stall is None or run.stall.state is None:
             return ()
-        self._spent += LATER_PASSES
+        if not self._spend(LATER_PASSES):
+            return ()
         return passes_of(self.task, run.stall.state, self.batches[:LATER_PASSES])
 
     @cached_property
@@ -143,7 +144,8 @@ class Trials(Observed):
         run = self.main_training
         if run is None or run.stall is None or run.stall.state is None:
             return None
-        self._spent += FORWARD * (SETTLING + 4 * len(self.batches))
+        if not self._spend(FORWARD * (SETTLING + 4 * len(self.batches))):
+            return None
         return losses_by_mode(self.task, run.stall.state, self.batches)
 
     @cached_property

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lrtune import figures
 from lrtune.errors import ArgumentError, quantity
-from lrtune.results.schema import GROUPS, table_field
+from lrtune.results.schema import FINDINGS, GROUPS, as_table, table_field
 from lrtune.results.serialization import Serializable, fact_lines
 
 if TYPE_CHECKING:
@@ -95,6 +95,12 @@ class Diagnosis(Serializable):
     def warnings(self) -> tuple[str, ...]:
         """The errors and warnings, each in a few sentences."""
         return tuple(one.sentence for one in self.findings if one.severity != "note")
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The findings as a table: `name`, `severity`, `evidence`, `cause`, `remedy`."""
+        rows = [[getattr(one, name) for name in FINDINGS] for one in self.findings]
+        return as_table(pd.DataFrame(rows, columns=list(FINDINGS)), FINDINGS)
 
     @property
     def failed(self) -> bool:

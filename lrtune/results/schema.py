@@ -50,6 +50,13 @@ COSTS = {
     "val_samples": "int64",  # validated
     "seconds": "float64",
 }
+FINDINGS = {
+    "name": "str",  # such as unshuffled
+    "severity": "str",  # error, warning or note
+    "evidence": "str",  # what was measured
+    "cause": "str",  # the likeliest one
+    "remedy": "str",  # what to do
+}
 SWEEP = {
     "seed": "int64",
     "lr": "float64",  # the rate of one update

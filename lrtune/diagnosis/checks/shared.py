@@ -23,9 +23,10 @@ REMEDY = (
 
 def check_repeats(seen: Observed) -> Iterator[Finding]:
     """A run that is another one when it is made again."""
-    if seen.task.drift is not None:  # it is told by itself
+    runs = seen.reruns
+    if runs is None or seen.task.drift is not None:  # a drift is told by itself
         return
-    first, again = seen.reruns.first, seen.reruns.again
+    first, again = runs.first, runs.again
     if len(first) != len(again) or not all(map(_close, first, again)):
         ends = " and ".join(f"{one[-1]:.6g}" if one else "no loss" for one in (first, again))
         yield Finding(

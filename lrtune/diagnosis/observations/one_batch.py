@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -76,17 +76,17 @@ def overfit_one_batch(task: Task, most: float = math.inf) -> OneBatch:
     with preserve_random_state(), torch.inference_mode(mode=False):
         single = task.trained_on([next(task.batches(0))])
     guess, size = single.guess(TRAIN), task.loss_kind.summed
-    aim = _Aim(math.nan if guess is None else guess.loss, (task.loss_kind.floor or 0.0) / size)
+    lowest = (task.loss_kind.floor or 0.0) / size
+    aim = _Aim(math.nan if guess is None else guess.loss, lowest, most)
     own = ADAPTING if task.adapts_rate else OWN
     tried = []
     if not _has_sparse_gradients(task):
-        tried.append(_Trial(with_adam(single), "Adam", ADAM, LOOKS, aim, most))
+        tried.append(_Trial(with_adam(single), "Adam", ADAM, LOOKS, aim))
     by_adam = bool(tried) and tried[0].learned
     if not by_adam and not (tried and tried[0].slow):
-        name, rest = f"its own {task.describe()['optimizer']}", most
-        if tried:
-            rest -= tried[0].updates
-        tried.append(_Trial(single, name, own, OWN_LOOKS, aim, rest))
+        name = f"its own {task.describe()['optimizer']}"
+        rest = replace(aim, most=most - sum(one.updates for one in tried))
+        tried.append(_Trial(single, name, own, OWN_LOOKS, rest))
     return OneBatch(
         tried[0].start,
         aim.guess,
@@ -107,10 +107,12 @@ class _Aim:
     Attributes:
         guess: That of the best constant; NaN where it is unknown.
         floor: The lowest one.
+        most: How many updates may be made.
     """
 
     guess: float
     floor: float
+    most: float
 
     def reached(self, start: float, level: float) -> bool:
         """Whether a level is far enough below guessing, or where that says nothing, the start.
@@ -132,7 +134,6 @@ class _Trial:
         rates: Sequence[float],
         looks: Sequence[int],
         aim: _Aim,
-        most: float,
     ) -> None:
         cohort = Cohort(task, [Run(f"{name}, lr {lr:g}", lr) for lr in rates], looks[-1])
         size, self.best, self.learned = task.loss_kind.summed, math.nan, False
@@ -140,7 +141,7 @@ class _Trial:
         self.lr, self.slow, self.cut = math.nan, False, False
         for place, look in enumerate(looks):
             more = (look - cohort.step) * len(cohort.live)
-            if sum(cohort.updates.values()) + more > most:
+            if sum(cohort.updates.values()) + more > aim.most:
                 self.cut = True
                 break
             frame = cohort.advance(look).trace.frame
