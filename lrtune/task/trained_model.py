@@ -3,15 +3,16 @@
 import math
 import warnings
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lrtune.errors import AnswerWarning, CheckpointError, TaskError, first_line
+from lrtune.errors import AnswerWarning, CheckpointError, first_line
 from lrtune.task.batches import to_device
-from lrtune.task.checks import TRIAL_LR, guard_model
+from lrtune.task.checks import TRIAL_LR
+from lrtune.task.cloning import deepcopy_module
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.saved_state import restore_modules
 from lrtune.task.states import StateMaker, TrainState, evaluating
@@ -24,21 +25,17 @@ loss that training began with."""
 def first_loss(maker: StateMaker, state: TrainState) -> float:
     """Return the loss of the first training batch in eval mode; NaN where there is none.
 
-    The state stays as it is, also where a forward pass changes buffers or attributes.
+    A copy of the model is asked, as a forward pass may change buffers and attributes, and may draw
+    from random generators that a module holds.
     """
-    modules = [one for one in (state.model, state.loss) if isinstance(one, nn.Module)]
-    value = math.nan
     # Some models give no loss in eval mode, such as those for detection.
-    with suppress(Exception), ExitStack() as stack:
-        stack.enter_context(preserve_random_state())
-        stack.enter_context(torch.inference_mode(mode=False))
-        stack.enter_context(suppress(TaskError))  # its changes are put back, and harm nobody
-        for module in modules:
-            stack.enter_context(guard_model(module))
-        stack.enter_context(evaluating(state))
-        seed_everything(derive_seed(0, NOISE))
-        value = maker.loss(state, to_device(maker.first, maker.device)).item()
-    return value
+    with suppress(Exception), preserve_random_state(), torch.inference_mode(mode=False):
+        model, loss = deepcopy_module((state.model, state.loss))
+        asked = TrainState(model, loss, state.optimizer)
+        with evaluating(asked):
+            seed_everything(derive_seed(0, NOISE))
+            return maker.loss(asked, to_device(maker.first, maker.device)).item()
+    return math.nan
 
 
 def trained_model(maker: StateMaker, saved: Mapping[str, Any]) -> nn.Module:

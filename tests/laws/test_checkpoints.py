@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import zoo
-from generated_models import plans
+from generated_models import Drawing, plans
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -232,6 +232,18 @@ def test_a_factory_resumes(at):
     data = zoo.vectors()
     brought = Task(zoo.dropout, data, val=data, batch_size=8)
     assert_resumes(brought, [Run("a", 0.03, seed=1), Run("b", 0.03, seed=2)], at)
+
+
+def test_a_checkpoint_at_the_end_takes_no_number_from_the_generators_of_a_model():
+    def drawing():
+        return nn.Sequential(Drawing(), nn.Flatten(), nn.Linear(16, 3))
+
+    images, labels = zoo.images()
+    brought = Task(drawing, (images, labels), val=(images, labels), batch_size=8)
+    runs = [Run("a", 0.01)]
+    saved, whole = (cohort(brought, runs).advance() for _ in range(2))
+    saved.checkpoint("a")
+    assert_same_end(saved.validate(), whole.validate(), runs)
 
 
 @pytest.mark.slow
