@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 
 import pandas as pd
 
@@ -9,7 +10,7 @@ from lrtune.diagnosis.checks.order import order_text
 from lrtune.diagnosis.observations.speed import Speed, measure_speed
 from lrtune.diagnosis.observed import Observed
 from lrtune.diagnosis.registry import CHECKS, Check
-from lrtune.errors import DataError, memory_text, quantity
+from lrtune.errors import LrtuneError, first_line, memory_text, quantity
 from lrtune.results import Diagnosis
 from lrtune.results.diagnosis import worst_first
 from lrtune.results.schema import GROUPS, as_table
@@ -47,10 +48,10 @@ def check(task: Task) -> Diagnosis:
     """
     seen = Observed(checked_task(task))
     try:
-        speed = measure_speed(task)
-    except DataError:  # which a check of the data tells
-        speed = None
-    return diagnosis_of(seen, speed)
+        return diagnosis_of(seen, measure_speed(task))
+    except LrtuneError as error:
+        found = diagnosis_of(seen)
+        return replace(found, facts=found.facts | {"One update": f"fails: {first_line(error)}"})
 
 
 def look(task: Task, without: Collection[Check] = ()) -> Diagnosis:

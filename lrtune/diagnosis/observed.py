@@ -30,7 +30,7 @@ from lrtune.diagnosis.observations.samples import Samples, training_samples, val
 from lrtune.diagnosis.observations.short_batches import batch_norms, least_rows
 from lrtune.diagnosis.observations.start import first_losses
 from lrtune.diagnosis.observations.updates import Moved, first_update
-from lrtune.errors import DataError
+from lrtune.errors import LrtuneError
 from lrtune.task.batches import Batch
 from lrtune.task.guess import Guess
 from lrtune.task.part_guess import TRAIN
@@ -74,10 +74,10 @@ class Observed:
 
     @cached_property
     def reruns(self) -> Reruns | None:
-        """The same short run, made twice; None where the data hold what no rate trains on."""
+        """The same short run, made twice; None where it cannot be trained."""
         try:
             return run_again(self.task)
-        except DataError:  # which a check of the data tells
+        except LrtuneError:  # another check tells why, or training does
             return None
 
     @property

@@ -29,6 +29,11 @@ NEAR = 1.5  # whole trainings at peaks within this factor tell what the recommen
 APART = 10.0  # by convention: rates that differ by this factor are far apart
 LEAST_DENSITY = 10  # steps per decade; with fewer a sweep notices too late that a rate is too high
 
+OFFER = (
+    "lrtune.diagnose(task), or `lrtune diagnose` with the same task, looks for the reason: it trains "
+    "on one batch, and continues a run."
+)
+
 NOTICED = 0.01  # by convention: a change of less than this share of the fall is none to speak of
 
 
@@ -99,6 +104,7 @@ def add_reasons(
     odd = (*look(task).warnings, *drift_warnings(drift, steps, math.nan))
     for sentence in dict.fromkeys(odd):
         error.add_note(sentence)
+    error.add_note(OFFER)
     if in_every_run(drift) and known is None:
         error.add_note(
             f"But it does not within the first {TRIAL}, by which this is known beforehand: let the "

@@ -9,7 +9,7 @@ from lrtune.results.schema import SELECTION
 from lrtune.task.task import Task
 from lrtune.task.variants import own_width, with_width
 
-TWIN = 0.25  # by convention: the share of the budget for a wider twin, where there can be one
+TWIN = 1 / 3  # by convention: the share of the budget for a wider twin, where there can be one
 VALIDATION = 0.08  # by convention: of what training costs, for its validation
 LEAST_SAMPLES = 20  # by convention: by fewer validation samples, chance decides
 ORDERS = 3  # by convention: of the batches; two, where the budget allows for no more
