@@ -130,20 +130,22 @@ class _Diagnosing:
         before = len(self.findings)
         for check, names in checks.items():
             self._tell(names[0])
-            short, found = self.seen.short_of, list[Finding]()
+            short, found = (self.seen.short_of, self.seen.failed), list[Finding]()
             try:
                 found = [*check(seen)]
             except Exception as error:  # noqa: BLE001 - of the user's code, after some updates
                 self.failed |= dict.fromkeys(names, first_line(error))
                 continue
             self.findings += found
-            if found or self.seen.short_of == short:
+            if found or (self.seen.short_of, self.seen.failed) == short:
                 self.looked_at += names
         return len(self.findings) > before
 
     def _facts(self) -> dict[str, str]:
         cost = f"{self.seen.spent:,.0f} of {quantity(round(self.seen.budget), 'update')}"
         facts = {"Cost": f"{cost}, besides the passes of `check`"}
+        if self.seen.failed:
+            facts["Could not be trained"] = self.seen.failed
         if self.failed:
             failed = (f"{name} ({why})" for name, why in self.failed.items())
             facts["Could not be looked at"] = "; ".join(failed)

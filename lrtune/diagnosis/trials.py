@@ -23,7 +23,7 @@ from lrtune.diagnosis.observations.passes import Pass, passes_of
 from lrtune.diagnosis.observations.plateau import Plateau
 from lrtune.diagnosis.observations.stalls import Stall
 from lrtune.diagnosis.observed import Observed
-from lrtune.errors import DataError
+from lrtune.errors import LrtuneError, first_line
 from lrtune.results.runs import Run, Shape
 from lrtune.results.schema import SELECTION
 from lrtune.schedules import constant
@@ -43,6 +43,7 @@ class Trials(Observed):
         steps: The length of the training, in updates.
         budget: The most that trials may spend, in updates.
         short_of: How often something was not tried, as the budget did not allow for it.
+        failed: Why the task could not be trained; empty where it could.
 
     Args:
         task: What is looked at; it stays as it is.
@@ -68,7 +69,7 @@ class Trials(Observed):
         super().__init__(task)
         self.lr, self.steps = lr, steps
         self.budget = max(LEAST_BUDGET, steps / 2) if budget is None else budget
-        self.short_of, self._spent = 0, 0.0
+        self.short_of, self.failed, self._spent = 0, "", 0.0
         self._schedule, self._seed, self._checkpoint = schedule, seed, checkpoint
 
     @property
@@ -94,13 +95,14 @@ class Trials(Observed):
     def main_training(self) -> MainTraining | None:
         """A training at the rate in question, or at the best of a short grid.
 
-        None of a checkpoint, and where the data hold something that no rate trains on.
+        None of a checkpoint, and where the task cannot be trained.
         """
         if self._checkpoint is not None:
             return None
         try:
             run = train_grid(self.task, self.steps) if self.lr is None else self._run(self.lr)
-        except DataError:  # which a check of the data tells
+        except LrtuneError as error:  # of the data, which a check tells, or of the user's code
+            self.failed = first_line(error)
             return None
         self._spent += run.updates + self._validation_cost(run.val_samples)
         return run
@@ -115,8 +117,8 @@ class Trials(Observed):
     def memorised(self) -> Memorised | None:
         """Some hundred samples learned by heart.
 
-        None where Adam does not learn one batch, where the data hold something that no rate trains
-        on, without validation data, and where the budget is spent.
+        None where Adam does not learn one batch, where the task cannot be trained, without
+        validation data, and where the budget is spent.
         """
         tried = self.one_batch
         if not self.task.has_validation or not math.isfinite(tried.adam_lr):
@@ -125,7 +127,8 @@ class Trials(Observed):
             return None
         try:
             return memorise(self.task, tried)
-        except DataError:
+        except LrtuneError as error:
+            self.failed = first_line(error)
             return None
 
     @cached_property
