@@ -12,7 +12,7 @@ WHEEL := $(VENV)/wheel
 PYTHONS ?= python3.12 python3.13 python3.14
 
 .PHONY: demo test test-slow test-all coverage coverage-report test-lowest test-postgres \
-  test-parquet test-pythons faults check format docs dist lowest bench bench-speed bench-quality clean
+  test-parquet test-pythons faults check format docs dist lowest bench bench-speed bench-quality bench-diagnosis clean
 
 ## Find a learning rate for the embedded digits, and write report.html
 demo: $(VENV)/core
@@ -115,6 +115,10 @@ bench-quality: $(VENV)/dev $(FASHION)/done
 	@$(BIN)/python -c 'import torchvision' 2>/dev/null || \
 	  $(BIN)/python -m pip uninstall --quiet --yes torchvision  # Lightning trips over a broken one
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality
+
+## How often a diagnosis is right; goes on with docs/diagnosis.csv, and takes minutes
+bench-diagnosis: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.diagnosis
 
 clean:
 	rm -rf $(VENV) build dist site report.html .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The documentation is run: every python block, every command, the notebook."""
+"""The documentation is run: every python block, every command, the notebooks."""
 
 import importlib.util
 import re
@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import lrtune
 from lrtune.cli.commands import app
+from lrtune.diagnosis import registry
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -71,9 +72,12 @@ def test_the_commands_run(folder):
     Path("train.py").write_text(train)
     ours = [command for command in COMMANDS if command.startswith("lrtune ")]
     assert {shlex.split(command)[1] for command in ours} == {
-        "search", "check", "compare", "range-test", "recipes", "report", "schedules",
+        "search", "check", "compare", "diagnose", "range-test", "recipes", "report", "schedules",
         "studies", "transfer",
     }  # fmt: skip
+    slow = [f"slow,{step},{2 - 0.01 * step}" for step in range(50)]
+    fast = [f"fast,{step},{2 * 0.9**step}" for step in range(50)]
+    Path("curves.csv").write_text("\n".join(["run,step,loss", *slow, *fast]))
     for command in ours:
         line, _, into = command.partition(" > ")
         words = shlex.split(line)[1:]
@@ -82,6 +86,17 @@ def test_the_commands_run(folder):
         assert result.exit_code == 0, (command, result.output)
         if into:
             Path(into).write_text(result.stdout)
+
+
+@pytest.mark.slow
+def test_the_sample_of_a_diagnosis_is_what_is_printed(folder):
+    blocks = BLOCK.findall((ROOT / "docs/diagnosis.md").read_text())
+    command, sample = next(text for kind, text in blocks if kind == "console"), dict(blocks)["text"]
+    (train,) = [block for block in python_blocks(ROOT / "README.md") if "# train.py" in block]
+    Path("train.py").write_text(train)
+    printed = CliRunner().invoke(app, shlex.split(command)[2:]).stdout
+    words, ours = (re.sub(r"\d[\d.]*", "#", text).split() for text in (printed, sample))
+    assert words == ours  # numbers depend on the machine
 
 
 def test_the_make_targets_are_there_and_ci_calls_them():
@@ -122,15 +137,49 @@ def test_every_file_and_package_of_the_architecture_page_is_there():
     assert packages | {"__main__", "errors"} == set(floors)
 
 
-def test_the_notebook_runs_with_small_budgets(folder):
-    notebook = nbformat.read(ROOT / "notebooks/quickstart.ipynb", as_version=4)
+def executed(name, folder, **smaller):
+    """The code cells of a notebook, run in a folder, with some texts replaced."""
+    notebook = nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code), "strip it"
     for cell in code:
-        cell.source = cell.source.replace("STEPS = 400", "STEPS = 40")
+        for constant, value in smaller.items():
+            cell.source = re.sub(rf"\b{constant} = \d+", f"{constant} = {value}", cell.source)
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute(cwd=str(folder))
+    return code
+
+
+def charts(code):
+    return [cell for cell in code if any("application/vnd.plotly" in str(o) for o in cell.outputs)]
+
+
+def test_the_notebook_runs_with_small_budgets(folder):
+    code = executed("quickstart", folder, STEPS=40)
     assert (folder / "report.html").exists()
-    assert [cell for cell in code if any("application/vnd.plotly" in str(o) for o in cell.outputs)]
+    assert charts(code)
+
+
+def test_the_notebook_of_the_lecture_names_every_cause(folder):
+    code = executed("why-does-it-stall", folder)
+    told = "".join(o.get("text", "") for cell in code for o in cell.outputs)
+    causes = (
+        "error: activation-before-loss", "nothing found", "warning: noise-floor",
+        "lr 0.001, warning: rate-too-low", "lr 1, warning: rate-too-high", "warning: overfitting",
+        "lr 0.01: too low", "lr 0.1: good",
+    )  # fmt: skip
+    assert [one for one in causes if one not in told] == []
+    assert len(charts(code)) == 5
+
+
+def test_every_finding_has_an_entry_of_its_own():
+    page = (ROOT / "docs/diagnosis.md").read_text()
+    kinds = (registry.CHECKS, registry.TRIALS, registry.CONTINUATIONS)
+    names = {name for kind in kinds for names in kind.values() for name in names}
+    entries = re.split(r"^### ", page, flags=re.MULTILINE)[1:]
+    assert sorted(entry.split("\n")[0] for entry in entries) == sorted(names)
+    for entry in entries:
+        for part in ("**Symptom.**", "**Seen.**", "**Way out.**"):
+            assert part in entry, entry.split("\n")[0]
 
 
 def commands(command=None, name="lrtune"):
