@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
 from typer.testing import CliRunner
 
 import lrtune
@@ -222,6 +222,17 @@ BROKEN = {
 }
 """Names of findings to tasks that have them."""
 
+
+class Words(Dataset):
+    """One number of 4,000 is not zero in each row."""
+
+    def __len__(self):
+        return 256
+
+    def __getitem__(self, row):
+        return nn.functional.one_hot(torch.tensor(17 * row % 4000), 4000).float()
+
+
 HEALTHY = {
     "tensors": task_of,
     "loader": lambda: task_of(loader(shuffle=True)),
@@ -232,6 +243,12 @@ HEALTHY = {
     "groups": lambda: task_of(optimizer=halved),
     "bowl": lambda: bowl(4.0),
     "one batch": lambda: task_of([TRAIN]),
+    "mostly zeros": lambda: lrtune.Task(
+        nn.Linear(4000, 1),
+        DataLoader(Words(), batch_size=16, shuffle=True),
+        device="cpu",
+        objective=lambda model, batch: (model(batch) - 1).square().mean(),
+    ),
     "objective": lambda: lrtune.Task(
         mlp, TRAIN, objective=lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]), device="cpu"
     ),

@@ -1,6 +1,7 @@
 """The order of the training data, by seed and by epoch."""
 
 import itertools
+import math
 
 from lrtune.task.batches import digest
 from lrtune.task.random_state import preserve_random_state
@@ -19,5 +20,6 @@ def batch_orders(task: Task) -> Orders:
 
 
 def _order(task: Task, seed: int, epoch: int) -> tuple[int, ...]:
-    """The digests of the first batches of an epoch."""
-    return tuple(digest(one) for one in itertools.islice(task.epoch(seed, epoch), BATCHES))
+    """The digests of the first batches of an epoch, of all their numbers: most may be zeros."""
+    batches = itertools.islice(task.epoch(seed, epoch), BATCHES)
+    return tuple(digest(one, math.inf) for one in batches)
