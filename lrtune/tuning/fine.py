@@ -211,14 +211,26 @@ class Fine:
             return False
         return self.surrogate.gain(finished, WAVE) < self._wanted.min_gain
 
-    def failure(self) -> SearchError:
-        """The error to raise where no whole training has learned anything."""
+    def failure(self, around: float | None) -> SearchError:
+        """The error to raise where no whole training has learned anything.
+
+        Args:
+            around: The rate near which the user let the search begin; None without one.
+        """
         measured, scoring = self.measured, self._scoring
         rows = "\n".join(
             f"  lr {one.run.lr:<8.3g} {scoring.start:.4g} before, {scoring.judged(one):.4g} after"
             + (f" (training loss {one.train:.4g})" if self._experiment.sizes.selection else "")
             for one in measured
         )
+        elsewhere = "If the model does train elsewhere, give "
+        if around is None:
+            elsewhere += "a rate that worked as `around`, or a larger budget:"
+        else:
+            elsewhere += (
+                f"another rate as `around`, leave it out, or give a larger budget: began near "
+                f"{around:.3g},"
+            )
         guess = scoring.guess
         against = (
             "the training loss at the start"
@@ -231,7 +243,6 @@ class Fine:
             "Look at the labels, the loss and the optimizer: is the loss the right way round, do "
             "gradients reach the weights, do inputs and labels belong together? A training loss "
             "that is far lower says that the training data were learned by heart: train fewer "
-            "steps, or regularise more. If the model does train elsewhere, give a rate that worked "
-            "as `around`, or a larger budget: this one tried "
+            f"steps, or regularise more. {elsewhere} this one tried "
             f"{quantity(len(measured), 'whole training')}."
         )
