@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -182,6 +183,9 @@ BROKEN = {
     "repeated-batches": [
         lambda: task_of(DataLoader(Stream(), batch_size=64, num_workers=2)),
         lambda: task_of([TRAIN, TRAIN]),
+        lambda: lrtune.Task(
+            mlp, TRAIN, val=DataLoader(Stream(), batch_size=64, num_workers=2), device="cpu"
+        ),
     ],
     "summed-loss": [
         lambda: task_of(loss=nn.CrossEntropyLoss(reduction="sum")),
@@ -201,7 +205,15 @@ BROKEN = {
     ],
     "trains-in-validation": [lambda: objective_task(training, val=VAL)],
     "few-validation-samples": [
-        lambda: lrtune.Task(mlp, TRAIN, val=(VAL[0][:12], VAL[1][:12]), device="cpu")
+        lambda: lrtune.Task(mlp, TRAIN, val=(VAL[0][:12], VAL[1][:12]), device="cpu"),
+        lambda: objective_task(
+            weighted,
+            [{"w": torch.ones(10), "x": TRAIN[0], "y": TRAIN[1]}],
+            val=[
+                {"w": torch.ones(10), "x": VAL[0][part], "y": VAL[1][part]}
+                for part in (slice(200), slice(200, 210))
+            ],
+        ),
     ],
     "group-multiplier": [lambda: task_of(optimizer=layer_decay)],
     "limited-rate": [
@@ -221,6 +233,29 @@ BROKEN = {
     "fixed-group-rate": [lambda: task_of(optimizer=two_groups)],
 }
 """Names of findings to tasks that have them."""
+
+
+def bordered():
+    pictures = torch.zeros(640, 1, 28, 28)
+    pictures[:, :, 4:-4, 4:-4] = torch.rand(
+        640, 1, 20, 20, generator=torch.Generator().manual_seed(3)
+    )
+    return pictures
+
+
+@dataclass
+class Drawn:
+    """A batch of a form of its own."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    @classmethod
+    def of(cls, rows):
+        return cls(torch.stack([x for x, _ in rows]), torch.stack([y for _, y in rows]))
+
+    def to(self, device):
+        return Drawn(self.images.to(device), self.labels.to(device))
 
 
 class Words(Dataset):
@@ -248,6 +283,19 @@ HEALTHY = {
         DataLoader(Words(), batch_size=16, shuffle=True),
         device="cpu",
         objective=lambda model, batch: (model(batch) - 1).square().mean(),
+    ),
+    "pictures with black borders": lambda: lrtune.Task(
+        nn.Conv2d(1, 1, 3, padding=1),
+        DataLoader(bordered(), batch_size=64, shuffle=True),
+        val=DataLoader(bordered(), batch_size=64),
+        device="cpu",
+        objective=lambda model, batch: (model(batch) - batch).square().mean(),
+    ),
+    "objects": lambda: lrtune.Task(
+        mlp,
+        DataLoader(TensorDataset(*TRAIN), 64, shuffle=True, collate_fn=Drawn.of),
+        device="cpu",
+        objective=lambda m, b: nn.functional.cross_entropy(m(b.images), b.labels),
     ),
     "objective": lambda: lrtune.Task(
         mlp, TRAIN, objective=lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]), device="cpu"

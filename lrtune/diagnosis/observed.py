@@ -5,7 +5,7 @@ from functools import cached_property
 import torch
 
 from lrtune.diagnosis.observations.groups import Group, parameter_groups
-from lrtune.diagnosis.observations.order import Orders, batch_orders
+from lrtune.diagnosis.observations.order import Orders, batch_orders, validation_digests
 from lrtune.diagnosis.observations.repeats import Repeats, repeated
 from lrtune.diagnosis.observations.start import first_losses
 from lrtune.task.random_state import preserve_random_state
@@ -27,6 +27,11 @@ class Observed:
     def orders(self) -> Orders:
         """(seed, epoch) to digests of the first batches, for seeds and epochs 0 and 1."""
         return batch_orders(self.task)
+
+    @cached_property
+    def validation_digests(self) -> tuple[int, ...]:
+        """Digests of the first validation batches; empty without such data."""
+        return validation_digests(self.task)
 
     @cached_property
     def groups(self) -> list[Group]:

@@ -31,7 +31,7 @@ from lrtune.task.repeats import repeatable
 from lrtune.task.states import Loss, StateMaker, TrainState, evaluating
 from lrtune.task.trained_model import first_loss, trained_model, warn_of_missing_state
 from lrtune.task.trial import try_task, try_validation
-from lrtune.task.validation import with_validation
+from lrtune.task.validation import ValidationData, with_validation
 
 
 class Task:
@@ -178,6 +178,11 @@ class Task:
     def has_validation(self) -> bool:
         """Whether the task has validation data."""
         return self._val is not None
+
+    @property
+    def val_data(self) -> ValidationData | None:
+        """The validation data in two parts; None without them."""
+        return self._val
 
     @property
     def val_counts(self) -> dict[str, int]:

@@ -271,8 +271,8 @@ def _at_limit(strategy: RateSearch, lr: float) -> Iterator[str]:
 def _away_from_hint(strategy: RateSearch) -> Iterator[str]:
     """Whether the best rate still lies beyond those that were tried near the user's own."""
     good = [one for one in strategy.whole if one.finished]
-    rates = sorted({one.run.lr for one in good})
-    if strategy.setting.around is None or len(rates) < 2:
+    rates = sorted({one.run.lr for one in strategy.whole})
+    if strategy.setting.around is None or not good or len(rates) < 2:
         return
     best = min(good, key=lambda one: one.loss()).run.lr
     for at, edge, beyond in ((rates[0], "lowest", "lower"), (rates[-1], "highest", "higher")):

@@ -62,7 +62,7 @@ class Fine:
         sure: bool = True,
         unsettled: bool = True,
     ) -> None:
-        self._sure = sure  # whether the belief rests on runs that had learned something
+        self._believed = sure  # whether the belief rests on runs that had learned something
         self._unsettled = unsettled  # whether a loss starts far above that of guessing
         self._experiment, self._wanted, self._prior = experiment, wanted, prior
         self._scoring, self.belief = scoring, belief
@@ -176,12 +176,19 @@ class Fine:
         return [self._clipped(self.surrogate.best_rate() * self._apart**side) for side in (-1, 1)]
 
     @property
+    def _sure(self) -> bool:
+        """Whether the belief counts: not where the trainings it led to learned by heart alone."""
+        return self._believed and not any(map(self._scoring.by_heart, self.measured))
+
+    @property
     def _too_high(self) -> bool:
         """Whether runs have learned nothing as their rates are too high, and not too low.
 
-        Then they fail, or fall from far above to the loss of guessing and stay there.
+        Then they fail, or fall from far above to the loss of guessing and stay there; or they have
+        learned the training data by heart, which lower rates do later.
         """
-        return self._unsettled or any(one.failed for one in self.measured)
+        failed = any(one.failed for one in self.measured)
+        return self._unsettled or failed or any(map(self._scoring.by_heart, self.measured))
 
     @property
     def _apart(self) -> float:

@@ -14,6 +14,7 @@ from lrtune.tuning.history import Measured
 
 ERRORS = 2.0  # standard errors by which a validation loss has to lie below that of guessing
 ERRORS_OF_TRAINING = 2.5  # the same for a training loss, whose noise is less well known
+BY_HEART = 0.5  # by convention: of the loss of guessing, which a training loss has to be below
 ENDLESS = 1000.0  # by convention: times the loss at the start, or 1, below zero
 ENDLESS_CAUSES = (
     "Look for targets that the loss does not take (binary cross-entropy needs 0 ... 1), a wrong "
@@ -86,6 +87,13 @@ class Scoring:
     def judged(self, one: Measured) -> float:
         """The loss that tells whether a run has learned anything."""
         return one.train if self.drifts else one.loss()
+
+    def by_heart(self, one: Measured) -> bool:
+        """Whether a run came far below guessing on the training data, and did not on others."""
+        floor, guess = self.scale.floor, self.guess
+        if one.failed or floor is None or guess is None or not guess.known or self.learned(one):
+            return False
+        return one.train - floor < BY_HEART * (guess.loss - floor)
 
     def learned(self, one: Measured) -> bool:
         """Whether a run is below what a model that has learned nothing reaches, and no accident."""
