@@ -11,8 +11,9 @@ FASHION := $(VENV)/fashion-mnist
 WHEEL := $(VENV)/wheel
 PYTHONS ?= python3.12 python3.13 python3.14
 
-.PHONY: demo test test-slow test-all coverage coverage-report test-lowest test-postgres \
-  test-parquet test-pythons faults check format docs dist lowest bench bench-speed bench-quality bench-diagnosis clean
+.PHONY: demo test test-slow test-sample test-all coverage coverage-report test-lowest \
+  test-postgres test-parquet test-pythons faults check format docs dist lowest bench bench-speed \
+  bench-quality bench-diagnosis clean
 
 ## Find a learning rate for the embedded digits, and write report.html
 demo: $(VENV)/core
@@ -25,6 +26,10 @@ test: $(VENV)/dev
 ## Run the slow tests: laws on more cases, whole trainings, faults
 test-slow: $(VENV)/dev
 	$(PYTEST) -m slow
+
+## Run the slow tests on a fourth of their cases, without those that break things or take minutes
+test-sample: $(VENV)/dev
+	LRTUNE_CASES=0.25 $(PYTEST) -m "slow and not faults and not long"
 
 ## Run all tests
 test-all: test test-slow

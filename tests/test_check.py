@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
 from typer.testing import CliRunner
 
 import lrtune
@@ -185,6 +186,9 @@ BROKEN = {
     "repeated-batches": [
         lambda: task_of(DataLoader(Stream(), batch_size=64, num_workers=2)),
         lambda: task_of([TRAIN, TRAIN]),
+        lambda: lrtune.Task(
+            mlp, TRAIN, val=DataLoader(Stream(), batch_size=64, num_workers=2), device="cpu"
+        ),
     ],
     "summed-loss": [
         lambda: task_of(loss=nn.CrossEntropyLoss(reduction="sum")),
@@ -204,7 +208,15 @@ BROKEN = {
     ],
     "trains-in-validation": [lambda: objective_task(training, val=VAL)],
     "few-validation-samples": [
-        lambda: lrtune.Task(mlp, TRAIN, val=(VAL[0][:12], VAL[1][:12]), device="cpu")
+        lambda: lrtune.Task(mlp, TRAIN, val=(VAL[0][:12], VAL[1][:12]), device="cpu"),
+        lambda: objective_task(
+            weighted,
+            [{"w": torch.ones(10), "x": TRAIN[0], "y": TRAIN[1]}],
+            val=[
+                {"w": torch.ones(10), "x": VAL[0][part], "y": VAL[1][part]}
+                for part in (slice(200), slice(200, 210))
+            ],
+        ),
     ],
     "group-multiplier": [lambda: task_of(optimizer=layer_decay)],
     "limited-rate": [
@@ -225,6 +237,40 @@ BROKEN = {
 }
 """Names of findings to tasks that have them."""
 
+
+def bordered():
+    pictures = torch.zeros(640, 1, 28, 28)
+    pictures[:, :, 4:-4, 4:-4] = torch.rand(
+        640, 1, 20, 20, generator=torch.Generator().manual_seed(3)
+    )
+    return pictures
+
+
+@dataclass
+class Drawn:
+    """A batch of a form of its own."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    @classmethod
+    def of(cls, rows):
+        return cls(torch.stack([x for x, _ in rows]), torch.stack([y for _, y in rows]))
+
+    def to(self, device):
+        return Drawn(self.images.to(device), self.labels.to(device))
+
+
+class Words(Dataset):
+    """One number of 4,000 is not zero in each row."""
+
+    def __len__(self):
+        return 256
+
+    def __getitem__(self, row):
+        return nn.functional.one_hot(torch.tensor(17 * row % 4000), 4000).float()
+
+
 HEALTHY = {
     "tensors": task_of,
     "loader": lambda: task_of(loader(shuffle=True)),
@@ -235,6 +281,25 @@ HEALTHY = {
     "groups": lambda: task_of(optimizer=halved),
     "bowl": lambda: bowl(4.0),
     "one batch": lambda: task_of([TRAIN]),
+    "mostly zeros": lambda: lrtune.Task(
+        nn.Linear(4000, 1),
+        DataLoader(Words(), batch_size=16, shuffle=True),
+        device="cpu",
+        objective=lambda model, batch: (model(batch) - 1).square().mean(),
+    ),
+    "pictures with black borders": lambda: lrtune.Task(
+        nn.Conv2d(1, 1, 3, padding=1),
+        DataLoader(bordered(), batch_size=64, shuffle=True),
+        val=DataLoader(bordered(), batch_size=64),
+        device="cpu",
+        objective=lambda model, batch: (model(batch) - batch).square().mean(),
+    ),
+    "objects": lambda: lrtune.Task(
+        mlp,
+        DataLoader(TensorDataset(*TRAIN), 64, shuffle=True, collate_fn=Drawn.of),
+        device="cpu",
+        objective=lambda m, b: nn.functional.cross_entropy(m(b.images), b.labels),
+    ),
     "objective": lambda: lrtune.Task(
         mlp, TRAIN, objective=lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1]), device="cpu"
     ),

@@ -101,6 +101,7 @@ def replaced(task, budget, count, **more):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("task", [LOGS, SHARES])
 @pytest.mark.parametrize("budget", [6, 15])
 def test_noise_replaces_the_recommended_schedule_no_more_often_than_stated(task, budget):
@@ -128,6 +129,7 @@ def statements(count, steps, budget, names):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("steps", "budget", "names"),
     [(500, 9, ["wsd", "constant"]), (LONG, 6, ["wsd", "linear", "rex"])],

@@ -160,6 +160,14 @@ def test_a_group_that_notes_its_initial_rate_is_none():
     assert task(noted).describe()["optimizer"] == "SGD"
 
 
+def test_an_initial_rate_that_is_another_one_is_refused():
+    def noted(model, lr):
+        return SGD([{"params": list(model.parameters()), "initial_lr": 0.5}], lr=lr)
+
+    with pytest.raises(TaskError, match=r"initial_lr=0\.5 beside lr=0\.001; expected none"):
+        task(noted)
+
+
 @pytest.mark.parametrize("make", [hooked, Decaying])
 def test_an_optimizer_that_changes_its_rate_is_refused(make):
     with pytest.raises(TaskError, match=r"given 0\.001, and after the update it has 0\.0009"):

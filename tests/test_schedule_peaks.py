@@ -1,5 +1,6 @@
 """Functions that are no schedules: of the step, of random numbers, of absolute rates."""
 
+import math
 import random
 
 import pytest
@@ -48,6 +49,9 @@ WRONG = {
     "absolute rates": (lambda progress: 0.1 * (1 - progress), "is 0.1, not 1"),
     "percent": (lambda progress: 100 * (1 - progress), "is 100, not 1"),
     "steps of torch's": (lambda step: 0.1 ** (step // 30), "seems to take the step"),
+    "a power of the epoch": (lambda epoch: 0.95**epoch, "hardly moves"),
+    "a cosine of the step": (lambda step: (1 + math.cos(math.pi * step / 50)) / 2, "hardly moves"),
+    "inverse time": (lambda step: 1 / (1 + 0.05 * step), "hardly moves"),
 }
 
 

@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn import functional
 from torch.optim import SGD, AdamW
 
-from lrtune import Task, search
+from lrtune import Task, compare, range_test, search
 from lrtune.demo import images
 from lrtune.errors import SearchError
+from lrtune.testing import bowl
 
 TRAIN, VAL = images()
 STEPS = 60
@@ -175,3 +176,58 @@ def test_nothing_is_answered_where_nothing_can_be_learned(kind, way):
     with pytest.raises(SearchError) as caught:
         search(task, **way)
     assert "nothing was learned" in str(caught.value) or "diverging" in str(caught.value)
+
+
+# --- losses without a lowest value ---------------------------------------------------------------
+
+ENDLESS = {
+    "the wrong sign": {"loss": lambda out, y: -functional.cross_entropy(out, y)},
+    "scores in place of logs": {"loss": nn.NLLLoss()},
+    "the mean of a score": {"objective": lambda m, b: -m(b[0]).gather(1, b[1][:, None]).mean()},
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+@pytest.mark.parametrize("steps", [60, 200, 400])
+def test_a_loss_that_falls_without_end_has_no_rate(name, steps):
+    task = Task(mlp, TRAIN, val=VAL, device="cpu", **ENDLESS[name])
+    with pytest.raises(SearchError, match=r"falls without end|nothing was learned"):
+        search(task, steps=steps)
+    with pytest.raises(SearchError):
+        compare(task, 0.1, steps=steps, schedules=["cosine"], seeds=2)
+    assert any("falls without end" in one for one in range_test(task, steps=100).warnings)
+
+
+# --- what was learned by heart, and where a search begins -----------------------------------------
+
+
+@pytest.mark.parametrize("schedule", [None, "constant"])
+def test_few_samples_in_one_batch_are_learned_at_lower_rates_than_by_heart(schedule):
+    mix = torch.randn(4, 3, generator=GENERATOR().manual_seed(77))
+    parts = [(noise((300, 4), k), noise((300, 3), k + 2)) for k in (0, 1)]
+    train, val = ((x, (x @ mix + 0.5 * e).argmax(1)) for x, e in parts)
+
+    def net() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 3))
+
+    found = search(Task(net, train, val=val, batch_size=300), steps=200, schedule=schedule)
+    assert found.lr < 0.6
+    assert found.best.loss < 0.7
+
+
+def said(call: Callable[[], object]) -> object:
+    """What a call returns, or the text of its error."""
+    try:
+        return call()
+    except SearchError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("around", [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0])
+def test_where_a_search_begins_decides_no_answer_without_a_word(around):
+    """The best constant rate of this bowl is 1 / 4; half of its largest stable one."""
+    found = said(lambda: search(bowl(4.0), steps=60, schedule="constant", around=around))
+    if isinstance(found, str):
+        assert "as `around`, leave it out" in found
+        return
+    assert 0.25 / 2 < found.lr < 0.5 or any("began near" in one for one in found.warnings)

@@ -257,8 +257,8 @@ def test_a_digest_does_not_see_where_an_object_lives():
     [
         (DIGEST_NUMBERS - 1, 1),
         (DIGEST_NUMBERS, 1),
-        (DIGEST_NUMBERS + 1, 2),
-        (2 * DIGEST_NUMBERS, 2),
+        (DIGEST_NUMBERS + 1, 3),
+        (2 * DIGEST_NUMBERS, 3),
         (2 * DIGEST_NUMBERS + 1, 3),
     ],
 )
@@ -266,6 +266,14 @@ def test_a_digest_reads_at_most_so_many_numbers(count, every):
     nothing = digest(torch.zeros(count))
     ones = torch.eye(100, count)
     assert [digest(one) != nothing for one in ones] == [place % every == 0 for place in range(100)]
+
+
+@pytest.mark.parametrize("width", [8, 14, 16, 28, 30, 32, 64, 96, 100, 112, 224])
+def test_a_digest_reads_more_than_one_column_of_images(width):
+    images = torch.zeros(8, 1, width, width)
+    other = images.clone()
+    other[:, :, 1:-1, 1:-1] = torch.rand(width - 2, width - 2)  # the border stays black
+    assert digest(images) != digest(other)
 
 
 def test_the_length_of_a_batch_is_that_of_its_first_tensor():

@@ -171,6 +171,19 @@ def test_noise_and_batch_statistics_do_not_hide_a_sum():
     assert summed.loss_reduction == "sum"
 
 
+@pytest.mark.parametrize("rows", [8, 16, 64])
+@pytest.mark.parametrize("noise", [0.03, 0.3])
+@pytest.mark.parametrize("found", ["sum", "mean"])
+def test_a_loss_that_draws_in_eval_mode_is_a_sum_where_its_means_are(found, noise, rows):
+    def drawn(model, batch):
+        losses = (model(batch[0]) + noise * torch.randn(len(batch[0]), 3)).square()
+        return losses.sum() if found == "sum" else losses.mean()
+
+    x = torch.randn(rows, 3, generator=torch.Generator().manual_seed(rows))
+    brought = Task(nn.Linear(3, 3), (x,), objective=drawn, batch_size=rows, device="cpu")
+    assert (brought.loss_reduction == "sum") == (found == "sum")
+
+
 # --- what is said of it ---------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from lrtune.analysis.curves import noise
 
 LEAST_VALIDATIONS = 5  # by definition: fewer show no turn
 AFTER = 2  # by convention: a curve ends at the mean of its last two validations
+ABOVE = 3  # by convention: all of its last three validations lie above its lowest one
 ERRORS = 3  # by convention: and rises by so many standard deviations of a validation
 SHARE = 0.05  # by convention: and by this share of the fall before it
 
@@ -32,7 +33,8 @@ class Turn:
 def turn(steps: ArrayLike, losses: ArrayLike) -> Turn | None:
     """Where a validation loss turns and rises until its end; None where it does not.
 
-    It rises by more than three standard deviations of its noise, and than 5 % of its fall before.
+    It rises by more than three standard deviations of its noise, and than 5 % of its fall before;
+    and none of its last three values comes back: a loss that dances does.
 
     >>> turn(range(10), [2.0, 1.0, 0.8, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3])
     Turn(step=3.0, lowest=0.8, last=1.25)
@@ -48,6 +50,7 @@ def turn(steps: ArrayLike, losses: ArrayLike) -> Turn | None:
     last = float(values[-AFTER:].mean())
     single = noise(values)
     rise, fall = last - least, max(float(values[0]) - least, 0.0)
-    if lowest > len(values) - 1 - AFTER or rise <= max(ERRORS * single, SHARE * fall):
+    returned = float(values[-ABOVE:].min()) - least <= max(single, SHARE * fall)
+    if lowest > len(values) - 1 - ABOVE or returned or rise <= max(ERRORS * single, SHARE * fall):
         return None
     return Turn(float(at[lowest]), least, last)

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lrtune.cli import INTERRUPTED
-from lrtune.cli.options import check_folder
+from lrtune.cli.options import as_options, check_folder
 from lrtune.cli.output import FAILED, print_error
 from lrtune.cli.progress import ProgressDisplay
 from lrtune.cli.task_file import task_of
@@ -88,7 +88,8 @@ def run_verdicts(path: str, *, as_json: bool) -> int:
         return 0
     console = Console(highlight=False)
     for row in judged.itertuples():
-        rate = "" if row.lr != row.lr else f", lr {row.lr:.3g}"
+        named = row.lr != row.lr or f"{row.lr:g}" in str(row.run)
+        rate = "" if named else f", lr {row.lr:.3g}"
         sure = "" if row.certain else " (not certain)"
         console.print(f"[bold]{escape(printable(row.run))}{rate}: {row.verdict}[/]{sure}")
         console.print(f"  {escape(printable(row.reason, 1000))}")
@@ -146,6 +147,8 @@ def print_findings(seen: Diagnosis, console: Console) -> None:
         console.print("Stopped by Ctrl-C, before everything was looked at.")
     if not seen.findings:
         console.print(escape(printable(seen.nothing, 1500)))
+    if seen.left_out:
+        console.print(escape(printable(as_options(seen.unseen), 1000)))
 
 
 def _groups(seen: Diagnosis) -> Table:

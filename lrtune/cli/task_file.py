@@ -140,8 +140,8 @@ def _is_factory(target: str, found: object) -> bool:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         near = sorted(path.parent.glob("*.py")) if path.parent.is_dir() else []
-        there = f"There are {', '.join(each.name for each in near[:5])}." if near else ""
-        raise TargetError(f"there is no file {str(path)!r}. {there} Check the path.".strip())
+        there = f" There are {', '.join(each.name for each in near[:5])}." if near else ""
+        raise TargetError(f"there is no file {str(path)!r}.{there} Check the path.")
     name = path.stem
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

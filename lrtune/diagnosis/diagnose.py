@@ -33,10 +33,11 @@ def diagnose(
     """Find out why a task does not learn, or does not learn any more.
 
     First comes what `check` looks at. Then the task is trained: on one batch, and on all data, at
-    `lr` or at the best of a few rates. At last that run, or a checkpoint, is continued on the same
-    batches in several ways: the same again, a tenth of the rate, three times the rate, larger
-    batches, averaged weights. All that costs half a training at most, or 300 updates if that is
-    more; what the budget did not allow for is not in `looked_at`.
+    `lr` or at the best of a few rates. That run, or a checkpoint, is continued on the same batches
+    in several ways: the same again, a tenth of the rate, three times the rate, larger batches,
+    averaged weights; first of all where the rate learns, or seems to be the reason why not. All
+    that costs half a training at most, or 300 updates if that is more; what the budget did not
+    allow for is in `left_out`, and not in `looked_at`.
 
     Args:
         task: What is looked at; it stays as it is.
@@ -52,7 +53,7 @@ def diagnose(
 
     Returns:
         A `Diagnosis`: `findings`, worst first, each with its evidence, the likeliest cause and what
-        to do; `looked_at`, `cost`, `facts`, `groups`.
+        to do; `looked_at`, `left_out`, `cost`, `facts`, `groups`.
 
     Raises:
         ArgumentError: `task` is no `Task`, or a number is outside its range.
@@ -84,6 +85,7 @@ class _Diagnosing:
     def __init__(self, seen: Trials, progress: Progress | None) -> None:
         self.seen, self._progress = seen, progress
         self.findings, self.looked_at = list[Finding](), list[str]()
+        self.left_out = list[str]()
         self.failed = dict[str, str]()
 
     def run(self) -> Diagnosis:
@@ -101,13 +103,14 @@ class _Diagnosing:
             facts={**first.facts, **self._facts()},
             findings=worst_first(self.findings),
             looked_at=tuple(dict.fromkeys(self.looked_at)),
+            left_out=tuple(dict.fromkeys(self.left_out)),
             cost=seen.spent,
             stopped=stopped,
         )
 
     def _try(self) -> None:
         """What needs training, in the order in which it matters, as the budget is limited."""
-        if self.seen.asked and self.seen.learns:
+        if self.seen.asked and (self.seen.learns or self.seen.suspects_rate):
             self._continue()
             self._look(TRIALS, self.seen)
             return
@@ -122,6 +125,8 @@ class _Diagnosing:
         self._tell("continuations")
         if self.seen.plateau is not None:
             self._look(CONTINUATIONS, self.seen.plateau)
+        else:
+            self.left_out += [name for names in CONTINUATIONS.values() for name in names]
 
     def _look(
         self, checks: Mapping[Callable[[Seen], Iterator[Finding]], tuple[str, ...]], seen: Seen
@@ -139,6 +144,8 @@ class _Diagnosing:
             self.findings += found
             if found or (self.seen.short_of, self.seen.failed) == short:
                 self.looked_at += names
+            else:
+                self.left_out += names
         return len(self.findings) > before
 
     def _facts(self) -> dict[str, str]:

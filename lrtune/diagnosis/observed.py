@@ -15,7 +15,7 @@ from lrtune.diagnosis.observations.odd_numbers import (
     OddNumbers,
     odd_numbers,
 )
-from lrtune.diagnosis.observations.order import Orders, batch_orders
+from lrtune.diagnosis.observations.order import Orders, batch_orders, validation_digests
 from lrtune.diagnosis.observations.passes import (
     Pass,
     calls_in_eval,
@@ -56,6 +56,11 @@ class Observed:
     def orders(self) -> Orders:
         """(seed, epoch) to digests of the first batches, for seeds and epochs 0 and 1."""
         return batch_orders(self.task)
+
+    @cached_property
+    def validation_digests(self) -> tuple[int, ...]:
+        """Digests of the first validation batches; empty without such data."""
+        return validation_digests(self.task)
 
     @cached_property
     def groups(self) -> list[Group]:

@@ -1,5 +1,7 @@
 """The section of a diagnosis: what will be trained, and what was found."""
 
+import math
+
 import pandas as pd
 
 from lrtune.errors import quantity
@@ -17,8 +19,9 @@ def diagnosis_section(seen: Diagnosis) -> Section:
     found = [(one.severity, one.name, one.evidence, one.cause, one.remedy) for one in seen.findings]
     columns = ["severity", "name", "what was seen", "likeliest cause", "what to do"]
     tables = [text_table("Findings", pd.DataFrame(found, columns=columns))] if found else []
+    checked = math.isnan(seen.cost)
     return Section(
-        kind="Check",
+        kind="Check" if checked else "Diagnosis",
         headline=f"Found {', '.join(counts)}" if counts else "Nothing odd was found",
         short=", ".join(counts) or "nothing odd",
         lead=" ".join(seen.warnings),
@@ -26,9 +29,9 @@ def diagnosis_section(seen: Diagnosis) -> Section:
         notes=[one.sentence for one in seen.findings if one.severity == "note"],
         charts=[_chart(seen, one) for one in seen.findings if one.chart],
         tables=[*tables, text_table("Parameter groups", seen.groups)],
-        limits=f"Looked at: {', '.join(seen.looked_at)}.",
+        limits=" ".join(filter(None, (f"Looked at: {', '.join(seen.looked_at)}.", seen.unseen))),
         manifest=seen.manifest,
-        call="lrtune.check(task)",
+        call="lrtune.check(task)" if checked else "lrtune.diagnose(task, lr, steps)",
     )
 
 

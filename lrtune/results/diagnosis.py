@@ -77,6 +77,8 @@ class Diagnosis(Serializable):
         manifest: The task and the versions, as text.
         groups: One row per parameter group: `group`, `lr` (as a multiple of the rate, or the rate
             itself where it is `fixed`), `fixed`, `weight_decay`, `parameters`.
+        left_out: What was not looked at, as the budget did not allow for it, or it could not be
+            trained.
         cost: The updates that trials have made, a forward pass counted as a third; NaN of `check`.
         stopped: `interrupted` where Ctrl-C ended it before everything was looked at; else empty.
     """
@@ -88,6 +90,7 @@ class Diagnosis(Serializable):
     looked_at: tuple[str, ...]
     manifest: dict[str, str]
     groups: pd.DataFrame = table_field(GROUPS)
+    left_out: tuple[str, ...] = ()
     cost: float = math.nan
     stopped: str = ""
 
@@ -114,6 +117,8 @@ class Diagnosis(Serializable):
             ArgumentError: There is no such finding, or it has no chart.
         """
         drawn = {one.name: one.chart for one in reversed(self.findings) if one.chart}
+        if not drawn:
+            raise ArgumentError("no finding has a chart, so there is no figure.")
         chart = drawn.get(name or next(reversed(drawn), ""))
         if chart is None:
             raise ArgumentError(
@@ -126,12 +131,23 @@ class Diagnosis(Serializable):
         found = {f"{one.severity}: {one.name}": one.sentence for one in self.findings}
         verb = "Check" if math.isnan(self.cost) else "Diagnosis"
         head = f"{verb}: " + (quantity(len(found), "finding") if found else self.nothing)
-        return fact_lines(textwrap.fill(head, 100), {**found, **self.facts})
+        facts = {**self.facts, **({"Left out": self.unseen} if self.left_out else {})}
+        return fact_lines(textwrap.fill(head, 100), {**found, **facts})
 
     @property
     def nothing(self) -> str:
         """What to say where nothing was found."""
         return f"Nothing found. Looked at: {', '.join(self.looked_at)}."
+
+    @property
+    def unseen(self) -> str:
+        """What was left out, in a sentence; empty where nothing was."""
+        if not self.left_out:
+            return ""
+        return (
+            f"Left out, for want of budget: {', '.join(self.left_out)}. Larger `steps` have a "
+            "larger one."
+        )
 
 
 def worst_first(findings: list[Finding]) -> tuple[Finding, ...]:

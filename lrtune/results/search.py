@@ -1,5 +1,7 @@
 """The result of a search."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -7,7 +9,7 @@ import pandas as pd
 
 from lrtune import figures
 from lrtune.analysis.short_runs import rounded
-from lrtune.errors import quantity
+from lrtune.errors import ArgumentError, quantity, shown, warn_about
 from lrtune.results.schema import CURVES, RATES, SPENDING, TRIED, table_field
 from lrtune.results.serialization import fact_lines
 from lrtune.results.trained import BestRun, Retrained, Trained
@@ -16,6 +18,9 @@ from lrtune.schedules.snippets import snippet
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+ROUNDED = 0.01
+"""By convention: a rate that was typed in differs by less from the one that was printed."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,6 +104,11 @@ class SearchResult(Trained):
                 recommended one reacts to the losses of batches, or is a function of your own and
                 this result was read from a file, which keeps its name only.
         """
+        if schedule is not None and not isinstance(schedule, str):
+            raise ArgumentError(
+                f"schedule is {shown(schedule)}; expected the text of one, such as 'cosine' or "
+                "'wsd(0.2, 0.1)'. Leave it out for the recommended one."
+            )
         wanted = parse(schedule) if schedule else self._recommended(self.schedule)
         return snippet(wanted, self.lr, self.steps, name=schedule or self.schedule)
 
@@ -106,14 +116,37 @@ class SearchResult(Trained):
         """The recommended schedule as a scheduler of torch; give the optimizer `lr` before.
 
         Its `step()` is called after each update; `step(val_loss)` of a ReduceLROnPlateau as often
-        as `snippet` says.
+        as `snippet` says. An `AnswerWarning` says where the optimizer has another rate than `lr`,
+        or a scheduler already.
 
         Raises:
-            ArgumentError: As of `snippet`.
+            ArgumentError: As of `snippet`; or `optimizer` is none.
         """
         from lrtune.schedules.torch_schedulers import to_torch  # noqa: PLC0415
 
+        warn_about(list(self._misfits(optimizer)))
         return to_torch(self._recommended(self.schedule), optimizer, self.steps)
+
+    def _misfits(self, optimizer: Any) -> Iterator[str]:
+        """Why a scheduler would give an optimizer other rates than those that were recommended."""
+        groups = getattr(optimizer, "param_groups", None)
+        if not groups:
+            raise ArgumentError(
+                f"optimizer is {shown(optimizer)}; expected an optimizer of torch. Make one with "
+                f"lr={printed_rate(self.lr)}."
+            )
+        rates = [float(group["lr"]) for group in groups]
+        if not any(math.isclose(rate, self.lr, rel_tol=ROUNDED) for rate in rates):
+            peaks = ", ".join(f"{rate:.3g}" for rate in rates)
+            yield (
+                f"The optimizer has lr {peaks}, and a scheduler multiplies that; expected the "
+                f"recommended rate. Make the optimizer with lr={printed_rate(self.lr)}."
+            )
+        if any("initial_lr" in group for group in groups):
+            yield (
+                "The optimizer has a scheduler already, and two of them change each other's rates. "
+                "Make a new optimizer, and one scheduler."
+            )
 
     def figure(self) -> "Figure":
         """Loss over peak rate, one panel of it for each length; verdicts in colour."""

@@ -1,5 +1,7 @@
 """Batches of any form: tensors, tuples, lists, dicts, or objects of the user's own."""
 
+import itertools
+import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +18,9 @@ DigestedBatch = tuple[Batch, int]
 
 DIGEST_NUMBERS = 256
 """`digest` reads at most this many numbers of a tensor: enough to notice a changed batch."""
+
+SMALL = 10
+"""By convention: up to this stride, odd ones will do, as others would leave out too much."""
 
 
 def leaves(batch: Batch) -> Iterator[Any]:
@@ -84,8 +89,8 @@ def clone_batch(batch: Batch) -> Batch:
     return map_leaves(batch, lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)
 
 
-def digest(batch: Batch) -> int:
-    """Return a 32-bit checksum of a batch, from shapes and up to 256 numbers of each tensor.
+def digest(batch: Batch, numbers: float = DIGEST_NUMBERS) -> int:
+    """Return a 32-bit checksum of a batch, from shapes and up to so many numbers of each tensor.
 
     >>> digest((torch.zeros(2, 3), torch.tensor([1, 2])))
     1776219203
@@ -93,22 +98,35 @@ def digest(batch: Batch) -> int:
     crc = 0
     for leaf in leaves(batch):
         if isinstance(leaf, Tensor):
-            crc = zlib.crc32(_sample_bytes(leaf), zlib.crc32(repr(leaf.shape).encode(), crc))
+            crc = zlib.crc32(repr(leaf.shape).encode(), crc)
+            crc = zlib.crc32(_sample_bytes(leaf, numbers), crc)
         else:  # the repr of other objects may hold their address, which differs between processes
             plain = isinstance(leaf, (str, int, float, bool, bytes, type(None)))
             crc = zlib.crc32(repr(leaf if plain else type(leaf)).encode(), crc)
     return crc
 
 
-def _sample_bytes(tensor: Tensor) -> bytes | memoryview:
-    """Return up to `DIGEST_NUMBERS` evenly spaced numbers of a tensor, as bytes."""
+def _sample_bytes(tensor: Tensor, most: float) -> bytes | memoryview:
+    """Return up to so many evenly spaced numbers of a tensor, as bytes."""
     numbers = tensor.detach()
     if numbers.layout is not torch.strided:
         numbers = (numbers.coalesce() if numbers.is_sparse else numbers).values()
     if not numbers.numel():
         return b""
-    numbers = numbers.reshape(-1)[:: -(-numbers.numel() // DIGEST_NUMBERS)]
+    numbers = numbers.reshape(-1)[:: _stride(math.ceil(numbers.numel() / most))]
     return numbers.cpu().contiguous().view(torch.uint8).numpy().data  # numpy has no bfloat16
+
+
+def _stride(least: int) -> int:
+    """Return the next number without a factor that widths of images have.
+
+    Else all that is read may lie in one column, which is black in every image.
+
+    >>> _stride(1), _stride(2), _stride(16), _stride(49)
+    (1, 3, 17, 53)
+    """
+    primes = (2,) if least < SMALL else (2, 3, 5, 7)
+    return next(one for one in itertools.count(least) if all(one % prime for prime in primes))
 
 
 def row_counts(batch: Batch) -> list[int]:

@@ -347,8 +347,18 @@ def explain_errors(what: str, batch: Batch) -> Iterator[None]:
             raise too_large(f"{what} of one batch, {describe_batch(batch)},", error) from error
         raise TaskError(
             f"{what} fails on the first batch, {describe_batch(batch)}: {type(error).__name__}: "
-            f"{first_line(error)}{single_row_hint(error) or f'. {HINTS[what]}'}"
+            f"{first_line(error)}{_hint(what, error)}"
         ) from error
+
+
+def _hint(what: str, error: Exception) -> str:
+    """Return what to do where a part of the user's code fails; it begins with a full stop."""
+    if what == "validation" and "does not require grad" in str(error):
+        return (
+            ". Validation records no gradients: put `with torch.enable_grad():` around what needs "
+            "them, such as torch.autograd.grad."
+        )
+    return single_row_hint(error) or f". {HINTS[what]}"
 
 
 def single_row_hint(error: Exception) -> str:

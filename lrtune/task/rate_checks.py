@@ -39,6 +39,13 @@ def refuse_scheduler(optimizer: object) -> None:
     )
     if not (wrapped or schedulers or changed):
         return
+    if not (wrapped or schedulers):
+        group = next(one for one in optimizer.param_groups if "initial_lr" in one)
+        raise TaskError(
+            f"the optimizer's function gives a parameter group initial_lr={group['initial_lr']:.3g}"
+            f" beside lr={float(group['lr']):.3g}; expected none, or the same, as only a scheduler "
+            "sets it. Leave initial_lr out."
+        )
     kind = type(schedulers[0]).__name__ if schedulers else "scheduler"
     name, rate = kind if schedulers else "OneCycleLR", group_rates(optimizer)[0]
     first = f", and group 0 begins at {rate:.3g} where lr is {TRIAL_LR:g}" if changed else ""

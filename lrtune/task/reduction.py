@@ -28,6 +28,13 @@ Reduction = Literal["mean", "sum", "neither", "unknown"]
 BatchWeight = Callable[[Batch], Any]
 """Returns the weight of a batch in a mean over batches, such as its number of words."""
 
+DrawnLoss = Callable[[Batch, int], Tensor]
+"""Returns the loss of a batch; the number decides what it draws."""
+
+DRAWS, ERRORS, NOISY = 16, 3.0, 0.2
+"""By convention: of a loss that draws, means over so many draws are compared, within so many
+standard errors, if these are smaller than such a share of it."""
+
 CLOSE = 0.01
 """By convention: losses this close, as a share of the largest, may be equal."""
 
@@ -38,9 +45,7 @@ ROUNDING, CLEAR = 1e-5, 50
 """By convention: such shares are rounding, and losses further apart by so many times tell."""
 
 
-def loss_reduction(
-    known: KnownLoss | None, batch: Batch, loss: Callable[[Batch], Tensor]
-) -> Reduction:
+def loss_reduction(known: KnownLoss | None, batch: Batch, loss: DrawnLoss) -> Reduction:
     """Return whether the loss of a batch is the mean or the sum of those of its parts.
 
     It is cut into halves; where these do not tell, into every other row.
@@ -48,7 +53,7 @@ def loss_reduction(
     Args:
         known: The loss, if it is one of torch's: its options tell.
         batch: The first batch, on the device.
-        loss: The loss of a batch, in eval mode and always with the same random numbers.
+        loss: The loss of a batch in eval mode, and a number that decides what it draws.
     """
     told = None if known is None else known.options.get("reduction", "mean")
     if told in ("mean", "sum"):
@@ -57,25 +62,41 @@ def loss_reduction(
         return "unknown"
     found: Reduction = "unknown"
     with suppress(Exception):  # such as a model that gives something else in eval mode
-        whole = loss(batch)
+        whole = loss(batch, 0)
         found = _by_cutting(batch, whole, loss, alternating=False)
         if found == "unknown":
             return _by_cutting(batch, whole, loss, alternating=True)
         # A mean with weights may look like a sum where half of the rows weigh next to nothing.
         if found == "sum" and _by_cutting(batch, whole, loss, alternating=True) != "sum":
-            return "neither"
+            found = "neither"
+        if found == "neither" and _is_noisy_sum(batch, loss):
+            return "sum"
     return found
 
 
-def _by_cutting(
-    batch: Batch, whole: Tensor, loss: Callable[[Batch], Tensor], *, alternating: bool
-) -> Reduction:
+def _is_noisy_sum(batch: Batch, loss: DrawnLoss) -> bool:
+    """Return whether a loss that draws is a sum, as far as its means over several draws tell."""
+    count = count_examples(batch)
+    parts = [slice(count), slice(count // 2), slice(count // 2, None)]
+    parts += [slice(0, None, 2), slice(1, None, 2)]
+    drawn = torch.tensor(
+        [[loss(cut(batch, rows), k).item() for k in range(DRAWS)] for rows in parts]
+    )
+    (whole, *halves), spread = drawn.double().mean(1).tolist(), drawn.double().var(1) / DRAWS
+    reach = ERRORS * math.sqrt(float(spread[:3].sum()))
+    if not 0 < reach < NOISY * abs(whole):  # one that does not draw is what its halves say
+        return False
+    sums = (sum(halves[:2]), sum(halves[2:]))
+    return all(abs(one - whole) <= max(reach, CLOSE * abs(whole)) for one in sums)
+
+
+def _by_cutting(batch: Batch, whole: Tensor, loss: DrawnLoss, *, alternating: bool) -> Reduction:
     """Hold the loss of a batch against those of its halves, or of every other row."""
     count = count_examples(batch)
     both = [slice(count // 2), slice(count // 2, None)]
     if alternating:
         both = [slice(0, None, 2), slice(1, None, 2)]
-    first, second = (loss(cut(batch, rows)).item() for rows in both)
+    first, second = (loss(cut(batch, rows), 0).item() for rows in both)
     share, rounding = len(range(count)[both[0]]) / count, 8 * torch.finfo(whole.dtype).eps
     return compare_halves(whole.item(), first, second, share, max(ROUNDING, rounding))
 

@@ -176,11 +176,6 @@ class Task:
         return self._train
 
     @property
-    def val_data(self) -> ValidationData | None:
-        """The validation data in two parts; None without them."""
-        return self._val
-
-    @property
     def known_loss(self) -> KnownLoss | None:
         """Which of torch's losses the task has; None for any other, and for an objective."""
         return self._known_loss
@@ -199,6 +194,11 @@ class Task:
     def has_validation(self) -> bool:
         """Whether the task has validation data."""
         return self._val is not None
+
+    @property
+    def val_data(self) -> ValidationData | None:
+        """The validation data in two parts; None without them."""
+        return self._val
 
     @property
     def val_counts(self) -> dict[str, int]:

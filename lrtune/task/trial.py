@@ -37,7 +37,7 @@ from lrtune.task.rate_checks import (
     refuse_deaf_optimizer,
     refuse_scheduler,
 )
-from lrtune.task.reduction import Reduction, loss_reduction
+from lrtune.task.reduction import DrawnLoss, Reduction, loss_reduction
 from lrtune.task.states import StateMaker, TrainState, evaluating
 from lrtune.task.validation import ValidationData
 
@@ -128,10 +128,10 @@ def try_task(
     return trial, state
 
 
-def eval_loss(maker: StateMaker, state: TrainState, noise: int = 0) -> Callable[[Batch], Tensor]:
-    """Return a function that computes the loss of batches in eval mode, always with this noise."""
+def eval_loss(maker: StateMaker, state: TrainState) -> DrawnLoss:
+    """Return a function that computes the loss of a batch in eval mode, with a given noise."""
 
-    def loss(batch: Batch) -> Tensor:
+    def loss(batch: Batch, noise: int) -> Tensor:
         seed_everything(derive_seed(0, NOISE, noise))
         with evaluating(state):
             return maker.loss(state, batch)
@@ -211,7 +211,7 @@ def _first_that_counts(val: ValidationData, weigh: Callable[[Batch], float]) -> 
 def draws_in_eval(maker: StateMaker, state: TrainState, batch: Batch) -> bool:
     """Return whether the loss of a batch in eval mode depends on random numbers."""
     placed = to_device(batch, maker.device)
-    one, other = (eval_loss(maker, state, noise)(placed).item() for noise in (0, 1))
+    one, other = (eval_loss(maker, state)(placed, noise).item() for noise in (0, 1))
     equal = math.isclose(one, other, rel_tol=ROUNDING)
     return not equal and math.isfinite(one - other)
 

@@ -21,12 +21,13 @@ from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Measured
 from lrtune.tuning.limits import SLACK
 from lrtune.tuning.rate_search import RateSearch
-from lrtune.tuning.scoring import Scoring
+from lrtune.tuning.scoring import ENDLESS_CAUSES, Scoring, endless
 from lrtune.tuning.sentences import NOT_VERIFIED
 
 FAR = 2.0  # by convention: the largest multiplier of a schedule is 1, within this factor
 NEAR = 1.5  # whole trainings at peaks within this factor tell what the recommended one reaches
 APART = 10.0  # by convention: rates that differ by this factor are far apart
+STILL = 0.9  # by convention: a schedule hardly moves that stays within this factor
 LEAST_DENSITY = 10  # steps per decade; with fewer a sweep notices too late that a rate is too high
 
 OFFER = (
@@ -68,18 +69,20 @@ def peak_warnings(name: str, shape: Shape, steps: int, lr: float) -> Iterator[st
             f"highest rate is {lr * highest:.3g} where lr is {lr:.3g}. A schedule multiplies lr, "
             "and takes the progress (0 ... 1), not the step."
         )
-    elif len(rates) > 1 and min(rates) == highest and _differs_later(shape, steps, highest):
+    elif len(rates) > 1 and min(rates) > STILL * highest and _moves_later(shape, steps, highest):
         yield (
-            f"The schedule {name} is {highest:.3g} at any progress from 0 to 1, and changes only "
-            f"beyond: it seems to take the step. Where f is yours, write lambda progress: "
-            f"f(progress * {steps})."
+            f"The schedule {name} hardly moves while the progress goes from 0 to 1 ({rates[0]:.3g} "
+            f"to {rates[-1]:.3g}), and far more beyond: it seems to take the step or the epoch. "
+            f"Where f is yours and takes the step, write lambda progress: f(progress * {steps})."
         )
 
 
-def _differs_later(shape: Schedule, steps: int, value: float) -> bool:
-    """Whether a schedule has another value where its number is a step, and no progress."""
+def _moves_later(shape: Schedule, steps: int, value: float) -> bool:
+    """Whether a schedule leaves its value where its number is a step, and no progress."""
     with suppress(Exception):  # it is the user's, and takes no such number
-        return any(float(shape(step)) != value for step in range(2, steps))
+        return any(
+            not STILL * value < float(shape(step)) < value / STILL for step in range(2, steps)
+        )
     return False
 
 
@@ -109,6 +112,16 @@ def add_reasons(
         error.add_note(
             f"But it does not within the first {TRIAL}, by which this is known beforehand: let the "
             "change begin with the first step."
+        )
+
+
+def endless_warnings(floor: float | None, losses: pd.Series) -> Iterator[str]:
+    """Whether training losses, the first one first, show that there is no lowest one."""
+    finite = losses[np.isfinite(losses)]
+    if len(finite) and endless(floor, finite.iloc[0], finite.min()):
+        yield (
+            f"The loss falls without end, from {finite.iloc[0]:.4g} to {finite.min():.4g}, so no "
+            f"rate can be read from it; expected one that has a lowest value. {ENDLESS_CAUSES}"
         )
 
 
@@ -225,6 +238,7 @@ def search_warnings(
         why = NOT_VERIFIED.get(stopped, NOT_VERIFIED["budget"])
         yield f"No whole training was made to verify the answer, {why}."
     yield from _at_limit(strategy, lr)
+    yield from _away_from_hint(strategy)
     low, high = interval
     if high >= WIDE * low:
         yield f"The best rate is hardly known: its 90 % interval is {low:.2g} to {high:.2g}."
@@ -257,6 +271,22 @@ def _at_limit(strategy: RateSearch, lr: float) -> Iterator[str]:
             yield (
                 f"The best rate lies at the {edge}est one allowed, {limit:.3g}, and may lie "
                 "beyond: widen `limits`."
+            )
+
+
+def _away_from_hint(strategy: RateSearch) -> Iterator[str]:
+    """Whether the best rate still lies beyond those that were tried near the user's own."""
+    good = [one for one in strategy.whole if one.finished]
+    rates = sorted({one.run.lr for one in strategy.whole})
+    if strategy.setting.around is None or not good or len(rates) < 2:
+        return
+    best = min(good, key=lambda one: one.loss()).run.lr
+    for at, edge, beyond in ((rates[0], "lowest", "lower"), (rates[-1], "highest", "higher")):
+        if best == at:
+            yield (
+                f"The search began near {strategy.setting.around:.3g}, as asked for, and its best "
+                f"whole training has the {edge} peak that was tried, {best:.3g}: an even {beyond} "
+                "one may be better. Leave `around` out, or give another rate."
             )
 
 

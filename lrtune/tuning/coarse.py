@@ -23,7 +23,7 @@ from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Asking, Measured
 from lrtune.tuning.limits import SLACK, Limits, within
 from lrtune.tuning.planning import Plan
-from lrtune.tuning.scoring import ERRORS_OF_TRAINING, Scoring
+from lrtune.tuning.scoring import ERRORS_OF_TRAINING, Scoring, falling_without_end
 
 CLIP = (
     "in the optimizer's factory, call optimizer.register_step_pre_hook(clip) with "
@@ -166,12 +166,7 @@ class Coarse:
         run = self._experiment.history.runs[self._run_at(best).name]
         first, last = run.losses[0], run.losses[-1]
         if last < -abs(first):  # no loss that is bounded falls so far
-            return SearchError(
-                f"the loss falls without end: at lr = {best:.3g}, the highest one allowed, from "
-                f"{first:.6g} to {last:.6g} in {len(run.losses)} steps; expected one that has a "
-                "lowest value. Look for targets that the loss does not take (binary "
-                "cross-entropy needs 0 ... 1), a wrong sign, or the log of a density."
-            )
+            return falling_without_end(run, ", the highest one allowed,")
         return SearchError(
             f"nothing was learned up to the limit: at lr = {best:.3g}, the highest one allowed, "
             f"the rate is still far too low: the loss goes from {first:.6g} to {last:.6g} in "

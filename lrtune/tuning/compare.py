@@ -34,7 +34,7 @@ from lrtune.tuning.history import Measured, Question
 from lrtune.tuning.limits import Limits
 from lrtune.tuning.ranking import RANK_BY, because, notes, ranking, trained
 from lrtune.tuning.rivals import RivalTrials
-from lrtune.tuning.scoring import Baseline, Scoring
+from lrtune.tuning.scoring import Baseline, Scoring, refuse_endless
 from lrtune.tuning.settings import LIMITS, with_memory
 from lrtune.tuning.standing import scored
 
@@ -203,6 +203,7 @@ def _check_learned(trials: RivalTrials, task: Task | None, whole: Sequence[Measu
     if not whole:
         return
     scoring = _scoring(trials, task, whole)
+    refuse_endless(scoring, whole)
     if all(one.failed for one in whole):
         rates = [one.run.lr for one in whole]
         raise SearchError(

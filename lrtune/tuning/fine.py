@@ -62,7 +62,7 @@ class Fine:
         sure: bool = True,
         unsettled: bool = True,
     ) -> None:
-        self._sure = sure  # whether the belief rests on runs that had learned something
+        self._believed = sure  # whether the belief rests on runs that had learned something
         self._unsettled = unsettled  # whether a loss starts far above that of guessing
         self._experiment, self._wanted, self._prior = experiment, wanted, prior
         self._scoring, self.belief = scoring, belief
@@ -176,12 +176,19 @@ class Fine:
         return [self._clipped(self.surrogate.best_rate() * self._apart**side) for side in (-1, 1)]
 
     @property
+    def _sure(self) -> bool:
+        """Whether the belief counts: not where the trainings it led to learned by heart alone."""
+        return self._believed and not any(map(self._scoring.by_heart, self.measured))
+
+    @property
     def _too_high(self) -> bool:
         """Whether runs have learned nothing as their rates are too high, and not too low.
 
-        Then they fail, or fall from far above to the loss of guessing and stay there.
+        Then they fail, or fall from far above to the loss of guessing and stay there; or they have
+        learned the training data by heart, which lower rates do later.
         """
-        return self._unsettled or any(one.failed for one in self.measured)
+        failed = any(one.failed for one in self.measured)
+        return self._unsettled or failed or any(map(self._scoring.by_heart, self.measured))
 
     @property
     def _apart(self) -> float:
@@ -211,14 +218,26 @@ class Fine:
             return False
         return self.surrogate.gain(finished, WAVE) < self._wanted.min_gain
 
-    def failure(self) -> SearchError:
-        """The error to raise where no whole training has learned anything."""
+    def failure(self, around: float | None) -> SearchError:
+        """The error to raise where no whole training has learned anything.
+
+        Args:
+            around: The rate near which the user let the search begin; None without one.
+        """
         measured, scoring = self.measured, self._scoring
         rows = "\n".join(
             f"  lr {one.run.lr:<8.3g} {scoring.start:.4g} before, {scoring.judged(one):.4g} after"
             + (f" (training loss {one.train:.4g})" if self._experiment.sizes.selection else "")
             for one in measured
         )
+        elsewhere = "If the model does train elsewhere, give "
+        if around is None:
+            elsewhere += "a rate that worked as `around`, or a larger budget:"
+        else:
+            elsewhere += (
+                f"another rate as `around`, leave it out, or give a larger budget: began near "
+                f"{around:.3g},"
+            )
         guess = scoring.guess
         against = (
             "the training loss at the start"
@@ -231,7 +250,6 @@ class Fine:
             "Look at the labels, the loss and the optimizer: is the loss the right way round, do "
             "gradients reach the weights, do inputs and labels belong together? A training loss "
             "that is far lower says that the training data were learned by heart: train fewer "
-            "steps, or regularise more. If the model does train elsewhere, give a rate that worked "
-            "as `around`, or a larger budget: this one tried "
+            f"steps, or regularise more. {elsewhere} this one tried "
             f"{quantity(len(measured), 'whole training')}."
         )

@@ -17,7 +17,7 @@ from lrtune.results.serialization import manifest
 from lrtune.schedules import Schedule, growth
 from lrtune.task.task import Task
 from lrtune.training import UNTRAINED, Evaluate, Progress, as_evaluate, said_of
-from lrtune.tuning.answer_warnings import drift_warnings, sweep_warnings
+from lrtune.tuning.answer_warnings import drift_warnings, endless_warnings, sweep_warnings
 from lrtune.tuning.swept import Swept, suggestion_of
 from lrtune.tuning.vary import NOTHING, VariedSweeps, Vary
 
@@ -107,6 +107,7 @@ def range_test(
     fall = max((one.curve.drop for one in swept.values() if one.curve), default=np.nan)
     against = [
         *odd,
+        *endless_warnings(task.loss_kind.floor, trace.frame["loss"]),
         *sweep_warnings(suggestion, answers, stops, falls=falls, low=low, density=density),
         *drift_warnings(task.drift, steps, fall),
         *said_of(trained),

@@ -12,7 +12,7 @@ from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.fine import Fine, Wanted
 from lrtune.tuning.history import Asking, Measured
 from lrtune.tuning.horizons import HorizonReader
-from lrtune.tuning.scoring import Baseline, Scoring
+from lrtune.tuning.scoring import Baseline, Scoring, refuse_endless
 from lrtune.tuning.settings import Setting
 
 LEAST_START = 15  # losses before training, whose mean is held against those after it
@@ -110,9 +110,11 @@ class RateSearch:
 
     @property
     def _sure(self) -> bool:
-        """Whether the first answer rests on runs that had learned something, or on the user."""
+        """Whether the first answer rests on runs that had learned, and not on the user."""
         reading = None if self.coarse is None else self.coarse.reading
-        return reading is None or (reading.learned and reading.clear)
+        if reading is None:
+            return self.setting.around is None
+        return reading.learned and reading.clear
 
     def _measure_start(self) -> Asking:
         """A run that changes no weight: what the loss is before training.
@@ -260,9 +262,10 @@ class RateSearch:
         self.scoring.guess = Baseline(one.loss(), 0.0, known=False)
 
     def check_learned(self) -> None:
-        """Raise a SearchError where no rate has learned anything."""
+        """Raise a SearchError where no rate has learned anything, or the loss has no lowest one."""
+        refuse_endless(self.scoring, self.whole)
         if self.fine is not None and self.fine.measured:
             if not any(map(self.scoring.learned, self.fine.measured)):
-                raise self.fine.failure()
+                raise self.fine.failure(self.setting.around)
         elif self.coarse is not None and self.coarse.reading is not None:
             self.coarse.check_learned(self.scoring)

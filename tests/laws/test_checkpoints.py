@@ -246,10 +246,8 @@ def test_a_checkpoint_at_the_end_takes_no_number_from_the_generators_of_a_model(
     assert_same_end(saved.validate(), whole.validate(), runs)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")  # torch's, of frozen
-@settings(max_examples=150)
-@given(plan=plans(), at=AT, optimizer=st.sampled_from(["momentum", "adamw"]))
+@law(few=4, cases=150, plan=plans(), at=AT, optimizer=st.sampled_from(["momentum", "adamw"]))
 def test_generated_models_resume(plan, at, optimizer):
     assume(not plan.refused)
     _, handed = plan.brought()

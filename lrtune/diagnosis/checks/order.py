@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from lrtune.diagnosis.observed import Observed
 from lrtune.results import Finding
-from lrtune.task.batches import digest
 
 UNSHUFFLED = "unshuffled"
 SAME_SEEDS = "same-order-for-seeds"
@@ -51,13 +50,16 @@ def check_order(seen: Observed) -> Iterator[Finding]:
 
 def check_repeated_batches(seen: Observed) -> Iterator[Finding]:
     """Batches that come several times in an epoch."""
-    first = seen.orders[0, 0]
-    again = len(first) - len(set(first))
-    if again and seen.task.uses_loader and digest(None) not in first:  # of no tensors at all
+    read = {"batches of an epoch": seen.orders[0, 0] if seen.task.uses_loader else ()}
+    read["validation batches"] = seen.validation_digests
+    for which, first in read.items():
+        again = len(first) - len(set(first))
+        if not again:
+            continue
         yield Finding(
             REPEATED,
             "warning",
-            f"Of the first {len(first)} batches of an epoch, {again} repeat an earlier one.",
+            f"Of the first {len(first)} {which}, {again} repeat an earlier one.",
             "An IterableDataset is read by several workers, each of which yields all of it; or the "
             "loader gives one batch again and again.",
             "Let each worker read its share (torch.utils.data.get_worker_info()), or set "
@@ -74,8 +76,9 @@ def _alike(seen: Observed) -> tuple[bool, bool]:
 
 def order_text(seen: Observed) -> str:
     """How the order of the batches changes, in words."""
-    if max(map(len, seen.orders.values())) <= 1:
-        return "an epoch is a single batch"
+    most = max(map(len, seen.orders.values()))
+    if most <= 1:
+        return "an epoch is a single batch" if most else "unknown, as batches hold no tensors"
     match _alike(seen):
         case True, True:
             return "always the same"

@@ -13,6 +13,8 @@ FEW = "few-validation-samples"
 LEAST = 20
 """By convention: with fewer validation samples, chance decides which training is the best."""
 
+UNEVEN = 4  # by convention: a half that has less than a fourth of the samples
+
 
 def check_draws(seen: Observed) -> Iterator[Finding]:
     """An objective that draws random numbers in eval mode, and does not only count."""
@@ -45,13 +47,25 @@ def check_modes(seen: Observed) -> Iterator[Finding]:
 
 def check_count(seen: Observed) -> Iterator[Finding]:
     """Validation data that are too few to choose by."""
-    count = sum(seen.task.val_counts.values())
-    if seen.task.has_validation and count < LEAST:
-        yield Finding(
-            FEW,
-            "warning",
-            f"There are {quantity(count, 'validation sample')}, of which one half selects and the "
-            "other gives the stated loss.",
-            "",
-            f"Give more, {LEAST} at least, or a share of the training data: val=0.1.",
+    counts = seen.task.val_counts
+    count, least = sum(counts.values()), min(counts.values(), default=0)
+    if not counts or (count >= LEAST and (least >= LEAST or UNEVEN * least >= count)):
+        return
+    if count < LEAST:
+        evidence = (
+            f"There are {quantity(count, 'validation sample')}, of which one half "
+            "selects and the other gives the stated loss."
         )
+        cause = ""
+    else:
+        parts = " and ".join(f"{count:,} for {part}" for part, count in counts.items())
+        evidence = f"Of the validation samples there are {parts}, which gives the stated loss."
+        cause = "Validation data that cannot be read by rows are divided by batches."
+    yield Finding(
+        FEW,
+        "warning",
+        evidence,
+        cause,
+        f"Give more, {LEAST} at least, in batches of one size, or a share of the training data: "
+        "val=0.1.",
+    )

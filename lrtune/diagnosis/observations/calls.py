@@ -125,7 +125,7 @@ class Watch(TorchFunctionMode):
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
         given = [*_tensors((args, kwargs))]
         self.calls.used.update(id(one) for one in given if id(one) in self._names)
-        if any(map(_is_wrapped, given)):
+        if any(map(is_wrapped, given)):
             return func(*args, **kwargs)
         if name in LARGEST_SLOPE and given and given[0].requires_grad:
             self._note_activation(name, func, args, kwargs)  # before it may change its input
@@ -216,7 +216,7 @@ def _adds_axis(args: Any) -> bool:
     return index is None or (isinstance(index, tuple) and any(one is None for one in index))
 
 
-def _is_wrapped(tensor: Tensor) -> bool:
+def is_wrapped(tensor: Tensor) -> bool:
     """Return whether a tensor stands for many, inside `torch.func` or `vmap`."""
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))  # noqa: SLF001
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lrtune.diagnosis.observations.calls import is_wrapped
 from lrtune.task.batches import tensors_of
 from lrtune.task.checks import TRIAL_LR
 from lrtune.task.random_state import NOISE, derive_seed, preserve_random_state, seed_everything
@@ -68,7 +69,7 @@ def _note(
     tensors = [
         one
         for one in tensors_of([*given, dict(named)])
-        if one.is_floating_point() and one.layout is torch.strided
+        if one.is_floating_point() and one.layout is torch.strided and not is_wrapped(one)
     ]
     calls.append(_Call(name, layer, tensors[0] if tensors else None))
 

@@ -1,8 +1,10 @@
 """The order of the training data, by seed and by epoch."""
 
 import itertools
+import math
+from collections.abc import Iterable
 
-from lrtune.task.batches import digest
+from lrtune.task.batches import Batch, digest, tensors_of
 from lrtune.task.random_state import preserve_random_state
 from lrtune.task.task import Task
 
@@ -18,6 +20,22 @@ def batch_orders(task: Task) -> Orders:
         return {(seed, epoch): _order(task, seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
 
 
+def validation_digests(task: Task) -> tuple[int, ...]:
+    """The digests of the first validation batches; empty without such data."""
+    if task.val_data is None:
+        return ()
+    with preserve_random_state():
+        return _digests(task.val_data.read(BATCHES))
+
+
 def _order(task: Task, seed: int, epoch: int) -> tuple[int, ...]:
-    """The digests of the first batches of an epoch."""
-    return tuple(digest(one) for one in itertools.islice(task.epoch(seed, epoch), BATCHES))
+    """The digests of the first batches of an epoch, of all their numbers: most may be zeros."""
+    return _digests(itertools.islice(task.epoch(seed, epoch), BATCHES))
+
+
+def _digests(batches: Iterable[Batch]) -> tuple[int, ...]:
+    """The digests of batches; empty where one has no tensor, as its numbers are not known."""
+    read = list(batches)
+    if not all(map(tensors_of, read)):
+        return ()
+    return tuple(digest(one, math.inf) for one in read)

@@ -1,8 +1,10 @@
 """A run at the step from which it is continued: trained up to there, or the user's checkpoint."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
 
 from lrtune.analysis.curves import Floats, end_level, end_level_stderr
 from lrtune.results.runs import Run, validation_losses
@@ -43,6 +45,24 @@ class Stall:
         if self.failed or not len(self.losses):
             return False
         return bool(end_level(self.losses) + SURE * end_level_stderr(self.losses) < loss)
+
+    def above(self, loss: float) -> bool:
+        """Whether they lie above it, by more than their noise."""
+        if self.failed or not len(self.losses):
+            return self.failed
+        return bool(end_level(self.losses) - SURE * end_level_stderr(self.losses) > loss)
+
+
+def moved(before: nn.Module, after: nn.Module) -> float:
+    """How far trained weights have moved, as a share of their norm before."""
+    pairs = [
+        (one.detach(), other.detach())
+        for one, other in zip(before.parameters(), after.parameters(), strict=True)
+        if one.requires_grad
+    ]
+    apart = math.fsum(float((other - one).square().sum()) for one, other in pairs)
+    norm = math.fsum(float(one.square().sum()) for one, _ in pairs)
+    return math.sqrt(apart / norm) if norm else math.inf
 
 
 def stall_of(cohort: Cohort, run: Run) -> Stall:
