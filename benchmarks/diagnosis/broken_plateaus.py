@@ -55,7 +55,8 @@ def regression(noise: float, batch: int = 4, **more: object) -> Task:
 
 def fitted(count: int, optimizer: Callable[..., Optimizer] = Adam, batch: int = 20) -> Task:
     """A network that is fitted to noisy targets."""
-    (x, y), held = line(0.5), line(0.5, 500)
+    x, y = line(0.5, 2500)
+    held = (x[2000:], y[2000:])
     return Task(
         lambda: nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 1)),
         (x[:count], y[:count]), val=(held[0], held[1]), loss=nn.MSELoss(), optimizer=optimizer,

@@ -135,7 +135,7 @@ def against_bank(keeps: bool) -> Task:  # noqa: FBT001
     bank: list[Tensor] = []
 
     def objective(model: nn.Module, batch: list[Tensor]) -> Tensor:
-        view = batch[0] + 0.3 * torch.randn_like(batch[0])
+        view = batch[0] + 0.3 * (torch.randn_like(batch[0]) if model.training else 1)
         one, other = F.normalize(model(batch[0])), F.normalize(model(view))
         known = torch.cat([other, *bank])
         if keeps:

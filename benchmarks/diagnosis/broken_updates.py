@@ -100,7 +100,8 @@ NUMPYS = np.random.default_rng(9)
 
 def jittered(draw: Callable[[], float]) -> Callable[[nn.Module, list[Tensor]], Tensor]:
     def objective(model: nn.Module, batch: list[Tensor]) -> Tensor:
-        return F.cross_entropy(model(batch[0] * (0.5 + draw())), batch[1])
+        scale = 0.5 + draw() if model.training else 1.0
+        return F.cross_entropy(model(batch[0] * scale), batch[1])
 
     return objective
 
@@ -113,6 +114,8 @@ class OwnDropout(nn.Module):
         self.body, self.own = mlp(), [] if generator is None else [lambda: generator]
 
     def forward(self, inputs: Tensor) -> Tensor:
+        if not self.training:
+            return self.body(inputs)
         generator = self.own[0]() if self.own else None
         kept = torch.rand(inputs.shape, generator=generator) > 0.3
         return self.body(inputs * kept)
