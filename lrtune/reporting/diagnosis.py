@@ -8,6 +8,8 @@ from lrtune.errors import quantity
 from lrtune.reporting.sections import Chart, Section, text_table
 from lrtune.results import Diagnosis, Finding
 
+NAMED = 3  # by convention: names of findings in a headline
+
 
 def diagnosis_section(seen: Diagnosis) -> Section:
     """What was found, worst first, and what will be trained."""
@@ -17,12 +19,14 @@ def diagnosis_section(seen: Diagnosis) -> Section:
         if any(one.severity == kind for one in seen.findings)
     ]
     found = [(one.severity, one.name, one.evidence, one.cause, one.remedy) for one in seen.findings]
+    names = list(dict.fromkeys(one.name for one in seen.findings))
+    named = ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
     columns = ["severity", "name", "what was seen", "likeliest cause", "what to do"]
     tables = [text_table("Findings", pd.DataFrame(found, columns=columns))] if found else []
     checked = math.isnan(seen.cost)
     return Section(
         kind="Check" if checked else "Diagnosis",
-        headline=f"Found {', '.join(counts)}" if counts else "Nothing odd was found",
+        headline=f"Found {', '.join(counts)}: {named}" if counts else "Nothing odd was found",
         short=", ".join(counts) or "nothing odd",
         lead=" ".join(seen.warnings),
         facts=list(seen.facts.items()),
