@@ -1,13 +1,13 @@
 """diagnose(): why does it not learn, or not any more?"""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from lrtune.diagnosis.check import diagnosis_of
+from lrtune.diagnosis.check import described_by
 from lrtune.diagnosis.observations.checkpoints import read_checkpoint
-from lrtune.diagnosis.registry import CONTINUATIONS, TRIALS
+from lrtune.diagnosis.registry import CHECKS, CONTINUATIONS, TRIALS
 from lrtune.diagnosis.trials import STEPS, Trials
 from lrtune.errors import first_line, positive_rate, quantity, whole_number
 from lrtune.results import Diagnosis, Finding
@@ -18,6 +18,7 @@ from lrtune.task.task import Task, checked_task
 from lrtune.training import Progress
 
 Seen = TypeVar("Seen")
+Check = Callable[[Seen], Iterator[Finding]]
 
 
 def diagnose(
@@ -56,6 +57,8 @@ def diagnose(
 
     Raises:
         ArgumentError: `task` is no `Task`, or a number is outside its range.
+        ScheduleError: The schedule gives no finite multiplier >= 0 somewhere, or needs validation
+            data, and there are none.
         CheckpointError: The checkpoint cannot be read, or does not fit the task.
 
     >>> from lrtune.testing import bowl
@@ -70,11 +73,9 @@ def diagnose(
         whole_number("steps", steps, least=1),
         schedule=parse(schedule) if isinstance(schedule, str) else schedule,
         seed=seed,
-        checkpoint=read_checkpoint(checkpoint)
-        if isinstance(checkpoint, str | Path)
-        else checkpoint,
+        checkpoint=checkpoint,
     )
-    seen.check_checkpoint()
+    seen.check_arguments()
     return _Diagnosing(seen, progress).run()
 
 
@@ -90,9 +91,9 @@ class _Diagnosing:
         """Look at everything; Ctrl-C ends it with what is known."""
         seen, stopped = self.seen, ""
         self._tell("checks")
-        first = diagnosis_of(seen)
-        self.findings, self.looked_at = [*first.findings], [*first.looked_at]
+        first = described_by(seen)
         try:
+            self._look(CHECKS.items(), seen)
             self._try()
         except KeyboardInterrupt:
             stopped = "interrupted"
@@ -107,28 +108,40 @@ class _Diagnosing:
 
     def _try(self) -> None:
         """What needs training, in the order in which it matters, as the budget is limited."""
-        if self.seen.asked and self.seen.learns:
+        first, *rest = TRIALS.items()
+        if self.seen.asked and self._learns():
             self._continue()
-            self._look(TRIALS, self.seen)
+            self._look(TRIALS.items(), self.seen)
             return
-        found = self._look({check: TRIALS[check] for check in [*TRIALS][:1]}, self.seen)
+        found = self._look([first], self.seen)
         if self.seen.asked and not found:  # what learns no batch is not continued
             self._continue()
-        self._look({check: TRIALS[check] for check in [*TRIALS][1:]}, self.seen)
+        self._look(rest, self.seen)
         if not self.seen.asked and not found:
             self._continue()
 
+    def _learns(self) -> bool:
+        self._tell("training")
+        try:
+            return self.seen.learns
+        except Exception:  # noqa: BLE001 - of the user's code; what needs the run tells why
+            return False
+
     def _continue(self) -> None:
         self._tell("continuations")
-        if self.seen.plateau is not None:
-            self._look(CONTINUATIONS, self.seen.plateau)
+        try:
+            plateau = self.seen.plateau
+        except Exception as error:  # noqa: BLE001 - of the user's code, after some updates
+            for names in CONTINUATIONS.values():
+                self.failed |= dict.fromkeys(names, first_line(error))
+            return
+        if plateau is not None:
+            self._look(CONTINUATIONS.items(), plateau)
 
-    def _look(
-        self, checks: Mapping[Callable[[Seen], Iterator[Finding]], tuple[str, ...]], seen: Seen
-    ) -> bool:
+    def _look(self, checks: Iterable[tuple[Check[Seen], tuple[str, ...]]], seen: Seen) -> bool:
         """Keep what some checks find; returns whether they have found anything."""
         before = len(self.findings)
-        for check, names in checks.items():
+        for check, names in checks:
             self._tell(names[0])
             short, found = self.seen.short_of, list[Finding]()
             try:
@@ -145,7 +158,10 @@ class _Diagnosing:
         cost = f"{self.seen.spent:,.0f} of {quantity(round(self.seen.budget), 'update')}"
         facts = {"Cost": f"{cost}, besides the passes of `check`"}
         if self.failed:
-            failed = (f"{name} ({why})" for name, why in self.failed.items())
+            names: dict[str, list[str]] = {}
+            for name, why in self.failed.items():
+                names.setdefault(why, []).append(name)
+            failed = (f"{', '.join(some)} ({why})" for why, some in names.items())
             facts["Could not be looked at"] = "; ".join(failed)
         return facts
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any, TypeVar
 
 from lrtune.diagnosis.observations.checkpoints import state_of
 from lrtune.diagnosis.observations.continuations import FORWARD
@@ -12,13 +13,14 @@ from lrtune.diagnosis.observations.gradient_noise import BATCHES, GradientNoise,
 from lrtune.diagnosis.observations.main_training import (
     LOOKS,
     MainTraining,
+    grid_updates,
     run_name,
     train_grid,
     train_run,
 )
 from lrtune.diagnosis.observations.memorising import HELD_OUT, MEMORISING, Memorised, memorise
 from lrtune.diagnosis.observations.modes import SETTLING, Modes, losses_by_mode
-from lrtune.diagnosis.observations.one_batch import OneBatch, overfit_one_batch
+from lrtune.diagnosis.observations.one_batch import MOST_UPDATES, OneBatch, overfit_one_batch
 from lrtune.diagnosis.observations.passes import Pass, passes_of
 from lrtune.diagnosis.observations.plateau import Plateau
 from lrtune.diagnosis.observations.stalls import Stall
@@ -27,12 +29,31 @@ from lrtune.errors import DataError
 from lrtune.results.runs import Run, Shape
 from lrtune.results.schema import SELECTION
 from lrtune.schedules import constant
+from lrtune.schedules.feedback import check_validation
 from lrtune.task.task import Task
+from lrtune.training import step_settings
+
+Seen = TypeVar("Seen")
 
 STEPS = 600  # by convention: where nobody says how long the training is
 LEAST_BUDGET = 300.0  # updates of all trials; half of a training of 600
 LATER_PASSES = 3  # by convention: batches whose gradients are looked at after training
 TRAINING = 0.3  # by convention: the share of the budget that leads to where a run is continued
+
+
+class tried_once(cached_property[Seen]):  # noqa: N801 - as cached_property is written
+    """A property that is tried once; where that raised, it raises the same again."""
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        """What it is, or the error."""
+        failed = {} if instance is None else instance.__dict__.setdefault("_failed", {})
+        if self.attrname in failed:
+            raise failed[self.attrname]
+        try:
+            return super().__get__(instance, owner)
+        except Exception as error:
+            failed[self.attrname] = error
+            raise
 
 
 class Trials(Observed):
@@ -82,34 +103,42 @@ class Trials(Observed):
         """The updates that trials may still make."""
         return self.budget - self.spent
 
-    @cached_property
+    @tried_once
     def one_batch(self) -> OneBatch:
         """Trainings on the first batch alone."""
-        tried = overfit_one_batch(self.task, self.left)
-        self._spent += tried.updates
+        left = self.left
+        charged = self._charge(min(left, MOST_UPDATES))
+        tried = overfit_one_batch(self.task, left)
+        self._spent += tried.updates - charged
         self.short_of += tried.cut
         return tried
 
-    @cached_property
+    @tried_once
     def main_training(self) -> MainTraining | None:
         """A training at the rate in question, or at the best of a short grid.
 
-        None of a checkpoint, and where the data hold something that no rate trains on.
+        None of a checkpoint, where the data hold something that no rate trains on, and where the
+        budget is spent.
         """
         if self._checkpoint is not None:
             return None
+        until = min(self.steps, max(1, round(TRAINING * self.budget)))
+        cost = grid_updates(self.steps) if self.lr is None else (1 + VALIDATION) * until
+        if cost > self.left:
+            self.short_of += 1
+            return None
+        left, charged = self.left, self._charge(cost)
         try:
-            run = train_grid(self.task, self.steps) if self.lr is None else self._run(self.lr)
+            if self.lr is None:
+                run = train_grid(self.task, self.steps, left)
+            else:
+                samples = val_samples(self.task, VALIDATION * until / LOOKS)
+                asked = Run(run_name(self.lr), self.lr, self._schedule, self._seed)
+                run = train_run(self.task, asked, self.steps, until, samples)
         except DataError:  # which a check of the data tells
             return None
-        self._spent += run.updates + self._validation_cost(run.val_samples)
+        self._spent += run.updates + self._cost_of(run.val_samples) - charged
         return run
-
-    def _run(self, lr: float) -> MainTraining:
-        until = min(self.steps, max(1, round(TRAINING * self.budget)))
-        run = Run(run_name(lr), lr, self._schedule, self._seed)
-        samples = val_samples(self.task, VALIDATION * until / LOOKS)
-        return train_run(self.task, run, self.steps, until, samples)
 
     @cached_property
     def memorised(self) -> Memorised | None:
@@ -179,8 +208,11 @@ class Trials(Observed):
         """Whether somebody asks about a rate or a checkpoint."""
         return self.lr is not None or self._checkpoint is not None
 
-    def check_checkpoint(self) -> None:
-        """Raise a `CheckpointError` where the checkpoint does not fit the task."""
+    def check_arguments(self) -> None:
+        """Raise where schedule, seed or checkpoint do not fit the task, before anything trains."""
+        run = Run("run", self.lr or 1.0, self._schedule, self._seed)
+        check_validation(run.schedule, self.steps, available=self.task.has_validation)
+        step_settings(run, self.steps)
         if self._checkpoint is not None:
             self.stall  # noqa: B018 - which is made here
 
@@ -216,7 +248,12 @@ class Trials(Observed):
 
     @property
     def _memorising(self) -> float:
-        return MEMORISING + self._validation_cost(HELD_OUT)
+        return MEMORISING + self._cost_of(HELD_OUT)
+
+    def _charge(self, most: float) -> float:
+        """Charge a trial with the most it may cost, which stays where it is cut short."""
+        self._spent += most
+        return most
 
     def _spend(self, cost: float) -> bool:
         """Take so many updates from the budget, if it has them."""
@@ -225,6 +262,6 @@ class Trials(Observed):
         self.short_of += not affordable
         return affordable
 
-    def _validation_cost(self, samples: int) -> float:
+    def _cost_of(self, samples: int) -> float:
         """What it costs to validate so many samples, in updates."""
         return FORWARD * samples / self.task.batch_examples

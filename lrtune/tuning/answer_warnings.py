@@ -30,8 +30,8 @@ APART = 10.0  # by convention: rates that differ by this factor are far apart
 LEAST_DENSITY = 10  # steps per decade; with fewer a sweep notices too late that a rate is too high
 
 OFFER = (
-    "lrtune.diagnose(task), or `lrtune diagnose` with the same task, looks for the reason: it trains "
-    "on one batch, and continues a run."
+    "lrtune.diagnose(task), or `lrtune diagnose` with the same task, looks for the reason: it "
+    "trains on one batch, and continues a run."
 )
 
 NOTICED = 0.01  # by convention: a change of less than this share of the fall is none to speak of

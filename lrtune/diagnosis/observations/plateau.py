@@ -22,6 +22,7 @@ from lrtune.analysis.overfitting import Turn, turn
 from lrtune.diagnosis.observations.continuations import (
     AGAIN,
     AVERAGED,
+    FORWARD,
     HIGHER,
     LOWER,
     REST,
@@ -81,9 +82,8 @@ class Plateau:
         twin: Twin | None,
     ) -> None:
         self.task, self.stall, self.seeds, self.steps = task, stall, seeds, steps
-        self._budget, self._samples = budget, samples
-        self._twin = twin
-        self._known: dict[str, Floats] = {}
+        self._budget, self._samples, self._twin = budget, samples, twin
+        self._known, self._failed = dict[str, Floats](), list[Exception]()
         self._val, self.spent = np.empty((2, 0)), 0.0
 
     @property
@@ -96,8 +96,7 @@ class Plateau:
     def losses(self, way: Continuation) -> Floats:
         """The losses of a continuation, order of the batches x step; NaN where it failed."""
         if way.name not in self._known:
-            ways = FIRST if way in FIRST else (way,)
-            self._known |= self._continued(ways).losses
+            self._known |= self._continued(FIRST if way in FIRST else (way,)).losses
         return self._known[way.name]
 
     def effect(self, way: Continuation, than: Continuation = AGAIN) -> Effect:
@@ -240,12 +239,12 @@ class Plateau:
         Where batches have no noise, as with all data in one: whether it is next to nothing, beside
         that before training.
         """
+        self.spent += GRADIENT_BATCHES + 1
         first, task = self.seeds[0], self.task
         gradients = gradients_of(task, self._state, first, GRADIENT_BATCHES)
         with preserve_random_state():
             fresh = task.init_state(first, self.stall.peak)
         before = gradients_of(task, fresh, first, 1)
-        self.spent += GRADIENT_BATCHES + 1
         small = float(gradients.mean(0).norm()) < VANISHES * float(before.norm())
         return small or gradient_excess(gradients) < WITHIN_NOISE
 
@@ -254,8 +253,9 @@ class Plateau:
         """What a wider model gains by the same training; None where there is none, or no budget."""
         if self._twin is None or self.spent + COST * self._twin.until > self._budget:
             return None
+        self.spent += (most := COST * self._twin.until)
         found = train_wider(self.stall, self._twin, self.level)
-        self.spent += found.cost
+        self.spent += found.cost - most
         return found
 
     @property
@@ -281,12 +281,20 @@ class Plateau:
         return self.stall.state
 
     def _continued(self, ways: Sequence[Continuation]) -> Continued:
+        for error in self._failed:  # of the user's code, which would raise it again
+            raise error
         lr = self.stall.peak if self.at_nothing else self.stall.lr
         samples = self._samples if ways is FIRST else 0
-        made = go_on(
-            self.task, self._state, ways, lr, self.steps, seeds=self.seeds, samples=samples
-        )
-        self.spent += made.cost
-        if ways is FIRST:
-            self._val = made.val
+        most = sum(way.cost for way in ways) * self.steps
+        most += 2 * FORWARD * samples / self.task.batch_examples
+        self.spent += (most := most * len(self.seeds))  # which stays where they are cut short
+        try:
+            made = go_on(
+                self.task, self._state, ways, lr, self.steps, seeds=self.seeds, samples=samples
+            )
+        except Exception as error:
+            self._failed.append(error)
+            raise
+        self.spent += made.cost - most
+        self._val = made.val if ways is FIRST else self._val
         return made
