@@ -12,8 +12,10 @@ from lrtune.diagnosis.trials import STEPS, Trials
 from lrtune.errors import first_line, positive_rate, quantity, whole_number
 from lrtune.results import Diagnosis, Finding
 from lrtune.results.diagnosis import worst_first
-from lrtune.results.runs import Shape
+from lrtune.results.runs import Shape, as_shape
+from lrtune.results.serialization import manifest
 from lrtune.schedules import parse
+from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task, checked_task
 from lrtune.training import Progress
 
@@ -76,7 +78,15 @@ def diagnose(
         checkpoint=checkpoint,
     )
     seen.check_arguments()
-    return _Diagnosing(seen, progress).run()
+    asked: dict[str, object] = {
+        "steps": seen.steps,
+        "schedule": schedule_text(as_shape(seen.schedule)),
+    }
+    asked |= {"seed": seed} | ({} if lr is None else {"lr": seen.lr})
+    if checkpoint is not None:
+        asked["checkpoint"] = "a state_dict"
+    found = _Diagnosing(seen, progress).run()
+    return dataclasses.replace(found, manifest=manifest(seen.task.describe(), **asked))
 
 
 class _Diagnosing:

@@ -62,8 +62,8 @@ class Trials(Observed):
     Attributes:
         lr: The rate in question; None where none was given.
         steps: The length of the training, in updates.
+        schedule: Its schedule.
         budget: The most that trials may spend, in updates.
-        short_of: How often something was not tried, as the budget did not allow for it.
 
     Args:
         task: What is looked at; it stays as it is.
@@ -89,14 +89,23 @@ class Trials(Observed):
         super().__init__(task)
         self.lr, self.steps = lr, steps
         self.budget = max(LEAST_BUDGET, steps / 2) if budget is None else budget
-        self.short_of, self._spent = 0, 0.0
-        self._schedule, self._seed, self._checkpoint = schedule, seed, checkpoint
+        self._short_of, self._spent = 0, 0.0
+        self.schedule, self._seed, self._checkpoint = schedule, seed, checkpoint
 
     @property
     def spent(self) -> float:
         """The updates that trials have made so far; a forward pass counts as a third."""
-        plateau: Plateau | None = self.__dict__.get("plateau")  # asking for it would make it
-        return self._spent + (0.0 if plateau is None else plateau.spent)
+        return self._spent + (0.0 if self._made is None else self._made.spent)
+
+    @property
+    def short_of(self) -> int:
+        """How often something was not tried, as the budget did not allow for it."""
+        return self._short_of + (0 if self._made is None else self._made.short_of)
+
+    @property
+    def _made(self) -> Plateau | None:
+        """The continuations, where somebody has asked for them."""
+        return self.__dict__.get("plateau")
 
     @property
     def left(self) -> float:
@@ -110,7 +119,7 @@ class Trials(Observed):
         charged = self._charge(min(left, MOST_UPDATES))
         tried = overfit_one_batch(self.task, left)
         self._spent += tried.updates - charged
-        self.short_of += tried.cut
+        self._short_of += tried.cut
         return tried
 
     @tried_once
@@ -125,7 +134,7 @@ class Trials(Observed):
         until = min(self.steps, max(1, round(TRAINING * self.budget)))
         cost = grid_updates(self.steps) if self.lr is None else (1 + VALIDATION) * until
         if cost > self.left:
-            self.short_of += 1
+            self._short_of += 1
             return None
         left, charged = self.left, self._charge(cost)
         try:
@@ -133,7 +142,7 @@ class Trials(Observed):
                 run = train_grid(self.task, self.steps, left)
             else:
                 samples = val_samples(self.task, VALIDATION * until / LOOKS)
-                asked = Run(run_name(self.lr), self.lr, self._schedule, self._seed)
+                asked = Run(run_name(self.lr), self.lr, self.schedule, self._seed)
                 run = train_run(self.task, asked, self.steps, until, samples)
         except DataError:  # which a check of the data tells
             return None
@@ -210,7 +219,7 @@ class Trials(Observed):
 
     def check_arguments(self) -> None:
         """Raise where schedule, seed or checkpoint do not fit the task, before anything trains."""
-        run = Run("run", self.lr or 1.0, self._schedule, self._seed)
+        run = Run("run", self.lr or 1.0, self.schedule, self._seed)
         check_validation(run.schedule, self.steps, available=self.task.has_validation)
         step_settings(run, self.steps)
         if self._checkpoint is not None:
@@ -238,12 +247,12 @@ class Trials(Observed):
         stall = self.stall
         if stall is None:
             return None
-        run = Run("run", stall.peak, self._schedule, self._seed)
+        run = Run("run", stall.peak, self.schedule, self._seed)
         # What does not learn may have labels that tell nothing: the trial of that comes later.
         learns_nothing = self.asked and not self.learns and self.task.has_validation
         kept = self._memorising if learns_nothing and "memorised" not in self.__dict__ else 0.0
         made = continue_run(self.task, run, self.steps, stall, self.left - kept)
-        self.short_of += made is None
+        self._short_of += made is None
         return made
 
     @property
@@ -259,7 +268,7 @@ class Trials(Observed):
         """Take so many updates from the budget, if it has them."""
         affordable = cost <= self.left
         self._spent += cost if affordable else 0.0
-        self.short_of += not affordable
+        self._short_of += not affordable
         return affordable
 
     def _cost_of(self, samples: int) -> float:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lrtune.errors import quantity
-from lrtune.reporting.sections import Chart, Section, text_table
+from lrtune.reporting.sections import Chart, Section, python_call, text_table
 from lrtune.results import Diagnosis, Finding
 
 
@@ -17,8 +17,14 @@ def diagnosis_section(seen: Diagnosis) -> Section:
     found = [(one.severity, one.name, one.evidence, one.cause, one.remedy) for one in seen.findings]
     columns = ["severity", "name", "what was seen", "likeliest cause", "what to do"]
     tables = [text_table("Findings", pd.DataFrame(found, columns=columns))] if found else []
+    call = "lrtune.check(task)"
+    if seen.tried:
+        schedule = seen.manifest.get("schedule", "")
+        call = python_call(
+            "diagnose", seen.manifest, ["lr", "steps", "seed"], texts={"schedule": schedule}
+        )
     return Section(
-        kind="Check",
+        kind="Diagnosis" if seen.tried else "Check",
         headline=f"Found {', '.join(counts)}" if counts else "Nothing odd was found",
         short=", ".join(counts) or "nothing odd",
         lead=" ".join(seen.warnings),
@@ -28,7 +34,7 @@ def diagnosis_section(seen: Diagnosis) -> Section:
         tables=[*tables, text_table("Parameter groups", seen.groups)],
         limits=f"Looked at: {', '.join(seen.looked_at)}.",
         manifest=seen.manifest,
-        call="lrtune.check(task)",
+        call="" if "checkpoint" in seen.manifest else call,
     )
 
 

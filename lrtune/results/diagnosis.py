@@ -107,6 +107,11 @@ class Diagnosis(Serializable):
         """Whether there is an error: then no answer can be trusted."""
         return any(one.severity == "error" for one in self.findings)
 
+    @property
+    def tried(self) -> bool:
+        """Whether it trained: whether it comes from `diagnose`, and not from `check`."""
+        return not math.isnan(self.cost)
+
     def figure(self, name: str = "") -> "Figure":
         """The chart of the finding of this name; of the first one that has a chart if empty.
 
@@ -124,7 +129,7 @@ class Diagnosis(Serializable):
     def __repr__(self) -> str:
         """The findings, and what will be trained, in a few lines."""
         found = {f"{one.severity}: {one.name}": one.sentence for one in self.findings}
-        verb = "Check" if math.isnan(self.cost) else "Diagnosis"
+        verb = "Diagnosis" if self.tried else "Check"
         head = f"{verb}: " + (quantity(len(found), "finding") if found else self.nothing)
         return fact_lines(textwrap.fill(head, 100), {**found, **self.facts})
 
