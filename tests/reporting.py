@@ -101,10 +101,11 @@ def a_transfer(text="text"):
 
 
 def a_diagnosis(text="text"):
+    drawn = Chart(f"update {text}", f"loss {text} of the batch", {text: ((1.0, 2.0),)})
     return Diagnosis(
         facts={text: text, "Updates in an epoch": "9"},
         findings=(
-            Finding(text, "warning", text, text, text, Chart(text, text, {text: ((1.0, 2.0),)})),
+            Finding(text, "warning", text, text, text, drawn),
             Finding("odd", "note", text, "", ""),
         ),
         looked_at=(text, "odd"),
