@@ -17,6 +17,7 @@ from lrtune.results import (
     TransferResult,
     schema,
 )
+from lrtune.results.diagnosis import Chart
 from lrtune.results.schema import as_table
 from lrtune.results.trained import BestRun, Retrained
 
@@ -100,12 +101,18 @@ def a_transfer(text="text"):
 
 
 def a_diagnosis(text="text"):
+    drawn = Chart(f"update {text}", f"loss {text} of the batch", {text: ((1.0, 2.0),)})
     return Diagnosis(
         facts={text: text, "Updates in an epoch": "9"},
-        findings=(Finding(text, "warning", text, text, text), Finding("odd", "note", text, "", "")),
+        findings=(
+            Finding(text, "warning", text, text, text, drawn),
+            Finding("odd", "note", text, "", ""),
+        ),
         looked_at=(text, "odd"),
-        manifest={"model": text},
+        manifest={"model": text, "schedule": text, "lr": text, "steps": "600"},
         groups=framed(schema.GROUPS, group=[0, 1], weight_decay=[NAN, 0.1]),
+        cost=120.5,
+        stopped="interrupted",
     )
 
 

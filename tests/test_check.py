@@ -19,7 +19,7 @@ from benchmarks.diagnosis import healthy
 from lrtune.cli.commands import app
 from lrtune.demo import images
 from lrtune.diagnosis.check import look
-from lrtune.diagnosis.registry import CHECKS, TRIALS
+from lrtune.diagnosis.registry import CHECKS, CONTINUATIONS, TRIALS
 from lrtune.results import read
 from lrtune.testing import bowl
 
@@ -334,7 +334,7 @@ def test_every_name_of_a_finding_is_listed_once_and_has_a_broken_task():
         for file in sorted(Path(healthy.__file__).parent.glob("broken_*.py"))
         for name in import_module(f"benchmarks.diagnosis.{file.stem}").BROKEN
     }
-    known = {name for found in (CHECKS | TRIALS).values() for name in found}
+    known = {name for found in (CHECKS | TRIALS | CONTINUATIONS).values() for name in found}
     assert set(BROKEN) | elsewhere == known - {"same-order-in-epochs", "same-order-for-seeds"}
 
 

@@ -139,7 +139,7 @@ def test_data_that_repeat_by_nature_do_not_leak():
     model = partial(nn.Linear, 4, 2)
     task = task_of(tuple(one[:800] for one in made), model, val=tuple(one[800:] for one in made))
     assert "leakage" not in names(task)
-    assert Observed(task).repeats.repeated > 0.9 * Observed(task).repeats.training
+    assert Observed(task).doubles.repeated > 0.9 * Observed(task).doubles.training
 
 
 def test_rows_that_a_mask_or_a_label_leaves_out_do_not_leak():

@@ -11,15 +11,17 @@ from torch import nn
 from torch.optim import SGD, Adam
 
 import lrtune
-from benchmarks.diagnosis.broken_runs import BROKEN, RATES
+from benchmarks.diagnosis.broken_runs import BROKEN
+from benchmarks.diagnosis.trainings import as_training
 from lrtune.demo import images
-from lrtune.diagnosis.checks.sharpness import largest_rate, sharpness_chart
-from lrtune.diagnosis.observations.curvature import sharpness
+from lrtune.diagnosis.checks.sharpness import sharpness_chart
+from lrtune.diagnosis.observations.curvature import largest_rate, sharpness
 from lrtune.diagnosis.observations.gradient_noise import gradient_noise, noise_scale
-from lrtune.diagnosis.observations.main_training import main_training
+from lrtune.diagnosis.observations.main_training import train_grid, train_run
 from lrtune.diagnosis.observations.one_batch import overfit_one_batch, with_adam
-from lrtune.diagnosis.observed import LEAST_BUDGET, Observed
 from lrtune.diagnosis.registry import TRIALS
+from lrtune.diagnosis.trials import LEAST_BUDGET, Trials
+from lrtune.results.runs import Run
 from lrtune.task.random_state import preserve_random_state
 from lrtune.testing import Bowl, bowl
 
@@ -41,14 +43,19 @@ def task_of(train=TRAIN, model=mlp, **given):
     return lrtune.Task(model, train, device="cpu", **given)
 
 
+def trials(case):
+    training = as_training(case)
+    return Trials(training.task(), training.lr, training.steps)
+
+
 def state_of(task, lr=0.1):
     with preserve_random_state():
         return task.init_state(0, lr)
 
 
-@pytest.mark.parametrize(("name", "title", "make"), [(name, t, bad) for name, t, bad, _ in CASES])
-def test_a_broken_task_is_found(name, title, make):
-    (told,) = MINE[name](Observed(make(), RATES.get(title, (None,))[0]))
+@pytest.mark.parametrize(("name", "make"), [(name, bad) for name, _, bad, _ in CASES])
+def test_a_broken_task_is_found(name, make):
+    (told,) = MINE[name](trials(make))
     assert told.name == name
     assert told.severity == ("note" if name == "batch-size" else "warning")
     assert any(character.isdigit() for character in told.evidence)
@@ -57,9 +64,9 @@ def test_a_broken_task_is_found(name, title, make):
     assert all(told.chart.lines.values())
 
 
-@pytest.mark.parametrize(("name", "title", "make"), [(name, t, good) for name, t, _, good in CASES])
-def test_its_healthy_twin_is_not(name, title, make):
-    seen = Observed(make(), RATES.get(title, (None, None))[1])
+@pytest.mark.parametrize(("name", "make"), [(name, good) for name, *_, good in CASES])
+def test_its_healthy_twin_is_not(name, make):
+    seen = trials(make)
     assert [one for one in MINE[name](seen) if one.severity != "note"] == []
     assert seen.spent <= LEAST_BUDGET
 
@@ -128,7 +135,7 @@ def test_sparse_gradients_are_left_to_the_optimizer_that_takes_them():
             return self.tell(self.words(ids).mean(1))
 
     ids = torch.randint(0, 30, (96, 5), generator=torch.Generator().manual_seed(0))
-    seen = Observed(task_of((ids, ids[:, 0] % 3), Words, optimizer=SGD))
+    seen = Trials(task_of((ids, ids[:, 0] % 3), Words, optimizer=SGD))
     assert all(name.startswith("its own SGD") for name in seen.one_batch.curves)
     for check in MINE.values():
         assert [one for one in check(seen) if one.severity != "note"] == []
@@ -138,20 +145,20 @@ def test_sparse_gradients_are_left_to_the_optimizer_that_takes_them():
 
 
 def test_the_main_training_is_a_cohort_of_three_rates_of_which_one_goes_on():
-    run = main_training(task_of(val=VAL), None, 600)
+    run = train_grid(task_of(val=VAL), 600)
     outcomes = dict(zip(run.trace.runs["run"], run.trace.runs["outcome"], strict=True))
     assert run.rates == (0.1, 0.01, 0.001)
     assert sorted(outcomes.values()) == ["FINISHED", "RETIRED", "RETIRED"]
     assert outcomes[run.name] == "FINISHED"
     assert list(run.states) == [0, 15, 60]
-    assert len(run.losses(run.name)) == 60
+    assert len(run.losses) == 60
     assert run.updates == 3 * 15 + 45
     assert {step for _, step, _ in run.validations} == {15, 30, 45, 60}
 
 
 def test_it_begins_where_every_run_of_the_task_does_and_moves_on():
     task = task_of()
-    run = main_training(task, 0.05, 600)
+    run = train_run(task, Run("lr 0.05", 0.05), 600, 60, 0)
     fresh = state_of(task).model.state_dict()
     start = run.states[0].model.state_dict()
     assert all(torch.equal(one, start[name]) for name, one in fresh.items())
@@ -160,14 +167,8 @@ def test_it_begins_where_every_run_of_the_task_does_and_moves_on():
     assert run.lr == 0.05
 
 
-def test_a_rate_at_which_the_loss_rises_is_left_for_a_better_one():
-    run = main_training(task_of(), 30.0, 600)
-    assert run.rates == (300.0, 30.0, 3.0)
-    assert run.lr != 30.0
-
-
 def test_where_all_rates_fail_lower_ones_are_tried():
-    run = main_training(bowl(1e6), None, 600)
+    run = train_grid(bowl(1e6), 600)
     assert all(run.failed(f"lr {lr:g}") for lr in run.rates)
     assert run.lr < 2e-6
 
@@ -177,7 +178,7 @@ def test_data_that_no_rate_trains_on_show_nothing_and_raise_nothing():
     inputs[5] = torch.nan
     batches = [(inputs[k : k + 64], TRAIN[1][k : k + 64]) for k in range(128, 0, -64)]
     batches.append((inputs[:64], TRAIN[1][:64]))
-    seen = Observed(task_of(batches, val=VAL))
+    seen = Trials(task_of(batches, val=VAL))
     assert seen.main_training is None
     for check in MINE.values():
         assert [one for one in check(seen) if one.severity != "note"] == []
@@ -185,7 +186,7 @@ def test_data_that_no_rate_trains_on_show_nothing_and_raise_nothing():
 
 @pytest.mark.parametrize(("steps", "budget"), [(100, 300), (2000, 1000)])
 def test_trials_spend_half_a_training_or_300_updates(steps, budget):
-    seen = Observed(task_of(val=VAL), steps=steps)
+    seen = Trials(task_of(val=VAL), steps=steps)
     for check in MINE.values():
         list(check(seen))
     assert 0 < seen.spent <= budget
@@ -196,7 +197,7 @@ def test_trials_change_nothing_of_the_user_and_repeat_bit_by_bit():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     task = task_of(model=model, val=VAL)
     first, second = (
-        [(one.sharpness, one.gradient_noise, one.one_batch) for one in [Observed(task)]]
+        [(one.sharpness, one.gradient_noise, one.one_batch) for one in [Trials(task)]]
         for _ in range(2)
     )
     assert first == second
@@ -360,10 +361,10 @@ def test_a_bowl_diverges_above_the_largest_rate_and_not_below(given):
 
 
 def test_nothing_is_said_of_a_bound_for_optimizers_that_precondition():
-    seen = Observed(task_of(optimizer=Adam), 100.0)
+    seen = Trials(task_of(optimizer=Adam), 100.0)
     assert list(MINE["sharpness"](seen)) == []
     assert list(sharpness_chart(seen).lines) == ["sharpness"]
-    bounded = sharpness_chart(Observed(task_of(), 0.1)).lines
+    bounded = sharpness_chart(Trials(task_of(), 0.1)).lines
     assert list(bounded) == ["sharpness", "stable at lr 0.1 below"]
     assert bounded["stable at lr 0.1 below"][0][1] == pytest.approx(38)
 
@@ -396,7 +397,7 @@ def test_the_cause_names_the_part_whose_labels_are_wrong(wrong):
     train = permuted(TRAIN) if wrong == "both" else TRAIN
     train = tuple(torch.cat([one] * 4) for one in train)  # an epoch that lasts
     (told,) = MINE["uninformative-labels"](
-        Observed(task_of(train, val=permuted(VAL), optimizer=Adam, batch_size=32))
+        Trials(task_of(train, val=permuted(VAL), optimizer=Adam, batch_size=32))
     )
     assert ("held-out inputs or labels are not" in told.cause) is (wrong == "validation")
 
@@ -405,7 +406,7 @@ def test_too_few_samples_of_too_many_classes_tell_nothing():
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(3000, 20, generator=generator)
     labels = torch.randint(0, 100, (3000,), generator=generator)
-    seen = Observed(
+    seen = Trials(
         task_of((inputs[:2500], labels[:2500]), partial(nn.Linear, 20, 100),
                 val=(inputs[2500:], labels[2500:]))
     )  # fmt: skip
@@ -421,5 +422,5 @@ def test_a_mode_that_is_broken_is_not_the_fault_of_the_labels():
         def forward(self, x):
             return self.model(x if self.training else -9 * x.flip(-1))
 
-    seen = Observed(task_of(model=Odd, val=VAL))
+    seen = Trials(task_of(model=Odd, val=VAL))
     assert list(MINE["uninformative-labels"](seen)) == []

@@ -26,7 +26,6 @@ from typer.testing import CliRunner
 import lrtune
 from lrtune import Run, Task
 from lrtune.cli.commands import app
-from lrtune.diagnosis.plateaus import diagnose_plateau
 from lrtune.testing import bowl
 
 MESSAGES = Path(__file__).with_name("mistakes.txt")
@@ -354,7 +353,7 @@ MISTAKES = {
     "a rate of zero": (lambda: Run("a", 0), "got 0"),
     "two runs of one name": (
         lambda: lrtune.train(bowl(), [Run("a", 0.1)] * 2, 5), "'a' is there 2 times"),
-    # --- verdicts, plateaus
+    # --- verdicts
     "curves side by side": (
         lambda: lrtune.verdicts(DataFrame({"step": range(5), "a": 1.0, "b": 2.0})), "step, a, b"),
     "a curve of three losses": (lambda: lrtune.verdicts(DataFrame(CURVE)[:3]), "3 losses"),
@@ -364,13 +363,33 @@ MISTAKES = {
         lambda: lrtune.verdicts(DataFrame(CURVE | {"lr": [1e-5, 1e-4, 1e-3, 0.01, 0.1]})),
         "from 1e-05 to 0.1"),
     "a file of curves that is not there": (lambda: lrtune.verdicts("curve.csv"), "curve.csv"),
+    # --- diagnosis
+    "a diagnosis of a model": (lambda: lrtune.diagnose(MODEL), "a Linear"),
+    "a diagnosis of a rate below zero": (lambda: lrtune.diagnose(task(), -1), "-1"),
+    "a diagnosis of several rates": (lambda: lrtune.diagnose(task(), [0.1, 0.2]), "[0.1, 0.2]"),
+    "a diagnosis of no steps": (lambda: lrtune.diagnose(task(), steps=0), "got 0"),
+    "a diagnosis of a schedule that is misspelt": (
+        lambda: lrtune.diagnose(task(), 0.1, schedule="cosin"), "'cosin'"),
+    "a diagnosis of a scheduler of torch's": (
+        lambda: lrtune.diagnose(task(), 0.1, schedule=steps_lr(MINE)), "StepLR"),
+    "a diagnosis of a schedule below zero": (
+        lambda: lrtune.diagnose(task(), 0.1, schedule=falls_below_zero), "returned -0.00"),
+    "a model as a checkpoint": (lambda: lrtune.diagnose(task(), checkpoint=MODEL), "a Linear"),
+    "a checkpoint that is not there": (lambda: lrtune.diagnose(task(), checkpoint="c.pt"), "c.pt"),
     "a checkpoint without a rate": (
-        lambda: diagnose_plateau(task(), checkpoint=MODEL.state_dict()), "no learning rate"),
+        lambda: lrtune.diagnose(task(), checkpoint=MODEL.state_dict()), "no learning rate"),
     "a checkpoint of another model": (
-        lambda: diagnose_plateau(task(), 0.1, checkpoint=nn.Linear(2, 2).state_dict()),
+        lambda: lrtune.diagnose(task(), 0.1, checkpoint=nn.Linear(2, 2).state_dict()),
         "the Linear"),
-    "a plateau without a rate": (lambda: diagnose_plateau(task()), "lr=None"),
-    "a step beyond the budget": (lambda: diagnose_plateau(task(), 0.1, 900, at=800), "at=800"),
+    "a checkpoint of another optimizer": (
+        lambda: lrtune.diagnose(
+            task(optimizer=Adam),
+            checkpoint={
+                "model": MODEL.state_dict(),
+                "optimizer": SGD([{"params": [one]} for one in MODEL.parameters()], 1).state_dict(),
+            },
+        ),
+        "the Adam"),
 }  # fmt: skip
 
 FILES = {
@@ -396,6 +415,8 @@ COMMANDS = {
     "a rate without its length": ("compare --lr 0.1", "--lr 0.1"),
     "a setting without values": ("range-test --vary momentum", "--vary momentum"),
     "a sweep from high to low": ("range-test --low 1 --high 0.1", "low=1"),
+    "a checkpoint to diagnose that is not there": ("diagnose --checkpoint no.pt", "no.pt"),
+    "curves to diagnose that are not there": ("diagnose no.csv", "no.csv"),
 }
 
 

@@ -139,16 +139,17 @@ def test_the_trend_over_the_width_is_that_of_equal_updates():
     assert told.trends["factor"].item() == pytest.approx(0.5, rel=0.03)
 
 
-def test_the_interval_holds_the_truth_in_most_cases():
+@pytest.mark.parametrize("cases", [6, pytest.param(24, marks=pytest.mark.slow)])
+def test_the_interval_holds_the_truth_in_most_cases(cases):
     task, held = brought(val=data(200)), []
-    for place in range(24):
+    for place in range(cases):
         told = transfer(
             task, steps=100, budget=60, around=0.05, seed=100 * place, values=[0.2, 0.5, 1],
             evaluate=planted(lambda stage, _: 0.05 * share_of(stage) ** 0.5, noise=0.4),
         )  # fmt: skip
         row = told.trends.iloc[0]
         held.append(row["low"] <= 0.5 <= row["high"])
-    assert sum(held) >= 20
+    assert sum(held) >= 5 / 6 * cases
 
 
 def test_the_rates_move_on_while_the_best_is_at_the_edge():
@@ -298,7 +299,10 @@ def test_the_budget_holds(asked):
 
 def test_the_same_seed_gives_the_same_answer_and_every_seed_its_own():
     def told(**more):
-        return transfer(brought(val=data(200)), steps=60, budget=20, values=[0.25, 1], **more)
+        return transfer(
+            brought(val=data(200)), steps=60, budget=7, values=[0.25, 1], seeds=2, around=0.05,
+            **more,
+        )  # fmt: skip
 
     assert told().to_json() == told().to_json()
     assert told().to_json() != told(seed=5).to_json()

@@ -144,6 +144,7 @@ def spikes(net: Floats, least: float) -> int:
     return int((above > max(STANDS_OUT * robust_std(above), least)).sum()) if len(above) else 0
 
 
+@np.errstate(over="ignore")  # of runs that diverge
 def _differences(values: Floats) -> tuple[Difference, Difference]:
     """The mean of each row; rows vary alike, so their variances are drawn together."""
     early, late = paired({"early": values[0], "late": values[1]}).values()

@@ -63,13 +63,22 @@ def diagnosis_of(
     seen: Observed, speed: Speed | None = None, without: Collection[Check] = ()
 ) -> Diagnosis:
     """The findings of all checks but some, and what will be trained, in words."""
-    task, checks = seen.task, [one for one in CHECKS if one not in without]
+    described, checks = described_by(seen, speed), [one for one in CHECKS if one not in without]
+    return replace(
+        described,
+        findings=worst_first([found for one in checks for found in one(seen)]),
+        looked_at=tuple(name for one in checks for name in CHECKS[one]),
+    )
+
+
+def described_by(seen: Observed, speed: Speed | None = None) -> Diagnosis:
+    """What will be trained, in words; no check has looked at it."""
     rows = [(n, *vars(group).values()) for n, group in enumerate(seen.groups)]
     return Diagnosis(
         facts=_facts(seen, speed),
-        findings=worst_first([found for one in checks for found in one(seen)]),
-        looked_at=tuple(name for one in checks for name in CHECKS[one]),
-        manifest=manifest(task.describe()),
+        findings=(),
+        looked_at=(),
+        manifest=manifest(seen.task.describe()),
         groups=as_table(pd.DataFrame(rows, columns=list(GROUPS)), GROUPS),
     )
 

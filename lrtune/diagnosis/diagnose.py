@@ -1,23 +1,26 @@
 """diagnose(): why does it not learn, or not any more?"""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from lrtune.diagnosis.check import diagnosis_of
+from lrtune.diagnosis.check import described_by
 from lrtune.diagnosis.observations.checkpoints import read_checkpoint
-from lrtune.diagnosis.registry import CONTINUATIONS, TRIALS
+from lrtune.diagnosis.registry import CHECKS, CONTINUATIONS, TRIALS
 from lrtune.diagnosis.trials import STEPS, Trials
 from lrtune.errors import first_line, positive_rate, quantity, whole_number
 from lrtune.results import Diagnosis, Finding
 from lrtune.results.diagnosis import worst_first
-from lrtune.results.runs import Shape
+from lrtune.results.runs import Shape, as_shape
+from lrtune.results.serialization import manifest
 from lrtune.schedules import parse
+from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task, checked_task
 from lrtune.training import Progress
 
 Seen = TypeVar("Seen")
+Check = Callable[[Seen], Iterator[Finding]]
 
 
 def diagnose(
@@ -57,6 +60,8 @@ def diagnose(
 
     Raises:
         ArgumentError: `task` is no `Task`, or a number is outside its range.
+        ScheduleError: The schedule gives no finite multiplier >= 0 somewhere, or needs validation
+            data, and there are none.
         CheckpointError: The checkpoint cannot be read, or does not fit the task.
 
     >>> from lrtune.testing import bowl
@@ -71,12 +76,18 @@ def diagnose(
         whole_number("steps", steps, least=1),
         schedule=parse(schedule) if isinstance(schedule, str) else schedule,
         seed=seed,
-        checkpoint=read_checkpoint(checkpoint)
-        if isinstance(checkpoint, str | Path)
-        else checkpoint,
+        checkpoint=checkpoint,
     )
-    seen.check_checkpoint()
-    return _Diagnosing(seen, progress).run()
+    seen.check_arguments()
+    asked: dict[str, object] = {
+        "steps": seen.steps,
+        "schedule": schedule_text(as_shape(seen.schedule)),
+    }
+    asked |= {"seed": seed} | ({} if lr is None else {"lr": seen.lr})
+    if checkpoint is not None:
+        asked["checkpoint"] = "a state_dict"
+    found = _Diagnosing(seen, progress).run()
+    return dataclasses.replace(found, manifest=manifest(seen.task.describe(), **asked))
 
 
 class _Diagnosing:
@@ -92,9 +103,9 @@ class _Diagnosing:
         """Look at everything; Ctrl-C ends it with what is known."""
         seen, stopped = self.seen, ""
         self._tell("checks")
-        first = diagnosis_of(seen)
-        self.findings, self.looked_at = [*first.findings], [*first.looked_at]
+        first = described_by(seen)
         try:
+            self._look(CHECKS.items(), seen)
             self._try()
         except KeyboardInterrupt:
             stopped = "interrupted"
@@ -110,39 +121,51 @@ class _Diagnosing:
 
     def _try(self) -> None:
         """What needs training, in the order in which it matters, as the budget is limited."""
-        if self.seen.asked and (self.seen.learns or self.seen.suspects_rate):
+        first, *rest = TRIALS.items()
+        if self.seen.asked and self._learns():
             self._continue()
-            self._look(TRIALS, self.seen)
+            self._look(TRIALS.items(), self.seen)
             return
-        found = self._look({check: TRIALS[check] for check in [*TRIALS][:1]}, self.seen)
+        found = self._look([first], self.seen)
         if self.seen.asked and not found:  # what learns no batch is not continued
             self._continue()
-        self._look({check: TRIALS[check] for check in [*TRIALS][1:]}, self.seen)
+        self._look(rest, self.seen)
         if not self.seen.asked and not found:
             self._continue()
 
+    def _learns(self) -> bool:
+        self._tell("training")
+        try:
+            return self.seen.learns or self.seen.suspects_rate
+        except Exception:  # noqa: BLE001 - of the user's code; what needs the run tells why
+            return False
+
     def _continue(self) -> None:
         self._tell("continuations")
-        if self.seen.plateau is not None:
-            self._look(CONTINUATIONS, self.seen.plateau)
-        else:
+        try:
+            plateau = self.seen.plateau
+        except Exception as error:  # noqa: BLE001 - of the user's code, after some updates
+            for names in CONTINUATIONS.values():
+                self.failed |= dict.fromkeys(names, first_line(error))
+            return
+        if plateau is None:
             self.left_out += [name for names in CONTINUATIONS.values() for name in names]
+        else:
+            self._look(CONTINUATIONS.items(), plateau)
 
-    def _look(
-        self, checks: Mapping[Callable[[Seen], Iterator[Finding]], tuple[str, ...]], seen: Seen
-    ) -> bool:
+    def _look(self, checks: Iterable[tuple[Check[Seen], tuple[str, ...]]], seen: Seen) -> bool:
         """Keep what some checks find; returns whether they have found anything."""
         before = len(self.findings)
-        for check, names in checks.items():
+        for check, names in checks:
             self._tell(names[0])
-            short, found = (self.seen.short_of, self.seen.failed), list[Finding]()
+            short, found = self.seen.short_of, list[Finding]()
             try:
                 found = [*check(seen)]
             except Exception as error:  # noqa: BLE001 - of the user's code, after some updates
                 self.failed |= dict.fromkeys(names, first_line(error))
                 continue
             self.findings += found
-            if found or (self.seen.short_of, self.seen.failed) == short:
+            if found or self.seen.short_of == short:
                 self.looked_at += names
             else:
                 self.left_out += names
@@ -151,10 +174,11 @@ class _Diagnosing:
     def _facts(self) -> dict[str, str]:
         cost = f"{self.seen.spent:,.0f} of {quantity(round(self.seen.budget), 'update')}"
         facts = {"Cost": f"{cost}, besides the passes of `check`"}
-        if self.seen.failed:
-            facts["Could not be trained"] = self.seen.failed
         if self.failed:
-            failed = (f"{name} ({why})" for name, why in self.failed.items())
+            names: dict[str, list[str]] = {}
+            for name, why in self.failed.items():
+                names.setdefault(why, []).append(name)
+            failed = (f"{', '.join(some)} ({why})" for why, some in names.items())
             facts["Could not be looked at"] = "; ".join(failed)
         return facts
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any, TypeVar
 
 from lrtune.diagnosis.observations.checkpoints import state_of
 from lrtune.diagnosis.observations.continuations import FORWARD
@@ -12,22 +13,27 @@ from lrtune.diagnosis.observations.gradient_noise import BATCHES, GradientNoise,
 from lrtune.diagnosis.observations.main_training import (
     LOOKS,
     MainTraining,
+    grid_updates,
     run_name,
     train_grid,
     train_run,
 )
 from lrtune.diagnosis.observations.memorising import HELD_OUT, MEMORISING, Memorised, memorise
 from lrtune.diagnosis.observations.modes import SETTLING, Modes, losses_by_mode
-from lrtune.diagnosis.observations.one_batch import OneBatch, overfit_one_batch
+from lrtune.diagnosis.observations.one_batch import MOST_UPDATES, OneBatch, overfit_one_batch
 from lrtune.diagnosis.observations.passes import Pass, passes_of
 from lrtune.diagnosis.observations.plateau import Plateau
 from lrtune.diagnosis.observations.stalls import Stall, moved
 from lrtune.diagnosis.observed import Observed
-from lrtune.errors import LrtuneError, first_line
+from lrtune.errors import ArgumentError, DataError
 from lrtune.results.runs import Run, Shape
 from lrtune.results.schema import SELECTION
 from lrtune.schedules import constant
+from lrtune.schedules.feedback import check_validation
 from lrtune.task.task import Task
+from lrtune.training import step_settings
+
+Seen = TypeVar("Seen")
 
 STEPS = 600  # by convention: where nobody says how long the training is
 LEAST_BUDGET = 300.0  # updates of all trials; half of a training of 600
@@ -40,15 +46,29 @@ STILL = 0.04
 hundredth of the best rate they move by 0.002 to 0.037 in 60 updates, near it by 0.07 and more."""
 
 
+class tried_once(cached_property[Seen]):  # noqa: N801 - as cached_property is written
+    """A property that is tried once; where that raised, it raises the same again."""
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        """What it is, or the error."""
+        failed = {} if instance is None else instance.__dict__.setdefault("_failed", {})
+        if self.attrname in failed:
+            raise failed[self.attrname]
+        try:
+            return super().__get__(instance, owner)
+        except Exception as error:
+            failed[self.attrname] = error
+            raise
+
+
 class Trials(Observed):
     """A task, a training of it that is asked about, and what trials show.
 
     Attributes:
         lr: The rate in question; None where none was given.
         steps: The length of the training, in updates.
+        schedule: Its schedule.
         budget: The most that trials may spend, in updates.
-        short_of: How often something was not tried, as the budget did not allow for it.
-        failed: Why the task could not be trained; empty where it could.
 
     Args:
         task: What is looked at; it stays as it is.
@@ -74,51 +94,67 @@ class Trials(Observed):
         super().__init__(task)
         self.lr, self.steps = lr, steps
         self.budget = max(LEAST_BUDGET, steps / 2) if budget is None else budget
-        self.short_of, self.failed, self._spent = 0, "", 0.0
-        self._schedule, self._seed, self._checkpoint = schedule, seed, checkpoint
+        self._short_of, self._spent = 0, 0.0
+        self.schedule, self._seed, self._checkpoint = schedule, seed, checkpoint
 
     @property
     def spent(self) -> float:
         """The updates that trials have made so far; a forward pass counts as a third."""
-        plateau: Plateau | None = self.__dict__.get("plateau")  # asking for it would make it
-        return self._spent + (0.0 if plateau is None else plateau.spent)
+        return self._spent + (0.0 if self._made is None else self._made.spent)
+
+    @property
+    def short_of(self) -> int:
+        """How often something was not tried, as the budget did not allow for it."""
+        return self._short_of + (0 if self._made is None else self._made.short_of)
+
+    @property
+    def _made(self) -> Plateau | None:
+        """The continuations, where somebody has asked for them."""
+        return self.__dict__.get("plateau")
 
     @property
     def left(self) -> float:
         """The updates that trials may still make."""
         return self.budget - self.spent
 
-    @cached_property
+    @tried_once
     def one_batch(self) -> OneBatch:
         """Trainings on the first batch alone."""
-        tried = overfit_one_batch(self.task, self.left)
-        self._spent += tried.updates
-        self.short_of += tried.cut
+        left = self.left
+        charged = self._charge(min(left, MOST_UPDATES))
+        tried = overfit_one_batch(self.task, left)
+        self._spent += tried.updates - charged
+        self._short_of += tried.cut
         return tried
 
-    @cached_property
+    @tried_once
     def main_training(self) -> MainTraining | None:
         """A training at the rate in question, or at the best of a short grid.
 
-        None of a checkpoint, and where the task cannot be trained.
+        None of a checkpoint, where the data hold something that no rate trains on, and where the
+        budget is spent.
         """
         if self._checkpoint is not None:
             return None
-        try:
-            run = train_grid(self.task, self.steps) if self.lr is None else self._run(self.lr)
-        except LrtuneError as error:  # of the data, which a check tells, or of the user's code
-            self.failed = first_line(error)
+        until = min(self.steps, max(1, round(TRAINING * self.budget - LESS)))
+        cost = grid_updates(self.steps) if self.lr is None else (1 + VALIDATION) * until
+        if cost > self.left:
+            self._short_of += 1
             return None
-        self._spent += run.updates + self._validation_cost(run.val_samples)
+        left, charged = self.left, self._charge(cost)
+        try:
+            if self.lr is None:
+                run = train_grid(self.task, self.steps, left, self._seed)
+            else:
+                samples = val_samples(self.task, VALIDATION * until / LOOKS)
+                asked = Run(run_name(self.lr), self.lr, self.schedule, self._seed)
+                run = train_run(self.task, asked, self.steps, until, samples)
+        except DataError:  # which a check of the data tells
+            return None
+        self._spent += run.updates + self._cost_of(run.val_samples) - charged
         return run
 
-    def _run(self, lr: float) -> MainTraining:
-        until = min(self.steps, max(1, round(TRAINING * self.budget - LESS)))
-        run = Run(run_name(lr), lr, self._schedule, self._seed)
-        samples = val_samples(self.task, VALIDATION * until / LOOKS)
-        return train_run(self.task, run, self.steps, until, samples)
-
-    @cached_property
+    @tried_once
     def memorised(self) -> Memorised | None:
         """Some hundred samples learned by heart.
 
@@ -132,8 +168,7 @@ class Trials(Observed):
             return None
         try:
             return memorise(self.task, tried)
-        except LrtuneError as error:
-            self.failed = first_line(error)
+        except DataError:
             return None
 
     @cached_property
@@ -187,8 +222,16 @@ class Trials(Observed):
         """Whether somebody asks about a rate or a checkpoint."""
         return self.lr is not None or self._checkpoint is not None
 
-    def check_checkpoint(self) -> None:
-        """Raise a `CheckpointError` where the checkpoint does not fit the task."""
+    def check_arguments(self) -> None:
+        """Raise where schedule, seed or checkpoint do not fit the task, before anything trains."""
+        run = Run("run", self.lr or 1.0, self.schedule, self._seed)
+        if not self.asked and repr(run.schedule) != repr(constant()):
+            raise ArgumentError(
+                f"got schedule={self.schedule!r} without a rate; expected the peak rate that it "
+                "multiplies. Give lr, or leave the schedule out."
+            )
+        check_validation(run.schedule, self.steps, available=self.task.has_validation)
+        step_settings(run, self.steps)
         if self._checkpoint is not None:
             self.stall  # noqa: B018 - which is made here
 
@@ -229,26 +272,31 @@ class Trials(Observed):
         stall = self.stall
         if stall is None:
             return None
-        run = Run("run", stall.peak, self._schedule, self._seed)
+        run = Run("run", stall.peak, self.schedule, self._seed)
         # What does not learn may have labels that tell nothing: the trial of that comes later.
         learns = self.learns or self.suspects_rate or not self.asked
         later = self.task.has_validation and "memorised" not in self.__dict__
         kept = self._memorising if later and not learns else 0.0
         made = continue_run(self.task, run, self.steps, stall, self.left - kept)
-        self.short_of += made is None
+        self._short_of += made is None
         return made
 
     @property
     def _memorising(self) -> float:
-        return MEMORISING + self._validation_cost(HELD_OUT)
+        return MEMORISING + self._cost_of(HELD_OUT)
+
+    def _charge(self, most: float) -> float:
+        """Charge a trial with the most it may cost, which stays where it is cut short."""
+        self._spent += most
+        return most
 
     def _spend(self, cost: float) -> bool:
         """Take so many updates from the budget, if it has them."""
         affordable = cost <= self.left
         self._spent += cost if affordable else 0.0
-        self.short_of += not affordable
+        self._short_of += not affordable
         return affordable
 
-    def _validation_cost(self, samples: int) -> float:
+    def _cost_of(self, samples: int) -> float:
         """What it costs to validate so many samples, in updates."""
         return FORWARD * samples / self.task.batch_examples

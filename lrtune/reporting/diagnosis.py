@@ -1,11 +1,9 @@
 """The section of a diagnosis: what will be trained, and what was found."""
 
-import math
-
 import pandas as pd
 
 from lrtune.errors import quantity
-from lrtune.reporting.sections import Chart, Section, text_table
+from lrtune.reporting.sections import Chart, Section, python_call, text_table
 from lrtune.results import Diagnosis, Finding
 
 NAMED = 3  # by convention: names of findings in a headline
@@ -23,9 +21,14 @@ def diagnosis_section(seen: Diagnosis) -> Section:
     named = ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
     columns = ["severity", "name", "what was seen", "likeliest cause", "what to do"]
     tables = [text_table("Findings", pd.DataFrame(found, columns=columns))] if found else []
-    checked = math.isnan(seen.cost)
+    call = "lrtune.check(task)"
+    if seen.tried:
+        schedule = seen.manifest.get("schedule", "")
+        call = python_call(
+            "diagnose", seen.manifest, ["lr", "steps", "seed"], texts={"schedule": schedule}
+        )
     return Section(
-        kind="Check" if checked else "Diagnosis",
+        kind="Diagnosis" if seen.tried else "Check",
         headline=f"Found {', '.join(counts)}: {named}" if counts else "Nothing odd was found",
         short=", ".join(counts) or "nothing odd",
         lead=" ".join(seen.warnings),
@@ -35,7 +38,7 @@ def diagnosis_section(seen: Diagnosis) -> Section:
         tables=[*tables, text_table("Parameter groups", seen.groups)],
         limits=" ".join(filter(None, (f"Looked at: {', '.join(seen.looked_at)}.", seen.unseen))),
         manifest=seen.manifest,
-        call="lrtune.check(task)" if checked else "lrtune.diagnose(task, lr, steps)",
+        call="" if "checkpoint" in seen.manifest else call,
     )
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SEVERITIES = ("error", "warning", "note")
 """How much a finding matters, worst first."""
 
+WIDER = "capacity"
+"""The finding for which a wider model has to be made."""
 
 Points = tuple[tuple[float, float], ...]
 """The points of a line."""
@@ -110,6 +112,11 @@ class Diagnosis(Serializable):
         """Whether there is an error: then no answer can be trusted."""
         return any(one.severity == "error" for one in self.findings)
 
+    @property
+    def tried(self) -> bool:
+        """Whether it trained: whether it comes from `diagnose`, and not from `check`."""
+        return not math.isnan(self.cost)
+
     def figure(self, name: str = "") -> "Figure":
         """The chart of the finding of this name; of the first one that has a chart if empty.
 
@@ -129,7 +136,7 @@ class Diagnosis(Serializable):
     def __repr__(self) -> str:
         """The findings, and what will be trained, in a few lines."""
         found = {f"{one.severity}: {one.name}": one.sentence for one in self.findings}
-        verb = "Check" if math.isnan(self.cost) else "Diagnosis"
+        verb = "Diagnosis" if self.tried else "Check"
         head = f"{verb}: " + (quantity(len(found), "finding") if found else self.nothing)
         facts = {**self.facts, **({"Left out": self.unseen} if self.left_out else {})}
         return fact_lines(textwrap.fill(head, 100), {**found, **facts})
@@ -141,13 +148,18 @@ class Diagnosis(Serializable):
 
     @property
     def unseen(self) -> str:
-        """What was left out, in a sentence; empty where nothing was."""
-        if not self.left_out:
-            return ""
-        return (
-            f"Left out, for want of budget: {', '.join(self.left_out)}. Larger `steps` have a "
-            "larger one."
+        """What was left out, and why, in a sentence or two; empty where nothing was."""
+        names = [name for name in self.left_out if name != WIDER]
+        said = (
+            f"Left out, for want of budget: {', '.join(names)}; larger `steps` have a larger one."
         )
+        if WIDER not in self.left_out:
+            return said if names else ""
+        wider = (
+            f"{WIDER} needs a model that is made by a function with an argument `width`, and the "
+            "budget to train a wider one."
+        )
+        return f"{said} {wider}" if names else wider
 
 
 def worst_first(findings: list[Finding]) -> tuple[Finding, ...]:

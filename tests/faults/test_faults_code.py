@@ -92,7 +92,7 @@ FAULT = {
     "loss": "a loss that raises at step k",
     "worker": "a loader worker that dies",
 }
-WITHIN = {"loader": (48, 116), "memory": (24, 134), "loss": (24, 134), "worker": (900, 2000)}
+WITHIN = {"loader": (80, 140), "memory": (64, 184), "loss": (64, 184), "worker": (1800, 2500)}
 """After how many batches, losses or examples it breaks: within what the search takes."""
 
 LINE = ["search", "train.py", "--steps", "40", "--json"]

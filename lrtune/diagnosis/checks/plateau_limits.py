@@ -12,7 +12,8 @@ from lrtune.diagnosis.checks.plateau_words import (
     where,
 )
 from lrtune.diagnosis.observations.continuations import AVERAGED, HIGHER, LARGER, LOWER
-from lrtune.diagnosis.observations.plateau import GRADIENT_BATCHES, Plateau
+from lrtune.diagnosis.observations.full_gradient import GRADIENT_BATCHES
+from lrtune.diagnosis.observations.plateau import Plateau
 from lrtune.errors import quantity
 from lrtune.results import Finding
 
@@ -81,7 +82,9 @@ def check_converged(seen: Plateau) -> Iterator[Finding]:
     ways = (LOWER, AVERAGED, HIGHER, LARGER)
     if not (stands(seen, least) and seen.falls.below(least)):
         return
-    if not all(seen.effect(way).idle(least) for way in ways) or not seen.gradient_vanishes:
+    if not all(seen.affords(way) and seen.effect(way).idle(least) for way in ways):
+        return
+    if not seen.gradient_vanishes:
         return
     freed = seen.held_by_decay
     decays = freed is not None and freed.above(least)

@@ -118,7 +118,7 @@ def _overshoots(seen: Plateau) -> Iterator[Finding]:
 
 def _signs_of_height(seen: Plateau) -> Iterator[str]:
     """What tells a rate that is too high from one that is high beside the noise only."""
-    lower, higher, larger = (seen.effect(way) for way in (LOWER, HIGHER, LARGER))
+    lower, higher = seen.effect(LOWER), seen.effect(HIGHER)
     if seen.spikes:
         yield f"The same again has {quantity(seen.spikes, 'spike')}."
     if higher.failed:
@@ -128,8 +128,9 @@ def _signs_of_height(seen: Plateau) -> Iterator[str]:
         yield (
             f"The sharpness is {seen.sharpness:.3g}, which allows for rates up to {limit:.2g} only."
         )
-    if larger.best.mean < SHARE * lower.best.mean:
-        yield f"Batch x 4 gains {max(larger.best.mean, 0):.2g} only, so it is not the noise."
+    larger = seen.effect(LARGER).best.mean if seen.affords(LARGER) else math.inf
+    if larger < SHARE * lower.best.mean:
+        yield f"Batch x 4 gains {max(larger, 0):.2g} only, so it is not the noise."
     elif lower.best.mean >= MUCH * seen.scale and stands(seen, lower.best.mean):
         yield f"That is {100 * lower.best.mean / seen.scale:.0f} % of the whole fall."
 
@@ -139,8 +140,8 @@ def check_noise_floor(seen: Plateau) -> Iterator[Finding]:
     if seen.stall.failed or seen.at_nothing or not seen.learned:
         return
     least = GAIN * seen.scale
-    ways = (LOWER, AVERAGED, LARGER)
-    if not all(seen.effect(way).lowers(least) for way in ways):  # the costly one is the last
+    ways = (LOWER, AVERAGED, LARGER)  # the costly one is the last
+    if not all(seen.affords(way) and seen.effect(way).lowers(least) for way in ways):
         return
     gains = [seen.effect(way).best for way in ways]
     if not stands(seen, min(one.mean for one in gains)):

@@ -1,7 +1,8 @@
 """How a budget is divided among the continuations of a run."""
 
 from lrtune.diagnosis.observations.continuations import FORWARD, LARGER
-from lrtune.diagnosis.observations.plateau import FIRST, GRADIENT_BATCHES, Plateau
+from lrtune.diagnosis.observations.full_gradient import GRADIENT_BATCHES
+from lrtune.diagnosis.observations.plateau import FIRST, Plateau
 from lrtune.diagnosis.observations.stalls import Stall
 from lrtune.diagnosis.observations.twin import COST, FACTOR, Twin
 from lrtune.results.runs import Run

@@ -14,6 +14,29 @@ from lrtune.task.states import TrainState
 from lrtune.task.task import Task
 
 MOST_NUMBERS = 2**20  # by convention: of a gradient; 8 MB
+GRADIENT_BATCHES = 8  # by convention: as many gradients are held at once
+VANISHES = 0.01  # by convention: of the gradient before training
+WITHIN_NOISE = 2.0  # by convention: standard errors within which a gradient is zero
+
+
+def gradient_vanishes(task: Task, state: TrainState, lr: float, seed: int) -> bool:
+    """Whether the gradient of some batches together is zero, but for their noise.
+
+    Where batches have no noise, as with all data in one: whether it is next to nothing, beside
+    that before training. It costs a forward and a backward pass of nine batches.
+
+    Args:
+        task: What is trained.
+        state: Where the gradients are taken; it stays as it is.
+        lr: The rate that the state before training is made for.
+        seed: Decides the batches.
+    """
+    gradients = gradients_of(task, state, seed, GRADIENT_BATCHES)
+    with preserve_random_state():
+        fresh = task.init_state(seed, lr)
+    before = gradients_of(task, fresh, seed, 1)
+    small = float(gradients.mean(0).norm()) < VANISHES * float(before.norm())
+    return small or gradient_excess(gradients) < WITHIN_NOISE
 
 
 def gradient_excess(gradients: Tensor) -> float:

@@ -129,9 +129,11 @@ def noise_scale(
         return None
     share = _signal(products, of)
     shares = [_signal(np.delete(np.delete(products, k, 0), k, 1), of) for k in range(count)]
+    if not np.isfinite([share, *shares]).all():
+        return None
     spread = math.sqrt((count - 1) * float(np.var(shares)))
     reach = float(student.ppf((1 + CHANCE) / 2, count - 1)) * spread
-    if not math.isfinite(share) or not share + reach > 0:
+    if not share + reach > 0:
         return None
     ends = (share, share + reach, share - reach)
     scale, low, high = (batch / one if one > 0 else math.inf for one in ends)

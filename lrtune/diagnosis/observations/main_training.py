@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lrtune.analysis.curves import FAILED_OUTCOMES, end_level
-from lrtune.diagnosis.observations.continuations import nonfinite
+from lrtune.diagnosis.observations.continuations import FORWARD, nonfinite
 from lrtune.diagnosis.observations.one_batch import ADAPTING, OWN
 from lrtune.diagnosis.observations.stalls import Stall, stall_of
 from lrtune.errors import CheckpointError
@@ -108,30 +108,48 @@ def train_run(task: Task, run: Run, steps: int, until: int, samples: int) -> Mai
     return _made((run.lr,), run, [cohort], states, ended=True)
 
 
-def train_grid(task: Task, steps: int) -> MainTraining:
+def grid_updates(steps: int) -> int:
+    """The updates of a grid: 90, or 0.15 of `steps` if that is more."""
+    return max(LEAST, round(SHARE * steps))
+
+
+def train_grid(task: Task, steps: int, most: float = math.inf, seed: int = 0) -> MainTraining:
     """Train three rates for a while, and the best one for longer, with validations.
 
-    It costs 90 updates, or 0.15 of `steps` if that is more, besides six validations of some
-    samples; 45 more where all rates of the grid fail.
+    It costs `grid_updates`, and half as many again where all rates of the grid fail; besides six
+    validations of some samples.
 
     Args:
         task: What is trained.
         steps: The length of the training that is asked about.
+        most: The most to spend, in updates; at least `grid_updates`. Validations have fewer
+            samples, and no lower rates are tried, where there is nothing left for them.
+        seed: Of the runs.
     """
-    total = max(LEAST, round(SHARE * steps))
+    total = grid_updates(steps)
     first, later = total // 6, total // 2
+    spare = most - total
     grid = ADAPTING if task.adapts_rate else OWN
     tried, states = list[Cohort](), dict[int, TrainState]()
     for rates in (grid, tuple(LOWER * rate for rate in grid)):
-        runs = [Run(run_name(rate), rate) for rate in rates]
+        spare -= len(rates) * first if tried else 0
+        if spare < 0:
+            break
+        runs = [Run(run_name(rate), rate, seed=seed) for rate in rates]
         tried.append(Cohort(task, runs, first + later).advance(first))
         if tried[-1].live:
             break
-    chosen = _best(_validated(tried[-1]))
+    samples = _samples(task, max(0.0, spare))
+    chosen = _best(_validated(tried[-1], samples))
     if chosen is not None:
         states[0] = _new_state(task, chosen)
         looks = [first + later * part // LATER for part in range(1, LATER + 1)]
-        _go_on(tried[-1], chosen, looks, states)
+        _keep(tried[-1], chosen, states)
+        tried[-1].retain([chosen.name])
+        for step in looks:
+            _validated(tried[-1].advance(step), samples)
+        if tried[-1].live:
+            _keep(tried[-1], chosen, states)
     live = chosen is not None and chosen in tried[-1].live
     return _made(grid, chosen, tried, states, ended=live)
 
@@ -174,10 +192,17 @@ def run_name(lr: float) -> str:
     return f"lr {lr:.6g}"
 
 
-def _validated(cohort: Cohort) -> Cohort:
-    """Validate the runs that live, if there are validation data."""
-    samples = max(FEWEST, min(SAMPLES, BATCHES * cohort.task.batch_examples))
-    return cohort.validate(samples) if cohort.live and cohort.task.has_validation else cohort
+def _samples(task: Task, spare: float) -> int:
+    """How many samples each validation reads, where so many updates are left for them."""
+    usual = max(FEWEST, min(SAMPLES, BATCHES * task.batch_examples))
+    most = spare * task.batch_examples / (FORWARD * (len(OWN) + LATER))
+    return int(min(usual, most))
+
+
+def _validated(cohort: Cohort, samples: int) -> Cohort:
+    """Validate the runs that live, if there are validation data, and some samples of them."""
+    some = cohort.live and cohort.task.has_validation and samples
+    return cohort.validate(samples) if some else cohort
 
 
 def _best(cohort: Cohort) -> Run | None:
@@ -189,18 +214,6 @@ def _best(cohort: Cohort) -> Run | None:
     level |= dict(zip(held_out["run"], held_out["loss"], strict=True))
     known = {name: math.inf if math.isnan(one) else one for name, one in level.items()}
     return min(cohort.live, key=lambda run: known[run.name], default=None)
-
-
-def _go_on(
-    cohort: Cohort, chosen: Run, looks: Sequence[int], states: dict[int, TrainState]
-) -> None:
-    """Train the chosen run alone up to each of these steps, and validate it there."""
-    _keep(cohort, chosen, states)
-    cohort.retain([chosen.name])
-    for step in looks:
-        _validated(cohort.advance(step))
-    if cohort.live:
-        _keep(cohort, chosen, states)
 
 
 def _keep(cohort: Cohort, run: Run, states: dict[int, TrainState]) -> None:

@@ -21,6 +21,7 @@ net without normalisation, or a summed loss, needs hundreds of updates of SGD at
 OWN, ADAPTING = (0.1, 0.01, 0.001), (3.0, 1.0, 0.3)
 LOOKS, OWN_LOOKS = (15, 30, 45, 60, 90), (10, 20, 30)  # updates until a look at the losses
 ALL = 2  # looks at all rates; then the best one goes on alone
+MOST_UPDATES = sum(2 * looks[ALL - 1] + looks[-1] for looks in (LOOKS, OWN_LOOKS))  # of all
 LONG, FALLING = 60, 0.05
 """By convention: after so many updates, a run only goes on while the last quarter of its updates
 still makes this share of the fall, and one that its noise does not explain; a run that does so at

@@ -22,6 +22,7 @@ from lrtune.analysis.overfitting import Turn, turn
 from lrtune.diagnosis.observations.continuations import (
     AGAIN,
     AVERAGED,
+    FORWARD,
     HIGHER,
     LOWER,
     REST,
@@ -32,10 +33,9 @@ from lrtune.diagnosis.observations.continuations import (
     go_on,
 )
 from lrtune.diagnosis.observations.curvature import CURVATURE, sharpness
-from lrtune.diagnosis.observations.full_gradient import gradient_excess, gradients_of
+from lrtune.diagnosis.observations.full_gradient import GRADIENT_BATCHES, gradient_vanishes
 from lrtune.diagnosis.observations.stalls import Stall
 from lrtune.diagnosis.observations.twin import COST, Twin, Wider, train_wider
-from lrtune.task.random_state import preserve_random_state
 from lrtune.task.states import TrainState
 from lrtune.task.task import Task
 
@@ -50,9 +50,6 @@ VISIBLE = 0.5  # by convention: a fall is seen by this share of the noise of sin
 GROWS = 0.15  # by convention: or that grew by this share, where the floor is known
 TURNS = 0.05  # by convention: of the fall; a validation loss has turned that rose by more
 RISE = 0.01  # by convention: of the fall; by less, a validation loss does not rise
-GRADIENT_BATCHES = 8  # by convention: as many gradients are held at once
-VANISHES = 0.01  # by convention: of the gradient before training
-WITHIN_NOISE = 2.0  # by convention: standard errors within which a gradient is zero
 
 FIRST = (UNTRAINED, REST, AGAIN, AVERAGED, LOWER, HIGHER)
 """What is trained first, in lockstep; the rest only when a check asks for it."""
@@ -67,6 +64,7 @@ class Plateau:
         seeds: Each has an order of the batches of its own.
         steps: How many batches each continuation sees.
         spent: What all of them have cost so far, in updates.
+        short_of: How often something was not tried, for want of budget or of a wider twin.
     """
 
     def __init__(
@@ -81,10 +79,9 @@ class Plateau:
         twin: Twin | None,
     ) -> None:
         self.task, self.stall, self.seeds, self.steps = task, stall, seeds, steps
-        self._budget, self._samples = budget, samples
-        self._twin = twin
-        self._known: dict[str, Floats] = {}
-        self._val, self.spent = np.empty((2, 0)), 0.0
+        self._budget, self._samples, self._twin = budget, samples, twin
+        self._known, self._failed = dict[str, Floats](), list[Exception]()
+        self._val, self.spent, self.short_of = np.empty((2, 0)), 0.0, 0
 
     @property
     def at_nothing(self) -> bool:
@@ -96,8 +93,7 @@ class Plateau:
     def losses(self, way: Continuation) -> Floats:
         """The losses of a continuation, order of the batches x step; NaN where it failed."""
         if way.name not in self._known:
-            ways = FIRST if way in FIRST else (way,)
-            self._known |= self._continued(ways).losses
+            self._known |= self._continued(FIRST if way in FIRST else (way,)).losses
         return self._known[way.name]
 
     def effect(self, way: Continuation, than: Continuation = AGAIN) -> Effect:
@@ -163,7 +159,9 @@ class Plateau:
     def least(self) -> float:
         """The least fall that is more than the noise of the batches."""
         rest = self.losses(REST)
-        return max(ERRORS * float(rest.std()) / math.sqrt(rest.size), TINY * abs(self.start))
+        with np.errstate(over="ignore"):  # of a run that diverges
+            spread = float(rest.std())
+        return max(ERRORS * spread / math.sqrt(rest.size), TINY * abs(self.start))
 
     @property
     def solved(self) -> bool:
@@ -235,27 +233,21 @@ class Plateau:
 
     @cached_property
     def gradient_vanishes(self) -> bool:
-        """Whether the gradient of some batches together is zero, but for their noise.
-
-        Where batches have no noise, as with all data in one: whether it is next to nothing, beside
-        that before training.
-        """
-        first, task = self.seeds[0], self.task
-        gradients = gradients_of(task, self._state, first, GRADIENT_BATCHES)
-        with preserve_random_state():
-            fresh = task.init_state(first, self.stall.peak)
-        before = gradients_of(task, fresh, first, 1)
+        """Whether the gradient is zero, but for its noise; False without a budget."""
+        if not self._has(GRADIENT_BATCHES + 1):
+            return False
         self.spent += GRADIENT_BATCHES + 1
-        small = float(gradients.mean(0).norm()) < VANISHES * float(before.norm())
-        return small or gradient_excess(gradients) < WITHIN_NOISE
+        return gradient_vanishes(self.task, self._state, self.stall.peak, self.seeds[0])
 
     @cached_property
     def wider(self) -> Wider | None:
         """What a wider model gains by the same training; None where there is none, or no budget."""
-        if self._twin is None or self.spent + COST * self._twin.until > self._budget:
+        if self._twin is None or not self._has(COST * self._twin.until):
+            self.short_of += self._twin is None
             return None
+        self.spent += (most := COST * self._twin.until)
         found = train_wider(self.stall, self._twin, self.level)
-        self.spent += found.cost
+        self.spent += found.cost - most
         return found
 
     @property
@@ -272,8 +264,15 @@ class Plateau:
         return self.effect(UNDECAYED).best
 
     def affords(self, way: Continuation) -> bool:
-        """Whether the budget is enough for another continuation."""
-        return self.spent + way.cost * len(self.seeds) * self.steps <= self._budget
+        """Whether a continuation is known, or the budget is enough for it."""
+        cost = way.cost * len(self.seeds) * self.steps
+        return way.name in self._known or way in FIRST or self._has(cost)
+
+    def _has(self, cost: float) -> bool:
+        """Whether the budget has so many updates left."""
+        enough = self.spent + cost <= self._budget
+        self.short_of += not enough
+        return enough
 
     @property
     def _state(self) -> TrainState:
@@ -281,12 +280,20 @@ class Plateau:
         return self.stall.state
 
     def _continued(self, ways: Sequence[Continuation]) -> Continued:
+        for error in self._failed:  # of the user's code, which would raise it again
+            raise error
         lr = self.stall.peak if self.at_nothing else self.stall.lr
         samples = self._samples if ways is FIRST else 0
-        made = go_on(
-            self.task, self._state, ways, lr, self.steps, seeds=self.seeds, samples=samples
-        )
-        self.spent += made.cost
-        if ways is FIRST:
-            self._val = made.val
+        most = sum(way.cost for way in ways) * self.steps
+        most += 2 * FORWARD * samples / self.task.batch_examples
+        self.spent += (most := most * len(self.seeds))  # which stays where they are cut short
+        try:
+            made = go_on(
+                self.task, self._state, ways, lr, self.steps, seeds=self.seeds, samples=samples
+            )
+        except Exception as error:
+            self._failed.append(error)
+            raise
+        self.spent += made.cost - most
+        self._val = made.val if ways is FIRST else self._val
         return made
