@@ -515,7 +515,7 @@ def test_the_command_gives_one_json_and_nothing_else(command):
 
 
 def test_the_command_says_that_nothing_was_found(command):
-    run = command("tasks.py:slow", "--steps", "300", "--schedule", "cosine")
+    run = command("tasks.py:slow", "--lr", "0.05", "--steps", "300", "--schedule", "cosine")
     assert run.exit_code == 0, run.output
     assert run.stdout.startswith("Nothing found. Looked at: nonfinite-data")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lrtune.diagnosis.check import described_by
+from lrtune.diagnosis.checks import sharpness
 from lrtune.diagnosis.observations.checkpoints import read_checkpoint
 from lrtune.diagnosis.registry import CHECKS, CONTINUATIONS, TRIALS
 from lrtune.diagnosis.trials import STEPS, Trials
@@ -123,8 +124,11 @@ class _Diagnosing:
         """What needs training, in the order in which it matters, as the budget is limited."""
         first, *rest = TRIALS.items()
         if self.seen.asked and self._learns():
+            # Sharpness costs little, and only where the run went wrong.
+            early = [one for one in TRIALS.items() if one[0] is sharpness.check_sharpness]
+            self._look(early, self.seen)
             self._continue()
-            self._look(TRIALS.items(), self.seen)
+            self._look([one for one in TRIALS.items() if one not in early], self.seen)
             return
         found = self._look([first], self.seen)
         if self.seen.asked and not found:  # what learns no batch is not continued

@@ -29,6 +29,7 @@ from lrtune.errors import ArgumentError, DataError
 from lrtune.results.runs import Run, Shape
 from lrtune.results.schema import SELECTION
 from lrtune.schedules import constant
+from lrtune.schedules.registry import schedule_text
 from lrtune.schedules.feedback import check_validation
 from lrtune.task.task import Task
 from lrtune.training import step_settings
@@ -225,13 +226,13 @@ class Trials(Observed):
     def check_arguments(self) -> None:
         """Raise where schedule, seed or checkpoint do not fit the task, before anything trains."""
         run = Run("run", self.lr or 1.0, self.schedule, self._seed)
-        if not self.asked and repr(run.schedule) != repr(constant()):
-            raise ArgumentError(
-                f"got schedule={self.schedule!r} without a rate; expected the peak rate that it "
-                "multiplies. Give lr, or leave the schedule out."
-            )
         check_validation(run.schedule, self.steps, available=self.task.has_validation)
         step_settings(run, self.steps)
+        if not self.asked and repr(run.schedule) != repr(constant()):
+            raise ArgumentError(
+                f"got the schedule {schedule_text(run.schedule)} without a rate; expected the peak rate "
+                "that it multiplies. Give lr, or leave the schedule out."
+            )
         if self._checkpoint is not None:
             self.stall  # noqa: B018 - which is made here
 

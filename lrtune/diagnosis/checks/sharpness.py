@@ -23,13 +23,15 @@ def check_sharpness(seen: Trials) -> Iterator[Finding]:
     run = seen.main_training
     if run is None or not run.states or type(run.states[0].optimizer) is not SGD:
         return
+    asked = run.rates if seen.lr is None else (seen.lr,)
+    ends = [_ending(run, run_name(lr)) for lr in asked]
+    if not all(ends):
+        return
     highest = max(seen.sharpness, key=lambda one: one.value, default=None)
     if highest is None or highest.value <= 0:
         return
     limit = largest_rate(run.states[0].optimizer, highest.value)
-    asked = run.rates if seen.lr is None else (seen.lr,)
-    ends = [_ending(run, run_name(lr)) for lr in asked]
-    if min(asked) < limit or not all(ends):
+    if min(asked) < limit:
         return
     rates = ", ".join(f"{lr:.3g}" for lr in asked)
     yield Finding(
