@@ -239,7 +239,7 @@ def quietly(evaluate, questions):
 
 
 @law(
-    few=12, cases=150, questions=calls, room=st.integers(1, 6),
+    few=5, cases=150, questions=calls, room=st.integers(1, 6),
     offload=st.sampled_from([None, "cpu"]), error=st.sampled_from(sorted(ALLOCATORS)),
 )  # fmt: skip
 def test_a_device_that_holds_fewer_runs_gives_the_same_answer(questions, room, offload, error):
