@@ -117,6 +117,7 @@ def test_every_file_and_package_of_the_architecture_page_is_there():
     assert packages | {"__main__", "errors"} == set(floors)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_with_small_budgets(folder):
     notebook = nbformat.read(ROOT / "notebooks/quickstart.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -558,6 +558,7 @@ for room in (3.5, 0.3):  # in runs
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="address space is Linux's")
 def test_under_a_limit_of_address_space_the_answer_is_that_without_one():
     # So that every tensor of some size is given back to the system, and its address space is free.
