@@ -8,7 +8,6 @@ import re
 import pytest
 import torch
 import zoo
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
@@ -26,6 +25,7 @@ from lrtune.task.data import as_data
 from lrtune.task.random_state import WEIGHTS, derive_seed, preserve_random_state, seed_everything
 from lrtune.task.task import Task as TaskClass
 from lrtune.testing import bowl
+from tests.sampling import law
 
 ROWS, BATCH, BAD = 48, 8, 29
 X = torch.randn(ROWS, 3, generator=torch.Generator().manual_seed(1))
@@ -229,8 +229,9 @@ def test_batch_sample_and_cause_are_named(name):
     assert again == message
 
 
-@settings(max_examples=25)
-@given(
+@law(
+    few=5,
+    cases=40,
     row=st.integers(0, ROWS - 1),
     seed=st.integers(0, 3),
     size=st.integers(2, 20),

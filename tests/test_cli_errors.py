@@ -177,6 +177,7 @@ def test_a_range_test_that_was_finished_is_printed_after_ctrl_c(run, monkeypatch
     assert [one["kind"] for one in json.loads(result.stdout)["results"]] == ["range-test"]
 
 
+@pytest.mark.slow
 def test_a_real_ctrl_c_ends_a_real_process(tmp_path):
     (tmp_path / "slow.py").write_text(SLOW)
     # A shell's background jobs ignore interrupts, and so do their children; those of a process
@@ -268,6 +269,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["typer", "torch", "sqlalchemy"])
 def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback(tmp_path, module):
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTS.format(module=module))

@@ -137,6 +137,7 @@ def test_every_file_and_package_of_the_architecture_page_is_there():
     assert packages | {"__main__", "errors"} == set(floors)
 
 
+@pytest.mark.slow
 def executed(name, folder, **smaller):
     """The code cells of a notebook, run in a folder, with some texts replaced."""
     notebook = nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4)

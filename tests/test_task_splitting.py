@@ -53,6 +53,7 @@ def test_the_order_is_not_the_users():
     assert fair_order(torch.zeros(50, dtype=torch.int64)).tolist() != list(range(50))
 
 
+@pytest.mark.slow
 def test_the_order_is_the_same_in_another_process():
     classes = [(7 * row) % 5 for row in range(60)]
     code = (

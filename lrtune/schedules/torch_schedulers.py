@@ -62,6 +62,7 @@ def to_torch(
             momentum of an optimizer that has none, or reacts to the losses of batches.
         ArgumentError: `steps` is less than 1.
 
+    >>> import torch
     >>> from lrtune.schedules import cosine
     >>> sgd = torch.optim.SGD([torch.zeros(1)], lr=0.2)
     >>> scheduler = to_torch(cosine(), sgd, steps=4)

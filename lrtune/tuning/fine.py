@@ -24,6 +24,7 @@ FACTORS = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0)
 
 APART = 0.6  # standard deviations of the belief, by which the first two peaks lie off its answer
 WIDTH = 0.75  # a belief in the best of some peaks, in units of the distance to its neighbour
+BEYOND = 2.0  # by convention: standard deviations of what the user said
 HOPELESS = 4  # whole runs that have learned nothing, after which the search gives up
 
 
@@ -60,8 +61,11 @@ class Fine:
         prior: Callable[[], Prior],
         *,
         sure: bool = True,
+        hinted: bool = False,
         unsettled: bool = True,
     ) -> None:
+        self._hinted = hinted  # whether the belief is what the user said
+        self.strayed = False  # whether trainings near that rate led away from it
         self._believed = sure  # whether the belief rests on runs that had learned something
         self._unsettled = unsettled  # whether a loss starts far above that of guessing
         self._experiment, self._wanted, self._prior = experiment, wanted, prior
@@ -80,11 +84,7 @@ class Fine:
     @property
     def surrogate(self) -> Surrogate:
         """What is believed of the best peak now."""
-        measured = self.measured
-        scores = [float(score) for score in self._scoring.scores(measured)]
-        rates = [one.run.lr for one in measured]
-        # No run is much worse than guessing, so that is as far as a score rises above the best.
-        prior = self._prior().with_ceiling(self._scoring.room(measured))
+        rates, scores, prior = self._scored()
         known = dict(zip(rates, scores, strict=True))
         best = min(known, key=known.__getitem__, default=math.nan)
         apart = [abs(math.log(rate / best)) for rate in known if rate != best]
@@ -94,6 +94,26 @@ class Fine:
             middle = math.log(best) - spread * norm.ppf(ANSWER)  # so that the best is the answer
             return Surrogate.fit(Belief(float(middle), spread), prior)
         return Surrogate.fit(self.belief, prior, rates, scores)
+
+    def _scored(self) -> tuple[list[float], list[float], Prior]:
+        """The peaks of the runs, their scores, and what other tasks tell in such numbers."""
+        measured = self.measured
+        # No run is much worse than guessing, so that is as far as a score rises above the best.
+        prior = self._prior().with_ceiling(self._scoring.room(measured))
+        scores = [float(score) for score in self._scoring.scores(measured)]
+        return [one.run.lr for one in measured], scores, prior
+
+    def _strays(self) -> bool:
+        """Whether the best peak lies beyond all that were tried near the user's own rate."""
+        rates, scores, prior = self._scored()
+        known = dict(zip(rates, scores, strict=True))
+        lowest = min(known, key=known.__getitem__)
+        if not math.isfinite(known[lowest]):
+            return False
+        best = Surrogate.fit(self.belief, prior, rates, scores).best_rate()
+        far = abs(math.log(lowest) - self.belief.mean) > BEYOND * self.belief.sd
+        # A seed that failed draws the belief down, and says little of the rate.
+        return far or (max(scores) < math.inf and not min(rates) <= best <= max(rates))
 
     def asking(self, first: Sequence[float] = ()) -> Asking:
         """Waves of two whole trainings; `first` are peaks to begin with."""
@@ -105,6 +125,7 @@ class Fine:
                 return
             self.runs += runs
             yield from self._experiment.train_whole("fine", runs, self._wanted.steps)
+            self.strayed = self.strayed or (self._hinted and self._strays())
             if not queue and self._enough():
                 self.stopped = "gain"
                 return
@@ -177,8 +198,9 @@ class Fine:
 
     @property
     def _sure(self) -> bool:
-        """Whether the belief counts: not where the trainings it led to learned by heart alone."""
-        return self._believed and not any(map(self._scoring.by_heart, self.measured))
+        """Whether the belief counts: not where what it led to learned by heart alone, or strays."""
+        by_heart = any(map(self._scoring.by_heart, self.measured))
+        return self._believed and not self.strayed and not by_heart
 
     @property
     def _too_high(self) -> bool:

@@ -105,10 +105,12 @@ def range_test(
     suggestion, stops = suggestion_of(swept), as_table([(s, *swept[s].stop) for s in chosen], STOPS)
     falls, density = {s: one.falls for s, one in swept.items()}, steps / np.log10(high / low)
     fall = max((one.curve.drop for one in swept.values() if one.curve), default=np.nan)
+    frame, swept_names = trace.frame, [one.name for one in sweeps.values()]
+    losses = frame.loc[frame["run"].isin(swept_names), "loss"]
     against = [
         *odd,
-        *endless_warnings(task.loss_kind.floor, trace.frame["loss"]),
         *sweep_warnings(suggestion, answers, stops, falls=falls, low=low, density=density),
+        *endless_warnings(task.loss_kind.floor, losses),
         *drift_warnings(task.drift, steps, fall),
         *said_of(trained),
     ]

@@ -72,7 +72,10 @@ class RateSearch:
     def prior(self) -> Prior:
         """What other tasks tell; where scores are shares, in the numbers of this task."""
         prior = self.setting.prior
-        if not self._sure:  # the usual interval is that of tasks whose short runs had learned
+        strayed = self.fine is not None and self.fine.strayed
+        if (
+            strayed or not self._sure
+        ):  # the usual interval is that of tasks whose short runs had learned
             prior = replace(prior, interval=1.0)
         if self.setting.scale.floor is not None:
             return prior
@@ -110,11 +113,9 @@ class RateSearch:
 
     @property
     def _sure(self) -> bool:
-        """Whether the first answer rests on runs that had learned, and not on the user."""
+        """Whether the first answer rests on runs that had learned something, or on the user."""
         reading = None if self.coarse is None else self.coarse.reading
-        if reading is None:
-            return self.setting.around is None
-        return reading.learned and reading.clear
+        return reading is None or (reading.learned and reading.clear)
 
     def _measure_start(self) -> Asking:
         """A run that changes no weight: what the loss is before training.
@@ -172,6 +173,7 @@ class RateSearch:
             self.belief,
             lambda: self.prior,
             sure=self._sure,
+            hinted=setting.around is not None,
             unsettled=self._scene.unsettled,
         )
         if setting.current is not None:

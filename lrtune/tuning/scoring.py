@@ -127,7 +127,7 @@ def endless(floor: float | None, start: float, loss: float) -> bool:
     >>> endless(None, 5.0, -30.0), endless(None, -1.1, -1e17), endless(0.0, 1.0, -1e17)
     (False, True, False)
     """
-    return floor is None and loss < -ENDLESS * max(1.0, abs(start))
+    return floor is None and loss / ENDLESS < -max(1.0, abs(start))
 
 
 def falling_without_end(one: Measured, which: str = "") -> SearchError:

@@ -24,9 +24,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.faults)
 
 
-@pytest.fixture(params=["few", pytest.param("more", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        pytest.param("few", marks=pytest.mark.slow),
+        pytest.param("more", marks=[pytest.mark.slow, pytest.mark.long]),
+    ]
+)
 def times(request):
-    """How often to try: in `make faults`, among the slow tests, and in `make test`."""
+    """How often to try: in `make faults`, among the slow tests, and in a sample of these."""
     few = request.param == "few"
     if few and ALL:
         pytest.skip("tried more often in the same session")

@@ -193,6 +193,7 @@ def test_a_disk_that_is_full_costs_checkpoints_and_no_answer(disk, tmp_path, who
         (tmp_path / "x.db").unlink()
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_study_mislead_nobody(tmp_path, whole, tally):
     """Its runs are the same but for the task: they have other names."""
     _, _, theirs, _ = segments.session(

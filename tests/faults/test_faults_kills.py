@@ -146,6 +146,7 @@ def test_no_stage_is_forgotten_here(tmp_path, stages):
     assert set(stages[0]) == {*BEFORE, *AFTER}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [*BEFORE, *AFTER])
 def test_ctrl_c_in_each_stage_gives_everything_back(tmp_path, plain, tally, stages, stage):
     """Before anything is learned it passes through; after it, one warning comes with the answer."""
@@ -187,6 +188,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path, plain, tally, times, monke
     assert often
 
 
+@pytest.mark.slow
 def test_leases_of_the_dead_are_gone_after_opening(tmp_path, plain):
     import sqlite3
 

@@ -239,7 +239,7 @@ def quietly(evaluate, questions):
 
 
 @law(
-    few=12, cases=150, questions=calls, room=st.integers(1, 6),
+    few=5, cases=150, questions=calls, room=st.integers(1, 6),
     offload=st.sampled_from([None, "cpu"]), error=st.sampled_from(sorted(ALLOCATORS)),
 )  # fmt: skip
 def test_a_device_that_holds_fewer_runs_gives_the_same_answer(questions, room, offload, error):
@@ -558,6 +558,7 @@ for room in (3.5, 0.3):  # in runs
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="address space is Linux's")
 def test_under_a_limit_of_address_space_the_answer_is_that_without_one():
     # So that every tensor of some size is given back to the system, and its address space is free.

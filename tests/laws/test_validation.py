@@ -79,6 +79,7 @@ def test_halves_and_samples_are_the_same_whatever_was_asked_before(name):
     assert [read(task), read(task, 12), read(task, 7)] == [whole, longer, short]
 
 
+@pytest.mark.slow
 def test_halves_and_samples_are_the_same_in_another_process():
     names = sorted(set(FORMS) - {"loader with workers"})
     code = (

@@ -280,6 +280,7 @@ def test_a_change_of_the_backward_pass_or_the_optimizer_shows_in_the_second_loss
     assert "the first updates have the losses" in difference
 
 
+@pytest.mark.slow
 def test_no_text_depends_on_the_process_or_on_the_hashes_of_strings(tmp_path):
     code = (
         "from tests.study.test_study_code import loss_of, PLAIN, KINDS;"

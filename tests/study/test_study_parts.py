@@ -184,6 +184,7 @@ def test_a_digest_tells_lists_apart(one, two):
     assert (text_digest(one) == text_digest(two)) == (one == two)
 
 
+@pytest.mark.slow
 def test_keys_are_the_same_in_another_process():
     code = (
         "from lrtune import Run; from lrtune.training.run_keys import run_keys; "
@@ -223,6 +224,7 @@ def test_each_part_of_a_task_is_told_apart_in_words(part):
     assert any(part.strip() in one for one in told), told
 
 
+@pytest.mark.slow
 def test_a_fingerprint_survives_json_and_another_process():
     here = fingerprint(a_task())
     again = fingerprint_from_json(here.to_json())

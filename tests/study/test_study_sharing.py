@@ -277,6 +277,7 @@ def by_processes(where, folder, count, engine="loop"):
     return {(folder / f"{number}").read_text() for number in range(count)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_all_processes_end_with_the_answer_of_one_alone(where, tmp_path, count):
     plain = answers_of(None)
