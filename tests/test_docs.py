@@ -137,7 +137,6 @@ def test_every_file_and_package_of_the_architecture_page_is_there():
     assert packages | {"__main__", "errors"} == set(floors)
 
 
-@pytest.mark.slow
 def executed(name, folder, **smaller):
     """The code cells of a notebook, run in a folder, with some texts replaced."""
     notebook = nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4)
@@ -154,12 +153,14 @@ def charts(code):
     return [cell for cell in code if any("application/vnd.plotly" in str(o) for o in cell.outputs)]
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_with_small_budgets(folder):
     code = executed("quickstart", folder, STEPS=40)
     assert (folder / "report.html").exists()
     assert charts(code)
 
 
+@pytest.mark.slow
 def test_the_notebook_of_the_lecture_names_every_cause(folder):
     code = executed("why-does-it-stall", folder)
     told = "".join(o.get("text", "") for cell in code for o in cell.outputs)

@@ -29,8 +29,8 @@ from lrtune.errors import ArgumentError, DataError
 from lrtune.results.runs import Run, Shape
 from lrtune.results.schema import SELECTION
 from lrtune.schedules import constant
-from lrtune.schedules.registry import schedule_text
 from lrtune.schedules.feedback import check_validation
+from lrtune.schedules.registry import schedule_text
 from lrtune.task.task import Task
 from lrtune.training import step_settings
 
