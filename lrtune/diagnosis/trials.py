@@ -230,8 +230,8 @@ class Trials(Observed):
         step_settings(run, self.steps)
         if not self.asked and repr(run.schedule) != repr(constant()):
             raise ArgumentError(
-                f"got the schedule {schedule_text(run.schedule)} without a rate; expected the peak rate "
-                "that it multiplies. Give lr, or leave the schedule out."
+                f"got the schedule {schedule_text(run.schedule)} without a rate; expected the peak "
+                "rate that it multiplies. Give lr, or leave the schedule out."
             )
         if self._checkpoint is not None:
             self.stall  # noqa: B018 - which is made here
