@@ -355,7 +355,7 @@ def _hint(what: str, error: Exception) -> str:
     """Return what to do where a part of the user's code fails; it begins with a full stop."""
     if what == "validation" and "does not require grad" in str(error):
         return (
-            ". Validation records no gradients: put `with torch.enable_grad():` around what needs "
+            ". Validation records no gradients. Put `with torch.enable_grad():` around what needs "
             "them, such as torch.autograd.grad."
         )
     return single_row_hint(error) or f". {HINTS[what]}"
