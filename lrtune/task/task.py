@@ -19,6 +19,7 @@ from lrtune.task.batches import Batch, DigestedBatch, count_examples, row_counts
 from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
 from lrtune.task.drift import TRIAL, Drift, DriftTrial
+from lrtune.task.guarding import guard_model
 from lrtune.task.guess import Guess
 from lrtune.task.losses import below_floor
 from lrtune.task.measuring import measure
@@ -140,7 +141,7 @@ class Task:
             self._maker = StateMaker(
                 make_model, make_optimizer, self._loss, by_objective, first, self.device
             )
-            with checks.guard_model(model):
+            with guard_model(model):
                 self._try(model, floor)
         self._drift = DriftTrial(self._maker, self.loss_kind.resolution)
 
@@ -304,7 +305,7 @@ class Task:
         return training_error(self._maker, self._train, seed, step)
 
     def raised_error(self, seed: int, step: int, error: Exception) -> LrtuneError | None:
-        """Return what to say of what a step has raised (`lrtune.task.raised`), else None."""
+        """Return an error that explains what a step has raised, else None; see `raised`."""
         find, noise = partial(self._train.find, seed, step), derive_seed(seed, NOISE, step)
         return explain_raised(self._maker, error, find, noise, train=True)
 
