@@ -104,6 +104,13 @@ class Copied(SGD):
                 one.sub_(self.inner[0]["lr"] * one.grad)
 
 
+def by_the_slope(model, batch):
+    """As of a PINN: the gradient of the outputs by the inputs."""
+    x = batch[0].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+    return slope.square().mean()
+
+
 def scheduled(model, lr):
     optimizer = SGD(model.parameters(), lr=lr)
     optimizer.warmup = native.LinearLR(optimizer)
@@ -213,6 +220,9 @@ MISTAKES = {
     "a floor in words": (lambda: task(floor="zero"), "floor='zero'"),
     "boxes in eval mode": (
         lambda: task(Detector, val=(X, Y), objective=lambda m, b: sum(m(*b).values())), "a list"),
+    "a validation that needs gradients": (
+        lambda: task(val=(X, Y), objective=by_the_slope),
+        "torch.enable_grad()"),
     # --- optimizer
     "an optimizer that is finished": (lambda: task(optimizer=MINE), "a finished SGD"),
     "the name of an optimizer": (lambda: task(optimizer="adam"), "'adam'"),

@@ -540,6 +540,21 @@ def test_a_data_set_that_is_refused_gets_its_attributes_back():
         Task(zoo.model("linear"), DataLoader(dataset, BATCH), device="cpu")
 
 
+@pytest.mark.parametrize("rows", [64, 60])
+def test_a_single_number_that_differs_between_two_passes_is_noticed(rows):
+    class Spotted(TensorDataset):
+        def __getitem__(self, row):
+            (picture,) = super().__getitem__(row)
+            spotted = picture.clone()
+            spotted[0, 13, 17] += np.random.default_rng().normal()
+            return spotted, row % 3
+
+    pictures = Spotted(torch.zeros(rows, 1, 28, 28))
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 3))
+    with pytest.raises(TaskError, match="train gives other batches"):
+        Task(model, DataLoader(pictures, 16), device="cpu")
+
+
 # --- what is accepted -----------------------------------------------------------------------------
 
 

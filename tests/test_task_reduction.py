@@ -180,7 +180,9 @@ def test_a_loss_that_draws_in_eval_mode_is_a_sum_where_its_means_are(found, nois
         return losses.sum() if found == "sum" else losses.mean()
 
     x = torch.randn(rows, 3, generator=torch.Generator().manual_seed(rows))
-    brought = Task(nn.Linear(3, 3), (x,), objective=drawn, batch_size=rows, device="cpu")
+    brought = Task(
+        zoo.born(lambda: nn.Linear(3, 3)), (x,), objective=drawn, batch_size=rows, device="cpu"
+    )
     assert (brought.loss_reduction == "sum") == (found == "sum")
 
 

@@ -118,7 +118,7 @@ class Trained(Serializable):
     curves: pd.DataFrame
 
     def attach(self, load: Load, task: Any) -> None:
-        """Let `model` and `state_dict` work; neither is saved in JSON. The task may be None."""
+        """Give the result what `model` and `state_dict` need, which JSON does not hold."""
         object.__setattr__(self, "_load", load)
         object.__setattr__(self, "_task", task)
 

@@ -153,7 +153,7 @@ def _initial_weights(task: Task, model: nn.Module, seed: int = 0) -> _Part:
 
 
 def _held(source: object) -> _Part:
-    """All numbers that data hold in memory; their first batches do not tell a late change."""
+    """All numbers that data hold in memory, as a change may come after the first batches."""
     tensors = list(held_tensors(source))
     words = f"{sum(one.numel() for _, one in tensors):,} numbers in memory"
     return _part(words, tensors, lambda one: text_digest(value_texts(one)))

@@ -118,9 +118,9 @@ def _sample_bytes(tensor: Tensor, most: float) -> bytes | memoryview:
 
 
 def _stride(least: int) -> int:
-    """Return the next number without a factor that widths of images have.
+    """Return a stride of at least so many, which no usual width of an image is a multiple of.
 
-    Else all that is read may lie in one column, which is black in every image.
+    With other strides all numbers may come from one column, which is black in every image.
 
     >>> _stride(1), _stride(2), _stride(16), _stride(49)
     (1, 3, 17, 53)

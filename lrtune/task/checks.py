@@ -1,28 +1,18 @@
 """Checks of a task before anything trains. Each error says what was given, and what to do."""
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
-from torch.overrides import TorchFunctionMode
 
-from lrtune.errors import TaskError, first_line, quantity, shown
+from lrtune.errors import TaskError, quantity, shown
 from lrtune.task.batches import Batch, describe_batch, tensors_of
 from lrtune.task.data import TensorData
 from lrtune.task.epochs import Data
-from lrtune.task.memory import is_out_of_memory
 
 TRIAL_LR = 1e-3
 """The rate of updates that only show whether a task can be trained."""
-
-OBJECTIVE_HINT = (
-    "Each run trains a copy of it; expected a loss that uses that copy. Pass the loss as an "
-    "objective, and use its argument: Task(..., objective=lambda model, batch: ...)."
-)
 
 
 def resolve_device(wanted: str | torch.device) -> torch.device:
@@ -220,7 +210,7 @@ def check_loss_value(given: object) -> Tensor:
 
 
 def check_no_gradients(model: nn.Module) -> None:
-    """Raise if weights have gradients before `backward()`: the loss has called it itself."""
+    """Raise if weights have gradients already: then the loss has called `backward()` itself."""
     names = [name for name, one in model.named_parameters() if one.grad is not None]
     if names:
         raise TaskError(
@@ -228,153 +218,3 @@ def check_no_gradients(model: nn.Module) -> None:
             f"{names[0]}, have a gradient before lrtune's own backward pass, which would be added "
             "to it. Return the loss without backward(), zero_grad() and optimizer.step()."
         )
-
-
-def check_loss_uses_copy(loss: Tensor, model: object) -> None:
-    """Raise if the loss depends on the user's own model instead of the copy that is trained."""
-    if not isinstance(model, nn.Module):
-        return
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    waiting, seen = [loss.grad_fn], set()
-    while waiting:  # walk back through the graph to the tensors that get gradients
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        name = names.get(id(getattr(node, "variable", None)))
-        if name is not None:
-            raise TaskError(
-                f"the loss depends on {name} of your {type(model).__name__} itself. "
-                f"{OBJECTIVE_HINT}"
-            )
-        waiting.extend(following for following, _ in node.next_functions)
-
-
-class UsersTensors(TorchFunctionMode):
-    """Notes whether a function of torch's is called with a tensor of the user's own model.
-
-    Without gradients, as of pseudo labels, no graph leads there.
-    """
-
-    def __init__(self, model: object) -> None:
-        super().__init__()
-        named = model.named_parameters() if isinstance(model, nn.Module) else ()
-        self._names = {id(parameter): name for name, parameter in named}
-        self._kind, self._found = type(model).__name__, ""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Look at the arguments, and call the function."""
-        del types
-        used = (self._names.get(id(one)) for one in (*args, *(kwargs or {}).values()))
-        self._found = self._found or next(filter(None, used), "")
-        return func(*args, **(kwargs or {}))
-
-    def check(self) -> None:
-        """Raise if the user's own model took part."""
-        if self._found:
-            raise TaskError(
-                f"the loss is computed with {self._found} of your {self._kind} itself, which is "
-                f"not trained. {OBJECTIVE_HINT} If its weights are meant as they are, use a "
-                "copy.deepcopy of it."
-            )
-
-
-@contextmanager
-def guard_model(model: object) -> Iterator[None]:
-    """Restore the attributes and buffers of the user's model on exit.
-
-    Raises:
-        TaskError: The code inside, which runs the user's loss, has changed the model.
-    """
-    # The loss may be a closure around the user's model, and a forward pass moves the statistics of
-    # its BatchNorm layers.
-    parts = list(model.modules()) if isinstance(model, nn.Module) else []
-    dicts = [one for part in parts for one in (vars(part), part._buffers)]  # noqa: SLF001
-    saved = [(one, one.copy()) for one in dicts if isinstance(one, dict)]  # TorchScript has others
-    buffers = [one for part in parts for one in part.buffers(recurse=False) if not is_lazy(one)]
-    numbers = [(one, one.detach().clone()) for one in buffers]
-    changed = False
-    try:
-        yield
-    finally:
-        for now, before in saved:  # compared by identity: a new value is a change, even if equal
-            if now.keys() != before.keys() or any(now[key] is not before[key] for key in before):
-                changed = True
-                for key in now.keys() - before.keys():
-                    del now[key]
-                now.update(before)
-        for buffer, values in numbers:
-            # The version counter would be cheaper, but the kernels of BatchNorm do not increase it.
-            if not torch.allclose(buffer, values, rtol=0, atol=0, equal_nan=True):
-                changed = True
-                buffer.data.copy_(values)
-    if changed:
-        raise TaskError(f"the loss changes your {type(model).__name__} itself. {OBJECTIVE_HINT}")
-
-
-HINTS = {
-    "making the model and its optimizer": "The optimizer's factory is called with (model, lr). "
-    "Call both factories yourself to see why they fail.",
-    "the model": "Call the model on the inputs of a batch, model(*batch[:-1]), to see why. Batches "
-    "of another form need an objective.",
-    "the loss": "Call it with the model's output and the target, batch[-1], to see why. "
-    "Cross-entropy, the default, takes class numbers (int64), one for each row.",
-    "the objective": "It is called with (model, batch). Call it yourself to see why it fails.",
-    "the update": "Call loss.backward() and optimizer.step() on this batch to see why they fail.",
-    "validation": "Call the model on this batch after model.eval() to see why, or leave val out.",
-}
-"""What to do where a part of the user's code fails."""
-
-
-@contextmanager
-def explain_errors(what: str, batch: Batch) -> Iterator[None]:
-    """Turn an exception of the user's code into a `TaskError` about the first batch.
-
-    `what` is a key of `HINTS`.
-    """
-    try:
-        yield
-    except TaskError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise too_large(f"{what} of one batch, {describe_batch(batch)},", error) from error
-        raise TaskError(
-            f"{what} fails on the first batch, {describe_batch(batch)}: {type(error).__name__}: "
-            f"{first_line(error)}{_hint(what, error)}"
-        ) from error
-
-
-def _hint(what: str, error: Exception) -> str:
-    """Return what to do where a part of the user's code fails; it begins with a full stop."""
-    if what == "validation" and "does not require grad" in str(error):
-        return (
-            ". Validation records no gradients: put `with torch.enable_grad():` around what needs "
-            "them, such as torch.autograd.grad."
-        )
-    return single_row_hint(error) or f". {HINTS[what]}"
-
-
-def single_row_hint(error: Exception) -> str:
-    """Return what to do where BatchNorm fails on a single row; empty for any other error."""
-    if "more than 1 value per channel" not in str(error):
-        return ""
-    return ". BatchNorm in train mode needs two rows at least: give larger batches."
-
-
-def too_large(what: str, error: BaseException) -> TaskError:
-    """Return the error for what does not fit into memory though nothing else is held there."""
-    refused = TaskError(
-        f"{what} needs more memory than there is ({first_line(error, 160)}). Use smaller batches "
-        "(batch_size), a smaller model, or a device with more memory (device='cpu' takes the "
-        "computer's own)."
-    )
-    for note in getattr(error, "__notes__", []):
-        refused.add_note(note)
-    return refused

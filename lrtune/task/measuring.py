@@ -173,7 +173,7 @@ def mean_and_stderr(losses: Any, weights: Any) -> tuple[float, float]:
 
 
 def no_weight(count: int) -> TaskError:
-    """Return the error for so many validation batches of which none has a weight."""
+    """Return the error for validation batches that all have the weight 0."""
     return TaskError(
         f"the validation batches ({count}) all have a weight of 0, so no loss of them counts; "
         "expected some above 0. Look at batch_weight, which gets one batch and returns its weight, "

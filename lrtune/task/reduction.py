@@ -31,7 +31,7 @@ BatchWeight = Callable[[Batch], Any]
 DrawnLoss = Callable[[Batch, int], Tensor]
 """Returns the loss of a batch; the number decides what it draws."""
 
-DRAWS, ERRORS, NOISY = 16, 3.0, 0.2
+DRAWS, ERRORS, NOISY = 16, 3.0, 0.35
 """By convention: of a loss that draws, means over so many draws are compared, within so many
 standard errors, if these are smaller than such a share of it."""
 

@@ -20,6 +20,7 @@ from lrtune.task.cloning import MakeModel, model_maker
 from lrtune.task.data import TensorData, as_data
 from lrtune.task.drift import TRIAL, Drift, DriftTrial
 from lrtune.task.epochs import Data
+from lrtune.task.guarding import guard_model
 from lrtune.task.guess import Guess
 from lrtune.task.losses import KnownLoss, below_floor
 from lrtune.task.measuring import measure
@@ -141,7 +142,7 @@ class Task:
             self._maker = StateMaker(
                 make_model, make_optimizer, self._loss, by_objective, first, self.device
             )
-            with checks.guard_model(model):
+            with guard_model(model):
                 self._try(model, floor)
         self._drift = DriftTrial(self._maker, self.loss_kind.resolution)
 
@@ -358,7 +359,7 @@ class Task:
         return training_error(self._maker, self._train, seed, step)
 
     def raised_error(self, seed: int, step: int, error: Exception) -> LrtuneError | None:
-        """Return what to say of what a step has raised (`lrtune.task.raised`), else None."""
+        """Return an error that explains what a step has raised, else None; see `raised`."""
         find, noise = partial(self._train.find, seed, step), derive_seed(seed, NOISE, step)
         return explain_raised(self._maker, error, find, noise, train=True)
 

@@ -21,6 +21,8 @@ from lrtune.task.batches import (
     to_device,
 )
 from lrtune.task.epochs import Data
+from lrtune.task.explaining import explain_errors
+from lrtune.task.guarding import UsersTensors, check_loss_uses_copy
 from lrtune.task.losses import KnownLoss, LossKind, known_loss, loss_kind
 from lrtune.task.measuring import no_batch, no_weight
 from lrtune.task.memory import RunBytes, run_bytes
@@ -100,7 +102,7 @@ def try_task(
     if not maker.has_objective:
         checks.check_batch(first)
     checks.check_detached(first)
-    with checks.explain_errors("making the model and its optimizer", first):
+    with explain_errors("making the model and its optimizer", first):
         begun = maker.init(seed=0, lr=checks.TRIAL_LR)
         refuse_scheduler(begun.optimizer)
         model = begun.model
@@ -175,7 +177,7 @@ def try_validation(
 
 @contextmanager
 def noting_train_mode(state: TrainState) -> Iterator[set[str]]:
-    """Give a set, to which passes add the parts that are in train mode, though eval() ended it."""
+    """Yield a set of the parts that a forward pass puts back into train mode."""
     with evaluating(state):
         names = {
             name or type(part).__name__: part
@@ -226,17 +228,17 @@ def _try_update(
     before = [tensor._version for tensor in tensors_of(batch)]  # noqa: SLF001 - counts changes
     seed_everything(derive_seed(0, NOISE))
     state.optimizer.zero_grad()
-    with checks.UsersTensors(users_model) as used:
+    with UsersTensors(users_model) as used:
         given, outputs = _loss_and_outputs(maker, state, batch, train)
     loss = checks.check_loss_value(given)
     checks.check_no_gradients(state.model)
     if not torch.isfinite(loss).all():
         raise data_error(loss, train.find(0, 0), state.model, maker.given_loss)
     known = None if maker.has_objective else known_loss(state.loss, outputs, first[-1])
-    checks.check_loss_uses_copy(loss, users_model)  # a closure may hold the original
+    check_loss_uses_copy(loss, users_model)  # a closure may hold the original
     used.check()
     rates = group_rates(state.optimizer)
-    with checks.explain_errors("the update", first):
+    with explain_errors("the update", first):
         loss.backward()  # type: ignore[no-untyped-call]
         with explain_sparse_gradients(state.model, state.optimizer):
             state.optimizer.step()
@@ -251,13 +253,13 @@ def _loss_and_outputs(
     """Return the loss and the outputs of a copy of the first batch; an error names its part."""
     first = maker.first
     if maker.has_objective:
-        with checks.explain_errors("the objective", first):
+        with explain_errors("the objective", first):
             return state.loss(state.model, batch), None
-    with checks.explain_errors("the model", first):
+    with explain_errors("the model", first):
         outputs = state.model(*batch[:-1])
     checks.check_labels(outputs, state.loss, train, batch)
     checks.check_targets(state.loss, train, batch)
-    with checks.explain_errors("the loss", first):
+    with explain_errors("the loss", first):
         return state.loss(outputs, batch[-1]), outputs
 
 
@@ -302,7 +304,7 @@ def explain_validation(
     kinds: list[str] = []
     hook = model.register_forward_hook(lambda *given: kinds.append(type(given[2]).__name__))
     try:
-        with checks.explain_errors("validation", batch):
+        with explain_errors("validation", batch):
             yield
     except TaskError as error:
         last = kinds[-1:]

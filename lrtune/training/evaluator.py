@@ -9,7 +9,7 @@ from typing import Any
 from lrtune.errors import ArgumentError, CheckpointError, memory_text, quantity, whole_number
 from lrtune.results import Trace, concat_traces
 from lrtune.results.runs import Run, checked_runs
-from lrtune.task.checks import too_large
+from lrtune.task.explaining import too_large
 from lrtune.task.memory import free_memory, is_out_of_memory
 from lrtune.task.task import Task, checked_task
 from lrtune.task.value_texts import text_digest

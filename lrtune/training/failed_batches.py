@@ -55,7 +55,7 @@ class FailedBatches:
         self._steps.clear()
 
     def refuse_broken(self, seeds: Collection[int], steps: int) -> None:
-        """Raise a DataError where a batch of these seeds has a gradient that breaks any run.
+        """Raise a DataError where the gradient of a batch is not finite before any update.
 
         The loss hides it, as with `nan_to_num`. Call it inside `preserve_random_state()`.
         """

@@ -93,7 +93,7 @@ def first_loss(task: Task, seed: int) -> float:
 
 
 def _repeats(task: Task, seed: int, loss: float) -> bool:
-    """Return whether a seed begins alike each time: weights may come from another generator."""
+    """Return whether the first loss of a seed is the same when it is measured again."""
     return math.isclose(first_loss(task, seed), loss, rel_tol=CLOSE)
 
 

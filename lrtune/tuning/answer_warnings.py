@@ -1,14 +1,9 @@
 """What counts against an answer, in sentences: the `warnings` of a result."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-import numpy as np
-import pandas as pd
-
-from lrtune.analysis.curves import Outcome
-from lrtune.analysis.sweep_rules import Suggestion
 from lrtune.diagnosis.check import look
 from lrtune.diagnosis.checks.loss import shared_counter
 from lrtune.errors import SearchError, quantity
@@ -21,14 +16,13 @@ from lrtune.tuning.experiment import Experiment
 from lrtune.tuning.history import Measured
 from lrtune.tuning.limits import SLACK
 from lrtune.tuning.rate_search import RateSearch
-from lrtune.tuning.scoring import ENDLESS_CAUSES, Scoring, endless
+from lrtune.tuning.scoring import Scoring
 from lrtune.tuning.sentences import NOT_VERIFIED
 
 FAR = 2.0  # by convention: the largest multiplier of a schedule is 1, within this factor
 NEAR = 1.5  # whole trainings at peaks within this factor tell what the recommended one reaches
 APART = 10.0  # by convention: rates that differ by this factor are far apart
 STILL = 0.9  # by convention: a schedule hardly moves that stays within this factor
-LEAST_DENSITY = 10  # steps per decade; with fewer a sweep notices too late that a rate is too high
 
 OFFER = (
     "lrtune.diagnose(task), or `lrtune diagnose` with the same task, looks for the reason: it "
@@ -114,105 +108,6 @@ def add_reasons(
             "change begin with the first step."
         )
 
-
-def endless_warnings(floor: float | None, losses: pd.Series) -> Iterator[str]:
-    """Whether training losses, the first one first, show that there is no lowest one."""
-    finite = losses[np.isfinite(losses)]
-    if len(finite) and endless(floor, finite.iloc[0], finite.min()):
-        yield (
-            f"The loss falls without end, from {finite.iloc[0]:.4g} to {finite.min():.4g}, so no "
-            f"rate can be read from it; expected one that has a lowest value. {ENDLESS_CAUSES}"
-        )
-
-
-# --- range tests
-
-
-def sweep_warnings(
-    suggestion: Suggestion | None,
-    answers: pd.DataFrame,
-    stops: pd.DataFrame,
-    *,
-    falls: Mapping[int, bool],
-    low: float,
-    density: float,
-) -> Iterator[str]:
-    """What counts against the suggestion of a range test, or why there is none.
-
-    Args:
-        suggestion: The ensemble of the rules.
-        answers: One row per rule and seed: columns `ANSWERS`.
-        stops: One row per seed: columns `STOPS`.
-        falls: Whether the loss of each seed's sweep fell clear of its noise.
-        low: The lowest rate of the sweeps.
-        density: Steps per decade of the rate.
-    """
-    yield from _blind(suggestion, stops, falls, low)
-    if suggestion is not None:
-        yield from _disagreement(suggestion, answers)
-        if suggestion.lr < low:
-            yield (
-                f"The suggested rate, {suggestion.lr:.2g}, lies below the lowest one that was "
-                f"swept, {low:.2g}: lower `low`."
-            )
-    # A sweep that ends near its edge has not shown which rate is too high.
-    ended = (stops["outcome"] == Outcome.FINISHED.name) & (stops["edge"] >= 0.9 * stops["lr"])
-    if falling := int((ended & stops["seed"].map(falls)).sum()):
-        yield (
-            f"The loss was lowest at the last rate in {falling} of "
-            f"{quantity(len(stops), 'sweep')}, so it is "
-            "not shown which rate is too high: raise `high`."
-        )
-    if density < LEAST_DENSITY:
-        yield (
-            f"The sweep has {density:.1f} steps per decade, and needs {LEAST_DENSITY} to notice in "
-            "time that a rate is too high: raise `steps`."
-        )
-
-
-def _blind(
-    suggestion: Suggestion | None, stops: pd.DataFrame, falls: Mapping[int, bool], low: float
-) -> Iterator[str]:
-    """In how many sweeps nothing was learned that the noise would not explain, if in half of them.
-
-    Fewer decide nothing: the suggestion rests on medians.
-    """
-    if 2 * sum(falls.values()) > len(falls):
-        return
-    blind = stops[~stops["seed"].map(falls)]
-    ended = blind["outcome"] == Outcome.FINISHED.name
-    exploded = blind["edge"].isna() | (~ended & (blind["lr"] < APART * low))
-    of, reasons = f"of {quantity(len(falls), 'sweep')}", []
-    if count := int(exploded.sum()):
-        reasons.append(
-            f"in {count} {of} the loss was not finite, or exploded, from the first rates on (lower "
-            "`low`)"
-        )
-    if count := int((~exploded).sum()):
-        higher = " or `high`" * bool((ended & ~exploded).any())
-        reasons.append(
-            f"in {count} {of} the loss never fell clear of its noise (the model may be trained "
-            f"already; otherwise raise `steps`{higher})"
-        )
-    if reasons:
-        said = " and ".join(reasons)
-        yield f"{said[:1].upper()}{said[1:]}." if suggestion else f"There is no rate: {said}."
-
-
-def _disagreement(suggestion: Suggestion, answers: pd.DataFrame) -> Iterator[str]:
-    """Whether the seeds, or the rules, give answers that lie far apart."""
-    decades = answers.assign(lr=np.log10(answers["lr"])).groupby("seed")["lr"].mean()
-    lowest, highest = decades.idxmin(), decades.idxmax()
-    if decades[highest] - decades[lowest] >= np.log10(APART):
-        yield (
-            f"The seeds disagree: seed {lowest} suggests {10 ** decades[lowest]:.2g}, and seed "
-            f"{highest} {10 ** decades[highest]:.2g}. Raise `steps`, or search."
-        )
-    if not suggestion.agree:
-        yield "The rules disagree by more than half a decade: look at the curve."
-
-
-# --- searches and comparisons
 
 WIDE = 100.0  # by convention: an interval of two decades leaves the rate open
 LOST = 0.5  # by convention: seeds disagree where one of them has so much of the fall still to go

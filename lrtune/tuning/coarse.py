@@ -58,7 +58,7 @@ class Reading:
 
 
 def moved_by_itself(untrained: Measured) -> SearchError:
-    """The error to raise where the loss of a run that is never trained is not to be relied on."""
+    """The error to raise where the loss changes in a run that is never trained."""
     first, last = untrained.losses[0], untrained.losses[-1]
     return SearchError(
         f"the loss changes by itself, from {first:.4g} to {last:.4g} in "

@@ -96,7 +96,7 @@ class Fine:
         return Surrogate.fit(self.belief, prior, rates, scores)
 
     def _scored(self) -> tuple[list[float], list[float], Prior]:
-        """The peaks of the runs, their scores, and what other tasks tell in such numbers."""
+        """The peaks of the runs, their scores, and the prior on the scale of these scores."""
         measured = self.measured
         # No run is much worse than guessing, so that is as far as a score rises above the best.
         prior = self._prior().with_ceiling(self._scoring.room(measured))

@@ -17,7 +17,8 @@ from lrtune.results.serialization import manifest
 from lrtune.schedules import Schedule, growth
 from lrtune.task.task import Task
 from lrtune.training import UNTRAINED, Evaluate, Progress, as_evaluate, said_of
-from lrtune.tuning.answer_warnings import drift_warnings, endless_warnings, sweep_warnings
+from lrtune.tuning.answer_warnings import drift_warnings
+from lrtune.tuning.sweep_warnings import endless_warnings, sweep_warnings
 from lrtune.tuning.swept import Swept, suggestion_of
 from lrtune.tuning.vary import NOTHING, VariedSweeps, Vary
 

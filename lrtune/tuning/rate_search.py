@@ -264,7 +264,7 @@ class RateSearch:
         self.scoring.guess = Baseline(one.loss(), 0.0, known=False)
 
     def check_learned(self) -> None:
-        """Raise a SearchError where no rate has learned anything, or the loss has no lowest one."""
+        """Raise a SearchError where nothing was learned, or the loss falls without end."""
         refuse_endless(self.scoring, self.whole)
         if self.fine is not None and self.fine.measured:
             if not any(map(self.scoring.learned, self.fine.measured)):

@@ -89,7 +89,7 @@ class Scoring:
         return one.train if self.drifts else one.loss()
 
     def by_heart(self, one: Measured) -> bool:
-        """Whether a run came far below guessing on the training data, and did not on others."""
+        """Whether a run is far below guessing on training data, and not below it on others."""
         floor, guess = self.scale.floor, self.guess
         if one.failed or floor is None or guess is None or not guess.known or self.learned(one):
             return False

@@ -17,7 +17,7 @@ from lrtune.task.group_settings import SETTINGS
 from lrtune.task.task import Task
 from lrtune.task.variants import setting_of
 from lrtune.training import Evaluate, Variation, evaluate_like
-from lrtune.tuning.answer_warnings import LEAST_DENSITY
+from lrtune.tuning.sweep_warnings import LEAST_DENSITY
 from lrtune.tuning.swept import Swept, suggestion_of
 
 Vary = Mapping[str, Sequence[float]]

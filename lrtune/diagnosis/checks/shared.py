@@ -22,7 +22,7 @@ REMEDY = (
 
 
 def check_repeats(seen: Observed) -> Iterator[Finding]:
-    """A run that is another one when it is made again."""
+    """A run that has other losses when it is made again."""
     runs = seen.reruns
     if runs is None or seen.task.drift is not None:  # a drift is told by itself
         return

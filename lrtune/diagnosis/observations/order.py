@@ -29,12 +29,12 @@ def validation_digests(task: Task) -> tuple[int, ...]:
 
 
 def _order(task: Task, seed: int, epoch: int) -> tuple[int, ...]:
-    """The digests of the first batches of an epoch, of all their numbers: most may be zeros."""
+    """The digests of the first batches of an epoch."""
     return _digests(itertools.islice(task.epoch(seed, epoch), BATCHES))
 
 
 def _digests(batches: Iterable[Batch]) -> tuple[int, ...]:
-    """The digests of batches; empty where one has no tensor, as its numbers are not known."""
+    """Digests of all numbers of some batches; empty where a batch holds no tensor."""
     read = list(batches)
     if not all(map(tensors_of, read)):
         return ()
