@@ -364,8 +364,9 @@ def test_a_ramp_is_no_learning(name, val):
     brought = task(dead, RAMPS[name], val=val)
     with pytest.raises(SearchError, match="nothing was learned") as caught:
         search(brought, steps=STEPS)
-    (note,) = caught.value.__notes__
+    note, offer = caught.value.__notes__
     assert note.startswith("The loss changes by itself, while nothing is trained")
+    assert offer.startswith("lrtune.diagnose(task)")
 
 
 def test_the_untrained_model_that_runs_along_is_paid_for():

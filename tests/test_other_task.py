@@ -70,7 +70,7 @@ def test_an_evaluator_of_the_same_task_trains_for_it(tmp_path):
 
     def drawn():
         model = nn.Linear(3, 3)
-        nn.init.normal_(model.weight, generator=own)
+        nn.init.normal_(model.weight, std=0.1, generator=own)
         return model
 
     assert lrtune.search(task(drawn), steps=150, evaluate=Evaluator(task(drawn))).lr > 0

@@ -12,8 +12,8 @@ from scipy import ndimage
 from lrtune.analysis.curves import WINDOW, Floats, noise, robust_std
 from lrtune.analysis.paired import NORMAL, Paired, paired
 
-EARLY, LATE = (0.25, 0.5), (0.75, 1.0)
-"""By convention: what is better at once is so in the second quarter of the continuations; later, in
+EARLY, LATE = (0.25, 0.5), (0.75, 1.0)  # by convention: the parts that are compared
+"""What is better at once is so in the second quarter of the continuations; later, in
 the last one. In the first quarter a momentum still holds the gradients from before the fork."""
 
 APART = math.log(7 / 5)  # by definition: from the middle of the third quarter to that of the last

@@ -10,8 +10,8 @@ from scipy import stats
 from lrtune.analysis.curves import Floats
 from lrtune.analysis.paired import LEVEL
 
-LEAST_SPREAD = math.log(10) / 10
-"""By convention: rates half a decade apart tell the best one no better than to a tenth of one."""
+LEAST_SPREAD = math.log(10) / 10  # by convention: a tenth of a decade
+"""Rates half a decade apart tell the best one no better than to a tenth of one."""
 
 
 @dataclass(frozen=True)
