@@ -176,6 +176,7 @@ def test_what_is_cut_short_costs_no_more_and_is_counted(model, lr, at, error, va
     assert found.cost <= most(600)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lr", [None, 0.1])
 def test_a_trial_that_always_fails_at_its_end_is_not_made_again_for_each_check(lr):
     """Each check that needs it has the same error; the trial itself is made once."""
@@ -601,6 +602,7 @@ task = lrtune.Task(nn.Linear(3, 3), (x, x.argmax(1)), loss=slow, batch_size=8, d
 """
 
 
+@pytest.mark.slow
 def test_a_real_ctrl_c_ends_a_real_process_with_what_was_found(tmp_path):
     (tmp_path / "sleepy.py").write_text(SLEEPY)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

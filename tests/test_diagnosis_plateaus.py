@@ -304,12 +304,14 @@ def test_a_small_budget_says_nothing():
     assert result.seen.short_of == 1
 
 
+@pytest.mark.slow
 def test_more_budget_gives_longer_continuations_and_then_more_orders():
     some = [Continued(bowl(1.0), 0.1, 1000, budget=b) for b in (300, 1000, 3400)]
     assert some[0].steps < some[1].steps < some[2].steps
     assert [one.orders for one in some] == [2, 3, 4]
 
 
+@pytest.mark.slow
 def test_equal_questions_have_equal_answers():
     _, broken, _ = CASES["noise-floor"]
     assert Continued(broken.task(), broken.lr, broken.steps) == continued("noise-floor")
@@ -376,6 +378,7 @@ def test_a_checkpoint_whose_rate_has_gone_to_nothing_ended_early():
     assert found.names == ["ended-early"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_overfits_is_seen_to():
     _, broken, healthy = CASES["overfitting"]
     for training, wanted in ((broken, True), (healthy, False)):

@@ -181,7 +181,7 @@ SERIES = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=80)
+@settings(max_examples=25)
 @given(series=SERIES, other=SERIES, control=SERIES, steps=st.integers(2, 30))
 @example(series=[np.nan] * 31, other=[1.0] * 31, control=[np.nan] * 31, steps=30)
 @example(series=[1.0] * 31, other=[1.0] * 31, control=[1.0] + [np.inf] * 30, steps=2)

@@ -139,6 +139,7 @@ def test_the_trend_over_the_width_is_that_of_equal_updates():
     assert told.trends["factor"].item() == pytest.approx(0.5, rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cases", [6, pytest.param(24, marks=pytest.mark.slow)])
 def test_the_interval_holds_the_truth_in_most_cases(cases):
     task, held = brought(val=data(200)), []
@@ -276,6 +277,7 @@ def test_widths_train_models_of_that_width():
     assert mine[:9] == alone.frame["loss"].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [
@@ -533,6 +535,7 @@ task = lrtune.Task(make, data, val=data, batch_size=16, device="cpu")
 QUICK = ["--steps", "60", "--budget", "6", "--seeds", "1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("over", "values", "label"),
     [("data", "0.25,1", "25 %"), ("width", "4,16", "width 16"), ("batch_size", "32", "batch 32")],

@@ -170,6 +170,7 @@ def test_a_loss_that_is_not_finite_ends_the_sweep_of_a_larger_batch_as_well():
 # --- what it says, where the answer is known ------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_momentum_moves_the_largest_rate_as_theory_has_it():
     """Heavy-ball descent on a parabola diverges above 2 (1 + momentum) / curvature."""
     task = bowl(4.0, 0.01, optimizer=partial(SGD, momentum=0.5))
@@ -179,6 +180,7 @@ def test_momentum_moves_the_largest_rate_as_theory_has_it():
     assert table.loc[0.9, "edge"] < 2 * table.loc[0.5, "edge"]
 
 
+@pytest.mark.slow
 def test_weight_decay_adds_to_the_curvature():
     """The loss w^2 / 2 with decay 99 diverges above 2 / 100."""
     task = bowl(1.0, 0.01, optimizer=partial(SGD, weight_decay=0.0))
@@ -344,6 +346,7 @@ def test_the_users_random_state_stays(monkeypatch):
     assert np.random.get_state()[1].tolist() == before[1]
 
 
+@pytest.mark.slow
 def test_the_command_sweeps_other_settings_and_records_its_own_only(run):
     asked = ["--vary", "weight_decay=0,1e-3", "--vary", "batch-size=128", "--device", "cpu"]
     asked += ["--steps", "24", "--seeds", "1"]

@@ -132,6 +132,7 @@ def test_an_update_of_k_batches_is_that_of_the_joined_batch():
     np.testing.assert_allclose(varied.reshape(8, 3).mean(1), joined, rtol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(order=st.permutations(RUNS), count=st.integers(1, len(RUNS)), parts=st.integers(0, STEPS))
 def test_neighbours_and_pauses_change_nothing(order, count, parts):
