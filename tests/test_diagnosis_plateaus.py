@@ -23,6 +23,7 @@ from lrtune.diagnosis.observations.continuations import (
     UNDECAYED,
     go_on,
 )
+from lrtune.diagnosis.observations.division import LEAST_STEPS
 from lrtune.diagnosis.observations.full_gradient import gradient_excess, gradients_of
 from lrtune.diagnosis.registry import CONTINUATIONS
 from lrtune.diagnosis.trials import LEAST_BUDGET, STEPS, Trials
@@ -305,10 +306,12 @@ def test_a_small_budget_says_nothing():
 
 
 @pytest.mark.slow
-def test_more_budget_gives_longer_continuations_and_then_more_orders():
-    some = [Continued(bowl(1.0), 0.1, 1000, budget=b) for b in (300, 1000, 3400)]
-    assert some[0].steps < some[1].steps < some[2].steps
-    assert [one.orders for one in some] == [2, 3, 4]
+def test_more_budget_gives_more_orders_of_the_batches_and_then_longer_continuations():
+    some = [Continued(bowl(1.0), 0.1, 1000, budget=b) for b in (300, 600, 1000, 3400)]
+    seen = [one.orders * one.steps for one in some]
+    assert seen == sorted(set(seen))
+    assert [one.orders for one in some] == [2, 3, 4, 4]
+    assert min(one.steps for one in some) >= LEAST_STEPS
 
 
 @pytest.mark.slow
@@ -383,7 +386,7 @@ def test_a_checkpoint_that_overfits_is_seen_to():
     _, broken, healthy = CASES["overfitting"]
     for training, wanted in ((broken, True), (healthy, False)):
         saved = checkpoint_of(training.task, training.lr, 200)
-        found = Continued(training.task(), checkpoint=saved, budget=1500)
+        found = Continued(training.task(), checkpoint=saved, budget=2000)
         assert ("overfitting" in found.names) == wanted
 
 

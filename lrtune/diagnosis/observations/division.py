@@ -15,8 +15,8 @@ VALIDATION = 0.08  # by convention: of what training costs, for its validation
 LEAST_SAMPLES = 20  # by convention: by fewer validation samples, chance decides
 ORDERS = 3  # by convention: of the batches; two, where the budget allows for no more
 LEAST_STEPS = 16  # by convention: batches that continuations see; of fewer, a momentum decides
-ENOUGH = 100  # by convention: when continuations see so many, the rest of a budget makes orders
-MOST_ORDERS = 6  # by convention: more make an interval little narrower
+ENOUGH = 32  # by convention: when continuations see so many, the rest of a budget makes orders
+MOST_ORDERS = 4  # by convention: more make an interval little narrower
 
 
 def continue_run(task: Task, run: Run, steps: int, stall: Stall, budget: float) -> Plateau | None:
