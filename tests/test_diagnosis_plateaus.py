@@ -386,7 +386,7 @@ def test_a_checkpoint_that_overfits_is_seen_to():
     _, broken, healthy = CASES["overfitting"]
     for training, wanted in ((broken, True), (healthy, False)):
         saved = checkpoint_of(training.task, training.lr, 200)
-        found = Continued(training.task(), checkpoint=saved, budget=2000)
+        found = Continued(training.task(), checkpoint=saved, budget=3000)
         assert ("overfitting" in found.names) == wanted
 
 
