@@ -7,6 +7,7 @@ import torch
 
 from lrtune.diagnosis.observations.calls import Calls, Layer
 from lrtune.diagnosis.observations.doubles import Doubles, doubles
+from lrtune.diagnosis.observations.far_outputs import losses_far_out
 from lrtune.diagnosis.observations.first_layers import FirstLayer, first_layers
 from lrtune.diagnosis.observations.groups import Group, parameter_groups
 from lrtune.diagnosis.observations.odd_numbers import (
@@ -147,6 +148,11 @@ class Observed:
     def first_update(self) -> Sequence[Moved]:
         """Losses of the first batch along its first update, and against it."""
         return first_update(self.task, self.batches[0])
+
+    @cached_property
+    def losses_far_out(self) -> dict[float, float]:
+        """Factors of the outputs to the loss of the first batch; empty where that fails."""
+        return losses_far_out(self.task, self.batches[0])
 
     @cached_property
     def repeats(self) -> Repeats | None:

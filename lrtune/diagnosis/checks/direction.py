@@ -1,7 +1,9 @@
 """Whether training lowers the loss, or raises it."""
 
+import math
 from collections.abc import Iterator, Sequence
 
+from lrtune.diagnosis.observations.far_outputs import FAR
 from lrtune.diagnosis.observations.losses import LOGS
 from lrtune.diagnosis.observations.updates import Moved
 from lrtune.diagnosis.observed import Observed
@@ -11,6 +13,11 @@ WRONG_SIGN = "wrong-sign"
 
 ALIKE = 2.0
 """By convention: times the smaller of two slopes; those of a smooth loss differ by some percent."""
+
+
+FAR_BELOW = 3.0
+"""By convention: a loss has no minimum that falls by so many times itself, and by so much, where
+the outputs become large, whatever their sign."""
 
 
 def check_sign(seen: Observed) -> Iterator[Finding]:
@@ -26,6 +33,19 @@ def check_sign(seen: Observed) -> Iterator[Finding]:
             f"The loss of the first batch, {first.loss:.4g}, falls where the {what} "
             f"{'falls' if name in LOGS else 'rises'}.",
             "A minus too many or too few, or a score that should be as high as possible.",
+            "Return what should become small: the loss itself, or minus the score.",
+        )
+        return
+    far, as_is = seen.losses_far_out, seen.losses_far_out.get(1.0, math.nan)
+    if far and all(far[one] < as_is - FAR_BELOW * max(1.0, abs(as_is)) for one in FAR):
+        more, less = (far[one] for one in FAR)
+        yield Finding(
+            WRONG_SIGN,
+            "error",
+            f"The loss of the first batch is {as_is:.4g}; with all outputs of the model multiplied "
+            f"by {FAR[0]:g} it is {more:.4g}, and by {FAR[1]:g} {less:.4g}. It falls without end.",
+            "A minus too many or too few: a log-likelihood or a score that should be as high as "
+            "possible, or a negated error.",
             "Return what should become small: the loss itself, or minus the score.",
         )
         return
