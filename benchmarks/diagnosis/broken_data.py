@@ -158,6 +158,18 @@ def cut_up(data: Pair, size: int, count: int) -> list[Pair]:
     ]
 
 
+def oversampled(data: Pair) -> Pair:
+    """As many samples, drawn with replacement."""
+    rows = torch.randint(len(data[1]), (len(data[1]),), generator=torch.Generator().manual_seed(4))
+    return data[0][rows], data[1][rows]
+
+
+def halves(data: Pair) -> tuple[Pair, Pair]:
+    """The first three quarters and the last one."""
+    cut = 3 * len(data[1]) // 4
+    return (data[0][:cut], data[1][:cut]), (data[0][cut:], data[1][cut:])
+
+
 # --- the names of the findings
 
 BROKEN: dict[str, list[tuple[str, Make, Make]]] = {
@@ -220,5 +232,9 @@ BROKEN: dict[str, list[tuple[str, Make, Make]]] = {
          lambda: Task(P(mlp, 64), ConcatDataset([pictures(TRAIN), Subset(
              pictures(VAL), range(40))]), val=pictures(VAL), loss=nn.MSELoss(), **CPU),
          lambda: Task(P(mlp, 64), pictures(TRAIN), val=pictures(VAL), loss=nn.MSELoss(), **CPU)),
+        ("oversampled, then split",
+         lambda: Task(mlp, halves(oversampled(WHOLE))[0],
+                      val=halves(oversampled(WHOLE))[1], **CPU),
+         lambda: Task(mlp, oversampled(TRAIN), val=VAL, **CPU)),
     ],
 }  # fmt: skip

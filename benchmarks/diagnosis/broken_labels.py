@@ -114,5 +114,7 @@ BROKEN: dict[str, list[tuple[str, Make, Make]]] = {
         ("3 % of one class, in dicts",
          lambda: Task(P(mlp, 2), named(rare(TRAIN, 5, 0.25)), objective=cross_entropy, **CPU),
          lambda: Task(P(mlp, 2), named(balanced(TRAIN, 5)), objective=cross_entropy, **CPU)),
+        ("labels that are all 0", lambda: Task(mlp, (TRAIN[0], 0 * TRAIN[1]), **CPU),
+         lambda: Task(mlp, TRAIN, **CPU)),
     ],
 }  # fmt: skip

@@ -165,6 +165,7 @@ BROKEN: dict[str, list[tuple[str, Training, Training]]] = {
         ("regression", at(P(regression, 0.1, 64), 1e-4),
          at(P(regression, 0.1, 64), 0.1)),
         ("a checkpoint", saved(_PLAIN, 1e-3, 100), saved(_PLAIN, 0.1, 100)),
+        ("a rate of nothing, convolutions", at(_CONV, 1e-8), at(_CONV, 0.1)),
     ],
     "rate-too-high": [
         ("MLP", at(_PLAIN, 1.5), at(_PLAIN, 0.1)),
@@ -175,6 +176,8 @@ BROKEN: dict[str, list[tuple[str, Training, Training]]] = {
         ("regression", at(P(regression, 0.1, 64), 1.2),
          at(P(regression, 0.1, 64), 0.1)),
         ("LSTM", at(_LSTM, 0.3), at(_LSTM, 0.02)),
+        ("transformer that rises without end", at(_ATTENTION, 3.0, 2000),
+         at(_ATTENTION, 0.005, 2000)),
         ("softmax, batches of four", at(P(_SOFTMAX, batch_size=4), 0.5, 3000),
          at(P(_SOFTMAX, batch_size=64), 0.02, 3000)),
     ],

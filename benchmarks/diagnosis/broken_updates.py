@@ -11,6 +11,7 @@ from torch.optim import SGD, Adam
 
 from benchmarks.diagnosis.broken_outputs import by_hand, squared_right
 from benchmarks.diagnosis.healthy import DIGITS, Rows, conv, mlp
+from benchmarks.diagnosis.parts import HEIGHTS, P
 from benchmarks.diagnosis.pieces import NUMBERS, PIXELS, Broken, numeric, on
 from lrtune import Task
 
@@ -88,6 +89,11 @@ WRONG_SIGN = [
         "a log-likelihood as a loss",
         lambda: Task(mlp, **DIGITS, objective=log_likelihood, optimizer=Adam),
         lambda: Task(mlp, **DIGITS, objective=by_hand, optimizer=Adam),
+    ),
+    (
+        "a squared error that is negated by hand",
+        lambda: Task(P(mlp, 1), **HEIGHTS | {"loss": lambda o, t: -((o - t) ** 2).mean()}),
+        lambda: Task(P(mlp, 1), **HEIGHTS | {"loss": lambda o, t: ((o - t) ** 2).mean()}),
     ),
 ]
 

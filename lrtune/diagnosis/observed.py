@@ -30,6 +30,7 @@ from lrtune.diagnosis.observations.reruns import Reruns, run_again
 from lrtune.diagnosis.observations.samples import Samples, training_samples, validation_samples
 from lrtune.diagnosis.observations.short_batches import batch_norms, least_rows
 from lrtune.diagnosis.observations.start import first_losses
+from lrtune.diagnosis.observations.targets_used import uses_targets
 from lrtune.diagnosis.observations.updates import Moved, first_update
 from lrtune.errors import LrtuneError
 from lrtune.task.batches import Batch
@@ -153,6 +154,11 @@ class Observed:
     def losses_far_out(self) -> dict[float, float]:
         """Factors of the outputs to the loss of the first batch; empty where that fails."""
         return losses_far_out(self.task, self.batches[0])
+
+    @cached_property
+    def uses_targets(self) -> bool:
+        """Whether the loss reads the targets of the first batch."""
+        return uses_targets(self.task, self.batches[0])
 
     @cached_property
     def repeats(self) -> Repeats | None:

@@ -45,6 +45,7 @@ CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward 
     start_loss.check_start: (start_loss.START,),
     labels.check_batches: (labels.SINGLE_CLASS,),
     labels.check_imbalance: (labels.IMBALANCE,),
+    informative.check_constant_targets: (informative.UNINFORMATIVE,),
     data.check_last_batch: (data.LAST_OF_ONE,),
     direction.check_sign: (direction.WRONG_SIGN,),
     outputs.check_broadcast: (outputs.BROADCAST,),
@@ -73,6 +74,7 @@ CHECKS: dict[Check, tuple[str, ...]] = {  # they cost some forward and backward 
 
 TRIALS: dict[Trial, tuple[str, ...]] = {
     one_batch.check_one_batch: (one_batch.CANNOT,),
+    plateau_rates.check_moved: (plateau_rates.TOO_LOW,),
     modes.check_modes: (modes.EVAL_DIFFERS,),
     parameters.check_zero_gradients: (parameters.NO_GRADIENT,),
     informative.check_informative: (informative.UNINFORMATIVE,),

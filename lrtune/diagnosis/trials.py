@@ -45,6 +45,7 @@ updates, so that the least budget is enough for two orders of the batches."""
 STILL = 0.04
 """By convention: weights hardly moved that moved by less than this share of them. At a tenth and a
 hundredth of the best rate they move by 0.002 to 0.037 in 60 updates, near it by 0.07 and more."""
+STUCK = 2e-4  # by convention: a tenth of that, and they have not moved at all
 
 
 class tried_once(cached_property[Seen]):  # noqa: N801 - as cached_property is written
@@ -256,7 +257,7 @@ class Trials(Observed):
     def suspects_rate(self) -> bool:
         """Whether the rate itself may be why nothing is learned.
 
-        The run failed or lies above guessing, or its weights have hardly moved.
+        The run failed, or its weights have moved and it lies above guessing, or they hardly have.
         """
         run = self.main_training
         if run is None or run.stall is None or self.lr is None:
@@ -265,7 +266,16 @@ class Trials(Observed):
         if stall.state is None or 0 not in run.states:
             return True
         above = guess is not None and stall.above(guess.loss * self.task.loss_kind.summed)
-        return above or moved(run.states[0].model, stall.state.model) < STILL
+        # What has not moved at all may have no gradient; one batch tells, before continuations do.
+        return self.moved >= STUCK and (above or self.moved < STILL)
+
+    @cached_property
+    def moved(self) -> float:
+        """How far the weights of the run have moved, as a share of their norm; NaN if unknown."""
+        run = self.main_training
+        if run is None or run.stall is None or run.stall.state is None or 0 not in run.states:
+            return math.nan
+        return moved(run.states[0].model, run.stall.state.model)
 
     @cached_property
     def plateau(self) -> Plateau | None:

@@ -7,6 +7,7 @@ from lrtune.analysis.curves import end_level
 from lrtune.diagnosis.checks.labels import labels_of
 from lrtune.diagnosis.observations.main_training import MainTraining
 from lrtune.diagnosis.observations.memorising import Memorised
+from lrtune.diagnosis.observed import Observed
 from lrtune.diagnosis.trials import Trials
 from lrtune.results import Finding
 from lrtune.results.diagnosis import Chart
@@ -26,6 +27,24 @@ samples or less, healthy tasks are below it by 0.03 at least, most by 0.3 and mo
 UNKNOWN = 3.0  # by convention: standard errors below the start, where guessing is unknown
 LEAST, LEAST_EACH = 64, 5
 """By convention: so many samples, and labels of each class, that held-out data gain from them."""
+
+
+def check_constant_targets(seen: Observed) -> Iterator[Finding]:
+    """Targets that are the same number for every sample; `labels.check_imbalance` sees labels."""
+    targets = seen.training_samples.targets
+    if not targets or labels_of(seen.training_samples) is not None:
+        return
+    count, first = sum(map(len, targets)), targets[0].reshape(-1)[:1]
+    if count < LEAST or not all(bool((one == first).all()) for one in targets):
+        return
+    yield Finding(
+        UNINFORMATIVE,
+        "error",
+        f"The targets of all {count:,} training samples that were read are {first.item():.4g}.",
+        "They are lost on the way: a wrong column, a transform that sets them to one number, or "
+        "targets that are filled in later.",
+        "Look at ten samples with their targets. There is nothing to learn but this number.",
+    )
 
 
 def check_informative(seen: Trials) -> Iterator[Finding]:
@@ -106,11 +125,13 @@ def _cause(seen: Trials, run: MainTraining) -> str:
     if guess is not None and level < (1 - FRESH) * guess.loss:
         return (
             f"The training loss falls to {level:.4g} on samples that it sees for the first time: "
-            "the training labels are in order, the held-out inputs or labels are not."
+            "the training labels are in order. The held-out inputs or labels are not, or they need "
+            "what only more training tells, as new combinations of known users and items do."
         )
     return (
         "The labels do not belong to their inputs (inputs or labels were shuffled or sorted alone, "
-        "or joined by the wrong key), or the inputs do not tell them."
+        "or joined by the wrong key), or the inputs tell so little about them that these samples "
+        "do not show it."
     )
 
 

@@ -31,6 +31,7 @@ have 1, of 90 % and 10 % 0.38, of 95 % and 5 % 0.22, of 99 % and 1 % 0.06."""
 MOST, MOST_DENSE = 0.94, 0.98
 """By convention: a class with a larger share is nearly all; of pixels and words the background and
 the padding may have more than of samples."""
+LEAST_LABELS = 32  # by convention: fewer are the same by chance
 LARGE = 0.9  # by convention: a class with this share of the samples is worth a note
 RARE = 20.0  # by convention: a class that is seen so much less than another one is rare
 MANY = 20  # by convention: of more classes (words, species) some are always rare
@@ -49,6 +50,11 @@ class Labels:
     batches: Sequence[Tensor]
     per_sample: bool
     binary: bool
+
+    @property
+    def count(self) -> int:
+        """How many labels there are."""
+        return sum(map(len, self.batches))
 
     @property
     def counts(self) -> Counter[int]:
@@ -123,6 +129,8 @@ def check_imbalance(seen: Observed) -> Iterator[Finding]:
     if labels is None or _is_weighted(seen):
         return
     counts = labels.counts
+    if len(counts) == 1 and labels.count >= LEAST_LABELS:
+        yield _single_label(counts)
     if not 1 < len(counts) <= MOST_CLASSES:
         return
     (top, most), (rare, least) = counts.most_common()[0], counts.most_common()[-1]
@@ -141,6 +149,18 @@ def check_imbalance(seen: Observed) -> Iterator[Finding]:
         f"accuracy of {most / total:.1%}, so the loss falls at first without anything learned.",
         "Compare with that accuracy, or use one that is balanced. To train more on rare classes: "
         "weights in the loss (weight=, pos_weight=) or a WeightedRandomSampler.",
+    )
+
+
+def _single_label(counts: Counter[int]) -> Finding:
+    (label, count) = counts.most_common()[0]
+    return Finding(
+        IMBALANCE,
+        "error",
+        f"All {count:,} labels that were read are {label}.",
+        "Another class is missing, or the labels are lost on the way (a wrong column, a mask of "
+        "another size, a transform that sets them to 0).",
+        "Look at ten samples with their labels. A model has nothing to tell apart.",
     )
 
 

@@ -14,7 +14,7 @@ CANNOT = "cannot-overfit-one-batch"
 def check_one_batch(seen: Trials) -> Iterator[Finding]:
     """A batch that no rate learns by heart, by Adam or by the task's own optimizer."""
     tried = seen.one_batch
-    if tried.learned or tried.slow or tried.cut:
+    if tried.learned or tried.slow or tried.cut or _has_few_weights(seen):
         return
     known = math.isfinite(tried.guess)
     guessing = f"; the best constant prediction has {tried.guess:.4g}" if known else ""
@@ -40,6 +40,12 @@ def check_one_batch(seen: Trials) -> Iterator[Finding]:
         "train on this batch until its loss is near zero, before anything else.",
         Chart("update", "loss of the batch", lines),
     )
+
+
+def _has_few_weights(seen: Trials) -> bool:
+    """Whether the batch has more samples than the model has weights to learn them by heart."""
+    weights = seen.task.new_model().parameters()
+    return sum(one.numel() for one in weights if one.requires_grad) < seen.task.batch_examples
 
 
 def _tried(curves: dict[str, tuple[float, ...]]) -> list[str]:

@@ -10,6 +10,7 @@ from lrtune.diagnosis.checks.plateau_words import (
     text_of,
     validation_chart,
     where,
+    worthwhile,
 )
 from lrtune.diagnosis.observations.continuations import AVERAGED, HIGHER, LARGER, LOWER
 from lrtune.diagnosis.observations.full_gradient import GRADIENT_BATCHES
@@ -84,6 +85,8 @@ def check_converged(seen: Plateau) -> Iterator[Finding]:
         return
     if not all(seen.affords(way) and seen.effect(way).idle(least) for way in ways):
         return
+    if all(seen.effect(way).lowers(worthwhile(seen)) for way in (LOWER, AVERAGED, LARGER)):
+        return  # it dances
     if not seen.gradient_vanishes:
         return
     freed = seen.held_by_decay

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator
 
+from scipy import ndimage
+
 from lrtune.diagnosis.checks.plateau_words import (
     GAIN,
     LARGE,
@@ -13,6 +15,7 @@ from lrtune.diagnosis.checks.plateau_words import (
     stands,
     text_of,
     where,
+    worthwhile,
 )
 from lrtune.diagnosis.observations.continuations import (
     AGAIN,
@@ -22,9 +25,11 @@ from lrtune.diagnosis.observations.continuations import (
     LARGER,
     LOWER,
     REST,
+    UNTRAINED,
 )
 from lrtune.diagnosis.observations.curvature import largest_rate
 from lrtune.diagnosis.observations.plateau import Plateau
+from lrtune.diagnosis.trials import STUCK, Trials
 from lrtune.errors import quantity
 from lrtune.results import Finding
 
@@ -47,16 +52,19 @@ NEAR = 0.9
 """By convention: of the largest stable rate, where training is at the edge of what is stable."""
 
 
+ROSE = 2.0
+"""By convention: a loss rose that came to so many times its start above it, the floor being 0."""
+
+FIVE = 5  # by convention: updates of whose losses the median is looked at
+
+
 def check_too_high(seen: Plateau) -> Iterator[Finding]:
-    """A run that diverged, or that a tenth of its rate lowers at once and later."""
+    """A run that diverged, or rose far, or that a tenth of its rate lowers at once and later."""
     if seen.stall.failed:
         yield _diverged(seen)
-    elif seen.at_nothing:
-        return
-    elif not seen.learned:
-        yield from _never_learned(seen)
-    else:
-        yield from _overshoots(seen)
+    elif not seen.at_nothing:
+        found = [*(_overshoots(seen) if seen.learned else _never_learned(seen))]
+        yield from found or _rose(seen)
 
 
 def _diverged(seen: Plateau) -> Finding:
@@ -71,12 +79,36 @@ def _diverged(seen: Plateau) -> Finding:
     )
 
 
+def _rose(seen: Plateau) -> Iterator[Finding]:
+    """A run whose loss came to lie far above its start, whether it came back or not."""
+    losses, guess = seen.stall.losses, seen.guess
+    if len(losses) < FIVE:
+        return
+    calm = ndimage.median_filter(losses, FIVE, mode="nearest")
+    untrained = float(seen.losses(UNTRAINED).mean())
+    start, top = max(untrained, guess), float(calm.max())
+    beside = abs(start - (seen.task.loss_kind.floor or 0.0))
+    if top - start < ROSE * beside:
+        return
+    yield Finding(
+        TOO_HIGH,
+        "warning",
+        f"The loss rose from {untrained:.4g} to {top:.4g} at step {calm.argmax():,} (medians of "
+        f"{FIVE} updates); at {place(seen)} it is {seen.level:.4g}.",
+        "The first updates at this rate throw the weights far away.",
+        f"{lower_rate(seen.stall.peak)} A warm-up helps where a high rate is right later.",
+    )
+
+
 def _never_learned(seen: Plateau) -> Iterator[Finding]:
     """A run that never fell, or lies above its start, while lower rates fall."""
     said = (
         f"At {place(seen)} and a rate of {seen.stall.lr:.3g} the loss is {seen.level:.4g}, no "
         f"lower than {seen.start:.4g}, that of guessing or without training."
     )
+    fresh = not len(seen.stall.losses)  # a checkpoint may be of weights that have just begun
+    if fresh and seen.effect(AGAIN, than=REST).late.above(seen.least):
+        return
     lower = seen.effect(LOWER).best
     if lower.above(GAIN * seen.scale):
         said += f" Rate / 10 lowers it by {text_of(lower)} within {seen.steps} updates."
@@ -100,7 +132,7 @@ def _never_learned(seen: Plateau) -> Iterator[Finding]:
 
 def _overshoots(seen: Plateau) -> Iterator[Finding]:
     lower, least = seen.effect(LOWER), LARGE * seen.scale
-    if not (lower.early.above(least) and lower.late.above(least)):
+    if not (lower.early.mean >= least and lower.late.above(least)):
         return
     if not stands(seen, lower.best.mean / SHARE):
         return
@@ -139,7 +171,7 @@ def check_noise_floor(seen: Plateau) -> Iterator[Finding]:
     """A run that dances around the minimum: all that lowers the noise lowers the loss."""
     if seen.stall.failed or seen.at_nothing or not seen.learned:
         return
-    least = GAIN * seen.scale
+    least = worthwhile(seen)
     ways = (LOWER, AVERAGED, LARGER)  # the costly one is the last
     if not all(seen.affords(way) and seen.effect(way).lowers(least) for way in ways):
         return
@@ -181,6 +213,24 @@ def check_too_low(seen: Plateau) -> Iterator[Finding]:
         f"The rate of {seen.stall.lr:.3g} is too low: it is worth more than three times as much.",
         f"Train at {10 * seen.stall.lr:.2g} or above, or let lrtune.search find the rate.",
         continuations_chart(seen, HIGHEST),
+    )
+
+
+def check_moved(seen: Trials) -> Iterator[Finding]:
+    """Weights that stay where they are, while one batch is learned at other rates."""
+    run = seen.main_training
+    if seen.lr is None or run is None or not seen.moved < STUCK or seen.learns:
+        return
+    if not seen.one_batch.learned:
+        return
+    yield Finding(
+        TOO_LOW,
+        "warning",
+        f"In {quantity(len(run.losses), 'update')} the weights moved by {seen.moved:.2g} of their "
+        "norm, and the loss has not fallen; on the first batch alone other rates lower it.",
+        f"The rate of {seen.lr:.3g} is too low by orders of magnitude, or its schedule holds it "
+        "at 0.",
+        "Let lrtune.search find the rate.",
     )
 
 

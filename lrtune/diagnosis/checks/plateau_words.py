@@ -29,6 +29,10 @@ LARGE = 0.05
 """By convention: the share of the fall that tells a rate that is too high (8 % and more at six
 times the best rate) or too low (8 % and more at a tenth of it)."""
 
+BESIDE = 0.1
+"""By convention: or of what the loss still lies above its floor, if that is known, and if the run
+has not come down to it."""
+
 SHARE = 0.5
 """By convention: a run stands that falls, in a quarter of its length, by less than this share of
 what a continuation gains at once. At the best constant rates of ten tasks that share was 0.56 and
@@ -36,6 +40,14 @@ more where a lower rate gained anything, at rates six times as high 0.41 and les
 
 POINTS = 16
 """Of a line in a chart."""
+
+
+def worthwhile(seen: Plateau) -> float:
+    """The least that a continuation has to gain to be worth a word."""
+    least, floor = GAIN * seen.scale, seen.task.loss_kind.floor
+    if floor is None or seen.solved:
+        return least
+    return min(least, BESIDE * (seen.level - floor))
 
 
 def stands(seen: Plateau, gain: float) -> bool:

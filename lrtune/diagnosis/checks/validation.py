@@ -19,13 +19,20 @@ UNEVEN = 4  # by convention: a half that has less than a fourth of the samples
 def check_draws(seen: Observed) -> Iterator[Finding]:
     """An objective that draws random numbers in eval mode, and does not only count."""
     if seen.task.draws_in_eval and seen.task.drift is None:
+        supervised = seen.uses_targets  # others, such as a VAE, draw by their nature
         yield Finding(
             RANDOM,
-            "warning",
+            "warning" if supervised else "note",
             "The loss of the first validation batch differs between 2 evaluations in eval mode.",
             "The loss draws random numbers, such as mixup or augmentation, whatever mode the model "
-            "is in.",
-            "Draw only in train mode: if model.training: ...",
+            "is in."
+            if supervised
+            else "The loss draws random numbers, as those of a VAE, a diffusion model or of "
+            "contrasts do. lrtune draws the same ones for every run.",
+            "Draw only in train mode: if model.training: ..."
+            if supervised
+            else "Nothing is wrong where the numbers belong to the loss. Augment in train mode "
+            "only.",
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 from lrtune.diagnosis.observations.groups import parameter_groups
@@ -53,8 +54,8 @@ def state_of(task: Task, checkpoint: object, lr: float | None) -> Stall:
         lr: The rate to go on with; that of the checkpoint's optimizer when None.
 
     Raises:
-        CheckpointError: It does not fit the model or the optimizer, or tells no rate, and none was
-            given.
+        CheckpointError: It does not fit the model or the optimizer, its weights are not finite, or
+            it tells no rate, and none was given.
     """
     if not isinstance(checkpoint, Mapping) or not checkpoint:
         raise CheckpointError(
@@ -72,6 +73,7 @@ def state_of(task: Task, checkpoint: object, lr: float | None) -> Stall:
             _load_model(state, checkpoint)
             if saved is not None:
                 _load_optimizer(state.optimizer, saved)
+    _check_finite(state.model)
     return Stall(
         state=state,
         lr=now,
@@ -82,6 +84,18 @@ def state_of(task: Task, checkpoint: object, lr: float | None) -> Stall:
         validations=(),
         failed=False,
     )
+
+
+def _check_finite(model: nn.Module) -> None:
+    broken = [
+        name for name, one in model.named_parameters() if not torch.isfinite(one.detach()).all()
+    ]
+    if broken:
+        raise CheckpointError(
+            f"the checkpoint holds NaN or infinite numbers in {', '.join(broken[:3])}; expected "
+            "finite weights. The training has diverged before it was saved: give an earlier "
+            "checkpoint, or lr= and steps= without one, and diagnose says why."
+        )
 
 
 def _rates(task: Task, saved: Any, lr: float | None) -> tuple[float, float]:

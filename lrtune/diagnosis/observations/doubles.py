@@ -9,6 +9,8 @@ import torch
 from lrtune.diagnosis.observations.samples import Samples, counting_rows, inputs_of
 from lrtune.task.epochs import FoundBatch
 
+RICH = 16  # by convention: an input of so many different numbers is the same by no chance
+
 
 @dataclass(frozen=True)
 class Doubles:
@@ -22,6 +24,8 @@ class Doubles:
         repeated: Those of them that several training samples have.
         validation: Different inputs among the validation samples that were read.
         shared: Those of them that a training sample has, too.
+        rich: Those of the shared ones that hold so many different numbers that chance makes no two
+            samples the same.
         example: The places of such a validation sample and training sample; empty without any.
     """
 
@@ -29,6 +33,7 @@ class Doubles:
     repeated: int
     validation: int
     shared: int
+    rich: int
     example: tuple[str, ...]
 
 
@@ -46,14 +51,22 @@ def doubles(training: Samples, validation: Samples) -> Doubles:
                 drawn.add(number)
                 counts[known] += 1
                 places.setdefault(known, _place(one, row))
-    asked = dict[bytes, str]()
+    asked, rich = dict[bytes, str](), 0
     for one in validation.found:
         for row, known in _keys(one):
-            asked.setdefault(known, _place(one, row))
+            if known not in asked:
+                asked[known] = _place(one, row)
+                rich += known in counts and _is_rich(one, row)
     shared = [known for known in asked if known in counts]
     example = (asked[shared[0]], places[shared[0]]) if shared else ()
     repeated = sum(count > 1 for count in counts.values())
-    return Doubles(len(counts), repeated, len(asked), len(shared), example)
+    return Doubles(len(counts), repeated, len(asked), len(shared), rich, example)
+
+
+def _is_rich(found: FoundBatch, row: int) -> bool:
+    inputs = inputs_of(found.batch).values()
+    numbers = [one[row].reshape(-1) for one in inputs if one.is_floating_point()]
+    return len({number for one in numbers for number in one.tolist()}) >= RICH
 
 
 def _place(found: FoundBatch, row: int) -> str:

@@ -108,8 +108,14 @@ class Plateau:
     @cached_property
     def start(self) -> float:
         """The loss before training, or of guessing, whichever is lower; on the same batches."""
-        untrained, guess = float(self.losses(UNTRAINED).mean()), self.task.guess("train")
-        return untrained if guess is None else min(untrained, guess.loss * self._summed)
+        untrained = float(self.losses(UNTRAINED).mean())
+        return untrained if math.isnan(self.guess) else min(untrained, self.guess)
+
+    @property
+    def guess(self) -> float:
+        """The training loss of guessing; NaN where it is unknown."""
+        guess = self.task.guess("train")
+        return math.nan if guess is None else guess.loss * self._summed
 
     @property
     def _summed(self) -> float:
