@@ -115,7 +115,12 @@ class Memory:
         return self.offloaded * self.checkpoint_bytes
 
     def __str__(self) -> str:
-        """The numbers in a sentence."""
+        """The numbers in a sentence; what one run takes where nothing will be trained."""
+        if not self.wanted:
+            return (
+                f"Memory: nothing is trained; a run takes {memory_text(self.run_bytes)} on "
+                f"{self.device}"
+            )
         fewer = self.runs + self.offloaded < self.wanted
         runs = f"{self.runs} of {self.wanted}" if fewer else f"{self.runs}"
         text = (
