@@ -95,6 +95,8 @@ class Memory:
 
     >>> print(str(Memory(8, 8, 0, 30_000_000, 20_000_000, "cuda")).partition(" (")[0])
     Memory: about 8 runs at once, 240 MB on cuda
+    >>> print(Memory(0, 0, 0, 23_000, 15_000, "cpu"))
+    Memory: nothing is trained; a run takes 23 kB on cpu
     """
 
     runs: int

@@ -66,7 +66,8 @@ def statement(over: str, equal: str, line: Trend) -> str:
         "not shown": "Whether it transfers is not shown: more seeds or a larger budget narrow the "
         "interval.",
     }[verdict(over, line)]
-    if not (low > 0 and math.isfinite(high)) or high > UNTOLD * low:
+    shown = verdict(over, line) != "not shown"
+    if not shown and (not (low > 0 and math.isfinite(high)) or high > UNTOLD * low):
         return (
             f"At equal {equal} it cannot be told how the best constant rate changes with "
             f"{LARGER[over]}: so few rates, seeds or sizes leave it open within a factor of "
