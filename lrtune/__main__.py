@@ -1,6 +1,7 @@
 """The command `lrtune`, and `python -m lrtune`: Ctrl-C ends it at any time with exit code 130."""
 
 import signal
+import sys
 
 from lrtune.cli import INTERRUPTED
 
@@ -17,7 +18,8 @@ def main() -> None:
             # Python remembers a KeyboardInterrupt that left the code of an `exec`, such as that of
             # a dataclass, and would end itself by a signal in the end; another `exec` resets that.
             exec("pass")  # noqa: S102
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # before a command began, as one that trains prints what it has
+        sys.stderr.write("Interrupted.\n")
         raise SystemExit(INTERRUPTED) from None
 
 

@@ -238,7 +238,7 @@ LARGEST = 2**63 - 1
 """The largest whole number that tables and databases hold."""
 
 
-def whole_number(name: str, value: int, *, least: int) -> int:
+def whole_number(name: str, value: int, *, least: int, such_as: int = 0) -> int:
     """Return the value if it is an int >= `least`, or raise an `ArgumentError` that names it.
 
     Also where it is larger than a table can hold.
@@ -254,6 +254,7 @@ def whole_number(name: str, value: int, *, least: int) -> int:
             meant = max(least, int(value)) if value not in (True, False) else max(least, 3)
         except (TypeError, ValueError, OverflowError):
             meant = max(least, 3)
+        meant = such_as if such_as and meant in (least, 3) else meant
         raise ArgumentError(
             f"{name} must be a whole number >= {least}, got {shown(value)}. Give one such as "
             f"{meant}."

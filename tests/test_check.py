@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
 from typer.testing import CliRunner
 
@@ -348,6 +349,19 @@ def test_looking_changes_nothing_of_the_user():
     assert torch.equal(torch.get_rng_state(), drawn)
     assert torch.equal(mine.generator.get_state(), own)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_it_makes_as_many_updates_as_it_says():
+    made = []
+    handle = register_optimizer_step_post_hook(lambda *_: made.append(1))
+    task = lrtune.Task(nn.Linear(3, 2), (torch.randn(64, 3), torch.arange(64) % 2), device="cpu")
+    made.clear()
+    try:
+        lrtune.check(task)
+    finally:
+        handle.remove()
+    assert len(made) == 20
+    assert "twenty updates" in lrtune.check.__doc__
 
 
 def test_it_says_what_will_be_trained():

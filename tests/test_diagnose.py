@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim import SGD, Adam
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.data import DataLoader, TensorDataset
 from typer.testing import CliRunner
 
 import lrtune
@@ -26,9 +27,10 @@ from benchmarks.diagnosis.broken_plateaus import checkpoint_of
 from benchmarks.diagnosis.trainings import as_training
 from lrtune import Task, diagnose, report
 from lrtune.cli.commands import app
+from lrtune.diagnosis.observations.checkpoints import state_of
 from lrtune.diagnosis.observations.curvature import CURVATURE
 from lrtune.diagnosis.registry import CHECKS, CONTINUATIONS, TRIALS
-from lrtune.errors import ArgumentError, CheckpointError, ScheduleError
+from lrtune.errors import ArgumentError, CheckpointError, DataError, ScheduleError
 from lrtune.reporting.diagnosis import diagnosis_section
 from lrtune.results import Diagnosis, read
 from lrtune.results.diagnosis import SEVERITIES
@@ -163,7 +165,7 @@ def test_it_costs_half_a_training_or_300_updates_and_says_what_it_costs(model, l
     error=st.sampled_from([ValueError, KeyboardInterrupt, torch.OutOfMemoryError]),
 )  # fmt: skip
 def test_what_is_cut_short_costs_no_more_and_is_counted(model, lr, at, error, validates):
-    """An error of the user's code is raised at every later call; Ctrl-C comes once."""
+    """Memory runs out at every later call; Ctrl-C comes once; other errors are raised."""
     meter = Meter(at, error("enough"))
     task = metered(meter, model, validates=validates)
     try:
@@ -171,6 +173,12 @@ def test_what_is_cut_short_costs_no_more_and_is_counted(model, lr, at, error, va
     except KeyboardInterrupt:
         assert at <= 2, "before the first check"
         return
+    except ValueError:
+        assert error is ValueError
+        assert meter.calls >= at
+        assert meter.cost <= most(600) + SLACK
+        return
+    assert meter.calls < at or error is not ValueError
     assert meter.updates <= found.cost + SLACK
     assert meter.cost <= found.cost + SLACK
     assert found.cost <= most(600)
@@ -178,10 +186,10 @@ def test_what_is_cut_short_costs_no_more_and_is_counted(model, lr, at, error, va
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lr", [None, 0.1])
-def test_a_trial_that_always_fails_at_its_end_is_not_made_again_for_each_check(lr):
+def test_a_trial_that_always_lacks_memory_is_not_made_again_for_each_check(lr):
     """Each check that needs it has the same error; the trial itself is made once."""
     for at in range(60, whole(lr)[1], 120):
-        meter = Meter(at, ValueError("enough"))
+        meter = Meter(at, torch.OutOfMemoryError("enough"))
         found = meter.diagnose(metered(meter), lr)
         assert meter.calls <= at + 15
         told = found.facts.get("Could not be looked at", "")
@@ -206,7 +214,11 @@ def test_nothing_of_the_user_changes_when_it_ends_in_the_middle(at, error):
     task = metered(meter, model)
     before = dict(vars(SGD))
     with zoo.untouched(model, tensors):
-        meter.diagnose(task, 0.1)
+        if error is ValueError:
+            with pytest.raises(ValueError, match="enough"):
+                meter.diagnose(task, 0.1)
+        else:
+            assert meter.diagnose(task, 0.1).stopped == "interrupted"
     assert vars(SGD) == before
     assert all(one.grad is None for one in model.parameters())
 
@@ -243,7 +255,9 @@ def test_a_healthy_task_has_nothing_and_lists_what_was_looked_at():
     assert not seen.failed
     assert set(seen.looked_at) <= NAMES
     assert {name for some in CHECKS.values() for name in some} <= set(seen.looked_at)
-    assert str(seen).startswith("Diagnosis: Nothing found. Looked at: nonfinite-data,")
+    count = len(seen.looked_at)
+    assert str(seen).startswith(f"Diagnosis: Nothing found in {count} checks ({seen.cost:,.0f} of ")
+    assert set(seen.looked_at) <= {one.strip(",") for one in str(seen).split()}
 
 
 def test_what_the_budget_does_not_allow_for_was_not_looked_at():
@@ -253,6 +267,29 @@ def test_what_the_budget_does_not_allow_for_was_not_looked_at():
     assert not missed & set(few.looked_at)
     assert missed - {"capacity"} <= set(many.looked_at)
     assert len(few.looked_at) == len(set(few.looked_at))
+
+
+def test_what_was_not_looked_at_says_why():
+    """More steps are named where they help, and they do."""
+    few = diagnose(bowl(1.0, noise=0.5))
+    assert few.left_out["rate-too-low"] == "`steps=2000` leaves room."
+    assert "Not looked at: rate-too-low, " in few.unseen
+    assert "rate-too-low" in diagnose(bowl(1.0, noise=0.5), steps=2000).looked_at
+    assert "`width`" in few.left_out["capacity"]
+    broken = diagnose(Task(Blind, data(), batch_size=32, device="cpu"))
+    assert "one batch" in broken.left_out["rate-too-low"]
+    assert not {*few.looked_at} & {*few.left_out}
+    x, _ = data()
+    steep = Task(nn.Linear(3, 1), (x, x[:, :1]), loss=Steep(), batch_size=32, device="cpu")
+    fails = diagnose(steep)
+    assert fails.left_out["noise-floor"] == "Every rate that was tried fails."
+
+
+class Steep(nn.Module):
+    """No rate of a grid is low enough for it; Adam does not mind."""
+
+    def forward(self, output, target):
+        return 1e15 * (output - target).square().mean()
 
 
 def test_every_name_can_be_looked_at():
@@ -272,13 +309,52 @@ def test_findings_are_worst_first_and_complete():
             assert any(letter.isdigit() for letter in one.evidence)
 
 
-def test_an_error_of_the_users_code_is_told_once_with_what_it_hides():
-    meter = Meter(200)
+def test_memory_that_runs_out_is_told_once_with_what_it_hides():
+    meter = Meter(200, torch.OutOfMemoryError("there is no more"))
     told = meter.diagnose(metered(meter), 0.1).facts["Could not be looked at"]
-    assert told.count("the loss has had enough") == 1
+    assert told.count("there is no more") == 1
     names, _, why = told.partition(" (")
     assert set(names.split(", ")) <= OF_TRIALS
-    assert why == "the loss has had enough)"
+    assert why == "there is no more)"
+
+
+ERRORS = [RuntimeError("boom"), ValueError("bad"), KeyError("x"), IndexError("index out of range")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("lr", [None, 0.1])
+@pytest.mark.parametrize("at", [60, 140, 260])
+def test_what_the_users_code_raises_after_a_while_is_raised(error, lr, at):
+    meter = Meter(at, error)
+    with pytest.raises(type(error)) as caught:
+        meter.diagnose(metered(meter), lr)
+    assert caught.value is error
+
+
+def test_a_token_that_the_embedding_lacks_is_raised_with_its_sample():
+    inputs = torch.randint(0, 9, (400, 4), generator=torch.Generator().manual_seed(0))
+    labels = inputs[:, 0] % 2
+    inputs[313, 2] = 9  # the vocabulary has nine; no check and no first batch reads it
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(16, 2))
+    loader = DataLoader(TensorDataset(inputs, labels), 8)
+    with pytest.raises(DataError, match=r"Sample 313 .* tokens below the size"):
+        diagnose(Task(model, loader, device="cpu"), 0.1)
+
+
+class OnlyTrains(nn.Linear):
+    """Has no eval mode, which nothing but a trial asks for without validation data."""
+
+    def forward(self, inputs):
+        if not self.training:
+            raise ValueError("no eval mode")
+        return super().forward(inputs)
+
+
+def test_what_only_a_trial_provokes_is_told_and_not_raised():
+    task = Task(lambda: OnlyTrains(3, 3), data(), batch_size=32, device="cpu")
+    seen = diagnose(task)
+    assert seen.facts["Could not be looked at"] == "eval-differs (no eval mode)"
+    assert "eval-differs" not in {*seen.looked_at, *seen.left_out}
 
 
 @functools.cache
@@ -296,6 +372,9 @@ def test_ctrl_c_leaves_what_was_found(lr, at):
     assert seen.stopped == "interrupted"
     assert every.stopped == ""
     assert set(seen.looked_at) < set(every.looked_at)
+    assert {*seen.looked_at, *seen.left_out} == NAMES
+    assert f"Diagnosis: Interrupted after {seen.cost:,.0f} of " in str(seen)
+    assert f"Not looked at  {next(iter(seen.left_out))}, " in re.sub(" {3,}", "  ", str(seen))
     assert set(seen.findings) <= set(every.findings)
     assert "interrupted" in read(seen.to_json())[0].stopped
 
@@ -326,7 +405,7 @@ WRONG = {
     "a model": ({"task": net()}, ArgumentError, "expected an lrtune.Task"),
     "a rate below zero": ({"lr": -1}, ArgumentError, "lr must be a finite number > 0"),
     "a rate in quotes": ({"lr": "0.1"}, ArgumentError, "lr must be a finite number > 0"),
-    "no steps": ({"steps": 0}, ArgumentError, "steps must be a whole number >= 1"),
+    "no steps": ({"steps": 0}, ArgumentError, "whole number >= 1, got 0. Give one such as 600"),
     "half a step": ({"steps": 1.5}, ArgumentError, "steps must be a whole number >= 1"),
     "a seed below zero": ({"seed": -1}, ArgumentError, "seed must be a whole number >= 0"),
     "no such schedule": ({"schedule": "cosin"}, ArgumentError, "Closest: cosine"),
@@ -364,8 +443,53 @@ def test_wrong_arguments_are_refused_before_anything_trains(wrong):
 
 def test_a_pickled_model_is_not_executed(tmp_path):
     torch.save(net(), tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match=r"Pass model\.state_dict\(\)"):
+    told = r" holds a pickled model .* Save model\.state_dict\(\)\.$"
+    with pytest.raises(CheckpointError, match=told):
         diagnose(metered(Meter()), checkpoint=tmp_path / "model.pt")
+
+
+def test_another_file_is_no_checkpoint(tmp_path):
+    (tmp_path / "bad.pt").write_text("hello")
+    with pytest.raises(CheckpointError, match=r" is no file of torch\.save\. Pass model"):
+        diagnose(metered(Meter()), checkpoint=tmp_path / "bad.pt")
+
+
+KINDS = {"SGD": SGD, "Adam": Adam, "RMSprop": torch.optim.RMSprop, "Adagrad": torch.optim.Adagrad}
+
+
+@pytest.mark.parametrize("own", KINDS)
+@pytest.mark.parametrize("other", KINDS)
+def test_a_checkpoint_of_another_optimizer_is_refused_with_both_named(own, other):
+    model = net()
+    saved = KINDS[other](model.parameters(), lr=0.1).state_dict()
+    checkpoint = {"model": model.state_dict(), "optimizer": saved}
+    task = metered(Meter(), optimizer=KINDS[own])
+    if own == other:
+        assert state_of(task, checkpoint, None).lr == pytest.approx(0.1)
+        return
+    with pytest.raises(CheckpointError, match=f"the {own} of the task: it is that of {other}"):
+        state_of(task, checkpoint, None)
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [(slice(0, 1), "group 0 has 1 parameters, the task's 6"), (None, "2 parameter groups")],
+)
+def test_a_checkpoint_of_other_groups_is_refused(parts, told):
+    model = net()
+    weights = list(model.parameters())
+    groups = [weights[parts]] if parts else [weights[:2], weights[2:]]
+    saved = SGD([{"params": some} for some in groups], lr=0.1).state_dict()
+    with pytest.raises(CheckpointError, match=told):
+        state_of(metered(Meter()), {"model": model.state_dict(), "optimizer": saved}, 0.1)
+
+
+def test_a_scheduler_adds_to_a_checkpoint_what_is_no_other_optimizer():
+    model = net()
+    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9)
+    checkpoint = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    assert state_of(metered(Meter()), checkpoint, None).peak == pytest.approx(0.1, rel=0.99)
 
 
 @pytest.mark.parametrize("form", [str, Path, torch.load])
@@ -518,7 +642,10 @@ def test_the_command_gives_one_json_and_nothing_else(command):
 def test_the_command_says_that_nothing_was_found(command):
     run = command("tasks.py:slow", "--lr", "0.05", "--steps", "300", "--schedule", "cosine")
     assert run.exit_code == 0, run.output
-    assert run.stdout.startswith("Nothing found. Looked at: nonfinite-data")
+    assert re.match(
+        r"Nothing found in \d+ checks \([\d,]+ of 300 updates\)\.\nLooked at: ", run.stdout
+    )
+    assert "nonfinite-data" in run.stdout
 
 
 def test_an_error_among_the_findings_is_exit_code_1(command):
@@ -548,11 +675,15 @@ def test_the_command_goes_on_from_a_checkpoint(command):
         (["tasks.py:task", "--lr", "-1"], "-1"),
         (["tasks.py:task", "--steps", "0"], "'--steps'"),
         (["tasks.py:task", "--out", "no/such/folder.html"], "no/such"),
+        (["curves.csv", "--lr", "0.1"], "--lr 0.1 goes with a task"),
+        (["curves.csv", "--checkpoint", "c.pt"], "--checkpoint c.pt goes with a task"),
+        (["curves.csv", "--schedule", "cosine"], "--schedule cosine goes with a task"),
+        (["curves.csv", "--steps", "700"], "--steps 700 goes with a task"),
     ],
 )
 def test_the_command_refuses_in_a_sentence(command, words, told):
     run = command(*words)
-    assert run.exit_code in (1, 2)
+    assert run.exit_code == 2
     assert told in " ".join(re.sub("[│╭╰─]", " ", run.stderr).split())
     assert run.stdout == ""
     assert "Traceback" not in run.output
@@ -572,6 +703,22 @@ def test_the_command_judges_curves(command, as_json):
         assert "slow, lr 0.001: too low" in run.stdout
 
 
+@pytest.mark.parametrize(("name", "divider"), [("c.tsv", "\t"), ("c.txt", "\t"), ("c.csv", ";")])
+def test_the_command_reads_other_dividers(command, name, divider):
+    Path(name).write_text(CURVES.replace(",", divider))
+    assert command(name).stdout == command("curves.csv").stdout
+
+
+def test_ctrl_c_before_anything_was_looked_at_says_so(command, monkeypatch):
+    def interrupted(_task, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lrtune.cli.checking.diagnose", interrupted)
+    run = command("tasks.py:slow")
+    assert run.exit_code == 130
+    assert "Interrupted, before anything was looked at." in run.stderr
+
+
 def test_ctrl_c_leaves_what_was_found_and_is_exit_code_130(command, monkeypatch):
     def interrupted(_task, **_more):
         return dataclasses.replace(a_slow_one(), stopped="interrupted")
@@ -580,7 +727,8 @@ def test_ctrl_c_leaves_what_was_found_and_is_exit_code_130(command, monkeypatch)
     run = command("tasks.py:slow")
     assert run.exit_code == 130
     assert "rate-too-low" in run.stdout
-    assert "Stopped by Ctrl-C, before everything was looked at." in run.stdout
+    assert run.stdout.startswith("Interrupted after ")
+    assert "1 finding so far, in " in run.stdout
     assert Path("report.html").exists()
 
 

@@ -433,6 +433,19 @@ def test_the_verdict_follows_from_the_interval(over, slope, reach, said):
     assert ("too high" in text) == (said in ("no", "nearly") and slope < 0)
 
 
+@pytest.mark.parametrize("reach", [math.inf, 2.0])
+def test_an_interval_without_a_bound_tells_nothing(reach):
+    told = statement("data", "updates", Trend(-1.14, reach, 1.0))
+    assert "it cannot be told how the best constant rate changes with ten times the data" in told
+    assert "inf" not in told
+    assert "0.07" not in told
+
+
+def test_a_share_above_one_is_refused_by_its_name():
+    with pytest.raises(ArgumentError, match=r"values has 2; expected shares of the data"):
+        make_transfer(brought(), over="data", values=[2.0])
+
+
 # --- the result -----------------------------------------------------------------------------------
 
 

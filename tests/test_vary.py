@@ -284,7 +284,7 @@ def uneven(model, lr):
         ({"weight_decay": []}, DECAYED, ["[]", "a list of values"]),
         ({"weight_decay": 0.1}, DECAYED, ["0.1", "a list of values"]),
         ({"weight_decay": "0.1"}, DECAYED, ["'0.1'", "a list of values"]),
-        ({"weight_decay": [-0.1]}, DECAYED, ["-0.1", "> 0"]),
+        ({"weight_decay": [-0.1]}, DECAYED, ["-0.1", ">= 0", "'weight_decay': [0, "]),
         ({"weight_decay": [math.nan]}, DECAYED, ["nan"]),
         ({"momentum": [1.0]}, DECAYED, ["1;", "from 0 to below 1"]),
         ({"batch_size": [12]}, DECAYED, ["12", "8, 16, 32", "multiples"]),
@@ -293,6 +293,8 @@ def uneven(model, lr):
         ({"momentum": [0.5]}, torch.optim.Adagrad, ["Adagrad has no momentum", "weight_decay"]),
         ({"weight_decay": [0.5]}, Bare, ["Bare has no weight_decay"]),
         ({"weight_decay": [0.5]}, uneven, ["0.1, 0.2", "one value"]),
+        ({"batch_size": [80000]}, DECAYED, ["makes 0 updates", "up to 160", "steps=100000"]),
+        ({"batch_size": [16, 176]}, DECAYED, ["has 176", "makes 9 updates", "up to 160"]),
     ],
 )
 def test_what_cannot_be_varied_is_refused_before_anything_trains(vary, optimizer, told):

@@ -178,6 +178,23 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize(("divider", "decimal"), [("\t", "."), (";", "."), (";", ","), (",", ".")])
+@pytest.mark.parametrize("name", ["curves.csv", "curves.tsv", "curves.txt"])
+def test_columns_are_divided_by_what_the_header_has(name, divider, decimal, tmp_path):
+    frame(four()).to_csv(tmp_path / name, index=False, sep=divider, decimal=decimal)
+    assert said(tmp_path / name) == WANTED
+
+
+def test_no_rows_and_rates_below_zero_are_refused():
+    table = frame(four())
+    with pytest.raises(ArgumentError, match=r"curves has no rows; expected at least 4 losses"):
+        lrtune.verdicts(table.iloc[:0])
+    with pytest.raises(
+        ArgumentError, match=r"run 'slow' has a rate of -0\.001; expected rates >= 0"
+    ):
+        lrtune.verdicts(table.assign(lr=-table["lr"]))
+
+
 @pytest.mark.parametrize("given", REFUSED)
 def test_what_cannot_be_judged_is_refused_with_a_way_out(given):
     table, message = REFUSED[given]

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from lrtune.cli import INTERRUPTED
-from lrtune.cli.options import as_options, check_folder
-from lrtune.cli.output import FAILED, print_error
+from lrtune.cli.options import as_options, check_curves, check_folder
+from lrtune.cli.output import FAILED, USAGE, print_error
 from lrtune.cli.progress import ProgressDisplay
 from lrtune.cli.task_file import task_of
 from lrtune.diagnosis.check import check
 from lrtune.diagnosis.diagnose import diagnose
-from lrtune.errors import LrtuneError, printable
+from lrtune.errors import CheckpointError, LrtuneError, printable
 from lrtune.reporting import report
 from lrtune.results import Diagnosis
 from lrtune.results.verdicts import verdicts
@@ -76,9 +77,16 @@ def run_diagnose(
     return _shown(look, show, as_json=as_json, out=out)
 
 
-def run_verdicts(path: str, *, as_json: bool) -> int:
-    """Judge the loss curves of a file, and print a verdict for each."""
+def run_verdicts(path: str, given: Mapping[str, object], *, as_json: bool) -> int:
+    """Judge the loss curves of a file, and print a verdict for each.
+
+    Args:
+        path: The file.
+        given: Options that need a task, which are refused.
+        as_json: Whether to print JSON.
+    """
     try:
+        check_curves(path, given)
         judged = verdicts(path)
     except LrtuneError as error:
         return print_error(error, Console(stderr=True, highlight=False))
@@ -108,8 +116,12 @@ def _shown(
         with redirect_stdout(sys.stderr):  # where what the user's code prints belongs
             seen = look()
         path = None if out is None else str(report(seen, out))
+    except KeyboardInterrupt:
+        Console(stderr=True).print("[bold]Interrupted[/], before anything was looked at.")
+        return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the user's file may raise anything
-        return print_error(error, Console(stderr=True, highlight=False))
+        code = print_error(error, Console(stderr=True, highlight=False))
+        return USAGE if isinstance(error, CheckpointError) else code
     if as_json:
         found = {"results": [seen.to_dict()]} | ({} if path is None else {"report": path})
         sys.stdout.write(json.dumps(found, allow_nan=False) + "\n")
@@ -138,17 +150,26 @@ def print_check(seen: Diagnosis, console: Console) -> None:
 
 def print_findings(seen: Diagnosis, console: Console) -> None:
     """Print what was found, worst first: its evidence, the likeliest cause, and what to do."""
+    if seen.stopped:
+        console.print(f"[bold]{escape(seen.summary)}[/]")
     for one in seen.findings:
         colour = COLOURS.get(one.severity, "bold")
         name = escape(printable(f"{one.severity}: {one.name}"))
         console.print(f"[{colour}]{name}[/]")
         console.print(f"  {escape(printable(one.sentence, 1000))}")
-    if seen.stopped:
-        console.print("Stopped by Ctrl-C, before everything was looked at.")
     if not seen.findings:
-        console.print(escape(printable(seen.nothing, 1500)))
+        if not seen.stopped:
+            console.print(escape(seen.summary))
+        _print_text(f"Looked at: {', '.join(seen.looked_at)}.", console)
     if seen.left_out:
-        console.print(escape(printable(as_options(seen.unseen), 1000)))
+        _print_text(as_options(seen.unseen), console)
+
+
+def _print_text(text: str, console: Console) -> None:
+    """Print a text in lines that fit, and divide no name at its hyphen."""
+    lines = textwrap.wrap(printable(text, 3000), console.width - 1, break_on_hyphens=False)
+    for line in lines:
+        console.print(escape(line), soft_wrap=True)
 
 
 def _groups(seen: Diagnosis) -> Table:

@@ -181,7 +181,8 @@ def diagnose(
     It looks at the task, trains it shortly, and continues the run, or a
     checkpoint, in several ways: for half a training, or 300 updates.
 
-    Exit codes: 0, 1 where an error was found, 130 after Ctrl-C.
+    Exit codes: 0, 1 where an error was found or the task failed, 2 for wrong
+    usage, 130 after Ctrl-C.
 
     Example: lrtune diagnose train.py:task --lr 0.1 --steps 2000
 
@@ -189,9 +190,12 @@ def diagnose(
     """
     from lrtune.cli.checking import run_diagnose, run_verdicts
 
-    if target is not None and target.lower().endswith(".csv"):
-        raise typer.Exit(run_verdicts(target, as_json=as_json))
     asked: dict[str, Any] = {"lr": lr, "steps": steps, "checkpoint": checkpoint, "seed": seed}
+    if target is not None and target.lower().endswith(options.TABLES):
+        usual = {"steps": 600, "seed": 0, "out": REPORT}
+        every = {**asked, "schedule": schedule, "device": device, "out": out}
+        given = {name: value for name, value in every.items() if value != usual.get(name)}
+        raise typer.Exit(run_verdicts(target, given, as_json=as_json))
     if schedule is not None:
         asked["schedule"] = schedule
     raise typer.Exit(run_diagnose(target, device, out=out, as_json=as_json, **asked))

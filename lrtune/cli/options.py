@@ -1,7 +1,7 @@
 """Options that need more than a type: durations, names of schedules, and what goes together."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,20 @@ def check_compare(
         raise ArgumentError(
             f"a comparison begins with the last search of the study, and with {given[0]} there is "
             "none. Give --from found.json, or --lr RATE with --steps."
+        )
+
+
+TABLES = (".csv", ".tsv", ".txt")
+"""How files with loss curves are called."""
+
+
+def check_curves(path: str, given: Mapping[str, object]) -> None:
+    """Refuse options of a task beside a file with loss curves, which are read and not trained."""
+    if given:
+        name, value = next(iter(given.items()))
+        raise ArgumentError(
+            f"{_option(name)} {value} goes with a task, and {path} holds loss curves, which are "
+            "read only. Leave the option out, or give a task, as in train.py:task."
         )
 
 

@@ -29,8 +29,10 @@ REDUCTIONS = {
 def check(task: Task) -> Diagnosis:
     """Look at a task before it trains: what will be trained, and what is odd about it.
 
-    Some batches are read and seven updates are made, on copies. What an expert would notice at once
-    is a finding with its evidence, its likeliest cause and what to do.
+    Some batches are read and twenty updates are made, on copies: the first one, along which the
+    loss is measured, three runs of four, which are compared, and seven whose time is taken. What
+    an expert would notice at once is a finding with its evidence, its likeliest cause and what to
+    do.
 
     Args:
         task: What is looked at; it stays as it is.

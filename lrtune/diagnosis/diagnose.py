@@ -6,22 +6,31 @@ from pathlib import Path
 from typing import TypeVar
 
 from lrtune.diagnosis.check import described_by
-from lrtune.diagnosis.checks import sharpness
+from lrtune.diagnosis.checks import plateau_limits, sharpness
 from lrtune.diagnosis.observations.checkpoints import read_checkpoint
+from lrtune.diagnosis.observations.plateau import Plateau
 from lrtune.diagnosis.registry import CHECKS, CONTINUATIONS, TRIALS
 from lrtune.diagnosis.trials import STEPS, Trials
-from lrtune.errors import first_line, positive_rate, quantity, whole_number
+from lrtune.errors import DataError, first_line, positive_rate, quantity, whole_number
 from lrtune.results import Diagnosis, Finding
 from lrtune.results.diagnosis import worst_first
 from lrtune.results.runs import Shape, as_shape
 from lrtune.results.serialization import manifest
 from lrtune.schedules import parse
 from lrtune.schedules.registry import schedule_text
+from lrtune.task.memory import is_out_of_memory
 from lrtune.task.task import Task, checked_task
+from lrtune.task.variants import own_width
 from lrtune.training import Progress
 
-Seen = TypeVar("Seen")
+Seen = TypeVar("Seen", bound=Trials | Plateau)
 Check = Callable[[Seen], Iterator[Finding]]
+
+OF_CONTINUATIONS = tuple(name for names in CONTINUATIONS.values() for name in names)
+ROOM = 2000  # by convention: so long a training leaves room for what 600 steps do not
+TAKEN = "Other trials took the budget."
+NO_WIDTH = "It needs a model that is made by a function with an argument `width`."
+ONE_BATCH = "What does not learn one batch is not continued."
 
 
 def diagnose(
@@ -64,6 +73,10 @@ def diagnose(
         ScheduleError: The schedule gives no finite multiplier >= 0 somewhere, or needs validation
             data, and there are none.
         CheckpointError: The checkpoint cannot be read, or does not fit the task.
+        TaskError: A batch cannot be trained on. Other exceptions of the task's own code pass
+            through; what only a trial provokes is told in `facts`.
+
+    Ctrl-C ends it with what was found so far: `stopped` is "interrupted".
 
     >>> from lrtune.testing import bowl
     >>> [found.name for found in diagnose(bowl(1.0), 0.0001).findings]
@@ -74,7 +87,7 @@ def diagnose(
     seen = Trials(
         checked_task(task),
         None if lr is None else positive_rate("lr", lr),
-        whole_number("steps", steps, least=1),
+        whole_number("steps", steps, least=1, such_as=STEPS),
         schedule=parse(schedule) if isinstance(schedule, str) else schedule,
         seed=seed,
         checkpoint=checkpoint,
@@ -97,25 +110,28 @@ class _Diagnosing:
     def __init__(self, seen: Trials, progress: Progress | None) -> None:
         self.seen, self._progress = seen, progress
         self.findings, self.looked_at = list[Finding](), list[str]()
-        self.left_out = list[str]()
-        self.failed = dict[str, str]()
+        self.left_out, self.failed = dict[str, str](), dict[str, str]()
 
     def run(self) -> Diagnosis:
         """Look at everything; Ctrl-C ends it with what is known."""
         seen, stopped = self.seen, ""
-        self._tell("checks")
         first = described_by(seen)
         try:
+            self._tell("checks")
             self._look(CHECKS.items(), seen)
             self._try()
         except KeyboardInterrupt:
             stopped = "interrupted"
+            every = (*CHECKS.values(), *TRIALS.values(), OF_CONTINUATIONS)
+            self._leave_out([name for names in every for name in names], "")
+        looked_at = tuple(dict.fromkeys(self.looked_at))
+        known = {*looked_at, *self.failed}
         return dataclasses.replace(
             first,
             facts={**first.facts, **self._facts()},
             findings=worst_first(self.findings),
-            looked_at=tuple(dict.fromkeys(self.looked_at)),
-            left_out=tuple(dict.fromkeys(self.left_out)),
+            looked_at=looked_at,
+            left_out={name: why for name, why in self.left_out.items() if name not in known},
             cost=seen.spent,
             stopped=stopped,
         )
@@ -130,18 +146,22 @@ class _Diagnosing:
             self._continue()
             self._look([one for one in TRIALS.items() if one not in early], self.seen)
             return
-        found = self._look([first], self.seen)
-        if self.seen.asked and not found:  # what learns no batch is not continued
+        if self._look([first], self.seen):
+            self._leave_out(OF_CONTINUATIONS, ONE_BATCH)
+            self._look(rest, self.seen)
+        elif self.seen.asked:
             self._continue()
-        self._look(rest, self.seen)
-        if not self.seen.asked and not found:
+            self._look(rest, self.seen)
+        else:
+            self._look(rest, self.seen)
             self._continue()
 
     def _learns(self) -> bool:
         self._tell("training")
         try:
             return self.seen.learns or self.seen.suspects_rate
-        except Exception:  # noqa: BLE001 - of the user's code; what needs the run tells why
+        except Exception as error:  # noqa: BLE001 - of the user's code, after some updates
+            self._refuse(error, self.seen)
             return False
 
     def _continue(self) -> None:
@@ -149,11 +169,11 @@ class _Diagnosing:
         try:
             plateau = self.seen.plateau
         except Exception as error:  # noqa: BLE001 - of the user's code, after some updates
-            for names in CONTINUATIONS.values():
-                self.failed |= dict.fromkeys(names, first_line(error))
+            self._refuse(error, self.seen)
+            self.failed |= dict.fromkeys(OF_CONTINUATIONS, first_line(error))
             return
         if plateau is None:
-            self.left_out += [name for names in CONTINUATIONS.values() for name in names]
+            self._leave_out(OF_CONTINUATIONS, self.seen.nothing_to_continue or self._short)
         else:
             self._look(CONTINUATIONS.items(), plateau)
 
@@ -166,14 +186,37 @@ class _Diagnosing:
             try:
                 found = [*check(seen)]
             except Exception as error:  # noqa: BLE001 - of the user's code, after some updates
+                self._refuse(error, seen)
                 self.failed |= dict.fromkeys(names, first_line(error))
                 continue
             self.findings += found
             if found or self.seen.short_of == short:
                 self.looked_at += names
             else:
-                self.left_out += names
+                self._leave_out(names, self._short)
         return len(self.findings) > before
+
+    def _refuse(self, error: Exception, seen: Trials | Plateau) -> None:
+        """Raise what the user's own training raises, too; not what only a trial provokes.
+
+        A trial may need more memory, or take a model to where its code no longer works.
+        """
+        if isinstance(error, DataError):  # whatever trains on this batch raises it
+            raise error
+        if not is_out_of_memory(error):
+            seen.train_plainly()
+
+    @property
+    def _short(self) -> str:
+        """Why the budget was not enough, and what would be."""
+        longer = max(ROOM, 2 * self.seen.steps)
+        return TAKEN if self.seen.continued else f"`steps={longer}` leaves room."
+
+    def _leave_out(self, names: Iterable[str], why: str) -> None:
+        """Note what is not looked at, unless it is known why."""
+        for name in names:
+            no_width = name == plateau_limits.CAPACITY and own_width(self.seen.task) is None
+            self.left_out.setdefault(name, NO_WIDTH if no_width and why else why)
 
     def _facts(self) -> dict[str, str]:
         cost = f"{self.seen.spent:,.0f} of {quantity(round(self.seen.budget), 'update')}"

@@ -31,8 +31,9 @@ from lrtune.results.schema import SELECTION
 from lrtune.schedules import constant
 from lrtune.schedules.feedback import check_validation
 from lrtune.schedules.registry import schedule_text
+from lrtune.task.checks import TRIAL_LR
 from lrtune.task.task import Task
-from lrtune.training import step_settings
+from lrtune.training import Cohort, step_settings
 
 Seen = TypeVar("Seen")
 
@@ -110,6 +111,11 @@ class Trials(Observed):
         return self._short_of + (0 if self._made is None else self._made.short_of)
 
     @property
+    def continued(self) -> bool:
+        """Whether a run was continued, for as much of the budget as there was."""
+        return self._made is not None
+
+    @property
     def _made(self) -> Plateau | None:
         """The continuations, where somebody has asked for them."""
         return self.__dict__.get("plateau")
@@ -151,8 +157,10 @@ class Trials(Observed):
                 samples = val_samples(self.task, VALIDATION * until / LOOKS)
                 asked = Run(run_name(self.lr), self.lr, self.schedule, self._seed)
                 run = train_run(self.task, asked, self.steps, until, samples)
-        except DataError:  # which a check of the data tells
-            return None
+        except DataError:
+            if not self.odd_numbers:
+                raise
+            return None  # a check of the data tells it
         self._spent += run.updates + self._cost_of(run.val_samples) - charged
         return run
 
@@ -171,7 +179,9 @@ class Trials(Observed):
         try:
             return memorise(self.task, tried)
         except DataError:
-            return None
+            if not self.odd_numbers:
+                raise
+            return None  # a check of the data tells it
 
     @cached_property
     def trained_passes(self) -> Sequence[Pass]:
@@ -291,6 +301,26 @@ class Trials(Observed):
         made = continue_run(self.task, run, self.steps, stall, self.left - kept)
         self._short_of += made is None
         return made
+
+    @property
+    def nothing_to_continue(self) -> str:
+        """Why there is no run to continue, whatever the budget is; empty where there is one."""
+        if self.stall is not None:
+            return ""
+        run = self.main_training
+        if run is None:
+            return "No rate trains on these data." if self.odd_numbers else ""
+        if run.name and not run.failed(run.name):
+            return "The state of the run cannot be copied."
+        return "Every rate that was tried fails."
+
+    def train_plainly(self) -> None:
+        """Train as the user does: raises what the user's own code raises."""
+        self.main_training  # noqa: B018 - which raises it, or is in order
+        self._charge(min(1.0, max(0.0, self.left)))
+        plain = Cohort(self.task, [Run("plain", TRIAL_LR)], 1).advance(1)
+        if self.task.has_validation and plain.live:
+            plain.validate(1)
 
     @property
     def _memorising(self) -> float:

@@ -31,7 +31,7 @@ def diagnosis_section(seen: Diagnosis) -> Section:
         kind="Diagnosis" if seen.tried else "Check",
         headline=f"Found {', '.join(counts)}: {named}" if counts else "Nothing odd was found",
         short=", ".join(counts) or "nothing odd",
-        lead=" ".join(seen.warnings),
+        lead=" ".join([*([seen.summary] if seen.stopped else []), *seen.warnings]),
         facts=list(seen.facts.items()),
         notes=[one.sentence for one in seen.findings if one.severity == "note"],
         charts=[_chart(seen, one) for one in seen.findings if one.chart],

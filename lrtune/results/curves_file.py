@@ -25,6 +25,12 @@ NAMES = {
 """Names of the columns, of which the first that is there is taken. Case does not matter, nor does
 what divides words: `train/loss` is `train_loss`. Lightning's `lr-SGD` is `lr`, too."""
 
+DIVIDERS = (",", "\t", ";")
+"""What may divide the columns of a file."""
+
+DECIMAL = re.compile(r"[-+]?\d+,\d+(e[-+]?\d+)?", re.IGNORECASE)
+"""A number with a decimal comma."""
+
 ONE = "curve"
 """The name of the run where the table has none."""
 
@@ -35,17 +41,40 @@ SWEPT = 100.0  # by convention: a rate that rises all the way, by more than this
 def read_curves_file(path: str | Path) -> pd.DataFrame:
     """The table in a CSV file, whose empty cells are missing values.
 
+    Columns are divided by commas, or by what divides the words of the header instead: tabs or
+    semicolons. With semicolons, numbers may have a decimal comma.
+
     Raises:
         ArgumentError: There is no such file, or it is no table.
     """
     try:
         # As text: an empty loss was not measured, one that reads nan was, and is not finite.
-        return pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+        divider = _divider(path)
+        table = pd.read_csv(
+            path, sep=divider, dtype=str, keep_default_na=False, skipinitialspace=True
+        )
+        return table.map(_with_point) if divider == ";" else table
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ArgumentError(
             f"{printable(path)} cannot be read ({printable(error)}). Expected a CSV file with a "
             "header: run, step, loss, and lr where there is one."
         ) from error
+
+
+def _divider(path: str | Path) -> str:
+    """What divides the columns: the one of comma, tab and semicolon that the header has most of."""
+    with Path(path).open(encoding="utf-8-sig") as file:
+        header = file.readline()
+    return max(DIVIDERS, key=header.count)
+
+
+def _with_point(cell: str) -> str:
+    """A number with a point in place of a decimal comma; any other text as it is.
+
+    >>> _with_point("0,25"), _with_point("run 1,2")
+    ('0.25', 'run 1,2')
+    """
+    return cell.replace(",", ".") if DECIMAL.fullmatch(cell.strip()) else cell
 
 
 def curves_of(table: pd.DataFrame) -> tuple[dict[str, Curve], dict[str, Curve]]:
@@ -61,6 +90,11 @@ def curves_of(table: pd.DataFrame) -> tuple[dict[str, Curve], dict[str, Curve]]:
             "the path of such a CSV file."
         )
     found = _columns(table)
+    if not len(table):
+        raise ArgumentError(
+            f"curves has no rows; expected at least {MIN_LOSSES} losses of a run, from its start "
+            "to its end. Log step and loss while it trains."
+        )
     cells = {name: [_number(cell, column) for cell in table[column]]
              for name, column in found.items() if name != "run"}  # fmt: skip
     names = [str(run) for run in table[found["run"]]] if "run" in found else [ONE] * len(table)
@@ -161,6 +195,11 @@ def _curve(
     if not rates:
         return Curve(steps, losses)
     seen = np.array(rates, float)
+    if (seen < 0).any():
+        raise ArgumentError(
+            f"run {shown(run)} has a rate of {seen.min():g}; expected rates >= 0. Give the rates "
+            "that the optimizer had, or leave the column out."
+        )
     if (np.diff(seen) > 0).all() and seen[-1] > SWEPT * seen[0]:
         raise ArgumentError(
             f"the rate of run {shown(run)} rises from {seen[0]:g} to {seen[-1]:g}; expected a "

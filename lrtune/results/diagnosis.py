@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 SEVERITIES = ("error", "warning", "note")
 """How much a finding matters, worst first."""
-
-WIDER = "capacity"
-"""The finding for which a wider model has to be made."""
 
 Points = tuple[tuple[float, float], ...]
 """The points of a line."""
@@ -79,8 +76,7 @@ class Diagnosis(Serializable):
         manifest: The task and the versions, as text.
         groups: One row per parameter group: `group`, `lr` (as a multiple of the rate, or the rate
             itself where it is `fixed`), `fixed`, `weight_decay`, `parameters`.
-        left_out: What was not looked at, as the budget did not allow for it, or it could not be
-            trained.
+        left_out: What was not looked at, to the reason in a sentence; that is empty after Ctrl-C.
         cost: The updates that trials have made, a forward pass counted as a third; NaN of `check`.
         stopped: `interrupted` where Ctrl-C ended it before everything was looked at; else empty.
     """
@@ -92,7 +88,7 @@ class Diagnosis(Serializable):
     looked_at: tuple[str, ...]
     manifest: dict[str, str]
     groups: pd.DataFrame = table_field(GROUPS)
-    left_out: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
     cost: float = math.nan
     stopped: str = ""
 
@@ -137,29 +133,32 @@ class Diagnosis(Serializable):
         """The findings, and what will be trained, in a few lines."""
         found = {f"{one.severity}: {one.name}": one.sentence for one in self.findings}
         verb = "Diagnosis" if self.tried else "Check"
-        head = f"{verb}: " + (quantity(len(found), "finding") if found else self.nothing)
-        facts = {**self.facts, **({"Left out": self.unseen} if self.left_out else {})}
-        return fact_lines(textwrap.fill(head, 100), {**found, **facts})
+        head = quantity(len(found), "finding") if found and not self.stopped else self.summary
+        facts = {"Not looked at": self.unseen.removeprefix("Not looked at: ")}
+        if not found:
+            facts = {"Looked at": ", ".join(self.looked_at)} | facts
+        lines = textwrap.fill(f"{verb}: {head}", 100, break_on_hyphens=False)
+        return fact_lines(lines, {**found, **self.facts, **facts})
 
     @property
-    def nothing(self) -> str:
-        """What to say where nothing was found."""
-        return f"Nothing found. Looked at: {', '.join(self.looked_at)}."
+    def summary(self) -> str:
+        """How much was looked at, and whether anything was found, in a sentence."""
+        checks = quantity(len(self.looked_at), "check")
+        spent = self.facts.get("Cost", "").partition(", besides")[0] if self.tried else ""
+        if self.stopped:
+            found = quantity(len(self.findings), "finding") if self.findings else "nothing found"
+            after = f" after {spent}" if spent else ""
+            return f"Interrupted{after}: {found} so far, in {checks}."
+        return f"Nothing found in {checks}{f' ({spent})' if spent else ''}."
 
     @property
     def unseen(self) -> str:
-        """What was left out, and why, in a sentence or two; empty where nothing was."""
-        names = [name for name in self.left_out if name != WIDER]
-        said = (
-            f"Left out, for want of budget: {', '.join(names)}; larger `steps` have a larger one."
-        )
-        if WIDER not in self.left_out:
-            return said if names else ""
-        wider = (
-            f"{WIDER} needs a model that is made by a function with an argument `width`, and the "
-            "budget to train a wider one."
-        )
-        return f"{said} {wider}" if names else wider
+        """What was not looked at, and why, in some sentences; empty where everything was."""
+        names: dict[str, list[str]] = {}
+        for name, why in self.left_out.items():
+            names.setdefault(why, []).append(name)
+        told = (f"Not looked at: {', '.join(some)}. {why}".strip() for why, some in names.items())
+        return " ".join(told)
 
 
 def worst_first(findings: list[Finding]) -> tuple[Finding, ...]:

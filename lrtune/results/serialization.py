@@ -110,7 +110,13 @@ def fact_lines(head: str, facts: Mapping[str, object]) -> str:
     width = max(map(len, told), default=0)
     blank = " " * (width + 4)
     lines = [
-        textwrap.fill(fact, 100, initial_indent=f"  {name:{width}}  ", subsequent_indent=blank)
+        textwrap.fill(
+            fact,
+            100,
+            initial_indent=f"  {name:{width}}  ",
+            subsequent_indent=blank,
+            break_on_hyphens=False,
+        )
         for name, fact in told.items()
     ]
     return "\n".join([head, *lines])

@@ -21,8 +21,9 @@ def verdicts(curves: pd.DataFrame | str | Path) -> pd.DataFrame:
 
     Args:
         curves: One row per run and step: `step`, `loss` (of training), and where there are such
-            `run`, `lr`, `val_loss`; or the path of a CSV file with these columns. Other usual names
-            will do: `iteration`, `epoch`, `train_loss`, `learning_rate`, Lightning's `lr-SGD`.
+            `run`, `lr`, `val_loss`; or the path of a file with these columns, divided by commas,
+            tabs or semicolons. Other usual names will do: `iteration`, `epoch`, `train_loss`,
+            `learning_rate`, Lightning's `lr-SGD`.
             Empty losses were not measured; NaN at the end of a run is a loss that became NaN.
 
     Returns:
@@ -31,8 +32,9 @@ def verdicts(curves: pd.DataFrame | str | Path) -> pd.DataFrame:
         over the mean slope), `noise`, `spikes`, `stalls`, `failed` and `overfits` (steps).
 
     Raises:
-        ArgumentError: A column is missing or odd, a run has fewer than four losses, begins with one
-            that is not finite, has a step twice, or is a range test; or there is no such file.
+        ArgumentError: A column is missing or odd, there are no rows, a rate is negative, a run has
+            fewer than four losses, begins with one that is not finite, has a step twice, or is a
+            range test; or there is no such file.
 
     >>> steps = range(50)
     >>> rows = [("slow", step, 2 - 0.01 * step) for step in steps]

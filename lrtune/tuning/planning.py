@@ -95,6 +95,8 @@ class Memory:
 
     >>> print(str(Memory(8, 8, 0, 30_000_000, 20_000_000, "cuda")).partition(" (")[0])
     Memory: about 8 runs at once, 240 MB on cuda
+    >>> print(Memory(0, 0, 0, 23_000, 15_000, "cpu"))
+    Memory: nothing is trained; a run takes 23 kB on cpu
     """
 
     runs: int
@@ -115,7 +117,12 @@ class Memory:
         return self.offloaded * self.checkpoint_bytes
 
     def __str__(self) -> str:
-        """The numbers in a sentence."""
+        """The numbers in a sentence; what one run takes where nothing will be trained."""
+        if not self.wanted:
+            return (
+                f"Memory: nothing is trained; a run takes {memory_text(self.run_bytes)} on "
+                f"{self.device}"
+            )
         fewer = self.runs + self.offloaded < self.wanted
         runs = f"{self.runs} of {self.wanted}" if fewer else f"{self.runs}"
         text = (

@@ -95,7 +95,9 @@ def range_test(
     sweeps = {s: Run(f"sweep/{s}", high, growing, s) for s in chosen}
     controls = {s: Run(f"untrained/{s}", high, UNTRAINED, s) for s in chosen}
     trained = as_evaluate(task, evaluate, max_runs=max_runs, progress=progress)
-    others = VariedSweeps(task, vary, list(sweeps.values()), trained) if vary is not None else None
+    others = None
+    if vary is not None:
+        others = VariedSweeps(task, vary, list(sweeps.values()), trained, steps=steps)
     runs, odd = [*sweeps.values(), *controls.values()], look(task, without=OF_VALIDATION).warnings
     # The loss after the last update takes one step more.
     trace = trained(runs, steps + 1, stage="range test", validate=0)

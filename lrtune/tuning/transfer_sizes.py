@@ -92,6 +92,11 @@ def _numbers(values: Sequence[float]) -> list[float]:
 
 
 def _share_of_data(task: Task, value: float) -> Size:
+    if value > 1:
+        raise ArgumentError(
+            f"values has {value:g}; expected shares of the data, from above 0 to 1. Give such as "
+            "[0.1, 0.5, 1]."
+        )
     return Size(f"{100 * value:.6g} %", value, value, with_share(task, value), share=value)
 
 

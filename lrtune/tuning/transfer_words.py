@@ -12,6 +12,9 @@ PER = {"data": 10, "width": 2, "batch_size": 2}
 ALIKE = 2.0
 """By convention: rates within a factor of two end about alike."""
 
+UNTOLD = 1000.0
+"""By convention: an interval whose ends are so many times apart says nothing."""
+
 LARGER = {"data": "ten times the data", "width": "twice the width", "batch_size": "twice the batch"}
 SMALLER = {
     "data": "on a tenth of the data",
@@ -63,6 +66,13 @@ def statement(over: str, equal: str, line: Trend) -> str:
         "not shown": "Whether it transfers is not shown: more seeds or a larger budget narrow the "
         "interval.",
     }[verdict(over, line)]
+    shown = verdict(over, line) != "not shown"
+    if not shown and (not (low > 0 and math.isfinite(high)) or high > UNTOLD * low):
+        return (
+            f"At equal {equal} it cannot be told how the best constant rate changes with "
+            f"{LARGER[over]}: so few rates, seeds or sizes leave it open within a factor of "
+            f"{UNTOLD:,.0f} or more. More seeds or a larger budget narrow it."
+        )
     return (
         f"At equal {equal} the best constant rate for {LARGER[over]} is {factor:.2g} times as high "
         f"(90 % interval {low:.2g} to {high:.2g}). {meaning}"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lrtune.analysis.curves import Floats
 from lrtune.analysis.paired import paired
-from lrtune.errors import ArgumentError, positive_number, shown
+from lrtune.errors import ArgumentError, positive_number, quantity, shown
 from lrtune.results.runs import Run
 from lrtune.results.schema import VARIED, VARIED_SWEEPS, as_table
 from lrtune.task.group_settings import SETTINGS
@@ -24,6 +24,7 @@ Vary = Mapping[str, Sequence[float]]
 """Settings to the values that are swept: `weight_decay`, `momentum`, `batch_size`."""
 
 BATCH_SIZE = "batch_size"
+LEAST_UPDATES = 10  # by convention: a sweep of fewer shows no rate at all
 NAMES = (*SETTINGS, BATCH_SIZE)
 SUCH_AS = "{'weight_decay': [0, 1e-4, 1e-3]}"
 
@@ -97,13 +98,23 @@ def _checked(name: str, value: float, own: float) -> float:
                 f"{own:g}, {2 * own:g}, {4 * own:g} ..., or make the task with a smaller batch."
             )
         return size
-    number = 0.0 if value in (0, 0.0) else positive_number(f"{name} of vary", value)
+    number = 0.0 if value in (0, 0.0) else _positive(name, value)
     if name == "momentum" and number >= 1:
         raise ArgumentError(
             f"vary={{'momentum': ...}} has {number:g}; expected numbers from 0 to below 1. Give "
             "one such as 0.95."
         )
     return number
+
+
+def _positive(name: str, value: float) -> float:
+    try:
+        return positive_number(name, value)
+    except ArgumentError:
+        raise ArgumentError(
+            f"vary={{{name!r}: ...}} has {shown(value)}; expected finite numbers >= 0. Give "
+            f"{SUCH_AS}."
+        ) from None
 
 
 def _variation(name: str, value: float, own: float) -> Variation:
@@ -122,13 +133,18 @@ class VariedSweeps:
         vary: The settings and their values.
         sweeps: The sweeps of the task's own settings, one for each seed.
         evaluate: Trains the runs of the task.
+        steps: Batches of each sweep.
 
     Raises:
-        ArgumentError: As in `values_of`; or `evaluate` trains no runs that vary.
+        ArgumentError: As in `values_of`; a batch is so large that a sweep makes hardly an update;
+            or `evaluate` trains no runs that vary.
     """
 
-    def __init__(self, task: Task, vary: Vary, sweeps: Sequence[Run], evaluate: Evaluate) -> None:
+    def __init__(
+        self, task: Task, vary: Vary, sweeps: Sequence[Run], evaluate: Evaluate, *, steps: int
+    ) -> None:
         self._task, self._values = task, values_of(task, vary)
+        _check_updates(self._values, steps, task.batch_examples)
         self._runs = {
             (one, run.seed): replace(run, name=f"{one.setting} {one.value!r}/{run.seed}")
             for one in self._values
@@ -171,6 +187,19 @@ class VariedSweeps:
         against = (*_too_coarse(self._values, density), *_without_effect(swept, own))
         return Varied(
             as_table(rows, VARIED), as_table(sweeps, VARIED_SWEEPS), tuple(notes), against
+        )
+
+
+def _check_updates(values: Sequence[Value], steps: int, batch: int) -> None:
+    """Refuse batches that are so large that a sweep makes fewer than `LEAST_UPDATES` updates."""
+    largest = max(values, key=lambda one: one.variation.accumulate)
+    count = largest.variation.accumulate
+    if count > 1 and steps // count < LEAST_UPDATES:
+        most = batch * max(1, steps // LEAST_UPDATES)
+        raise ArgumentError(
+            f"vary={{'batch_size': ...}} has {largest.value:g}: a sweep of {steps} steps makes "
+            f"{quantity(steps // count, 'update')} with it; expected {LEAST_UPDATES} or more. Give "
+            f"batch sizes up to {most}, or steps={LEAST_UPDATES * count}."
         )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from lrtune.diagnosis.observations.gradient_noise import GradientNoise
 from lrtune.diagnosis.trials import Trials
 from lrtune.results import Finding
 from lrtune.results.diagnosis import Chart
@@ -24,8 +25,6 @@ def check_batch_size(seen: Trials) -> Iterator[Finding]:
     large = all(one.batch > FAR * one.high for one in seen.gradient_noise)
     if not (small or large):
         return
-    high = f"{last.high:.3g}" if math.isfinite(last.high) else "any size"
-    scale = f"{last.scale:.3g}" if math.isfinite(last.scale) else "too large to be measured"
     cause = (
         "Single steps are mostly noise, so many of them cancel each other out."
         if small
@@ -42,11 +41,32 @@ def check_batch_size(seen: Trials) -> Iterator[Finding]:
         BATCH_SIZE,
         "note",
         f"A batch has {last.batch} samples; the gradient noise scale after {last.step} updates at "
-        f"lr {run.lr:.3g} is {scale} (90 % interval {last.low:.3g} to {high}).",
+        f"lr {run.lr:.3g} is {_in_samples(last)}.",
         cause,
         remedy,
         _chart(seen),
     )
+
+
+def _in_samples(found: GradientNoise) -> str:
+    """The scale and its interval, in words.
+
+    >>> _in_samples(GradientNoise(9, 2034.0, 729.3, math.inf, 64))
+    '2,030 samples (at least 729)'
+    >>> _in_samples(GradientNoise(9, 12.5, 4.21, 40.0, 256))
+    '12.5 samples (90 % interval 4.21 to 40)'
+    """
+    if not math.isfinite(found.scale):
+        return f"too large to be measured (at least {_rounded(found.low)} samples)"
+    most = f"90 % interval {_rounded(found.low)} to {_rounded(found.high)}"
+    if not math.isfinite(found.high):
+        most = f"at least {_rounded(found.low)}"
+    return f"{_rounded(found.scale)} samples ({most})"
+
+
+def _rounded(number: float) -> str:
+    """A number with three digits, and no power of ten."""
+    return f"{float(f'{number:.3g}'):,.4g}" if number < 1000 else f"{float(f'{number:.3g}'):,.0f}"
 
 
 def _chart(seen: Trials) -> Chart:

@@ -210,7 +210,8 @@ def check_too_low(seen: Plateau) -> Iterator[Finding]:
         "warning",
         f"{where(seen)} it falls by {text_of(again)}; rate x 3 falls {text_of(higher.late)} lower "
         f"than that, and rate x 10 {text_of(highest.late)} lower.",
-        f"The rate of {seen.stall.lr:.3g} is too low: it is worth more than three times as much.",
+        f"The rate of {seen.stall.lr:.3g} is too low: a rate more than three times as high is "
+        "better.",
         f"Train at {10 * seen.stall.lr:.2g} or above, or let lrtune.search find the rate.",
         continuations_chart(seen, HIGHEST),
     )

@@ -1,5 +1,8 @@
 """The user's own checkpoint, as a state that a task can go on from."""
 
+import inspect
+import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from torch.optim import Optimizer
 
 from lrtune.diagnosis.observations.groups import parameter_groups
 from lrtune.diagnosis.observations.stalls import Stall
-from lrtune.errors import CheckpointError, first_line, printable, shown
+from lrtune.errors import CheckpointError, first_line, printable, quantity, shown
 from lrtune.task.random_state import preserve_random_state
 from lrtune.task.saved_state import restore_state
 from lrtune.task.states import TrainState
@@ -39,10 +42,24 @@ def read_checkpoint(path: str | Path) -> Any:
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except OSError as error:
+        why = error.strerror or first_line(error)
         raise CheckpointError(
-            f"{printable(path)} cannot be read as a checkpoint: {first_line(error)}. {WAY_OUT}"
+            f"{printable(path)} cannot be read as a checkpoint: {why}. Name a file of torch.save."
         ) from error
+    except pickle.UnpicklingError as error:
+        if not zipfile.is_zipfile(path):
+            raise _no_checkpoint(path) from error
+        raise CheckpointError(
+            f"{printable(path)} holds a pickled model or other objects; expected tensors in plain "
+            "dicts. Save model.state_dict()."
+        ) from error
+    except Exception as error:
+        raise _no_checkpoint(path) from error
+
+
+def _no_checkpoint(path: str | Path) -> CheckpointError:
+    return CheckpointError(f"{printable(path)} is no file of torch.save. {WAY_OUT}")
 
 
 def state_of(task: Task, checkpoint: object, lr: float | None) -> Stall:
@@ -156,13 +173,48 @@ def _misfit(own: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
 def _load_optimizer(optimizer: Optimizer, saved: Any) -> None:
     fresh = [dict(group) for group in optimizer.param_groups]
     try:
-        optimizer.load_state_dict(saved)
+        why = _other_optimizer(optimizer.state_dict(), saved)
+        if not why:
+            optimizer.load_state_dict(saved)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = first_line(error)
+    if why:
         raise CheckpointError(
             f"the checkpoint's optimizer does not fit the {type(optimizer).__name__} of the task: "
-            f"{first_line(error)}; expected one of the same kind and groups. Leave it out, or give "
-            "Task the optimizer that it was saved from."
-        ) from error
+            f"{why}. Leave it out, or give Task the optimizer that it was saved from."
+        )
     for group, before in zip(optimizer.param_groups, fresh, strict=True):
         if "initial_lr" not in before:
             group.pop("initial_lr", None)
+
+
+IGNORED = {"params", "foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay"}
+"""What versions of torch add to groups, and how updates are computed: no settings of their own."""
+
+
+def _other_optimizer(own: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
+    """How settings, groups or weights of two optimizers differ; empty if they do not."""
+    ours, theirs = own["param_groups"], saved["param_groups"]
+    if len(ours) != len(theirs):
+        return f"it has {quantity(len(theirs), 'parameter group')}, the task's {len(ours)}"
+    for number, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        counts = [len(group["params"]) for group in (other, mine)]
+        if counts[0] != counts[1]:
+            return f"its group {number} has {counts[0]} parameters, the task's {counts[1]}"
+        if lacks := mine.keys() - other.keys() - IGNORED:
+            more = ", ".join(sorted(other.keys() - mine.keys() - IGNORED)) or "nothing besides"
+            kinds = " or ".join(_kinds(other))
+            whose = f"it is that of {kinds}, with" if kinds else "it has"
+            return f"{whose} {more}, the task's has {', '.join(sorted(lacks))}"
+    return ""
+
+
+def _kinds(group: Mapping[str, Any]) -> list[str]:
+    """The optimizers of torch that have just these settings."""
+    found = []
+    for name, kind in vars(torch.optim).items():
+        if isinstance(kind, type) and issubclass(kind, Optimizer) and kind is not Optimizer:
+            settings = inspect.signature(kind).parameters.keys() - IGNORED
+            if settings and settings == group.keys() - IGNORED - {"initial_lr"}:
+                found.append(name)
+    return found

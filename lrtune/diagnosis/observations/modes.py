@@ -40,24 +40,21 @@ class Modes:
     scatter: float
 
 
-def losses_by_mode(task: Task, trained: TrainState, batches: Sequence[Batch]) -> Modes | None:
-    """Measure a new state and the trained one in both modes; None where there is no such loss."""
+def losses_by_mode(task: Task, trained: TrainState, batches: Sequence[Batch]) -> Modes:
+    """Measure a new state and the trained one in both modes."""
     with as_in_training():
         placed = [task.to_device(one) for one in batches]
         new = task.init_state(0, TRIAL_LR)
         after = task.copy_state(trained, TRIAL_LR)
-        try:
-            each = max(UPDATES, task.epoch_steps or 0) / SETTLING
-            with _faster_statistics(after.model, each):
-                for number in range(SETTLING):
-                    _loss(task, after, placed[number % len(placed)], number)
-            evaluated = []
-            for state in (new, after):
-                with evaluating(state):
-                    evaluated.append(_losses(task, state, placed))
-            train = [_losses(task, state, placed) for state in (new, after)]
-        except Exception:  # noqa: BLE001 - the user's model may raise anything
-            return None
+        each = max(UPDATES, task.epoch_steps or 0) / SETTLING
+        with _faster_statistics(after.model, each):
+            for number in range(SETTLING):
+                _loss(task, after, placed[number % len(placed)], number)
+        evaluated = []
+        for state in (new, after):
+            with evaluating(state):
+                evaluated.append(_losses(task, state, placed))
+        train = [_losses(task, state, placed) for state in (new, after)]
     means = [float(np.mean(losses)) for losses in (*train, *evaluated)]
     return Modes((means[0], means[1]), (means[2], means[3]), float(np.std(train[0])))
 

@@ -87,7 +87,7 @@ class Plateau:
     def at_nothing(self) -> bool:
         """Whether its rate has gone down to nothing, so that it stands because of that."""
         now, rates = self.stall.lr, self.stall.rates
-        came_down = not len(rates) or now < NOTHING * float(rates.max())
+        came_down = not len(rates) or now <= NOTHING * float(rates.max())
         return came_down and now < NOTHING * self.stall.peak
 
     def losses(self, way: Continuation) -> Floats:
@@ -268,6 +268,11 @@ class Plateau:
         if not any(group.get("weight_decay") for group in groups) or not self.affords(UNDECAYED):
             return None
         return self.effect(UNDECAYED).best
+
+    def train_plainly(self) -> None:
+        """Go on as before, and nothing else: raises what the user's own code raises."""
+        if not self.stall.failed:
+            go_on(self.task, self._state, [AGAIN], self.stall.lr, self.steps, seeds=self.seeds)
 
     def affords(self, way: Continuation) -> bool:
         """Whether a continuation is known, or the budget is enough for it."""
