@@ -276,7 +276,7 @@ def test_what_was_not_looked_at_says_why():
     assert "Not looked at: rate-too-low, " in few.unseen
     assert "rate-too-low" in diagnose(bowl(1.0, noise=0.5), steps=2000).looked_at
     assert "`width`" in few.left_out["capacity"]
-    broken = diagnose(Task(Blind, data(), batch_size=32, device="cpu"))
+    broken = diagnose(Task(Blind, data(), batch_size=8, device="cpu"))
     assert "one batch" in broken.left_out["rate-too-low"]
     assert not {*few.looked_at} & {*few.left_out}
     x, _ = data()

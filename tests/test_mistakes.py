@@ -283,7 +283,7 @@ MISTAKES = {
     "a transfer over the depth": (lambda: lrtune.transfer(task(), over="depth"), "over='depth'"),
     "a transfer over the width of a model": (
         lambda: lrtune.transfer(task(), over="width"), "an nn.Module"),
-    "shares in percent": (lambda: lrtune.transfer(task(), values=[5, 100]), "share=5.0"),
+    "shares in percent": (lambda: lrtune.transfer(task(), values=[5, 100]), "values has 5"),
     "a share of less than a batch": (
         lambda: lrtune.transfer(task(batch_size=8), values=[0.05]), "5 % of 64 training samples"),
     "no runs in memory": (lambda: lrtune.search(bowl(), max_runs=0), "got 0"),

@@ -343,7 +343,7 @@ def test_the_result_is_kept_printed_and_drawn(tmp_path):
 
 def test_the_users_random_state_stays(monkeypatch):
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    range_test(brought(), vary={"momentum": [0.5], "batch_size": [16]}, steps=8, seeds=1)
+    range_test(brought(), vary={"momentum": [0.5], "batch_size": [16]}, steps=20, seeds=1)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.random.get_state()[1].tolist() == before[1]
 

@@ -1,6 +1,7 @@
 """diagnose(): why does it not learn, or not any more?"""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,11 @@ from lrtune.task.memory import is_out_of_memory
 from lrtune.task.task import Task, checked_task
 from lrtune.task.variants import own_width
 from lrtune.training import Progress
+
+MADE = Counter(
+    name for some in (CHECKS, TRIALS, CONTINUATIONS) for names in some.values() for name in names
+)
+"""How many checks look for each name; it was looked at where all of them were made."""
 
 Seen = TypeVar("Seen", bound=Trials | Plateau)
 Check = Callable[[Seen], Iterator[Finding]]
@@ -124,7 +130,8 @@ class _Diagnosing:
             stopped = "interrupted"
             every = (*CHECKS.values(), *TRIALS.values(), OF_CONTINUATIONS)
             self._leave_out([name for names in every for name in names], "")
-        looked_at = tuple(dict.fromkeys(self.looked_at))
+        found, made = {one.name for one in self.findings}, Counter(self.looked_at)
+        looked_at = tuple(one for one in made if one in found or made[one] == MADE[one])
         known = {*looked_at, *self.failed}
         return dataclasses.replace(
             first,

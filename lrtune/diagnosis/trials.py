@@ -249,7 +249,7 @@ class Trials(Observed):
 
     @cached_property
     def learns(self) -> bool:
-        """Whether the run lies clearly below its start, and below guessing where that is known.
+        """Whether the run lies clearly below guessing; where that is unknown, below its start.
 
         With validation data it also has to come below guessing there. True of a checkpoint.
         """
@@ -259,7 +259,7 @@ class Trials(Observed):
         if stall is None:
             return False
         guess, held_out = self.training_guess, self.task.guess(SELECTION)
-        start = self.start if guess is None else min(self.start, guess.loss * size)
+        start = self.start if guess is None else guess.loss * size
         below = held_out is None or any(loss < held_out.loss for _, loss in stall.validations)
         return stall.below(start) and (below or not stall.validations)
 

@@ -219,16 +219,13 @@ def check_too_low(seen: Plateau) -> Iterator[Finding]:
 
 def check_moved(seen: Trials) -> Iterator[Finding]:
     """Weights that stay where they are, while one batch is learned at other rates."""
-    run = seen.main_training
-    if seen.lr is None or run is None or not seen.moved < STUCK or seen.learns:
-        return
-    if not seen.one_batch.learned:
+    if seen.lr is None or not seen.moved < STUCK or seen.learns or not seen.one_batch.learned:
         return
     yield Finding(
         TOO_LOW,
         "warning",
-        f"In {quantity(len(run.losses), 'update')} the weights moved by {seen.moved:.2g} of their "
-        "norm, and the loss has not fallen; on the first batch alone other rates lower it.",
+        f"From the first update on the weights moved by {seen.moved:.2g} of their norm only, and "
+        "the loss has not fallen; on the first batch alone other rates lower it.",
         f"The rate of {seen.lr:.3g} is too low by orders of magnitude, or its schedule holds it "
         "at 0.",
         "Let lrtune.search find the rate.",

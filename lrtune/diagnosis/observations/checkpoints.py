@@ -45,7 +45,7 @@ def read_checkpoint(path: str | Path) -> Any:
     except OSError as error:
         why = error.strerror or first_line(error)
         raise CheckpointError(
-            f"{printable(path)} cannot be read as a checkpoint: {why}. Name a file of torch.save."
+            f"{printable(path)} cannot be read as a checkpoint: {why}. Give a file of torch.save."
         ) from error
     except pickle.UnpicklingError as error:
         if not zipfile.is_zipfile(path):
@@ -181,7 +181,8 @@ def _load_optimizer(optimizer: Optimizer, saved: Any) -> None:
     if why:
         raise CheckpointError(
             f"the checkpoint's optimizer does not fit the {type(optimizer).__name__} of the task: "
-            f"{why}. Leave it out, or give Task the optimizer that it was saved from."
+            f"{why}; expected one of its kind and groups. Leave it out, or give Task the optimizer "
+            "that it was saved from."
         )
     for group, before in zip(optimizer.param_groups, fresh, strict=True):
         if "initial_lr" not in before:
