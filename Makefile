@@ -27,9 +27,9 @@ test: $(VENV)/dev
 test-slow: $(VENV)/dev
 	$(PYTEST) -m slow
 
-## Run the slow tests on a fourth of their cases, without those that take minutes
+## Run the slow tests on a tenth of their cases, without those that take minutes
 test-sample: $(VENV)/dev
-	LRTUNE_CASES=0.25 $(PYTEST) -m "slow and not long"
+	LRTUNE_CASES=0.1 $(PYTEST) -m "slow and not long"
 
 ## Run all tests
 test-all: test test-slow
