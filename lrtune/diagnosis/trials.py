@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, TypeVar
 
 from lrtune.diagnosis.observations.checkpoints import state_of
 from lrtune.diagnosis.observations.continuations import FORWARD
@@ -25,6 +24,7 @@ from lrtune.diagnosis.observations.passes import Pass, passes_of
 from lrtune.diagnosis.observations.plateau import Plateau
 from lrtune.diagnosis.observations.stalls import Stall, moved
 from lrtune.diagnosis.observed import Observed
+from lrtune.diagnosis.tried_once import tried_once
 from lrtune.errors import ArgumentError, DataError
 from lrtune.results.runs import Run, Shape
 from lrtune.results.schema import SELECTION
@@ -34,8 +34,6 @@ from lrtune.schedules.registry import schedule_text
 from lrtune.task.checks import TRIAL_LR
 from lrtune.task.task import Task
 from lrtune.training import Cohort, step_settings
-
-Seen = TypeVar("Seen")
 
 STEPS = 600  # by convention: where nobody says how long the training is
 LEAST_BUDGET = 300.0  # updates of all trials; half of a training of 600
@@ -47,21 +45,6 @@ STILL = 0.04
 """By convention: weights hardly moved that moved by less than this share of them. At a tenth and a
 hundredth of the best rate they move by 0.002 to 0.037 in 60 updates, near it by 0.07 and more."""
 STUCK = 2e-4  # by convention: a tenth of that, and they have not moved at all
-
-
-class tried_once(cached_property[Seen]):  # noqa: N801 - as cached_property is written
-    """A property that is tried once; where that raised, it raises the same again."""
-
-    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
-        """What it is, or the error."""
-        failed = {} if instance is None else instance.__dict__.setdefault("_failed", {})
-        if self.attrname in failed:
-            raise failed[self.attrname]
-        try:
-            return super().__get__(instance, owner)
-        except Exception as error:
-            failed[self.attrname] = error
-            raise
 
 
 class Trials(Observed):

@@ -56,7 +56,7 @@ class UsersTensors(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Look at the arguments, and call the function."""
+        """Note which of the user's tensors a function of torch is called with, and call it."""
         del types
         used = (self._names.get(id(one)) for one in (*args, *(kwargs or {}).values()))
         self._found = self._found or next(filter(None, used), "")

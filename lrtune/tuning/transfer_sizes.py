@@ -36,7 +36,7 @@ class Size:
     share: float = 1.0
 
     def updates(self, equal: str, length: int) -> int:
-        """The updates of its runs, where those of the task itself make `length`."""
+        """How many updates its runs make, where runs of the task as it is make `length`."""
         whole = self.share * length / self.batches
         return length if equal == UPDATES else max(1, math.floor(whole + 1e-9))
 

@@ -64,7 +64,7 @@ class Trend:
 
     @classmethod
     def of(cls, layers: Sequence[Layer]) -> "Trend":
-        """Read the trend of layers."""
+        """Measure how gradients and outputs change from layer to layer."""
         reached = [one for one in layers if one.squared > 0 and math.isfinite(one.squared)]
         norms = [math.log10(one.squared) / 2 for one in reached]
         spreads = [math.log10(one.spread) for one in reached if one.spread > 0]
@@ -74,7 +74,7 @@ class Trend:
 
     @property
     def vanishes(self) -> bool:
-        """Whether hardly a gradient arrives at the first layers."""
+        """Whether gradients have nearly vanished at the first layers."""
         return len(self.layers) >= LEAST_LAYERS and not self.stepwise and self.backward < VANISHED
 
     @property

@@ -110,7 +110,7 @@ def _below(seen: Trials, found: Validation) -> bool:
 
 
 def _reference(seen: Trials) -> float:
-    """Held-out guessing; where it is unknown, the loss before training."""
+    """The loss of guessing on held-out data; where it is unknown, the loss before training."""
     guess = seen.task.guess(SELECTION)
     return seen.start / seen.task.loss_kind.summed if guess is None else guess.loss
 

@@ -68,7 +68,7 @@ def _judged(call: LossCall) -> Finding | None:
 
 
 def _of_scores(call: LossCall) -> Finding | None:
-    """Of a loss that takes raw scores, and has an activation inside."""
+    """What to say where a loss applies an activation to outputs that already have one."""
     if call.function in WITH_SOFTMAX and call.holds == "log-probabilities":
         return Finding(
             ACTIVATION,

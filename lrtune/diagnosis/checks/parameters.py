@@ -136,7 +136,7 @@ def _in_batches(count: int) -> str:
 
 
 def _counted(some: Sequence[Weight], all_of_them: Sequence[Weight]) -> str:
-    """How many parameters, and which share of the numbers of the model.
+    """How many of the parameters these are, and their share of all numbers of the model.
 
     >>> one = Weight("a", (3,), True, True, True, 1.0, 1.0)
     >>> _counted([one], [one, one])
